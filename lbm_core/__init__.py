@@ -1,0 +1,8 @@
+"""lbm_core: the thin library behind the companion to *LBM* (WWW'26).
+
+Folders follow the paper's sections: ``auction`` (§2), ``data`` (§4.1), ``act`` (§3.2), ``critic`` and ``think``
+(§3.3), ``baselines`` and ``evaluation`` (§4), ``report`` (tables and figures). Importing this package imports
+none of torch, transformers, trl or vllm.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,67 @@
+"""Artifacts keyed by the configuration that made them, written whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lbm_core import paths
+
+
+def config_key(config: Any) -> str:
+    """12 hex digits that name a configuration (dataclass, dict, list or scalar; order of keys does not matter)."""
+    plain = json.dumps(config, sort_keys=True, default=_plain)
+    return hashlib.sha256(plain.encode()).hexdigest()[:12]
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):  # NumPy scalars and arrays
+        return value.tolist()
+    raise TypeError(f"cannot name a configuration that holds a {type(value).__name__}")
+
+
+def artifact_path(kind: str, config: Any) -> Path:
+    """Folder of the artifact ``kind`` made with ``config``; it exists only once the artifact is complete."""
+    return paths.cache_dir() / kind / config_key(config)
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[Path]:
+    """Temporary folder beside ``target`` that takes its name when the block ends without an error.
+
+    A killed run leaves only the temporary folder, never half an artifact under the final name.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        yield folder
+        if target.exists():  # another process finished the same artifact first: equal config, equal content
+            return
+        os.replace(folder, target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def writing_file(target: Path) -> Iterator[Path]:
+    """Like :func:`writing` for a single file."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
+    os.close(descriptor)
+    try:
+        yield Path(name)
+        os.replace(name, target)
+    finally:
+        Path(name).unlink(missing_ok=True)

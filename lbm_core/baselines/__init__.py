@@ -1,0 +1,1 @@
+"""§4.1: what LBM is compared with."""

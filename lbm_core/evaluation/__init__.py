@@ -1,0 +1,1 @@
+"""§4: every bidder through the same replay, with intervals."""

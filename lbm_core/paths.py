@@ -1,0 +1,57 @@
+"""Where things live. The only module that knows folders, so that notebooks and tests agree from any cwd."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def project_root() -> Path:
+    """Folder that holds ``notebooks/``, ``results/`` and ``figures/`` (the checkout).
+
+    Raises
+    ------
+    FileNotFoundError
+        If the package is installed without its checkout (``pip install -e .`` keeps the link).
+    """
+    root = PACKAGE.parent
+    if not (root / "notebooks").is_dir():
+        raise FileNotFoundError(
+            f"no notebooks/ beside {PACKAGE}: lbm_core works from a checkout; install it with 'pip install -e .'"
+        )
+    return root
+
+
+def cache_dir() -> Path:
+    """Folder for data sets, checkpoints and generated texts, outside git.
+
+    ``$LBM_CACHE`` if set (documented in the README), else the user's cache folder.
+    """
+    chosen = os.environ.get("LBM_CACHE")
+    folder = Path(chosen) if chosen else Path(platformdirs.user_cache_dir("lbm-companion"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def results_dir(tier: str, output: str | Path = "") -> Path:
+    """Folder for result CSVs of a tier: ``results/`` (committed), ``results/_smoke/`` for smoke (never committed).
+
+    ``output`` replaces the checkout as the parent folder (used by the miniature chain in the tests).
+    """
+    return _output_dir("results", tier, output)
+
+
+def figures_dir(tier: str, output: str | Path = "") -> Path:
+    """Folder for figures of a tier, parallel to :func:`results_dir`."""
+    return _output_dir("figures", tier, output)
+
+
+def _output_dir(kind: str, tier: str, output: str | Path) -> Path:
+    parent = Path(output) if output else project_root()
+    folder = parent / kind / "_smoke" if tier == "smoke" else parent / kind
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
