@@ -1,0 +1,153 @@
+"""Tiers: how large every stage is, from minutes on a laptop to the paper's sizes on eight GPUs.
+
+A tier only sets defaults. A notebook parameter or a command-line option overrides one; nothing else does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+Dataset = Literal["dense", "sparse"]
+DATASETS: tuple[Dataset, ...] = ("dense", "sparse")
+TIER_NAMES = ("cached", "smoke", "laptop", "gpu", "paper")
+
+
+@dataclass(frozen=True)
+class DataTier:
+    """Trajectories (§4.1, Table 7)."""
+
+    datasets: tuple[Dataset, ...] = ("dense",)  # which data sets the chain runs on
+    train_periods: int = 12  # 48 trajectories each; paper: 9,987 trajectories
+    evaluation_periods: int = 2  # held-out periods, paired over methods
+    evaluation_seeds: int = 3  # conversion draws per period
+
+
+@dataclass(frozen=True)
+class ActTier:
+    """LBM-Act and LLM-DT (§3.2)."""
+
+    layers: int | None = 4  # transformer layers kept of the backbone; None = all
+    steps: int = 150  # paper: 400,000
+    batch_size: int = 32  # paper: 64
+    learning_rate: float = 3e-4  # paper: 1e-5
+    seeds: int = 1  # training seeds; paper: 5
+
+
+@dataclass(frozen=True)
+class CriticTier:
+    """Twin Q and V (§3.3, Table 9)."""
+
+    hidden_size: int = 64  # Table 9: 512
+    layers: int = 2  # Table 9: 6
+    heads: int = 4  # Table 9: 8
+    steps: int = 500  # Table 9: 400,000
+    batch_size: int = 128  # Table 9
+    learning_rate: float = 1e-3  # Table 9: 1e-4
+
+
+@dataclass(frozen=True)
+class ThinkTier:
+    """LBM-Think and GQPO (§3.3)."""
+
+    prompts: int = 16  # GQPO prompts; paper: enough for 2,000 chosen samples
+    samples: int = 3  # N chains of thought per prompt (Eq. 13); paper: 3
+    max_new_tokens: int = 128  # length limit of a chain of thought
+    think_every: int = 12  # ticks between two consultations of LBM-Think; paper: 1
+    ratio_required: bool = False  # whether a CoT must state the CPA ratio correctly to be kept; paper: True
+    epochs: int = 1  # paper: 5
+    batch_size: int = 4  # paper: 64
+    learning_rate: float = 1e-5  # paper: 1e-6
+
+
+@dataclass(frozen=True)
+class BaselineTier:
+    """Decision transformer (§4.1)."""
+
+    dt_hidden_size: int = 64  # small 128, full 512
+    dt_layers: int = 2  # small 3, full 6
+    dt_heads: int = 4
+    dt_steps: int = 400
+    dt_batch_size: int = 64
+    dt_learning_rate: float = 1e-3
+
+
+@dataclass(frozen=True)
+class Tier:
+    """Everything a tier fixes.
+
+    ``backbone`` and ``think_backbone`` are what :func:`lbm_core.act.backbone.load_backbone` takes:
+    ``"smollm2-135m"`` (PyPI wheel), a hub name, a local folder or a local GGUF file.
+    """
+
+    name: str
+    backbone: str = "smollm2-135m"
+    think_backbone: str = "smollm2-135m"
+    data: DataTier = field(default_factory=DataTier)
+    act: ActTier = field(default_factory=ActTier)
+    critic: CriticTier = field(default_factory=CriticTier)
+    think: ThinkTier = field(default_factory=ThinkTier)
+    baseline: BaselineTier = field(default_factory=BaselineTier)
+
+
+_SMOKE = Tier("smoke")
+_LAPTOP = Tier(
+    "laptop",
+    data=DataTier(("dense", "sparse"), train_periods=200, evaluation_periods=12, evaluation_seeds=5),
+    act=ActTier(layers=8, steps=2_000, batch_size=64, learning_rate=1e-4, seeds=3),
+    critic=CriticTier(hidden_size=128, layers=3, heads=8, steps=10_000, learning_rate=3e-4),
+    think=ThinkTier(
+        prompts=1_000, max_new_tokens=256, think_every=4, ratio_required=False, epochs=2, batch_size=16
+    ),
+    baseline=BaselineTier(dt_hidden_size=128, dt_layers=3, dt_heads=8, dt_steps=5_000, dt_learning_rate=3e-4),
+)
+_GPU = Tier(
+    "gpu",
+    backbone="Qwen/Qwen2.5-0.5B-Instruct",
+    think_backbone="Qwen/Qwen2.5-3B-Instruct",
+    data=DataTier(("dense", "sparse"), train_periods=1_000, evaluation_periods=20, evaluation_seeds=5),
+    act=ActTier(layers=None, steps=20_000, batch_size=64, learning_rate=1e-5, seeds=3),
+    critic=CriticTier(hidden_size=512, layers=6, heads=8, steps=40_000, learning_rate=1e-4),
+    think=ThinkTier(
+        prompts=4_000, max_new_tokens=768, think_every=1, ratio_required=True, epochs=5, batch_size=64,
+        learning_rate=1e-6,
+    ),
+    baseline=BaselineTier(dt_hidden_size=512, dt_layers=6, dt_heads=8, dt_steps=40_000, dt_learning_rate=1e-4),
+)
+_PAPER = replace(
+    _GPU,
+    name="paper",
+    data=DataTier(("dense", "sparse"), train_periods=9_987, evaluation_periods=20, evaluation_seeds=5),
+    act=ActTier(layers=None, steps=400_000, batch_size=64, learning_rate=1e-5, seeds=5),
+    critic=CriticTier(hidden_size=512, layers=6, heads=8, steps=400_000, learning_rate=1e-4),
+)
+_TIERS = {tier.name: tier for tier in (_SMOKE, _LAPTOP, _GPU, _PAPER)}
+# "cached" computes nothing large: it reads committed results; its live demonstrations are smoke-sized.
+_TIERS["cached"] = replace(_SMOKE, name="cached")
+
+
+def get_tier(name: str, **overrides: Any) -> Tier:
+    """The tier of a name, with dotted overrides.
+
+    Parameters
+    ----------
+    name : one of :data:`TIER_NAMES`
+    overrides : e.g. ``act__steps=50`` (section and field joined by two underscores) or ``backbone="..."``
+
+    Raises
+    ------
+    ValueError
+        Unknown tier, section or field, with the valid ones listed.
+    """
+    if name not in _TIERS:
+        raise ValueError(f"unknown TIER {name!r}; choose one of {', '.join(TIER_NAMES)}")
+    tier = _TIERS[name]
+    for dotted, value in overrides.items():
+        section, _, key = dotted.partition("__")
+        owner = getattr(tier, section, None)
+        target = owner if key else tier
+        wanted = key or section
+        if target is None or wanted not in getattr(target, "__dataclass_fields__", {}):
+            raise ValueError(f"tier {name!r} has no setting {dotted!r}")
+        tier = replace(tier, **{section: replace(owner, **{key: value})}) if key else replace(tier, **{section: value})
+    return tier
