@@ -96,9 +96,7 @@ _LAPTOP = Tier(
     data=DataTier(("dense", "sparse"), train_periods=200, evaluation_periods=12, evaluation_seeds=5),
     act=ActTier(layers=8, steps=2_000, batch_size=64, learning_rate=1e-4, seeds=3),
     critic=CriticTier(hidden_size=128, layers=3, heads=8, steps=10_000, learning_rate=3e-4),
-    think=ThinkTier(
-        prompts=1_000, max_new_tokens=256, think_every=4, ratio_required=False, epochs=2, batch_size=16
-    ),
+    think=ThinkTier(prompts=1_000, max_new_tokens=256, think_every=4, ratio_required=False, epochs=2, batch_size=16),
     baseline=BaselineTier(dt_hidden_size=128, dt_layers=3, dt_heads=8, dt_steps=5_000, dt_learning_rate=3e-4),
 )
 _GPU = Tier(
@@ -109,7 +107,12 @@ _GPU = Tier(
     act=ActTier(layers=None, steps=20_000, batch_size=64, learning_rate=1e-5, seeds=3),
     critic=CriticTier(hidden_size=512, layers=6, heads=8, steps=40_000, learning_rate=1e-4),
     think=ThinkTier(
-        prompts=4_000, max_new_tokens=768, think_every=1, ratio_required=True, epochs=5, batch_size=64,
+        prompts=4_000,
+        max_new_tokens=768,
+        think_every=1,
+        ratio_required=True,
+        epochs=5,
+        batch_size=64,
         learning_rate=1e-6,
     ),
     baseline=BaselineTier(dt_hidden_size=512, dt_layers=6, dt_heads=8, dt_steps=40_000, dt_learning_rate=1e-4),
@@ -144,10 +147,11 @@ def get_tier(name: str, **overrides: Any) -> Tier:
     tier = _TIERS[name]
     for dotted, value in overrides.items():
         section, _, key = dotted.partition("__")
-        owner = getattr(tier, section, None)
+        owner: Any = getattr(tier, section, None)
         target = owner if key else tier
         wanted = key or section
-        if target is None or wanted not in getattr(target, "__dataclass_fields__", {}):
+        if wanted not in getattr(target, "__dataclass_fields__", {}):
             raise ValueError(f"tier {name!r} has no setting {dotted!r}")
-        tier = replace(tier, **{section: replace(owner, **{key: value})}) if key else replace(tier, **{section: value})
+        change: dict[str, Any] = {section: replace(owner, **{key: value}) if key else value}
+        tier = replace(tier, **change)
     return tier

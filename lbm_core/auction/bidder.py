@@ -82,9 +82,7 @@ class Observation:
 
     def __getitem__(self, rows: NDArray | slice) -> Observation:
         """The observation of some rows (advertisers)."""
-        return Observation(
-            self.tick, self.states[rows], self.alphas[rows], self.conversions[rows], self.costs[rows]
-        )
+        return Observation(self.tick, self.states[rows], self.alphas[rows], self.conversions[rows], self.costs[rows])
 
 
 @runtime_checkable
