@@ -1,0 +1,214 @@
+"""§4.1 and A.1: the impressions of AuctionNet's delivery periods, regenerated bit for bit from their seeds.
+
+The benchmark's traffic comes from ``numpy.random.default_rng`` alone, so the impressions of the real data can be
+recomputed without downloading them: how many there are in every tick, each advertiser's predicted conversion
+probability (p-value) for each of them, and the uncertainty (sigma) of that prediction.
+
+Source of ``traffic_profile.csv``: the daily traffic shape of the AuctionNet benchmark (48 base ratios, sum 1).
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbm_core.artifacts import writing_file
+from lbm_core.auction.bidder import N_ADVERTISERS, N_TICKS
+from lbm_core.tiers import DATASETS, Dataset
+
+Scheme = Literal["data", "public"]
+SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
+NOMINAL_IMPRESSIONS = 500_000  # per period; truncation loses a few dozen
+CATEGORY_SIZE = 8  # advertisers per category
+BASE_PVALUE: dict[Dataset, float] = {"dense": 0.005, "sparse": 0.0005}
+_PUBLIC_SEED_STEP = 11111  # the public scheme re-seeds the mean p-values in every period, in steps of this
+_SIGMA_SEED_STEP = 120_000  # distance between the sigma seeds of two periods
+
+
+@functools.cache
+def base_profile() -> NDArray[np.float64]:
+    """(48,) share of the day's impressions in each tick, before any factor."""
+    with (Path(__file__).parent / "traffic_profile.csv").open(newline="") as file:
+        profile = np.array([float(row["base_ratio"]) for row in csv.DictReader(file)])
+    profile.setflags(write=False)
+    return profile
+
+
+def impression_counts(period: int, scheme: Scheme = "data") -> NDArray[np.int64]:
+    """Impressions per tick: the base profile times one ("public") or two ("data") random factors per 4 ticks.
+
+    Returns
+    -------
+    (48,) int
+    """
+    stages = [(0, 0.6, 1.4), (period, 0.8, 1.2)] if scheme == "data" else [(period, 0.6, 1.4)]
+    profile = base_profile()
+    for seed, low, high in stages:
+        factors = np.repeat(np.random.default_rng(seed).uniform(low, high, 12), 4)
+        profile = factors * (profile.sum() / (factors * profile).sum()) * profile
+    return (profile * NOMINAL_IMPRESSIONS).astype(np.int64)
+
+
+def mean_pvalues(period: int, dataset: Dataset, scheme: Scheme = "data") -> NDArray[np.float64]:
+    """Expected p-value of every advertiser in every tick: category level times advertiser level times base.
+
+    The same in every period under "data"; redrawn in every period under "public".
+
+    Returns
+    -------
+    (48, 48) probability, (advertiser, tick)
+    """
+    first_seed = period * _PUBLIC_SEED_STEP if scheme == "public" else 0
+    means = np.empty((N_ADVERTISERS, N_TICKS))
+    for advertiser in range(N_ADVERTISERS):
+        category, member = divmod(advertiser, CATEGORY_SIZE)
+        level = np.random.default_rng(first_seed + category).uniform(1 - 0.7, 1 + 0.7, 6)
+        if member:  # the first advertiser of a category is the category itself
+            level = level * np.random.default_rng(first_seed + advertiser).uniform(1 - 0.5, 1 + 0.5, 6)
+        means[advertiser] = np.repeat(level, 8) * BASE_PVALUE[dataset]
+    return means
+
+
+def std_ratios(period: int, scheme: Scheme = "data") -> NDArray[np.float64]:
+    """Standard deviation over mean of the p-values.
+
+    Returns
+    -------
+    (48, 48) in (0, 1], (advertiser, tick)
+    """
+    rng = np.random.default_rng(period if scheme == "public" else 0)
+    level = _between(rng.normal(0.5, 0.1, N_ADVERTISERS), 0.1, 1.0)[:, None]
+    return _between(rng.normal(level, 0.2 * level, (N_ADVERTISERS, N_TICKS)), 0.1, 1.0)
+
+
+def _between(values: NDArray[np.float64], if_negative: float, highest: float) -> NDArray[np.float64]:
+    return np.minimum(np.where(values < 0, if_negative, values), highest)
+
+
+def sigma_levels(period: int) -> NDArray[np.float64]:
+    """Mean of sigma / p-value of every advertiser in a period.
+
+    Returns
+    -------
+    (48,) in [0, 0.3]
+    """
+    level = np.abs(np.random.default_rng(period).normal(0.15, 0.06, N_ADVERTISERS))
+    return np.where(level > 0.3, 0.2, level)
+
+
+class Traffic:
+    """The impressions of one delivery period.
+
+    Parameters
+    ----------
+    period : int >= 0
+        Number of the delivery period; 7 … 27 are the paper's.
+    dataset : "dense" or "sparse"
+        Sparse p-values are a tenth of the dense ones.
+    scheme : "data" or "public"
+        "data" reproduces the published data; "public" the benchmark's online environment, where the mean p-values
+        also change from period (there: episode) to period.
+
+    Attributes
+    ----------
+    counts : (48,) int, impressions per tick
+    mean_pvalues, std_pvalues : (48, 48) mean and standard deviation of the p-values before clipping to [0, 1],
+        (advertiser, tick)
+    """
+
+    def __init__(self, period: int, dataset: Dataset, scheme: Scheme = "data") -> None:
+        if isinstance(period, bool) or not isinstance(period, int | np.integer) or period < 0:
+            raise ValueError(f"period must be a whole number >= 0, got {period!r}")
+        if dataset not in DATASETS:
+            raise ValueError(f"unknown data set {dataset!r}; choose one of {', '.join(DATASETS)}")
+        if scheme not in SCHEMES:
+            raise ValueError(f"unknown traffic scheme {scheme!r}; choose one of {', '.join(SCHEMES)}")
+        self.period, self.dataset, self.scheme = int(period), dataset, scheme
+        self.counts = impression_counts(self.period, scheme)
+        self.mean_pvalues = mean_pvalues(self.period, dataset, scheme)
+        self.std_pvalues = self.mean_pvalues * std_ratios(self.period, scheme)
+        self._sigma_levels = sigma_levels(self.period)
+        # One generator draws the p-values of all ticks in order: remember where each tick starts.
+        self._starts: list[Any] = [np.random.default_rng(self.period).bit_generator.state]
+
+    def tick(self, tick: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """P-values and sigmas of a tick.
+
+        The first request of a late tick draws the earlier ones' p-values and drops them; later requests do not.
+
+        Returns
+        -------
+        pvalues : (counts[tick], 48) probability in [0, 1]
+        sigmas : (counts[tick], 48) standard deviation of the true value around the p-value
+        """
+        pvalues = self.tick_pvalues(tick)
+        return pvalues, self._relative_sigmas(tick) * pvalues
+
+    def ticks(self) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:
+        """Iterate over ``(tick, pvalues, sigmas)`` of the whole period in order."""
+        for tick in range(N_TICKS):
+            yield tick, *self.tick(tick)
+
+    def tick_pvalues(self, tick: int) -> NDArray[np.float64]:
+        """(counts[tick], 48) p-values of a tick, without the sigmas."""
+        self._require_tick(tick)
+        while len(self._starts) <= tick:
+            self._draw_pvalues(len(self._starts) - 1)
+        return self._draw_pvalues(tick)
+
+    def _draw_pvalues(self, tick: int) -> NDArray[np.float64]:
+        rng = np.random.default_rng(0)
+        rng.bit_generator.state = self._starts[tick]
+        shape = (int(self.counts[tick]), N_ADVERTISERS)
+        pvalues = rng.normal(self.mean_pvalues[:, tick], self.std_pvalues[:, tick], shape)
+        if len(self._starts) == tick + 1:
+            self._starts.append(rng.bit_generator.state)
+        return np.clip(pvalues, 0.0, 1.0, out=pvalues)
+
+    def _relative_sigmas(self, tick: int) -> NDArray[np.float64]:
+        """(counts[tick], 48) sigma / p-value, in [0, 0.3]."""
+        rng = np.random.default_rng(self.period * _SIGMA_SEED_STEP + tick)
+        shape = (int(self.counts[tick]), N_ADVERTISERS)
+        relative = rng.normal(self._sigma_levels, self._sigma_levels / 2, shape)
+        np.abs(relative, out=relative)
+        return np.minimum(relative, 0.3, out=relative)
+
+    @staticmethod
+    def _require_tick(tick: int) -> None:
+        if not 0 <= tick < N_TICKS:
+            raise ValueError(f"tick must lie in 0..{N_TICKS - 1}, got {tick}")
+
+
+def write_traffic_npz(period: int, dataset: Dataset, scheme: Scheme, ticks: Sequence[int], out: str | Path) -> Path:
+    """Write a period's impression counts and the p-values and sigmas of some ticks (``lbm data traffic``).
+
+    Parameters
+    ----------
+    period, dataset, scheme
+        See :class:`Traffic`.
+    ticks : numbers in 0..47
+        Which ticks to write.
+    out : path ending in ``.npz``
+
+    Returns
+    -------
+    The file: ``counts`` (48,), and per tick T ``pvalues_tT`` and ``sigmas_tT`` of shape (count, 48).
+    """
+    path = Path(out)
+    if path.suffix != ".npz":
+        raise ValueError(f"the output file must end in .npz, got {path.name!r}")
+    traffic = Traffic(period, dataset, scheme)
+    for tick in ticks:
+        traffic._require_tick(tick)
+    arrays: dict[str, NDArray] = {"counts": traffic.counts}
+    for tick in sorted(set(ticks)):
+        arrays[f"pvalues_t{tick}"], arrays[f"sigmas_t{tick}"] = traffic.tick(tick)
+    with writing_file(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+    return path

@@ -1,0 +1,101 @@
+"""The regenerated traffic against values of the real data (exact) and of the public generator (exact)."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lbm_core.auction.traffic import Traffic, base_profile, sigma_levels, std_ratios, write_traffic_npz
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="module")
+def real():
+    return json.loads((DATA / "traffic_fingerprints.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def period7():
+    return Traffic(7, "dense")
+
+
+def test_counts_of_the_real_data(real, period7):
+    assert Traffic(14, "dense").counts.tolist() == real["period14_counts"]
+    assert period7.counts[17:41].tolist() == real["period7_counts_t17_t40"]
+    assert period7.counts.sum() == real["period7_total"]
+
+
+def test_mean_pvalues_of_the_real_data(real, period7):
+    period14 = Traffic(14, "dense")
+    ours = [pvalues[:, 0].mean() for _, pvalues, _ in period14.ticks()]
+    np.testing.assert_allclose(ours, real["period14_advertiser0_mean_pvalue_dense"], rtol=0, atol=1e-16)
+    for tick, expected in real["period7_dense_mean_pvalue_advertiser0"].items():
+        assert abs(period7.tick_pvalues(int(tick))[:, 0].mean() - expected) < 1e-16
+
+
+def test_single_values_of_the_real_data(real, period7):
+    pvalues, sigmas = period7.tick(0)
+    assert pvalues[:3, 0].round(7).tolist() == real["period7_dense_pvalue_t0_advertiser0_rows0_1_2"]
+    assert [float(f"{s:.9g}") for s in sigmas[:3, 0]] == real["period7_general_track_sigma_t0_advertiser0_rows0_1_2"]
+    expected = real["period7_dense_pvalue_t1_advertiser0_rows0_1_2"]
+    assert period7.tick_pvalues(1)[:3, 0].round(8).tolist() == expected
+
+
+@pytest.mark.parametrize("episode", [0, 1])
+def test_public_scheme_bit_for_bit(episode):
+    traffic = Traffic(episode, "sparse", "public")
+    with np.load(DATA / "public_traffic.npz") as public:
+        assert np.array_equal(traffic.counts, public[f"ep{episode}_counts"])
+        for tick in (47, 0, 20):  # any order
+            pvalues, sigmas = traffic.tick(tick)
+            assert np.array_equal(pvalues[:8], public[f"ep{episode}_tick{tick}_pvalues_first8"])
+            assert np.array_equal(sigmas[:8], public[f"ep{episode}_tick{tick}_sigmas_first8"])
+            assert np.array_equal(pvalues.sum(axis=0), public[f"ep{episode}_tick{tick}_pvalue_colsum"])
+
+
+def test_order_of_requests_does_not_matter():
+    in_order = {tick: pvalues for tick, pvalues, _ in Traffic(9, "sparse").ticks() if tick in (3, 5)}
+    other = Traffic(9, "sparse")
+    assert np.array_equal(other.tick_pvalues(5), in_order[5])
+    assert np.array_equal(other.tick_pvalues(3), in_order[3])
+
+
+def test_ranges_and_scales():
+    dense, sparse = Traffic(11, "dense"), Traffic(11, "sparse")
+    pvalues, sigmas = dense.tick(4)
+    assert pvalues.shape == sigmas.shape == (dense.counts[4], 48)
+    assert pvalues.min() == 0
+    assert pvalues.max() < 1
+    assert ((sigmas >= 0) & (sigmas <= 0.3 * pvalues)).all()
+    np.testing.assert_allclose(pvalues, 10 * sparse.tick_pvalues(4), rtol=1e-12)
+    assert abs(base_profile().sum() - 1) < 1e-12
+    assert ((std_ratios(11) > 0) & (std_ratios(11) <= 1)).all()
+    assert ((sigma_levels(11) >= 0) & (sigma_levels(11) <= 0.3)).all()
+
+
+def test_write_npz(tmp_path, period7):
+    path = write_traffic_npz(7, "dense", "data", [2, 0, 2], tmp_path / "traffic.npz")
+    with np.load(path) as written:
+        assert set(written) == {"counts", "pvalues_t0", "sigmas_t0", "pvalues_t2", "sigmas_t2"}
+        pvalues, sigmas = period7.tick(2)
+        assert np.array_equal(written["pvalues_t2"], pvalues)
+        assert np.array_equal(written["sigmas_t2"], sigmas)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [((-1, "dense"), "period"), ((7.5, "dense"), "period"), ((7, "medium"), "data set"), ((7, "dense", "x"), "scheme")],
+)
+def test_bad_traffic_is_refused(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        Traffic(*arguments)
+
+
+def test_bad_request_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"tick must lie in 0\.\.47, got 48"):
+        write_traffic_npz(7, "dense", "data", [48], tmp_path / "traffic.npz")
+    with pytest.raises(ValueError, match=r"\.npz"):
+        write_traffic_npz(7, "dense", "data", [0], tmp_path / "traffic.csv")
+    assert not list(tmp_path.iterdir())
