@@ -1,0 +1,145 @@
+"""Windows of the last L ticks: the one layout that every sequence model reads, in training and in use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lbm_core.auction.bidder import Advertisers, Observation
+
+N_PREVIOUS = 3  # earlier alphas seen from each position
+
+
+@dataclass(frozen=True)
+class Windows:
+    """n windows of L ticks, left-padded (pads are 0 and ``mask`` False); the last position is tick t.
+
+    Attributes
+    ----------
+    returns_to_go : (n, L) float32, unscaled R
+    states : (n, L, 16) float32, unnormalised
+    alphas : (n, L) float32, currency per conversion; in use 0 at the last position (not yet chosen)
+    conversions, costs : (n, L) float32, outcomes of each tick; in use 0 at the last position (not yet known)
+    expected_conversions : (n, L) float32, sum of p; NaN in use, where no bidder can know it
+    conversions_before, costs_before : (n, L) float32, totals of all ticks of the day before each position
+    previous_alphas : (n, L, 3) float32, alphas one, two and three ticks before each position; ``cpa_target`` before
+        the day's start
+    timesteps : (n, L) int in [0, 48)
+    mask : (n, L) bool, True at real ticks
+    budget, cpa_target : (n,) float32
+    """
+
+    returns_to_go: NDArray[np.float32]
+    states: NDArray[np.float32]
+    alphas: NDArray[np.float32]
+    conversions: NDArray[np.float32]
+    expected_conversions: NDArray[np.float32]
+    costs: NDArray[np.float32]
+    conversions_before: NDArray[np.float32]
+    costs_before: NDArray[np.float32]
+    previous_alphas: NDArray[np.float32]
+    timesteps: NDArray[np.int64]
+    mask: NDArray[np.bool_]
+    budget: NDArray[np.float32]
+    cpa_target: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.budget)
+
+    def __getitem__(self, rows: NDArray | slice) -> Windows:
+        """The windows of some rows."""
+        return Windows(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+
+def windows_of_observation(
+    observation: Observation, advertisers: Advertisers, returns_to_go: ArrayLike, length: int = 10
+) -> Windows:
+    """The windows a model sees when it has to bid: same layout and padding as in training.
+
+    Parameters
+    ----------
+    observation : n advertisers at tick t
+    advertisers : the same n
+    returns_to_go : (n, t + 1) conversions still wanted at ticks 0..t
+    length : L
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, NaN.
+    """
+    n, tick = len(observation), observation.tick
+    target = np.asarray(returns_to_go, dtype=np.float64)
+    for name, values, shape in (
+        ("returns_to_go", target, (n, tick + 1)),
+        ("alphas", observation.alphas, (n, tick)),
+        ("conversions", observation.conversions, (n, tick)),
+        ("costs", observation.costs, (n, tick)),
+        ("states", observation.states[:, :, 0], (n, tick + 1)),
+        ("advertisers", advertisers.budget, (n,)),
+    ):
+        if values.shape != shape:
+            raise ValueError(f"{name} of the observation at tick {tick} has shape {values.shape}; expected {shape}")
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name} of the observation at tick {tick} holds NaN or infinite values")
+
+    def with_current(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.concatenate([values, np.zeros((n, 1))], axis=1)
+
+    def before(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.concatenate([np.zeros((n, 1)), np.cumsum(values, axis=1)], axis=1)
+
+    return gather_windows(
+        np.arange(n),
+        np.full(n, tick),
+        length,
+        budget=advertisers.budget,
+        cpa_target=advertisers.cpa_target,
+        returns_to_go=target,
+        states=observation.states,
+        alphas=with_current(observation.alphas),
+        conversions=with_current(observation.conversions),
+        expected_conversions=np.full((n, tick + 1), np.nan),
+        costs=with_current(observation.costs),
+        conversions_before=before(observation.conversions),
+        costs_before=before(observation.costs),
+    )
+
+
+def gather_windows(
+    rows: NDArray[np.int64],
+    ticks: NDArray[np.int64],
+    length: int,
+    *,
+    budget: NDArray,
+    cpa_target: NDArray,
+    alphas: NDArray,
+    **per_tick: NDArray,
+) -> Windows:
+    """Cut windows that end at ``ticks`` out of per-tick arrays (N, T, ...); see :class:`Windows` for the names."""
+    if length < 1:
+        raise ValueError(f"windows need a length of at least 1; got {length}")
+    positions = ticks[:, None] - np.arange(length - 1, -1, -1)
+    mask = positions >= 0
+    timesteps = np.maximum(positions, 0)
+
+    def cut(values: NDArray) -> NDArray[np.float32]:
+        taken = values[rows[:, None], timesteps].astype(np.float32)
+        taken[~mask] = 0.0  # also removes NaN, so a pad is always exactly 0
+        return taken
+
+    earlier = positions[:, :, None] - np.arange(1, N_PREVIOUS + 1)
+    taken = alphas[rows[:, None, None], np.maximum(earlier, 0)]
+    previous = np.where(earlier >= 0, taken, np.asarray(cpa_target)[:, None, None]).astype(np.float32)
+    previous[~mask] = 0.0
+    return Windows(
+        alphas=cut(alphas),
+        previous_alphas=previous,
+        timesteps=timesteps,
+        mask=mask,
+        budget=np.asarray(budget, dtype=np.float32),
+        cpa_target=np.asarray(cpa_target, dtype=np.float32),
+        **{name: cut(values) for name, values in per_tick.items()},
+    )
