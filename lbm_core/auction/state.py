@@ -1,0 +1,115 @@
+"""§4.1: the 16 state features of AuctionNet's trajectories, built tick by tick."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lbm_core.auction.bidder import N_TICKS
+
+# Order and names of the published trajectories. "historical" averages the means of all past ticks (a mean of tick
+# means, not pooled over impressions), "last_three" those of the last three; both are 0 before the first tick ends.
+FEATURES: tuple[str, ...] = (
+    "time_left",  # (48 - t) / 48
+    "budget_left",  # remaining / budget
+    "historical_bid_mean",  # bid per impression, bids dropped for lack of budget counted as 0
+    "last_three_bid_mean",
+    "historical_least_winning_cost_mean",  # price of the last slot per impression
+    "historical_pvalue_mean",
+    "historical_conversion_mean",  # conversions per impression of the tick
+    "historical_win_mean",  # slots won per impression of the tick
+    "last_three_least_winning_cost_mean",
+    "last_three_pvalue_mean",
+    "last_three_conversion_mean",
+    "last_three_win_mean",
+    "current_pvalue_mean",  # of the tick about to start
+    "current_pv_num",  # impressions of the tick about to start
+    "last_three_pv_num_total",
+    "historical_pv_num_total",
+)
+_QUANTITIES = ("bid", "least_winning_cost", "pvalue", "conversion_rate", "win_rate")
+_HISTORICAL = [2, 4, 5, 6, 7]  # columns of the historical means, in the order of _QUANTITIES
+_LAST_THREE = [3, 8, 9, 10, 11]
+
+
+class StateBuilder:
+    """State features of n advertisers; market and replay share it.
+
+    Ask for the state of tick t with :meth:`state`, then tell what happened in the tick with :meth:`update`.
+    Apart from the two current features, the state of tick t knows ticks before t only.
+
+    Parameters
+    ----------
+    budget : (n,) currency per period, > 0
+    """
+
+    def __init__(self, budget: ArrayLike) -> None:
+        self.budget = np.array(budget, dtype=np.float64)
+        if self.budget.ndim != 1 or not (np.isfinite(self.budget).all() and (self.budget > 0).all()):
+            raise ValueError("budget must be an (n,) array of positive numbers")
+        n = len(self.budget)
+        self.tick = 0
+        self.remaining = self.budget.copy()
+        self._sums = np.zeros((len(_QUANTITIES), n))
+        self._recent: list[NDArray[np.float64]] = []  # tick means of the last three ticks, oldest first
+        self._recent_counts: list[int] = []
+        self._total_count = 0
+
+    def state(self, pvalue_mean: ArrayLike, count: int) -> NDArray[np.float64]:
+        """State before the current tick.
+
+        Parameters
+        ----------
+        pvalue_mean : (n,) mean predicted conversion probability in the tick about to start
+        count : int, impressions of the tick about to start
+
+        Returns
+        -------
+        (n, 16) in the order of :data:`FEATURES`
+        """
+        if self.tick >= N_TICKS:
+            raise ValueError(f"the period is over: it has {N_TICKS} ticks")
+        state = np.zeros((len(self.budget), len(FEATURES)))
+        state[:, 0] = (N_TICKS - self.tick) / N_TICKS
+        state[:, 1] = self.remaining / self.budget
+        if self.tick:
+            state[:, _HISTORICAL] = (self._sums / self.tick).T
+            state[:, _LAST_THREE] = (sum(self._recent) / len(self._recent)).T
+        state[:, 12] = pvalue_mean
+        state[:, 13] = count
+        state[:, 14] = sum(self._recent_counts)
+        state[:, 15] = self._total_count
+        return state
+
+    def update(
+        self,
+        *,
+        bid: ArrayLike,
+        least_winning_cost: ArrayLike,
+        pvalue: ArrayLike,
+        conversion_rate: ArrayLike,
+        win_rate: ArrayLike,
+        count: int,
+        remaining: ArrayLike,
+    ) -> None:
+        """Close the current tick.
+
+        Parameters
+        ----------
+        bid : (n,) currency, mean bid per impression
+        least_winning_cost : scalar or (n,) currency, mean over the tick's impressions
+        pvalue : (n,) mean p-value
+        conversion_rate : (n,) conversions / impressions of the tick
+        win_rate : (n,) slots won / impressions of the tick
+        count : int, impressions of the tick
+        remaining : (n,) currency left after the tick
+        """
+        values = np.empty_like(self._sums)
+        for row, value in enumerate((bid, least_winning_cost, pvalue, conversion_rate, win_rate)):
+            values[row] = value
+        self._sums += values
+        self._recent = [*self._recent[-2:], values]
+        self._recent_counts = [*self._recent_counts[-2:], int(count)]
+        self._total_count += int(count)
+        self.remaining = np.array(remaining, dtype=np.float64)
+        self.tick += 1
