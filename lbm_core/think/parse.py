@@ -1,0 +1,166 @@
+"""Read a chain of thought, and reject it where it hallucinates (§3.3, A.3).
+
+A chain of thought is accepted when it states the CPA ratio exactly once and right, inside ``<ratio>`` tags, and gives
+exactly one direction in {-1, 0, 1}, inside ``<answer>`` tags.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+TOLERANCE = 0.03  # relative error of the stated CPA ratio that still passes
+
+
+class Status(StrEnum):
+    """Why a chain of thought was accepted or rejected; the first that applies, in this order."""
+
+    TRUNCATED = "truncated"  # ends in the middle: the token limit was hit before an answer was complete
+    NO_ANSWER = "no answer"
+    SEVERAL_ANSWERS = "several answers"
+    BAD_ANSWER = "answer not -1, 0 or 1"
+    NO_RATIO = "no ratio"
+    SEVERAL_RATIOS = "several ratios"
+    BAD_RATIO = "ratio not a number"
+    UNDEFINED_RATIO = "true ratio zero or undefined"
+    WRONG_RATIO = "ratio wrong"
+    ACCEPTED = "accepted"
+
+
+# Rejections for lack of an answer; the others concern the ratio.
+ANSWER_FAILURES = (Status.TRUNCATED, Status.NO_ANSWER, Status.SEVERAL_ANSWERS, Status.BAD_ANSWER)
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What a chain of thought says, and whether to believe it.
+
+    Attributes
+    ----------
+    direction : -1 lower, 0 uncertain, 1 raise; None without exactly one valid answer (it is set even where the
+        ratio is rejected, so that both can be counted)
+    ratio : the CPA ratio stated; None without exactly one readable ``<ratio>``
+    ratio_error : |ratio - true| / true; NaN where either is missing
+    status : :class:`Status`
+    stated : direction that the reasoning's last recommendation speaks for, 1 or -1; None if it makes none
+    """
+
+    direction: int | None
+    ratio: float | None
+    ratio_error: float
+    status: Status
+    stated: int | None = None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether LBM-Act may follow it."""
+        return self.status is Status.ACCEPTED
+
+    @property
+    def contradiction(self) -> bool:
+        """Whether the reasoning recommends one direction and the answer gives the opposite one."""
+        return self.direction is not None and self.stated is not None and self.direction == -self.stated
+
+
+_BLOCK = {tag: re.compile(rf"<\s*{tag}\s*>(.*?)<\s*/\s*{tag}\s*>", re.DOTALL) for tag in ("ratio", "answer")}
+_OPENING = {tag: re.compile(rf"<\s*{tag}\s*>") for tag in ("ratio", "answer")}
+_NUMBER = r"[+\-−]?(?:\d{1,3}(?:,\d{3})+(?:\.\d*)?|\d+(?:\.\d*)?|\.\d+)(?:[eE][+\-]?\d+)?"
+# One number, perhaps a percent sign, perhaps a calculation in brackets or after "=": "0.66 (5.386 / 8.0)".
+_RATIO = re.compile(rf"(?:[^=]*=)?\s*({_NUMBER})\s*(%?)\s*(?:\([^()]*\))?\s*\.?")
+_ANSWER = re.compile(r"([+\-−]?)\s*([01])(?:\.0*)?")
+_RAISE, _LOWER = r"increas\w*|rais(?:e|es|ed|ing)", r"decreas\w*|lower(?:s|ed|ing)?|reduc\w*"
+_MOVE = re.compile(
+    rf"(?P<negation>\b(?:not|never|avoid|without|instead of|rather than)\s+(?:\w+\s+)?)?"
+    rf"\b(?:(?P<up>{_RAISE})|(?P<down>{_LOWER}))\s+(?:\w+\s+){{0,3}}?(?:bid\w*|parameters?|alphas?)\b",
+    re.IGNORECASE,
+)
+
+
+def parse(
+    text: str,
+    true_ratio: float,
+    tolerance: float = TOLERANCE,
+    *,
+    ratio_required: bool = True,
+    truncated: bool = False,
+) -> Parsed:
+    """Read direction and CPA ratio from a chain of thought; the hallucination check of A.3.
+
+    Parameters
+    ----------
+    text : the model's text, without the prompt
+    true_ratio : (spent / conversions) / C at the time of the prompt; NaN without a conversion
+    tolerance : largest relative error of the stated ratio, >= 0
+    ratio_required : False accepts a chain of thought on its answer alone. Differs from the paper: a very small model
+        hardly ever gets the ratio right, and would have nothing left to learn from.
+    truncated : whether the generation stopped at its token limit
+
+    Raises
+    ------
+    ValueError
+        Negative or NaN tolerance, or an infinite true ratio.
+    """
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance must be >= 0; got {tolerance}")
+    if math.isinf(true_ratio):
+        raise ValueError("the true ratio is infinite; pass NaN where there is no conversion")
+    direction, answer_status = _read_answer(text, truncated)
+    ratio, ratio_status = _read_ratio(text)
+    defined = math.isfinite(true_ratio) and true_ratio > 0
+    error = abs(ratio - true_ratio) / true_ratio if ratio is not None and defined else float("nan")
+    if ratio_status is None and not defined:
+        ratio_status = Status.UNDEFINED_RATIO
+    elif ratio_status is None and error > tolerance + 1e-12:
+        ratio_status = Status.WRONG_RATIO
+    status = answer_status or (ratio_status if ratio_required else None) or Status.ACCEPTED
+    return Parsed(direction, ratio, error, status, stated_direction(text))
+
+
+def _read_answer(text: str, truncated: bool) -> tuple[int | None, Status | None]:
+    blocks = _BLOCK["answer"].findall(text)
+    openings = len(_OPENING["answer"].findall(text))
+    if not blocks:
+        return None, Status.TRUNCATED if truncated or openings else Status.NO_ANSWER
+    if len(blocks) > 1 or openings > 1:
+        return None, Status.SEVERAL_ANSWERS
+    match = _ANSWER.fullmatch(blocks[0].strip())
+    if match is None:
+        return None, Status.BAD_ANSWER
+    value = int(match[2])
+    return (-value if match[1] in ("-", "−") else value), None
+
+
+def _read_ratio(text: str) -> tuple[float | None, Status | None]:
+    blocks = _BLOCK["ratio"].findall(text)
+    if not blocks:
+        return None, Status.NO_RATIO
+    if len(blocks) > 1 or len(_OPENING["ratio"].findall(text)) > 1:
+        return None, Status.SEVERAL_RATIOS
+    value = read_number(blocks[0])
+    return value, Status.BAD_RATIO if value is None else None
+
+
+def read_number(text: str) -> float | None:
+    """The one number of a tag's content: "0.66", "66%", "1,234.5", "+1", "0.66 (5.386 / 8.0)", "5.386 / 8 = 0.67".
+
+    None where there is no number, more than one without an "=", or one too large to be finite.
+    """
+    match = _RATIO.fullmatch(text.strip())
+    if match is None:
+        return None
+    value = float(match[1].replace(",", "").replace("−", "-")) / (100.0 if match[2] else 1.0)
+    return value if math.isfinite(value) else None
+
+
+def stated_direction(text: str) -> int | None:
+    """Direction of the last recommendation in the reasoning: 1 raise, -1 lower, None if there is none.
+
+    A rough reading by keywords (a verb of raising or lowering, then bid, bidding parameter or alpha); a negated verb
+    ("do not increase the bids") counts for nothing.
+    """
+    moves = [match for match in _MOVE.finditer(_BLOCK["answer"].sub(" ", text)) if not match["negation"]]
+    if not moves:
+        return None
+    return 1 if moves[-1]["up"] else -1
