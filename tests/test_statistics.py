@@ -1,0 +1,157 @@
+"""Bootstrap intervals: known answers, coverage, pairing, refusal of what cannot be compared."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lbm_core.evaluation.statistics import (
+    MIN_PERIODS,
+    intervals,
+    mean_interval,
+    paired_differences,
+    period_table,
+    verdict,
+)
+
+
+def _frame(effect=5.0, periods=10, train_seeds=(0,), noise=1.0, seed=0):
+    """Two methods on the same periods; periods differ by 30, ``B`` is ``effect`` above ``A`` within ``noise``."""
+    rng = np.random.default_rng(seed)
+    day = 360 + 30 * rng.normal(size=periods)
+    rows = []
+    for method, shift in (("A", 0.0), ("B", effect)):
+        for train_seed in train_seeds:
+            level = 3 * rng.normal() if len(train_seeds) > 1 else 0.0
+            for period in range(periods):
+                own = noise * rng.normal()
+                for draw in range(2):
+                    for advertiser in range(3):
+                        value = day[period] + shift + level + own + advertiser
+                        rows.append((method, train_seed, 7 + period, draw, advertiser, value, value / 2))
+    columns = ["method", "train_seed", "period", "seed", "advertiser", "conversions", "score"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_mean_interval_agrees_with_the_normal_interval_on_many_periods():
+    values = np.random.default_rng(1).normal(10, 2, 400)
+    mean, low, high = mean_interval(values, np.random.default_rng(0))
+    half = 1.96 * values.std() / 20
+    assert mean == pytest.approx(values.mean())
+    assert low == pytest.approx(mean - half, abs=0.03)
+    assert high == pytest.approx(mean + half, abs=0.03)
+
+
+def test_crossed_interval_is_wider_than_either_source_alone():
+    rng = np.random.default_rng(2)
+    seeds, periods = rng.normal(0, 1, (5, 1)), rng.normal(0, 1, (1, 12))
+    width = {}
+    for name, table in {
+        "both": seeds + periods,
+        "periods": np.zeros((5, 1)) + periods,
+        "seeds": seeds + 0 * periods,
+    }.items():
+        _, low, high = mean_interval(table, np.random.default_rng(0))
+        width[name] = high - low
+    assert width["both"] > max(width["periods"], width["seeds"])
+    assert width["both"] == pytest.approx(np.hypot(width["periods"], width["seeds"]), rel=0.15)
+
+
+def test_coverage_is_near_nominal():
+    rng = np.random.default_rng(3)
+    hits = 0
+    for _ in range(200):
+        _, low, high = mean_interval(rng.normal(0, 1, 20), rng, n_resamples=400)
+        hits += low <= 0 <= high
+    assert 0.86 <= hits / 200 <= 0.99
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12), st.floats(-100, 100), st.floats(0.1, 10))
+def test_interval_holds_the_mean_and_moves_with_the_data(values, shift, scale):
+    values = np.array(values)
+    mean, low, high = mean_interval(values, np.random.default_rng(0), n_resamples=300)
+    assert low - 1e-6 <= mean <= high + 1e-6
+    moved = mean_interval(scale * values + shift, np.random.default_rng(0), n_resamples=300)
+    np.testing.assert_allclose(moved, scale * np.array([mean, low, high]) + shift, rtol=1e-6, atol=1e-6)
+
+
+def test_one_period_has_a_mean_and_no_interval():
+    mean, low, high = mean_interval(np.array([4.0]), np.random.default_rng(0))
+    assert mean == 4.0
+    assert np.isnan([low, high]).all()
+
+
+def test_intervals_average_draws_and_advertisers_first():
+    frame = _frame()
+    table = intervals(frame, np.random.default_rng(0), metrics=["conversions", "score"])
+    row = table.query("method == 'A' and metric == 'conversions'").iloc[0]
+    by_period = frame.query("method == 'A'").groupby("period")["conversions"].mean()
+    assert row["mean"] == pytest.approx(by_period.mean())
+    assert (row["periods"], row["seeds"], row["train_seeds"]) == (10, 2, 1)
+    assert by_period.min() < row["low"] < row["mean"] < row["high"] < by_period.max()
+
+
+def test_pairing_resolves_what_unpaired_intervals_hide():
+    frame = _frame(effect=5.0)
+    separate = intervals(frame, np.random.default_rng(0), metrics=["conversions"]).set_index("method")
+    assert separate.loc["A", "high"] > separate.loc["B", "low"], "the intervals of the two methods overlap"
+    paired = paired_differences(frame, "A", np.random.default_rng(0))
+    assert paired["verdict"].tolist() == ["resolved", "resolved"]
+    conversions = paired.set_index("metric").loc["conversions"]
+    assert conversions["low"] < 5.0 < conversions["high"]
+    assert conversions["relative"] == pytest.approx(
+        conversions["difference"] / period_table(frame, "A", "conversions").to_numpy().mean()
+    )
+
+
+def test_no_effect_and_few_periods_stay_unresolved():
+    none = paired_differences(_frame(effect=0.0, noise=5.0), "A", np.random.default_rng(0))
+    assert set(none["verdict"]) == {"not resolved"}
+    few = paired_differences(_frame(effect=50.0, periods=MIN_PERIODS - 1), "A", np.random.default_rng(0))
+    assert set(few["verdict"]) == {"not resolved"}
+    assert (few["low"] > 0).all()
+
+
+def test_spread_of_training_seeds_widens_the_paired_interval():
+    frame = _frame(effect=1.0, train_seeds=(0, 1, 2))
+    crossed = paired_differences(frame, "A", np.random.default_rng(0), metrics=["conversions"]).iloc[0]
+    pooled = paired_differences(
+        frame.drop(columns="train_seed"), "A", np.random.default_rng(0), metrics=["conversions"]
+    )
+    assert crossed["high"] - crossed["low"] > 2 * float((pooled["high"] - pooled["low"]).iloc[0])
+
+
+def test_an_untrained_control_meets_every_training_seed():
+    frame = _frame(train_seeds=(0, 1, 2))
+    frame = frame[(frame["method"] == "B") | (frame["train_seed"] == 0)]
+    row = paired_differences(frame, "A", np.random.default_rng(0), metrics=["conversions"]).iloc[0]
+    assert np.isfinite([row["low"], row["high"]]).all()
+
+
+def test_verdict_needs_an_interval_beyond_zero():
+    assert verdict(0.1, 2.0, 20) == "resolved"
+    assert verdict(-2.0, -0.1, 20) == "resolved"
+    assert verdict(-0.1, 2.0, 20) == "not resolved"
+    assert verdict(float("nan"), float("nan"), 20) == "not resolved"
+
+
+def test_unpaired_or_unknown_rows_are_refused():
+    frame = _frame()
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="not paired"):
+        paired_differences(frame[~((frame["method"] == "B") & (frame["period"] == 9))], "A", rng)
+    with pytest.raises(ValueError, match="no rows of method 'C'"):
+        paired_differences(frame, "C", rng, methods=["A"])
+    with pytest.raises(ValueError, match="no column 'regret'"):
+        intervals(frame, rng, metrics=["regret"])
+    with pytest.raises(ValueError, match="NaN"):
+        mean_interval(np.array([1.0, np.nan]), rng)
+    holes = _frame(train_seeds=(0, 1))
+    with pytest.raises(ValueError, match="did not meet all"):
+        period_table(holes[~((holes["train_seed"] == 1) & (holes["period"] == 8))], "A", "conversions")
+    apart = _frame(train_seeds=(0, 1))
+    apart.loc[apart["method"] == "B", "train_seed"] += 5
+    with pytest.raises(ValueError, match="share no training seed"):
+        paired_differences(apart, "A", rng)
