@@ -74,7 +74,7 @@ class StateBuilder:
         state[:, 1] = self.remaining / self.budget
         if self.tick:
             state[:, _HISTORICAL] = (self._sums / self.tick).T
-            state[:, _LAST_THREE] = (sum(self._recent) / len(self._recent)).T
+            state[:, _LAST_THREE] = np.mean(self._recent, axis=0).T
         state[:, 12] = pvalue_mean
         state[:, 13] = count
         state[:, 14] = sum(self._recent_counts)
