@@ -1,0 +1,109 @@
+"""§4.1: budget utilisation, CPA ratio and score of an advertiser-day."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+CPA_RATIO_LIMIT = 100.0  # reported ratio where money bought (almost) no conversion; a cap on the *ratio*, not the CPA
+
+
+def budget_utilization(cost: ArrayLike, budget: ArrayLike) -> NDArray[np.float64]:
+    """Share of the budget that was spent.
+
+    Parameters
+    ----------
+    cost : (...,) currency, >= 0
+    budget : (...,) currency, > 0
+    """
+    cost, budget = _amounts(cost=cost), _amounts(positive=True, budget=budget)
+    return cost / budget
+
+
+def cpa_ratio(conversions: ArrayLike, cost: ArrayLike, cpa_target: ArrayLike) -> NDArray[np.float64]:
+    """Cost per conversion over its target; at most 1 when the target is met.
+
+    Differs from the authors' code, which caps the CPA (not the ratio) at 100 and so hides every violation of a
+    target of 100 or more.
+
+    Parameters
+    ----------
+    conversions : (...,) count, >= 0; may be an expectation
+    cost : (...,) currency, >= 0
+    cpa_target : (...,) currency per conversion, > 0
+
+    Returns
+    -------
+    (...,) ratio in [0, :data:`CPA_RATIO_LIMIT`]: the limit where money was spent without a conversion, NaN where
+    neither money was spent nor a conversion won (there is no ratio).
+    """
+    conversions, cost = _amounts(conversions=conversions), _amounts(cost=cost)
+    owed = conversions * _amounts(positive=True, cpa_target=cpa_target)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return np.minimum(cost / owed, CPA_RATIO_LIMIT)  # x/0 = inf -> limit; 0/0 stays NaN
+
+
+def score(conversions: ArrayLike, cost: ArrayLike, cpa_target: ArrayLike, beta: float = 2.0) -> NDArray[np.float64]:
+    """Conversions, penalised where the CPA target is missed: conversions * min(1 / CPA ratio, 1) ** beta.
+
+    Differs from the paper: its text prints the penalty without an exponent; its preprint, the benchmark and the
+    authors' code use beta = 2.
+
+    Parameters
+    ----------
+    conversions, cost, cpa_target
+        See :func:`cpa_ratio`.
+    beta : >= 0
+
+    Returns
+    -------
+    (...,) in [0, conversions]
+    """
+    if not beta >= 0:
+        raise ValueError(f"beta must be at least 0; got {beta}")
+    conversions, cost = _amounts(conversions=conversions), _amounts(cost=cost)
+    owed = conversions * _amounts(positive=True, cpa_target=cpa_target)
+    met = owed >= cost
+    penalty = np.divide(owed, cost, out=np.ones(np.broadcast_shapes(owed.shape, cost.shape)), where=~met)
+    return conversions * penalty**beta
+
+
+def summarize(
+    conversions: ArrayLike,
+    cost: ArrayLike,
+    budget: ArrayLike,
+    cpa_target: ArrayLike,
+    expected_conversions: ArrayLike | None = None,
+) -> dict[str, NDArray[np.float64]]:
+    """All metrics per advertiser, of sampled conversions and, where given, of expected ones.
+
+    Parameters
+    ----------
+    conversions, expected_conversions : (n,) count over the period; expected: sum of p over the wins
+    cost, budget : (n,) currency per period
+    cpa_target : (n,) currency per conversion
+
+    Returns
+    -------
+    dict of (n,) columns: cost, budget_utilization, conversions, cpa_ratio, score, score_beta1 and, with expected
+    conversions, expected_conversions, expected_cpa_ratio, expected_score, expected_score_beta1. Averages over
+    advertisers are the paper's numbers; take ``nanmean`` of a ratio.
+    """
+    table = {"cost": _amounts(cost=cost), "budget_utilization": budget_utilization(cost, budget)}
+    kinds = {"": conversions} if expected_conversions is None else {"": conversions, "expected_": expected_conversions}
+    for prefix, count in kinds.items():
+        table[f"{prefix}conversions"] = _amounts(conversions=count)
+        table[f"{prefix}cpa_ratio"] = cpa_ratio(count, cost, cpa_target)
+        table[f"{prefix}score"] = score(count, cost, cpa_target, beta=2.0)
+        table[f"{prefix}score_beta1"] = score(count, cost, cpa_target, beta=1.0)
+    return table
+
+
+def _amounts(*, positive: bool = False, **named: ArrayLike) -> NDArray[np.float64]:
+    ((name, values),) = named.items()
+    array = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds NaN or infinite values")
+    if (array <= 0 if positive else array < 0).any():
+        raise ValueError(f"{name} must be {'positive' if positive else 'at least 0'}; got {array.min()}")
+    return array
