@@ -101,6 +101,7 @@ class TickOutcome:
     wins, exposures : count of slots won, shown
     bids : (n, m) the bids that stood in the end
     allocation : who won what in the end
+    shown, converted : (n, 3) bool, per impression and slot
     """
 
     cost: NDArray[np.float64]
@@ -109,6 +110,8 @@ class TickOutcome:
     exposures: NDArray[np.int64]
     bids: NDArray[np.float64]
     allocation: Allocation
+    shown: NDArray[np.bool_]
+    converted: NDArray[np.bool_]
 
 
 def run_tick(
@@ -147,14 +150,18 @@ def run_tick(
     impressions, _ = np.nonzero(shown)
     who = allocation.winners[shown]
     values = conversion_values(pvalues[impressions, who], sigmas[impressions, who], limits[who], rng)
+    converted = np.zeros_like(shown)
+    converted[shown] = rng.random(len(who)) < values
     m = len(remaining)
     return TickOutcome(
         cost=cost,
-        conversions=_per_advertiser(who[rng.random(len(who)) < values], m).astype(np.int64),
+        conversions=_per_advertiser(allocation.winners[converted], m).astype(np.int64),
         wins=_per_advertiser(allocation.winners[allocation.winners >= 0], m).astype(np.int64),
         exposures=_per_advertiser(who, m).astype(np.int64),
         bids=bids,
         allocation=allocation,
+        shown=shown,
+        converted=converted,
     )
 
 
