@@ -63,4 +63,4 @@ def _read_table() -> dict[str, NDArray[np.float64]]:
     rows = np.genfromtxt(path, delimiter=",", names=True)
     if len(rows) != N_ADVERTISERS:
         raise ValueError(f"{path.name} holds {len(rows)} advertisers; expected {N_ADVERTISERS}")
-    return {name: rows[name] for name in rows.dtype.names}
+    return {name: rows[name] for name in rows.dtype.names or ()}
