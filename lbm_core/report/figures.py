@@ -50,7 +50,7 @@ def save(figure: Figure, name: str, tier: str, output: str | Path = "") -> list[
 def traffic_day(frame: pd.DataFrame) -> Figure:
     """A day of traffic: tick, impressions, mean_pvalue[, category]."""
     _require(frame, "tick", "impressions", "mean_pvalue")
-    figure, (left, right) = _panels(2)
+    figure, (left, right) = panels(2)
     counts = frame.drop_duplicates("tick")
     left.bar(counts["tick"], counts["impressions"] / 1000, width=0.85, color=style.PALETTE[0])
     left.set(xlabel="tick (48 a day)", ylabel="impressions, thousands", title="Traffic")
@@ -62,13 +62,13 @@ def traffic_day(frame: pd.DataFrame) -> Figure:
         right.plot(frame["tick"], frame["mean_pvalue"], drawstyle="steps-mid", color=style.PALETTE[1])
     right.set(xlabel="tick", ylabel="conversions per impression", title="Mean predicted value")
     right.set_ylim(bottom=0)
-    return _done(figure)
+    return closed(figure)
 
 
 def lwc_ticks(frame: pd.DataFrame) -> Figure:
     """Mean least winning cost per tick: tick, source, lwc; sources named "real …" are drawn in grey."""
     _require(frame, "tick", "source", "lwc")
-    figure, (axes,) = _panels(1, size=(5.2, 2.6))
+    figure, (axes,) = panels(1, size=(5.2, 2.6))
     names = list(frame["source"].unique())
     ours = [name for name in names if not name.startswith("real")]
     colour = style.colours(ours)
@@ -81,7 +81,7 @@ def lwc_ticks(frame: pd.DataFrame) -> Figure:
     axes.set(xlabel="tick", ylabel="least winning cost, currency")
     axes.set_ylim(bottom=0)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    return _done(figure)
+    return closed(figure)
 
 
 def direction_counts(samples: pd.DataFrame) -> pd.DataFrame:
@@ -144,7 +144,7 @@ def fig2_direction(samples: pd.DataFrame) -> Figure:
         bottom.axhline(0, color="0.6", linewidth=0.8, zorder=0)
         bottom.set_ylim(-highest, highest)
     grid[1, 0].set_ylabel(r"$\Delta a = \log(\alpha_t / \alpha_{t-1})$")
-    return _done(figure)
+    return closed(figure)
 
 
 def fig3_losses(frame: pd.DataFrame, *, smooth: int = 25) -> Figure:
@@ -156,7 +156,7 @@ def fig3_losses(frame: pd.DataFrame, *, smooth: int = 25) -> Figure:
     smooth : width of the running median in recorded steps; the raw loss is drawn faintly
     """
     _require(frame, "method", "step", "loss")
-    figure, (left, right) = _panels(2)
+    figure, (left, right) = panels(2)
     methods = list(dict.fromkeys(frame["method"]))
     colour = style.colours(methods)
     for method in methods:
@@ -173,7 +173,7 @@ def fig3_losses(frame: pd.DataFrame, *, smooth: int = 25) -> Figure:
     right.set_yscale("log")
     right.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:.0f}")
     right.legend()
-    return _done(figure)
+    return closed(figure)
 
 
 def fig5_attention(frame: pd.DataFrame) -> Figure:
@@ -213,13 +213,13 @@ def fig5_attention(frame: pd.DataFrame) -> Figure:
     bottom.set_xlabel("position: the guide's tokens, then return-to-go R, state s and alpha a per tick")
     grid[-1, 1].set_xlabel("share on\nlanguage")
     figure.colorbar(mesh, ax=grid[:, 0], label="attention", location="left", shrink=0.5, pad=0.02)
-    return _done(figure)
+    return closed(figure)
 
 
 def gqpo_funnel(frame: pd.DataFrame) -> Figure:
     """What is left of the sampled chains of thought after each filter of Eq. 12-13: stage, count, in order."""
     _require(frame, "stage", "count")
-    figure, (axes,) = _panels(1, size=(4.6, 0.34 * len(frame) + 0.7))
+    figure, (axes,) = panels(1, size=(4.6, 0.34 * len(frame) + 0.7))
     total = float(frame["count"].iloc[0])
     places = np.arange(len(frame))
     axes.barh(places, frame["count"], height=0.7, color=style.PALETTE[0])
@@ -230,7 +230,7 @@ def gqpo_funnel(frame: pd.DataFrame) -> Figure:
     axes.invert_yaxis()
     axes.set_xlim(0, max(total, 1) * 1.25)
     axes.set_xlabel("chains of thought")
-    return _done(figure)
+    return closed(figure)
 
 
 def _curve(axes: Axes, rows: pd.DataFrame, smooth: int, colour, label: str, line: str = "-") -> None:
@@ -244,13 +244,14 @@ def _with_share(counts: pd.DataFrame) -> pd.DataFrame:
     return counts.assign(share=counts["count"] / total.where(total > 0))
 
 
-def _panels(n: int, size: tuple[float, float] = style.WIDE) -> tuple[Figure, list[Axes]]:
+def panels(n: int, size: tuple[float, float] = style.WIDE) -> tuple[Figure, list[Axes]]:
+    """Figure with n panels side by side, in the house style; ``size`` in inches."""
     style.use()
     figure, grid = plt.subplots(1, n, figsize=size, squeeze=False)
     return figure, list(grid[0])
 
 
-def _done(figure: Figure) -> Figure:
+def closed(figure: Figure) -> Figure:
     """Closed, so that a notebook shows it only where it is the cell's value."""
     plt.close(figure)
     return figure
