@@ -142,12 +142,18 @@ def test_penalty_weight_reaches_the_model(trajectories):
         assert not torch.equal(weighted.predict(window, 0.0), weighted.predict(window, 1.0))
 
 
-def test_return_scales():
-    budget, target = np.array([3000.0, 2000.0]), np.array([10.0, 8.0])
-    encoder = train_dt(replace(TINY, steps=1), _trajectories(8), progress=False).encoder
-    assert DecisionTransformer(TINY, encoder).return_unit(budget, target).tolist() == [300.0, 250.0]
-    release = DecisionTransformer(replace(TINY, return_scale="dataset"), encoder)
-    assert release.return_unit(budget, target).tolist() == [1500.0, 1500.0]
+def test_return_scale_reaches_the_model(trained, trajectories):
+    """Doubling budget and returns changes nothing under "budget", where only return * C / B counts."""
+    window = _windows(trajectories)
+    doubled = replace(window, returns_to_go=2 * window.returns_to_go, budget=2 * window.budget)
+    encoder = trained.encoder
+    plain = replace(TINY, state_kind="paper")
+    for config, same in ((plain, True), (replace(plain, return_scale="dataset"), False)):
+        statistics = type(encoder)("paper", encoder.mean[:16], encoder.std[:16])
+        transformer = DecisionTransformer(config, statistics)
+        transformer.model.eval()
+        with torch.no_grad():
+            assert torch.equal(transformer.predict(window), transformer.predict(doubled)) == same
 
 
 def test_checkpoint_round_trip(trained, trajectories, tmp_path):

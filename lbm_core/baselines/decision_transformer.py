@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,14 +18,11 @@ from transformers import DecisionTransformerConfig, DecisionTransformerModel
 from lbm_core.artifacts import writing
 from lbm_core.auction.bidder import N_TICKS, Advertisers, Observation
 from lbm_core.data.features import StateEncoder, StateKind, log_alpha_ratio
+from lbm_core.data.returns import RETURN_SCALES, ReturnScale, return_unit
 from lbm_core.data.trajectories import ALPHA_LIMIT, TrajectorySet, sample_ends, windows
 from lbm_core.data.windows import Windows, windows_of_observation
 from lbm_core.seeding import generator, integer_seed
-from lbm_core.tiers import Dataset, Tier
-
-ReturnScale = Literal["budget", "dataset"]
-# The authors' release divides returns by these, conversions.
-DATASET_RETURN_SCALE: dict[Dataset, float] = {"dense": 1500.0, "sparse": 100.0}
+from lbm_core.tiers import DATASETS, Dataset, Tier
 
 
 @dataclass(frozen=True)
@@ -45,8 +41,8 @@ class DTConfig:
     weight_decay: float = 1e-4
     gradient_norm: float = 0.25  # largest norm of the gradient
     state_kind: StateKind = "extended"  # "paper": the 16 features alone
-    return_scale: ReturnScale = "budget"  # returns divided by B / C, or by the release's 1500 | 100 ("dataset")
-    target_return: float = 1.2  # return-to-go at the first tick, in units of B / C; the release's formula is 1 / 0.3
+    return_scale: ReturnScale = "budget"  # "dataset": the release's 1500 | 100
+    target_return: float = 1.1  # return-to-go at the first tick, in units of B / C; the release's formula is 1 / 0.3
     penalty_weight: float = 0.0  # w of DT-score (Table 3); 0: plain DT
     seed: int = 0
 
@@ -61,10 +57,10 @@ class DTConfig:
                 raise ValueError(f"{name} of a decision transformer must be positive; got {getattr(self, name)}")
         if not (0 <= self.dropout < 1 and self.penalty_weight >= 0 and self.weight_decay >= 0):
             raise ValueError("dropout must lie in [0, 1); penalty_weight and weight_decay must not be negative")
-        if self.return_scale not in ("budget", "dataset"):
-            raise ValueError(f"unknown return_scale {self.return_scale!r}; one of budget, dataset")
-        if self.dataset not in DATASET_RETURN_SCALE:
-            raise ValueError(f"unknown dataset {self.dataset!r}; one of {', '.join(DATASET_RETURN_SCALE)}")
+        if self.return_scale not in RETURN_SCALES:
+            raise ValueError(f"unknown return_scale {self.return_scale!r}; one of {', '.join(RETURN_SCALES)}")
+        if self.dataset not in DATASETS:
+            raise ValueError(f"unknown dataset {self.dataset!r}; one of {', '.join(DATASETS)}")
 
     @classmethod
     def from_tier(cls, tier: Tier, dataset: Dataset, seed: int = 0, **overrides) -> DTConfig:
@@ -126,7 +122,8 @@ class DecisionTransformer:
         window : n windows
         penalties : (n, L) penalty of the ticks to come, in [0, 1] (Table 3); 1 in use
         """
-        returns = window.returns_to_go / self.return_unit(window.budget, window.cpa_target)[:, None]
+        unit = return_unit(window.budget, window.cpa_target, self.config.return_scale, self.config.dataset)
+        returns = window.returns_to_go / unit[:, None]
         returns = returns + self.config.penalty_weight * np.asarray(penalties, dtype=np.float32)
         actions = log_alpha_ratio(window.alphas, window.cpa_target)
         device = next(self.model.parameters()).device
@@ -141,12 +138,6 @@ class DecisionTransformer:
             timesteps=torch.as_tensor(window.timesteps, device=device),
             attention_mask=torch.as_tensor(window.mask, device=device).long(),
         ).action_preds[..., 0]
-
-    def return_unit(self, budget: NDArray, cpa_target: NDArray) -> NDArray[np.float32]:
-        """(n,) conversions that count as a return of 1."""
-        if self.config.return_scale == "budget":
-            return (budget / cpa_target).astype(np.float32)
-        return np.full(len(budget), DATASET_RETURN_SCALE[self.config.dataset], dtype=np.float32)
 
     def save(self, folder: Path) -> None:
         """Write ``model.safetensors`` and ``config.json`` (config, state statistics, losses) into a new folder."""

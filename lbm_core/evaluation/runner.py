@@ -1,0 +1,122 @@
+"""Offline evaluation (§4.1): every method meets the same held-out periods and the same conversion draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from tqdm.auto import tqdm
+
+from lbm_core.auction.bidder import Advertisers, Bidder
+from lbm_core.auction.metrics import summarize
+from lbm_core.auction.replay import ReplayPeriod, ReplayResult, replay
+from lbm_core.seeding import generator
+
+# The paper's delivery periods; the project trains on others only (their numbers start at 1000).
+HELD_OUT_PERIODS = tuple(range(7, 28))
+
+
+def held_out(n: int) -> tuple[int, ...]:
+    """Numbers of n of the benchmark's own periods 7 … 27, spread over the range.
+
+    Raises
+    ------
+    ValueError
+        More periods than there are.
+    """
+    if not 1 <= n <= len(HELD_OUT_PERIODS):
+        raise ValueError(f"there are {len(HELD_OUT_PERIODS)} held-out periods (7 … 27); asked for {n}")
+    picked = np.linspace(0, len(HELD_OUT_PERIODS) - 1, n).round().astype(int)
+    return tuple(HELD_OUT_PERIODS[i] for i in picked)
+
+
+def evaluate(
+    bidders: Mapping[str, Callable[[], Bidder]],
+    periods: Iterable[ReplayPeriod],
+    seeds: Sequence[int],
+    *,
+    rows: ArrayLike | None = None,
+    budget_ratio: float = 1.0,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Replay every method on every period with every seed.
+
+    Common random numbers: a (period, seed) draws the same conversions for every method, so differences between
+    methods are paired.
+
+    Parameters
+    ----------
+    bidders : name -> function that makes the bidder (made once, reset before every replay)
+    periods : held-out periods; may be a generator, each is used once
+    seeds : conversion draws, int >= 0
+    rows : which of the 48 advertisers to replay; default all
+    budget_ratio : share of every budget that may be spent (Table 5), > 0
+    progress : show a bar
+
+    Returns
+    -------
+    One row per method, period, seed and advertiser: conversions, expected_conversions (sum of p over the wins),
+    budget_utilization, cpa_ratio (NaN where nothing was spent), score (beta = 2), score_beta1, cost, budget,
+    cpa_target.
+
+    Raises
+    ------
+    ValueError
+        No bidder, no period, no seed or a repeated one; a budget ratio that is not positive.
+    """
+    if not bidders or len(seeds) == 0 or len(set(seeds)) != len(seeds):
+        raise ValueError(
+            f"need at least one bidder and distinct seeds; got {len(bidders)} bidders, seeds {list(seeds)}"
+        )
+    if not budget_ratio > 0:
+        raise ValueError(f"budget_ratio must be positive; got {budget_ratio}")
+    made = {name: make() for name, make in bidders.items()}
+    frames = []
+    bar = tqdm(desc="replay", unit="period-day", disable=not progress)
+    for period in periods:
+        advertisers = _scaled(period.advertisers, budget_ratio)
+        for name, bidder in made.items():
+            for seed in seeds:
+                rng = generator(seed, "evaluation", period.period)
+                result = replay(period, bidder, rng, advertisers=advertisers, rows=rows)
+                frames.append(_tidy(result).assign(method=name, period=period.period, seed=seed))
+                bar.update()
+    bar.close()
+    if not frames:
+        raise ValueError("no period to evaluate on")
+    frame = pd.concat(frames, ignore_index=True)
+    keys = ["method", "period", "seed", "advertiser"]
+    if (frame["score"] > frame["conversions"] + 1e-9).any():
+        raise AssertionError("a score above the conversions: the metrics are broken")
+    return frame[keys + [name for name in frame if name not in keys]]
+
+
+def period_means(frame: pd.DataFrame) -> pd.DataFrame:
+    """Means over the advertisers, as the paper reports them: one row per method, period, seed and training seed.
+
+    ``cpa_ratio`` averages over the advertisers who spent something.
+    """
+    keys = [name for name in ("method", "train_seed", "budget_ratio", "period", "seed") if name in frame]
+    columns = [name for name in frame.columns if name not in (*keys, "advertiser")]
+    means = frame.groupby(keys, sort=False)[columns].mean().reset_index()
+    return means.assign(advertisers=frame.groupby(keys, sort=False).size().to_numpy())
+
+
+def _scaled(advertisers: Advertisers, budget_ratio: float) -> Advertisers:
+    return Advertisers(advertisers.index, advertisers.budget * budget_ratio, advertisers.cpa_target)
+
+
+def _tidy(result: ReplayResult) -> pd.DataFrame:
+    advertisers = result.advertisers
+    table = summarize(
+        result.conversions.sum(axis=1),
+        result.costs.sum(axis=1),
+        advertisers.budget,
+        advertisers.cpa_target,
+        result.expected_conversions.sum(axis=1),
+    )
+    return pd.DataFrame(
+        {"advertiser": advertisers.index, **table, "budget": advertisers.budget, "cpa_target": advertisers.cpa_target}
+    )
