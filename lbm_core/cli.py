@@ -1,0 +1,215 @@
+"""The ``lbm`` command. Imports what a command needs when it runs, so that help is instant."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from lbm_core import __version__
+from lbm_core.tiers import TIER_NAMES, Dataset
+
+app = typer.Typer(
+    help="Companion to LBM: Hierarchical Large Auto-Bidding Model via Reasoning and Acting (WWW'26).",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+data = typer.Typer(help="Traffic and trajectories of the benchmark, made on this machine.", no_args_is_help=True)
+notebooks = typer.Typer(help="Check, clean and store the notebooks.", no_args_is_help=True)
+app.add_typer(data, name="data")
+app.add_typer(notebooks, name="notebooks")
+
+DatasetOption = Annotated[Dataset, typer.Option(help="Dense or sparse conversions.")]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", help="Folder for results, figures and runs instead of the checkout.")
+]
+NotebookFiles = Annotated[list[Path] | None, typer.Argument(help="Notebook files; default: all chapters.")]
+
+
+@app.callback(invoke_without_command=True)
+def _common(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def reproduce(
+    tier: Annotated[
+        str, typer.Option(help=f"How large: {', '.join(TIER_NAMES)}; the README says what each costs.")
+    ] = "smoke",
+    only: Annotated[str, typer.Option(help="Chapters, e.g. 02,05; default all.")] = "",
+    jobs: Annotated[int, typer.Option(help="Notebooks at a time; only those that do not build on each other.")] = 1,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Notebook parameter.")
+    ] = None,
+    output: OutputOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Run also what is done and unchanged.")] = False,
+) -> None:
+    """Run the notebooks in order; what is done and unchanged is skipped, so a killed run resumes.
+
+    Executed copies and summary.csv go to runs/TIER/, tables to results/ and figures to figures/ (for smoke, to the
+    folder _smoke in each).
+    """
+    from lbm_core.notebooks import runner
+
+    folder = output or ""
+    try:
+        lines = runner.reproduce(
+            tier, only=only, settings=setting or [], output=folder, jobs=jobs, force=force, report=_report
+        )
+    except runner.NotebookFailed as failure:
+        _print_summary(failure.lines)
+        raise
+    _print_summary(lines)
+
+
+def _report(line: str) -> None:
+    print(line, flush=True)
+
+
+def _print_summary(lines: list[Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="What was made", title_justify="left", show_footer=True)
+    spent = sum(line.seconds for line in lines if line.status != "unchanged")
+    table.add_column("notebook", footer="total")
+    table.add_column("status")
+    table.add_column("seconds", justify="right", footer=f"{spent:.0f}")
+    table.add_column("peak MiB", justify="right", footer=f"{max((line.peak_mib for line in lines), default=0):.0f}")
+    table.add_column("tables", overflow="fold", footer=str(sum(len(line.tables) for line in lines)))
+    table.add_column("figures", overflow="fold", footer=str(sum(len(line.figures) for line in lines)))
+    for line in lines:
+        seconds = f"({line.seconds:.0f})" if line.status == "unchanged" else f"{line.seconds:.0f}"
+        names = [" ".join(Path(name).stem for name in made) for made in (line.tables, line.figures)]
+        table.add_row(line.notebook, line.status, seconds, f"{line.peak_mib:.0f}", *names)
+    console = Console() if sys.stdout.isatty() else Console(width=140)
+    console.print(table)
+    folders = sorted({str(Path(name).parent) for line in lines for name in line.tables + line.figures})
+    if folders:
+        print(f"tables and figures are in {', '.join(folders)}")
+
+
+@data.command("traffic")
+def data_traffic(
+    period: Annotated[int, typer.Option(help="Delivery period; the benchmark's are 7 to 27.")],
+    out: Annotated[Path, typer.Option(help="File to write, ending in .npz.")],
+    dataset: DatasetOption = "dense",
+    scheme: Annotated[
+        Literal["data", "public"], typer.Option(help="Seeding: of the logged data, or of the public environment.")
+    ] = "data",
+    ticks: Annotated[str, typer.Option(help="Ticks whose p-values and sigmas to write, e.g. 0,47; default none.")] = "",
+) -> None:
+    """Write a period's impression counts and p-values, bit for bit those of the benchmark.
+
+    counts (48,), and per tick T pvalues_tT and sigmas_tT of shape (count, 48).
+    """
+    from lbm_core.auction.traffic import write_traffic_npz
+
+    path = write_traffic_npz(period, dataset, scheme, _integers(ticks, "--ticks"), out)
+    print(f"wrote {path}")
+
+
+@app.command()
+def results(
+    experiment: Annotated[str, typer.Argument(help="Name of one; default: list all.")] = "",
+    tier: Annotated[str, typer.Option(help="cached: the largest tier in the committed files.")] = "cached",
+    output: OutputOption = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Copy smoke results into the committed files (labelled smoke).")
+    ] = False,
+) -> None:
+    """List recorded experiments, or print one."""
+    from lbm_core.report import results as recorded
+
+    folder = output or ""
+    if keep:
+        for path in recorded.keep(tier, [experiment] if experiment else [], folder):
+            print(f"kept {path.name}")
+        return
+    if experiment:
+        print(recorded.load(experiment, tier, folder).to_markdown(index=False))
+        return
+    names = recorded.available(tier, folder)
+    if not names:
+        raise FileNotFoundError(f"no {tier} results yet; make them with 'lbm reproduce --tier {_computing(tier)}'")
+    for name in names:
+        rows = recorded.load(name, tier, folder)
+        labels = rows[["tier", "dataset", "commit"]].drop_duplicates().agg(" ".join, axis=1)
+        print(f"{name:28} {len(rows):6} rows   {'; '.join(labels)}")
+
+
+@notebooks.command("lint")
+def notebooks_lint(files: NotebookFiles = None) -> None:
+    """Check the rules for committed notebooks."""
+    from lbm_core.notebooks.chapters import chapters
+    from lbm_core.notebooks.lint import lint
+
+    paths = files or chapters()
+    found = [sentence for path in paths for sentence in lint(_existing(path))]
+    for sentence in found:
+        print(sentence)
+    if found:
+        raise ValueError(f"{len(found)} findings in {len(paths)} notebooks")
+    print(f"{len(paths)} notebooks, nothing found")
+
+
+@notebooks.command("strip")
+def notebooks_strip(files: NotebookFiles = None) -> None:
+    """Remove run metadata; keep cells, tags and outputs."""
+    from lbm_core.notebooks.chapters import chapters
+    from lbm_core.notebooks.clean import strip
+
+    for path in files or chapters():
+        print(f"{path.name}: {'cleaned' if strip(_existing(path)) else 'already clean'}")
+
+
+@notebooks.command("store")
+def notebooks_store(files: NotebookFiles = None) -> None:
+    """Run at TIER=cached and keep the outputs in the notebook files."""
+    from lbm_core.notebooks.chapters import chapters
+    from lbm_core.notebooks.clean import store
+
+    for path in files or chapters():
+        outcome = store(_existing(path))
+        if outcome.error:
+            raise RuntimeError(f"{path.name} failed at {outcome.error}; the file is unchanged")
+        print(f"{path.name}: stored, {outcome.seconds:.0f} s, peak {outcome.peak_mib:.0f} MiB", flush=True)
+
+
+def _computing(tier: str) -> str:
+    return "smoke" if tier == "cached" else tier
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    return path
+
+
+def _integers(text: str, option: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise ValueError(f"{option} wants numbers separated by commas, got {text!r}") from None
+
+
+def main(arguments: list[str] | None = None, run: Callable[..., Any] = app) -> None:
+    """Entry point: expected errors end in one sentence on stderr and exit status 1."""
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given
+    try:
+        run([argument for argument in given if argument != "--debug"], prog_name="lbm")
+    except (ValueError, OSError, RuntimeError) as error:
+        if debug:
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)

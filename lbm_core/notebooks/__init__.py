@@ -1,0 +1,1 @@
+"""Running, checking and storing the notebooks."""

@@ -1,0 +1,60 @@
+"""What is committed of a notebook: its cells, its outputs at ``TIER=cached``, and no trace of who ran it when."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from lbm_core.artifacts import writing_file
+from lbm_core.notebooks.execute import Outcome, execute
+
+KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
+# papermill puts these cells in: the parameters of a run, and a note above a failed cell.
+_INSERTED = {"injected-parameters", "papermill-error-cell-tag"}
+
+
+def cleaned(notebook: NotebookNode) -> NotebookNode:
+    """A notebook with normal metadata, cells numbered in order, tags and outputs kept, nothing else."""
+    cells: list[NotebookNode] = []
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        if _INSERTED & set(tags):
+            continue
+        cell = nbformat.from_dict(cell)
+        cell.metadata = NotebookNode({"tags": tags} if tags else {})
+        cell.id = f"cell-{len(cells) + 1:02d}"
+        for output in cell.get("outputs", []):
+            output.pop("metadata", None)
+            if output.output_type in ("display_data", "execute_result"):
+                output["metadata"] = {}
+        cells.append(cell)
+    metadata = {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
+    return nbformat.from_dict({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})
+
+
+def strip(path: Path) -> bool:
+    """Clean a notebook file in place; True if it changed."""
+    before = path.read_text()
+    after = nbformat.writes(cleaned(nbformat.read(path, as_version=4))).rstrip("\n") + "\n"
+    if after == before:
+        return False
+    with writing_file(path) as temporary:
+        temporary.write_text(after)
+    path.chmod(0o644)
+    return True
+
+
+def store(path: Path) -> Outcome:
+    """Run a notebook with its defaults (``TIER=cached``) and keep the outputs in the file; unchanged if it fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        executed = Path(folder) / path.name
+        outcome = execute(path, executed, {})
+        if not outcome.error:
+            notebook = cleaned(nbformat.read(executed, as_version=4))
+            with writing_file(path) as temporary:
+                temporary.write_text(nbformat.writes(notebook).rstrip("\n") + "\n")
+            path.chmod(0o644)
+    return outcome
