@@ -187,6 +187,9 @@ def test_bidder_bids_for_all_rows_within_the_data_range(trained):
         alphas = bidder.act(observation)
         assert alphas.shape == (5,)
         assert ((alphas > 0) & (alphas <= 54.0)).all()
+        if tick == 0:
+            np.testing.assert_array_equal(alphas, advertisers.cpa_target)
+            continue
         expected = advertisers.cpa_target * np.exp(0.5 * observation.state[:, 15])
         assert np.corrcoef(np.log(alphas), np.log(expected))[0, 1] > 0.8  # it learned the rule of the data
 

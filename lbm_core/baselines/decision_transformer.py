@@ -238,6 +238,8 @@ def penalty_to_go(trajectories: TrajectorySet) -> NDArray[np.float32]:
 class DTBidder:
     """Bids with a decision transformer; the return still wanted falls with every conversion.
 
+    The first bid of the day is the CPA target, as for every sequence model here.
+
     Parameters
     ----------
     transformer : DecisionTransformer
@@ -257,6 +259,8 @@ class DTBidder:
 
     def act(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) alpha: exp of the predicted log(alpha / C) times C, within the range of the data."""
+        if observation.tick == 0:
+            return self.advertisers.cpa_target.copy()
         gained = np.cumsum(observation.conversions, axis=1)
         returns_to_go = self.wanted[:, None] - np.concatenate([np.zeros((len(observation), 1)), gained], axis=1)
         config = self.transformer.config

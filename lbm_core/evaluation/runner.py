@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike
 from tqdm.auto import tqdm
 
 from lbm_core.auction.bidder import Advertisers, Bidder
-from lbm_core.auction.metrics import summarize
 from lbm_core.auction.replay import ReplayPeriod, ReplayResult, replay
 from lbm_core.seeding import generator
 
@@ -59,7 +58,7 @@ def evaluate(
     -------
     One row per method, period, seed and advertiser: conversions, expected_conversions (sum of p over the wins),
     budget_utilization, cpa_ratio (NaN where nothing was spent), score (beta = 2), score_beta1, cost, budget,
-    cpa_target.
+    cpa_target; ``expected_`` columns hold the same for the expected conversions.
 
     Raises
     ------
@@ -109,14 +108,6 @@ def _scaled(advertisers: Advertisers, budget_ratio: float) -> Advertisers:
 
 
 def _tidy(result: ReplayResult) -> pd.DataFrame:
-    advertisers = result.advertisers
-    table = summarize(
-        result.conversions.sum(axis=1),
-        result.costs.sum(axis=1),
-        advertisers.budget,
-        advertisers.cpa_target,
-        result.expected_conversions.sum(axis=1),
-    )
-    return pd.DataFrame(
-        {"advertiser": advertisers.index, **table, "budget": advertisers.budget, "cpa_target": advertisers.cpa_target}
-    )
+    who = result.advertisers
+    columns = {"advertiser": who.index, **result.summary(), "budget": who.budget, "cpa_target": who.cpa_target}
+    return pd.DataFrame(columns)
