@@ -1,0 +1,43 @@
+# make reproduce | test | lab | figures | lint | clean | distclean
+# PYTHON: the interpreter (3.11 or newer) that .venv is made with. TIER: smoke, laptop, gpu, paper.
+PYTHON ?= python3
+TIER ?= smoke
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: reproduce test lab figures lint clean distclean
+
+reproduce: $(STAMP)
+	$(BIN)/lbm reproduce --tier $(TIER)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lab: $(STAMP)
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+# Every figure again from the committed results.
+figures: $(STAMP)
+	$(BIN)/lbm reproduce --tier cached
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lbm notebooks lint
+
+# Versions are pinned in pyproject.toml; a change there installs again.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $(STAMP)
+
+# What runs leave behind; data sets and checkpoints stay in the cache folder (see the README).
+clean:
+	rm -rf runs build results/_smoke figures/_smoke .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV) *.egg-info
