@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from lbm_core.auction.bidder import Advertisers
+from lbm_core.auction.bidder import N_ADVERTISERS, N_STATE_FEATURES, N_TICKS, Advertisers
+from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.traffic import Traffic
 from lbm_core.data.advertisers import period_advertisers
 
@@ -34,3 +35,29 @@ class WavyBidder:
     def act(self, observation):
         wave = np.sin(self.advertisers.index + observation.tick)
         return self.advertisers.cpa_target * np.exp(0.3 * wave)
+
+
+def invented_period(dataset="dense", period=0, seed=0, scheme="data") -> PeriodLog:
+    """A log of the right shapes, different for every period and seed, with no auction behind it."""
+    rng = np.random.default_rng([seed, period])
+    advertisers = small_advertisers(period, dataset)
+    length = rng.integers(3, N_TICKS + 1, N_ADVERTISERS)
+    acting = np.arange(N_TICKS) < length[:, None]
+    counts = SmallTraffic(period, dataset, scheme).counts
+    table = {name: rng.gamma(2, 1, acting.shape) * acting for name in ("bids", "pvalues", "costs", "wins", "exposures")}
+    expected = rng.gamma(2, 1, acting.shape) * acting
+    return PeriodLog(
+        dataset=dataset,
+        period=period,
+        scheme=scheme,
+        engine="invented",
+        advertisers=advertisers,
+        counts=counts,
+        alphas=rng.uniform(3, 12, acting.shape) * acting,
+        conversions=rng.poisson(expected).astype(float),
+        expected_conversions=expected,
+        states=rng.uniform(0, 1, (*acting.shape, N_STATE_FEATURES)),
+        lengths=length,
+        least_winning_cost=rng.uniform(0.05, 0.2, counts.sum()),
+        **table,
+    )
