@@ -31,6 +31,7 @@ class ActTier:
     steps: int = 150  # paper: 400,000
     batch_size: int = 32  # paper: 64
     learning_rate: float = 3e-4  # paper: 1e-5
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the forward pass; weights stay float32
     seeds: int = 1  # training seeds; paper: 5
 
 
@@ -73,6 +74,14 @@ class BaselineTier:
 
 
 @dataclass(frozen=True)
+class EvaluationTier:
+    """How much of every held-out period is replayed (§4.1)."""
+
+    advertisers: int = 6  # of the 48, spread over the categories; the benchmark: all
+    budget_ratios: tuple[float, ...] = (0.5, 1.0, 1.5)  # Table 5: 0.5, 0.75, 1, 1.25, 1.5
+
+
+@dataclass(frozen=True)
 class Tier:
     """Everything a tier fixes.
 
@@ -88,8 +97,10 @@ class Tier:
     critic: CriticTier = field(default_factory=CriticTier)
     think: ThinkTier = field(default_factory=ThinkTier)
     baseline: BaselineTier = field(default_factory=BaselineTier)
+    evaluation: EvaluationTier = field(default_factory=EvaluationTier)
 
 
+_FULL_EVALUATION = EvaluationTier(advertisers=48, budget_ratios=(0.5, 0.75, 1.0, 1.25, 1.5))
 _SMOKE = Tier("smoke")
 _LAPTOP = Tier(
     "laptop",
@@ -98,6 +109,7 @@ _LAPTOP = Tier(
     critic=CriticTier(hidden_size=128, layers=3, heads=8, steps=10_000, learning_rate=3e-4),
     think=ThinkTier(prompts=1_000, max_new_tokens=256, think_every=4, ratio_required=False, epochs=2, batch_size=16),
     baseline=BaselineTier(dt_hidden_size=128, dt_layers=3, dt_heads=8, dt_steps=5_000, dt_learning_rate=3e-4),
+    evaluation=_FULL_EVALUATION,
 )
 _GPU = Tier(
     "gpu",
@@ -116,6 +128,7 @@ _GPU = Tier(
         learning_rate=1e-6,
     ),
     baseline=BaselineTier(dt_hidden_size=512, dt_layers=6, dt_heads=8, dt_steps=40_000, dt_learning_rate=1e-4),
+    evaluation=_FULL_EVALUATION,
 )
 _PAPER = replace(
     _GPU,

@@ -1,0 +1,177 @@
+"""LBM-Act: one transformer that reads words and numbers together (§3.2, Fig. 1 left, Eq. 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lbm_core.act.backbone import Backbone
+from lbm_core.act.config import ActConfig
+from lbm_core.act.guides import TASK_DESCRIPTION
+from lbm_core.auction.bidder import N_TICKS
+from lbm_core.data.features import StateEncoder, log_alpha_ratio
+from lbm_core.data.returns import return_unit
+from lbm_core.data.windows import Windows
+
+ITEMS = ("return", "state", "action")  # order within a tick
+
+
+def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """Three linear layers with ReLU between them: the paper's [H, H, outputs]."""
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs)
+    )
+
+
+@dataclass(frozen=True)
+class ActBatch:
+    """Tensors of n windows of L ticks and their guides of G tokens; masks are True at what may be read."""
+
+    returns_to_go: Tensor  # (n, L) scaled
+    states: Tensor  # (n, L, d) normalised
+    actions: Tensor  # (n, L) log(alpha / C); the last is never read
+    timesteps: Tensor  # (n, L) int
+    mask: Tensor  # (n, L) bool
+    guide_ids: Tensor | None = None  # (n, G) int
+    guide_mask: Tensor | None = None  # (n, G) bool
+
+
+class LBMAct(nn.Module):
+    """Predicts log(alpha_t / C) from a guide in words and {R, s, a} of the last L ticks.
+
+    The sequence is the guide's tokens, then R, s, a of each tick; the last tick has no action yet. Words pass through
+    the language model's own token embedding (frozen), numbers through a decision embedding, one MLP per kind of item;
+    the language model's transformer layers read both. An MLP turns what the state token has become into the action.
+
+    Differs from the paper: the action is log(alpha / C) rather than alpha, so that an error counts in per cent, alpha
+    is positive by construction and advertisers with different targets share one scale. The model predicts it outright,
+    not as a change of the last one, so that Eq. 5 stays as printed. Padding is masked, and positions count real tokens.
+
+    Parameters
+    ----------
+    backbone : language model; its layers become this module's and are trained, so load it anew for each LBMAct
+    encoder : state normalisation, fitted on the training data
+    config : ActConfig
+    """
+
+    def __init__(self, backbone: Backbone, encoder: StateEncoder, config: ActConfig) -> None:
+        super().__init__()
+        if encoder.kind != config.state_kind:
+            raise ValueError(f"the encoder gives {encoder.kind!r} states, the config wants {config.state_kind!r}")
+        hidden = backbone.hidden_size
+        self.config, self.encoder = config, encoder
+        self.revision, self.tokenizer = backbone.revision, backbone.tokenizer
+        self.transformer: Any = backbone.model.get_decoder()
+        self.token_embedding.requires_grad_(False)
+        self.embed_return = mlp(1, hidden, hidden)
+        self.embed_state = mlp(encoder.dimension, hidden, hidden)
+        self.embed_action = mlp(1, hidden, hidden)
+        self.embed_time = nn.Embedding(N_TICKS, hidden)
+        self.head = mlp(hidden, hidden, 1)
+        nn.init.normal_(self.embed_time.weight, std=float(self.token_embedding.weight.std()))
+        self.losses = np.empty(0, dtype=np.float32)  # of every gradient step
+        self._token_ids: dict[str, list[int]] = {}
+
+    @property
+    def token_embedding(self) -> nn.Embedding:
+        """The language model's embedding of words, frozen."""
+        return self.transformer.get_input_embeddings()
+
+    def forward(self, batch: ActBatch) -> Tensor:
+        """(n, L) predicted log(alpha / C) at every tick of the window; the last is the decision."""
+        z, mask, words = self.embed(batch)
+        hidden = self.transformer(
+            inputs_embeds=z, attention_mask=mask, position_ids=positions(mask), use_cache=False
+        ).last_hidden_state
+        state_tokens = hidden[:, words + ITEMS.index("state") :: len(ITEMS)]
+        return self.head(state_tokens)[..., 0]
+
+    def embed(self, batch: ActBatch) -> tuple[Tensor, Tensor, int]:
+        """Dual embedding z = {z_cot, z_s} (§3.2).
+
+        Returns
+        -------
+        z : (n, G + 3 L - 1, H)
+        mask : (n, G + 3 L - 1) bool
+        words : G
+        """
+        items = [
+            self.embed_return(batch.returns_to_go[..., None]),
+            self.embed_state(batch.states),
+            self.embed_action(batch.actions[..., None]),
+        ]
+        z = torch.stack(items, dim=2) + self.embed_time(batch.timesteps)[:, :, None]
+        z = z.flatten(1, 2)[:, :-1]  # the last action is what we want to know
+        mask = batch.mask.repeat_interleave(len(ITEMS), dim=1)[:, :-1]
+        if batch.guide_ids is None or batch.guide_mask is None:
+            return z, mask, 0
+        z_words = self.token_embedding(batch.guide_ids).to(z.dtype)
+        return torch.cat([z_words, z], dim=1), torch.cat([batch.guide_mask, mask], dim=1), batch.guide_ids.shape[1]
+
+    def batch(self, window: Windows, guides: Sequence[str] | None = None) -> ActBatch:
+        """Tensors of windows and guides, on this module's device.
+
+        Parameters
+        ----------
+        window : n windows
+        guides : n texts; None for LLM-DT (no language) and Prompt-LLM-DT (its text is fixed)
+
+        Raises
+        ------
+        ValueError
+            Guides for a model that takes none, none for a model that needs them, or another number than windows.
+        """
+        if len(window) == 0:
+            raise ValueError("no windows given")
+        if self.config.guide in ("none", "task"):
+            if guides is not None:
+                raise ValueError(f"{self.config.method} takes no guides")
+            guides = [TASK_DESCRIPTION] * len(window) if self.config.guide == "task" else None
+        elif guides is None or len(guides) != len(window):
+            given = "none" if guides is None else len(guides)
+            raise ValueError(f"{self.config.method} needs one guide per window: {len(window)} windows, {given} given")
+        unit = return_unit(window.budget, window.cpa_target, self.config.return_scale, self.config.dataset)
+        device = self.embed_time.weight.device
+
+        def tensor(values: NDArray) -> Tensor:
+            return torch.as_tensor(np.ascontiguousarray(values), device=device)
+
+        ids, words = (None, None) if guides is None else self.tokenize(guides)
+        return ActBatch(
+            returns_to_go=tensor(window.returns_to_go / unit[:, None]),
+            states=tensor(self.encoder.encode(window)),
+            actions=tensor(np.where(window.mask, log_alpha_ratio(window.alphas, window.cpa_target), np.float32(0))),
+            timesteps=tensor(window.timesteps),
+            mask=tensor(window.mask),
+            guide_ids=None if ids is None else tensor(ids),
+            guide_mask=None if words is None else tensor(words),
+        )
+
+    def tokenize(self, guides: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Token numbers of guides, padded on the left: (n, G) int and (n, G) bool. Each distinct text is read once."""
+        if len(self._token_ids) > 100_000:
+            self._token_ids.clear()
+        for text in set(guides) - self._token_ids.keys():
+            ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            if not ids:
+                raise ValueError("a guide must not be empty; use lbm_core.act.guides.UNCERTAIN")
+            self._token_ids[text] = ids
+        rows = [self._token_ids[text] for text in guides]
+        width = max(len(row) for row in rows)
+        ids = np.full((len(rows), width), self.tokenizer.pad_token_id, dtype=np.int64)
+        mask = np.zeros((len(rows), width), dtype=bool)
+        for k, row in enumerate(rows):
+            ids[k, width - len(row) :] = row
+            mask[k, width - len(row) :] = True
+        return ids, mask
+
+
+def positions(mask: Tensor) -> Tensor:
+    """Position of each real token among the real ones, (n, T) int; pads get that of their left neighbour (or 0)."""
+    return (mask.long().cumsum(dim=1) - 1).clamp(min=0)

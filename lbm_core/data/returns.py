@@ -1,0 +1,40 @@
+"""How a return-to-go is scaled before a model sees it, and which return is asked for: the one home of both."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbm_core.tiers import DATASETS, Dataset
+
+ReturnScale = Literal["budget", "dataset"]
+RETURN_SCALES: tuple[ReturnScale, ...] = ("budget", "dataset")
+# Conversions that count as a return of 1 under ``"dataset"``. Table 9 prints 2000 for both data sets; the authors'
+# release uses these (a sparse return never exceeds 57, so 2000 would make it vanish).
+DATASET_RETURN_SCALE: dict[Dataset, float] = {"dense": 1500.0, "sparse": 100.0}
+RELEASE_TARGET_RETURN = 1 / 0.3  # the release asks for B / (0.3 C) conversions at the first tick, in units of B / C
+
+
+def return_unit(
+    budget: NDArray, cpa_target: NDArray, scale: ReturnScale = "budget", dataset: Dataset = "dense"
+) -> NDArray[np.float32]:
+    """Conversions that count as a return of 1.
+
+    Differs from the paper: ``"budget"``, the default everywhere, counts the conversions that the budget pays for at
+    the CPA target, B / C, so that advertisers with large and small budgets ask for comparable returns.
+
+    Parameters
+    ----------
+    budget : (n,) currency, > 0
+    cpa_target : (n,) currency per conversion, > 0
+    scale : "budget": B / C; "dataset": :data:`DATASET_RETURN_SCALE`
+    """
+    if scale not in RETURN_SCALES:
+        raise ValueError(f"unknown return scale {scale!r}; one of {', '.join(RETURN_SCALES)}")
+    if dataset not in DATASETS:
+        raise ValueError(f"unknown dataset {dataset!r}; one of {', '.join(DATASETS)}")
+    if scale == "budget":
+        return (np.asarray(budget) / np.asarray(cpa_target)).astype(np.float32)
+    return np.full(len(budget), DATASET_RETURN_SCALE[dataset], dtype=np.float32)
