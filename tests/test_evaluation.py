@@ -7,7 +7,7 @@ import pytest
 from lbm_core.auction.bidder import Advertisers
 from lbm_core.auction.replay import ReplayPeriod
 from lbm_core.evaluation.claims import CLAIMS, scorecard
-from lbm_core.evaluation.runner import evaluate, held_out, period_means
+from lbm_core.evaluation.runner import evaluate, held_out, hindsight, period_means, spread_rows
 from lbm_core.evaluation.statistics import paired_differences
 
 
@@ -111,6 +111,27 @@ def test_bad_calls_are_refused():
         evaluate(BIDDERS, [_period()], [0], budget_ratio=0.0, progress=False)
     with pytest.raises(ValueError, match="NaN"):
         evaluate({"broken": lambda: Multiple(np.nan)}, [_period()], [0], progress=False)
+
+
+def test_hindsight_bounds_what_bidders_reach(frame):
+    bounds = hindsight(_period(k) for k in (7, 8))
+    assert bounds.columns.tolist() == [name for name in frame.columns if name in bounds]
+    best = bounds.groupby("method")["score"].mean()
+    # Response curves have 240 bins, so the bound may miss by a bin.
+    assert best["LP bound"] >= 0.99 * best["hindsight constant"]
+    assert (frame.groupby("method")["expected_score"].mean() <= 1.01 * best["hindsight constant"]).all()
+    lp = bounds[bounds["method"] == "LP bound"]
+    assert (lp["cpa_ratio"] <= 1 + 1e-6).all()
+    poor = hindsight([_period(7)], rows=[0], budget_ratio=0.5)
+    assert len(poor) == 2
+    assert (poor["cost"] <= 30 + 1e-6).all()
+
+
+def test_rows_are_spread_over_advertisers():
+    assert spread_rows(48).tolist() == list(range(48))
+    assert spread_rows(6).tolist() == [0, 8, 16, 24, 32, 40]
+    with pytest.raises(ValueError, match="48 advertisers"):
+        spread_rows(49)
 
 
 def test_held_out_periods_are_the_benchmarks():

@@ -6,15 +6,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from tqdm.auto import tqdm
 
-from lbm_core.auction.bidder import Advertisers, Bidder
+from lbm_core.auction.bidder import N_ADVERTISERS, Advertisers, Bidder
+from lbm_core.auction.hindsight import best_constant, lp_bound
+from lbm_core.auction.metrics import summarize
 from lbm_core.auction.replay import ReplayPeriod, ReplayResult, replay
+from lbm_core.auction.response_tables import ResponseTables
 from lbm_core.seeding import generator
 
 # The paper's delivery periods; the project trains on others only (their numbers start at 1000).
 HELD_OUT_PERIODS = tuple(range(7, 28))
+_KEYS = ["method", "period", "seed", "advertiser"]
 
 
 def held_out(n: int) -> tuple[int, ...]:
@@ -86,10 +90,43 @@ def evaluate(
     if not frames:
         raise ValueError("no period to evaluate on")
     frame = pd.concat(frames, ignore_index=True)
-    keys = ["method", "period", "seed", "advertiser"]
     if (frame["score"] > frame["conversions"] + 1e-9).any():
         raise AssertionError("a score above the conversions: the metrics are broken")
-    return frame[keys + [name for name in frame if name not in keys]]
+    return frame[_KEYS + [name for name in frame if name not in _KEYS]]
+
+
+def hindsight(
+    periods: Iterable[ReplayPeriod], *, rows: ArrayLike | None = None, budget_ratio: float = 1.0
+) -> pd.DataFrame:
+    """What knowing the whole day would have given, in expected conversions: upper references, no bidders.
+
+    Parameters
+    ----------
+    periods, rows, budget_ratio : as in :func:`evaluate`
+
+    Returns
+    -------
+    Rows as those of :func:`evaluate`, for the methods "hindsight constant" (the constant alpha with the best score) and
+    "LP bound" (most conversions within budget and CPA target, any impressions); ``seed`` is 0, nothing is drawn.
+    """
+    frames = []
+    for period in periods:
+        tables = ResponseTables.from_period(period)
+        who = _scaled(period.advertisers, budget_ratio)
+        who = who if rows is None else who[np.asarray(rows)]
+        for name, best in (("hindsight constant", best_constant(tables, who)), ("LP bound", lp_bound(tables, who))):
+            table = summarize(best.conversions, best.cost, who.budget, who.cpa_target, best.conversions)
+            frame = pd.DataFrame({"advertiser": who.index, **table, "budget": who.budget, "cpa_target": who.cpa_target})
+            frames.append(frame.assign(method=name, period=period.period, seed=0))
+    frame = pd.concat(frames, ignore_index=True)
+    return frame[_KEYS + [name for name in frame if name not in _KEYS]]
+
+
+def spread_rows(n: int) -> NDArray[np.int64]:
+    """n of the 48 advertisers, spread over the six categories; 48 is all of them."""
+    if not 1 <= n <= N_ADVERTISERS:
+        raise ValueError(f"there are {N_ADVERTISERS} advertisers; asked for {n}")
+    return (np.arange(n) * N_ADVERTISERS) // n
 
 
 def period_means(frame: pd.DataFrame) -> pd.DataFrame:
