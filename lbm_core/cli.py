@@ -118,6 +118,44 @@ def data_traffic(
     print(f"wrote {path}")
 
 
+@data.command("generate")
+def data_generate(
+    periods: Annotated[int, typer.Option(help="How many delivery periods to simulate, 48 trajectories each.")],
+    out: Annotated[Path, typer.Option(help="Folder for the parquet shards.")],
+    dataset: DatasetOption = "dense",
+    seed: Annotated[int, typer.Option(help="Of the market; the traffic depends on the period alone.")] = 0,
+    jobs: Annotated[int, typer.Option(help="Processes, or tasks at a time on a cluster.")] = 1,
+    first_period: Annotated[int, typer.Option(help="Number of the first; the benchmark's own are 7 to 27.")] = 1000,
+    engine: Annotated[Literal["local", "dask", "ray"], typer.Option(help="What runs the processes.")] = "local",
+    address: Annotated[str | None, typer.Option(help="Scheduler of a running Dask or Ray cluster.")] = None,
+) -> None:
+    """Simulate the market and write its trajectories; a killed run resumes."""
+    from lbm_core.data.generate import generate, read_shards
+
+    numbers = range(first_period, first_period + periods)
+    generate(dataset, numbers, out, seed, jobs, engine, address=address)
+    print(f"wrote {len(read_shards(out))} trajectories of {periods} periods to {out}")
+
+
+@data.command("import")
+def data_import(
+    files: Annotated[list[Path], typer.Argument(help="Traffic or trajectory files: .csv, .csv.gz or .zip.")],
+    out: Annotated[Path, typer.Option(help="New folder for the imported periods and trajectories.")],
+    dataset: Annotated[
+        Dataset | None, typer.Option(help="What the files must be; default: what their p-values agree with.")
+    ] = None,
+    compare: Annotated[bool, typer.Option(help="Whether trajectory files must agree with the regenerated traffic.")] = (
+        True
+    ),
+) -> None:
+    """Read the benchmark's own files, checked against the regenerated traffic."""
+    from lbm_core.data.csv import import_files
+
+    for check in import_files(files, out, dataset=dataset, compare=compare):
+        print(check)
+    print(f"wrote {out}")
+
+
 @app.command()
 def results(
     experiment: Annotated[str, typer.Argument(help="Name of one; default: list all.")] = "",

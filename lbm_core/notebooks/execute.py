@@ -70,7 +70,7 @@ def execute(notebook: Path, executed: Path, parameters: dict[str, Value], *, pro
     cells = nbformat.read(executed, as_version=4).cells
     code = [cell for cell in cells if cell.cell_type == "code" and cell.source.strip()]
     if not error and any(cell.execution_count is None for cell in code):
-        error = "it ended before its last cell (a cell calls exit)"
+        error = "it ended before its last cell (a cell calls sys.exit)"
     written = [name for cell in code for text in _streams(cell) for name in _WROTE.findall(text)]
     return Outcome(time.monotonic() - started, memory.peak_mib, list(dict.fromkeys(written)), error)
 

@@ -1,0 +1,138 @@
+"""The ``lbm`` command: help, what it writes, one sentence and a non-zero exit on error."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import lbm_core
+from lbm_core import cli
+from lbm_core.auction.traffic import Traffic
+from lbm_core.report import results
+
+
+def _run(capsys, *arguments: str) -> tuple[int, str, str]:
+    try:
+        cli.main(list(arguments))
+        code = 0
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["reproduce"],
+        ["results"],
+        ["data"],
+        ["data", "traffic"],
+        ["data", "generate"],
+        ["data", "import"],
+        ["notebooks"],
+        ["notebooks", "lint"],
+        ["notebooks", "strip"],
+        ["notebooks", "store"],
+        [],
+    ],
+)
+def test_every_command_has_help(capsys, command):
+    code, out, _ = _run(capsys, *command, "--help")
+    assert code == 0
+    assert "Usage: lbm" in " ".join(out.split())
+
+
+def test_version(capsys):
+    assert _run(capsys, "--version")[:2] == (0, f"{lbm_core.__version__}\n")
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from lbm_core import cli\n"
+        "try:\n    cli.main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print([n for n in ('torch', 'numpy', 'pandas', 'matplotlib', 'papermill') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_data_traffic_writes_counts_and_the_ticks_asked_for(capsys, tmp_path):
+    out = tmp_path / "t.npz"
+    code, said, _ = _run(
+        capsys, "data", "traffic", "--period", "7", "--dataset", "sparse", "--scheme", "data", "--ticks", "0,4",
+        "--out", str(out),
+    )  # fmt: skip
+    assert code == 0
+    assert "t.npz" in said
+    traffic = Traffic(7, "sparse", scheme="data")
+    with np.load(out) as written:
+        assert set(written.files) == {"counts", "pvalues_t0", "sigmas_t0", "pvalues_t4", "sigmas_t4"}
+        np.testing.assert_array_equal(written["counts"], traffic.counts)
+        pvalues, sigmas = traffic.tick(4)
+        np.testing.assert_array_equal(written["pvalues_t4"], pvalues)
+        np.testing.assert_array_equal(written["sigmas_t4"], sigmas)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["data", "traffic", "--period", "7", "--ticks", "0,48", "--out", "t.npz"], 1, "tick must lie in 0..47"),
+        (["data", "traffic", "--period", "7", "--ticks", "a", "--out", "t.npz"], 1, "--ticks wants numbers"),
+        (["data", "traffic", "--period", "-1", "--out", "t.npz"], 1, "period"),
+        (["data", "traffic", "--period", "7", "--out", "t.csv"], 1, "end in .npz"),
+        (["data", "traffic", "--period", "7", "--dataset", "thick", "--out", "t.npz"], 2, "thick"),
+        (["data", "generate", "--periods", "0", "--out", "d"], 1, "at least one number"),
+        (["data", "generate", "--periods", "1", "--jobs", "0", "--out", "d"], 1, "jobs must be at least 1"),
+        (["data", "import", "no.csv", "--out", "d"], 1, "no.csv"),
+        (["results", "nothing_of_the_kind"], 1, "make them with 'lbm reproduce"),
+        (["results", "--tier", "huge"], 1, "huge"),
+        (["reproduce", "--tier", "huge"], 1, "unknown TIER 'huge'"),
+        (["reproduce", "--only", "77"], 1, "no notebook '77'"),
+        (["reproduce", "--set", "NO_SUCH=1"], 1, "no selected notebook has a parameter 'NO_SUCH'"),
+        (["reproduce", "--jobs", "0"], 1, "--jobs must be at least 1"),
+        (["notebooks", "lint", "no.ipynb"], 1, "no file no.ipynb"),
+        (["unknown"], 2, "unknown"),
+    ],
+)
+def test_errors_are_one_sentence_on_stderr(capsys, tmp_path, monkeypatch, arguments, code, message):
+    monkeypatch.chdir(tmp_path)
+    exit_code, _, err = _run(capsys, *arguments)
+    assert exit_code == code
+    assert message in err
+    assert "Traceback" not in err
+    if code == 1:
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_the_traceback(capsys):
+    with pytest.raises(ValueError, match="numbers separated by commas"):
+        cli.main(["--debug", "data", "traffic", "--period", "7", "--ticks", "a", "--out", "t.npz"])
+
+
+def test_results_lists_prints_and_keeps(capsys, tmp_path):
+    frame = pd.DataFrame({"method": ["DT"], "score": [3.5]})
+    results.record("demo", frame, tier="smoke", dataset="dense", backbone="b", seeds=[0, 1], output=tmp_path)
+    capsys.readouterr()
+    code, out, _ = _run(capsys, "results", "--tier", "smoke", "--output", str(tmp_path))
+    assert code == 0
+    assert re.search(r"demo +1 rows +smoke dense", out)
+    assert _run(capsys, "results", "--output", str(tmp_path))[0] == 1
+    assert _run(capsys, "results", "--tier", "smoke", "--keep", "--output", str(tmp_path))[0] == 0
+    code, out, _ = _run(capsys, "results", "demo", "--output", str(tmp_path))
+    assert code == 0
+    assert re.search(r"smoke +\| dense +\| 0 1 +\| DT +\| +3.5", out)
+
+
+def test_the_installed_command_exits_non_zero():
+    command = [sys.executable, "-c", "from lbm_core.cli import main; main()", "reproduce", "--tier", "huge"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: unknown TIER 'huge'; choose one of cached, smoke, laptop, gpu, paper\n"

@@ -1,0 +1,347 @@
+"""The notebook runner: checks before it starts, order, resuming, failing, summary; cleaning and lint."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from lbm_core.notebooks import chapters, clean, lint, parameters, runner
+
+PARAMETERS = 'TIER: str = "cached"\nDATASET: str = "dense"\nSEED: int = 0\nOUTPUT_DIR: str = ""\n'
+WRITE = """from pathlib import Path
+import sys
+target = Path(OUTPUT_DIR) / "results" / "{name}.csv"
+target.parent.mkdir(exist_ok=True)
+with target.open("a") as file:
+    file.write(f"{{TIER}} {{STEPS}} {{sys.executable}}\\n")
+print("wrote results/{name}.csv (1 rows)")"""
+
+
+def _write(folder: Path, name: str, *sources: str, extra: str = "STEPS: int = 0\nRATE: float = 0.5\n") -> Path:
+    cells = [new_markdown_cell(f"# {name}"), new_code_cell(PARAMETERS + extra, metadata={"tags": ["parameters"]})]
+    notebook = clean.cleaned(new_notebook(cells=[*cells, *map(new_code_cell, sources)]))
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+# --- parameters --------------------------------------------------------------------------------------------------
+
+
+def test_settings_become_values_of_the_declared_type(tmp_path):
+    one = _write(tmp_path, "01_a")
+    two = _write(tmp_path, "02_b", extra='NAME: str = ""\nFAST: bool = False\n')
+    chosen = parameters.resolve([one, two], parameters.parse_settings(["STEPS=20", "RATE=1", "NAME=x=y", "FAST=True"]))
+    assert chosen == {one: {"STEPS": 20, "RATE": 1.0}, two: {"NAME": "x=y", "FAST": True}}
+    assert isinstance(chosen[one]["RATE"], float)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("STEPS", "NAME=VALUE"),
+        ("STEPS=1.5", "STEPS is int"),
+        ("RATE=fast", "RATE is float"),
+        ("STEPPS=1", "no selected notebook has a parameter 'STEPPS'"),
+        ("DATASET=medium", "unknown DATASET 'medium'"),
+        ("TIER=smoke", "set by --tier"),
+    ],
+)
+def test_a_bad_setting_stops_before_anything_runs(tmp_path, setting, message):
+    _write(tmp_path / "notebooks", "01_a", WRITE.format(name="a"))
+    with pytest.raises(ValueError, match=message):
+        runner.reproduce("smoke", settings=[setting], notebooks=tmp_path / "notebooks", output=tmp_path / "out")
+    assert not (tmp_path / "out" / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("STEPS = 3", "NAME: type = literal"),
+        ("STEPS: int = 1 + 2", "plain literal"),
+        ("STEPS: int = len('a')", "plain literal"),
+        ("STEPS: int = 'a'", "its default is not"),
+        ("STEPS: int = True", "its default is not"),
+        ("STEPS: list = []", "one of the types"),
+        ("steps: int = 1", "upper-case"),
+        ("STEPS: int = 1\nSTEPS: int = 2", "twice"),
+        ("import os", "NAME: type = literal"),
+        ("STEPS: int =", "invalid syntax"),
+    ],
+)
+def test_parameter_cells_hold_typed_literals_only(tmp_path, line, message):
+    path = _write(tmp_path, "01_a", extra=line)
+    with pytest.raises(ValueError, match=message):
+        parameters.read(path)
+
+
+def test_required_parameters_are_required(tmp_path):
+    path = _write(tmp_path, "01_a")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].source = notebook.cells[1].source.replace("SEED: int = 0", "SEED: int = 7")
+    nbformat.write(notebook, path)
+    with pytest.raises(ValueError, match="must hold SEED: int = 0"):
+        parameters.read(path)
+
+
+# --- chapters ----------------------------------------------------------------------------------------------------
+
+
+def test_chapters_are_selected_by_number_or_name_and_ordered(tmp_path):
+    for name in ("02_b", "01_a", "05_e", "08_h", "09_i", "scratch"):
+        _write(tmp_path, name)
+    names = [path.stem for path in chapters.chapters(tmp_path)]
+    assert names == ["01_a", "02_b", "05_e", "08_h", "09_i"]
+    assert [path.stem for path in chapters.select("5, 01_a.ipynb", tmp_path)] == ["01_a", "05_e"]
+    with pytest.raises(ValueError, match="no notebook '7'; there are 01_a"):
+        chapters.select("02,7", tmp_path)
+    every = chapters.chapters(tmp_path)
+    assert [path.stem for path in chapters.needs(every[2], every)] == ["02_b"]
+    assert [path.stem for path in chapters.needs(every[4], every)] == ["01_a", "02_b", "05_e", "08_h"]
+
+
+# --- running -----------------------------------------------------------------------------------------------------
+
+
+def test_run_skip_rerun_and_summary(tmp_path):
+    folder, output = tmp_path / "notebooks", tmp_path / "out"
+    first = _write(folder, "01_a", WRITE.format(name="a"))
+    _write(folder, "02_b", WRITE.format(name="b"), extra="STEPS: int = 4\n")
+    said: list[str] = []
+
+    def go(**options) -> list[tuple[str, str]]:
+        lines = runner.reproduce("smoke", notebooks=folder, output=output, report=said.append, **options)
+        return [(line.notebook, line.status) for line in lines]
+
+    assert go(settings=["RATE=0.1"]) == [("01_a", "done"), ("02_b", "done")]
+    assert (output / "results" / "b.csv").read_text() == f"smoke 4 {sys.executable}\n"
+    summary = pd.read_csv(output / "runs" / "smoke" / "summary.csv")
+    assert list(summary["tables"]) == ["results/a.csv", "results/b.csv"]
+    assert (summary["peak_mib"] > 10).all()
+    assert go(settings=["RATE=0.1"]) == [("01_a", "unchanged"), ("02_b", "unchanged")]
+    assert (output / "results" / "a.csv").read_text().count("\n") == 1
+    assert said[-1] == "02_b: done and unchanged, skipped"
+    # 02 does not know RATE: only 01 runs again. A vanished table is made again.
+    (output / "results" / "b.csv").unlink()
+    assert go() == [("01_a", "done"), ("02_b", "done")]
+    assert (output / "results" / "a.csv").read_text().count("\n") == 2
+    # Prose may change; code may not, and what builds on it runs again too.
+    notebook = nbformat.read(first, as_version=4)
+    notebook.cells[0].source += " better said"
+    nbformat.write(notebook, first)
+    assert go() == [("01_a", "unchanged"), ("02_b", "unchanged")]
+    notebook.cells[2].source += "\n1 + 1"
+    nbformat.write(notebook, first)
+    assert runner._keys(chapters.select("02", folder), {chapters.select("02", folder)[0]: {}}, "smoke", folder)
+    assert go(only="02") == [("02_b", "done")]
+
+
+def test_the_first_failure_stops_names_the_cell_and_keeps_the_copy(tmp_path):
+    folder, output = tmp_path / "notebooks", tmp_path / "out"
+    _write(folder, "01_a", WRITE.format(name="a"), "raise ValueError('no budget\\nleft')")
+    _write(folder, "02_b", WRITE.format(name="b"))
+    with pytest.raises(
+        runner.NotebookFailed, match=r"01_a.ipynb failed at cell \[4\]: ValueError: no budget left"
+    ) as e:
+        runner.reproduce("smoke", notebooks=folder, output=output, report=lambda line: None)
+    assert [line.status for line in e.value.lines] == ["failed", "not run"]
+    executed = nbformat.read(output / "runs" / "smoke" / "01_a.ipynb", as_version=4)
+    assert any(output.output_type == "error" for cell in executed.cells for output in cell.get("outputs", []))
+    assert not (output / "results" / "b.csv").exists()
+    assert pd.read_csv(output / "runs" / "smoke" / "summary.csv")["status"].to_list() == ["failed", "not run"]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [("import sys; sys.exit(0)", "ended before its last cell"), ("import os; os._exit(3)", "kernel died")],
+)
+def test_a_notebook_that_ends_early_has_failed(tmp_path, source, message):
+    _write(tmp_path / "notebooks", "01_a", source, "print('never')")
+    with pytest.raises(runner.NotebookFailed, match=message):
+        runner.reproduce("smoke", notebooks=tmp_path / "notebooks", output=tmp_path, report=lambda line: None)
+
+
+def test_independent_notebooks_run_together(tmp_path):
+    meet = (
+        "import time\nfrom pathlib import Path\nhere = Path(OUTPUT_DIR)\n(here / '{me}').touch()\n"
+        "end = time.monotonic() + 60\nwhile not (here / '{other}').exists():\n"
+        "    assert time.monotonic() < end, 'the other one never came'\n    time.sleep(0.05)\n"
+    )
+    folder, output = tmp_path / "notebooks", tmp_path / "out"
+    output.mkdir()
+    _write(folder, "02_b", meet.format(me="b", other="c"))
+    _write(folder, "03_c", meet.format(me="c", other="b"))
+    lines = runner.reproduce("smoke", notebooks=folder, output=output, jobs=2, report=lambda line: None)
+    assert [line.status for line in lines] == ["done", "done"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
+def test_a_killed_run_resumes_at_the_killed_notebook(tmp_path):
+    folder, output = tmp_path / "notebooks", tmp_path / "out"
+    _write(folder, "01_a", WRITE.format(name="a"))
+    hang = "import time\nfrom pathlib import Path\nif not (Path(OUTPUT_DIR) / 'go').exists():\n    time.sleep(600)"
+    _write(folder, "02_b", hang, WRITE.format(name="b"))
+    code = (
+        "from pathlib import Path\nfrom lbm_core.notebooks import runner\n"
+        f"runner.reproduce('smoke', notebooks=Path({str(folder)!r}), output={str(output)!r}, "
+        "report=lambda line: print(line, flush=True))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("02_b: running"):
+                break
+        time.sleep(1)
+        os.kill(process.pid, signal.SIGKILL)
+    (output / "go").touch()
+    lines = runner.reproduce("smoke", notebooks=folder, output=output, report=lambda line: None)
+    assert [line.status for line in lines] == ["unchanged", "done"]
+    assert (output / "results" / "a.csv").read_text().count("\n") == 1
+
+
+# --- cleaning and storing ----------------------------------------------------------------------------------------
+
+
+def test_store_runs_at_the_defaults_and_leaves_no_trace_of_the_run(tmp_path):
+    path = _write(tmp_path, "01_a", "print(TIER)")
+    outcome = clean.store(path)
+    assert outcome.error == ""
+    notebook = nbformat.read(path, as_version=4)
+    assert notebook.cells[2].outputs[0].text == "cached\n"
+    assert [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"] == [1, 2]
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert [cell.id for cell in notebook.cells] == ["cell-01", "cell-02", "cell-03"]
+    assert clean.strip(path) is False
+    notebook.cells[2].source = "1 / 0"
+    nbformat.write(notebook, path)
+    before = path.read_bytes()
+    assert "ZeroDivisionError" in clean.store(path).error
+    assert path.read_bytes() == before
+
+
+def test_strip_drops_what_papermill_put_in(tmp_path):
+    path = _write(tmp_path, "01_a", "1")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.insert(2, new_code_cell("SEED = 3", metadata={"tags": ["injected-parameters"]}))
+    notebook.metadata["papermill"] = {"duration": 1.0}
+    notebook.cells[1].metadata["papermill"] = {"duration": 1.0}
+    nbformat.write(notebook, path)
+    assert clean.strip(path) is True
+    text = path.read_text()
+    assert "papermill" not in text
+    assert "SEED = 3" not in text
+    assert '"parameters"' in text
+
+
+# --- lint --------------------------------------------------------------------------------------------------------
+
+
+def _good() -> nbformat.NotebookNode:
+    sections = "\n\ntext\n\n".join(f"## {name}" for name in lint.SECTIONS)
+    code = new_code_cell("print(1)", execution_count=2, outputs=[new_output("stream", text="1\n")])
+    cells = [
+        new_markdown_cell("# 1 · Data: what?\n[index](README.md) · [02](02_b.ipynb), and/or https://a.org/b/c"),
+        new_code_cell(PARAMETERS, execution_count=1, metadata={"tags": ["parameters"]}),
+        new_markdown_cell(sections),
+        code,
+    ]
+    return clean.cleaned(new_notebook(cells=cells))
+
+
+def _lint(tmp_path, notebook) -> list[str]:
+    path = tmp_path / "01_a.ipynb"
+    nbformat.write(notebook, path)
+    return lint.lint(path)
+
+
+def test_a_good_notebook_passes(tmp_path):
+    assert _lint(tmp_path, _good()) == []
+
+
+def _spoil(what: str) -> nbformat.NotebookNode:
+    notebook = _good()
+    cells = notebook.cells
+    if what == "execution counts":
+        cells[3].execution_count = 5
+    elif what == "no stored outputs":
+        cells[3].outputs = []
+    elif what == "0 cells tagged":
+        cells[1].metadata = {}
+    elif what == "2 cells tagged":
+        cells[3].metadata = {"tags": ["parameters"]}
+    elif what == "plain literal":
+        cells[1].source += "A: int = len('a')\n"
+    elif what == "must hold TIER":
+        cells[1].source = cells[1].source.replace("cached", "smoke")
+    elif what == "kernelspec":
+        notebook.metadata["kernelspec"]["name"] = "my-env"
+    elif what == "metadata 'papermill'":
+        cells[3].metadata["papermill"] = {}
+    elif what == "bytes":
+        cells[3].outputs[0].text = "x" * 300_001
+    elif what == "absolute path":
+        cells[3].outputs[0].text = "saved in " + "/".join(["", "home", "someone", "results.csv"])
+    elif what == "memory address":
+        cells[3].outputs[0].text = "<object at 0x7f0123456789>"
+    elif what == "stored error":
+        cells[3].outputs = [new_output("error", ename="ValueError", evalue="x", traceback=[])]
+    elif what == "shell":
+        cells[3].source = "!ls"
+    elif what == "magic":
+        cells[3].source = "%timeit 1"
+    elif what == "title":
+        cells[0].source = cells[0].source.replace("# 1 · ", "# ")
+    elif what == "index":
+        cells[0].source = "# 1 · Data"
+    elif what == "'## Takeaways' is missing":
+        cells[2].source = cells[2].source.replace("## Takeaways", "Takeaways")
+    elif what == "in the order":
+        cells[2].source = cells[2].source.replace("## Goals", "## x").replace("## Try next", "## Try next\n## Goals")
+    elif what == "empty":
+        cells.append(new_markdown_cell(" ", id="cell-05"))
+    elif what == "not 4.5":
+        for cell in cells:
+            del cell["id"]
+        notebook.nbformat_minor = 4
+    return notebook
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "execution counts",
+        "no stored outputs",
+        "0 cells tagged",
+        "2 cells tagged",
+        "plain literal",
+        "must hold TIER",
+        "kernelspec",
+        "metadata 'papermill'",
+        "bytes",
+        "absolute path",
+        "memory address",
+        "stored error",
+        "shell",
+        "magic",
+        "title",
+        "index",
+        "'## Takeaways' is missing",
+        "in the order",
+        "empty",
+        "not 4.5",
+    ],
+)
+def test_lint_finds(tmp_path, what):
+    found = _lint(tmp_path, _spoil(what))
+    assert any(what in sentence for sentence in found), found
+    assert all(sentence.startswith("01_a.ipynb: ") for sentence in found)
