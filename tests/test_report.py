@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
+import inspect
+import pydoc
 import subprocess
 import sys
 
@@ -358,9 +359,10 @@ def test_every_part_of_the_ledger_has_rows_and_every_toggle_exists():
     toggles = [toggle for toggle in deviations.load()["toggle"] if toggle]
     assert toggles
     for toggle in toggles:
-        module, owner, name = toggle.rsplit(".", 2)
-        thing = getattr(importlib.import_module(module), owner)
-        known = getattr(thing, "__dataclass_fields__", None) or thing.__code__.co_varnames
+        owner, name = toggle.rsplit(".", 1)
+        thing = pydoc.locate(owner)
+        assert thing is not None, f"{owner} does not exist"
+        known = getattr(thing, "__dataclass_fields__", None) or inspect.signature(thing).parameters
         assert name in known, f"{toggle} is not a setting"
 
 
