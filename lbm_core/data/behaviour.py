@@ -1,0 +1,287 @@
+"""Who fills the market (A.1): a mix of control bidders with different openings, gains and noise.
+
+The benchmark's 48 bidders (PID, online LP and learned agents) are not public. Ours are drawn anew for every period
+from a distribution whose knobs, one json file per data set, are set so that prices and states resemble the published
+ones (:mod:`lbm_core.data.fidelity`): some bid far too much and exhaust their budget, some hardly spend.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import joblib
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from lbm_core import paths
+from lbm_core.artifacts import writing_file
+from lbm_core.auction.bidder import N_ADVERTISERS, N_TICKS, Advertisers, Bidder, Observation
+from lbm_core.auction.controls import ConstantAlpha, MixedBidder, OnlineLpBidder, PacingBidder, PidBidder
+from lbm_core.auction.log import PeriodLog
+from lbm_core.auction.market import Engine, run_market
+from lbm_core.auction.replay import ReplayPeriod
+from lbm_core.auction.response_tables import ResponseTables
+from lbm_core.auction.traffic import Scheme, Traffic, impression_counts
+from lbm_core.data.advertisers import period_advertisers
+from lbm_core.data.trajectories import TrajectorySet
+from lbm_core.seeding import generator
+from lbm_core.tiers import Dataset
+
+KINDS = ("pid", "pacing", "online_lp", "constant")
+_PAST_PERIODS = range(7)  # the week before the benchmark's first period: what bidders know of the traffic
+_QUANTILES = 100  # p-values per advertiser and tick on the day the online LP plans with
+
+
+@dataclass(frozen=True)
+class BehaviourParameters:
+    """Knobs of the population; every advertiser draws its own values from them. Alphas are in units of C, the target.
+
+    ``_spread`` is the standard deviation of a log: a log-normal with the given median.
+    """
+
+    share_pid: float  # of the 48 advertisers, on average; the shares of all kinds sum to 1
+    share_pacing: float
+    share_online_lp: float
+    share_constant: float
+    opening: float  # median of the first alpha / C
+    opening_spread: float
+    opening_low: float  # openings are clipped to [low, high]
+    opening_high: float
+    gain: float  # median integral gain of PID, and of pacing
+    gain_spread: float
+    proportional: float  # proportional gain over integral gain
+    step_down: float  # largest fall of alpha per tick, factor < 1
+    step_up: float  # largest rise, factor > 1
+    cpa_share: float  # PID bidders that watch the CPA target; the others only pace
+    cap: float  # median of the largest alpha / C
+    cap_spread: float
+    floor: float  # smallest alpha / C of PID
+    plan_evenness: float  # 1: the same spending in every tick, 0: in proportion to the traffic
+    price_belief: float  # median of believed over published prices (online LP)
+    price_belief_spread: float
+    noise: float  # median standard deviation of log alpha per tick
+    noise_spread: float
+
+    def __post_init__(self) -> None:
+        values = asdict(self)
+        for name, value in values.items():
+            if not np.isfinite(value) or value < 0:
+                raise ValueError(f"behaviour parameter {name} must be a number >= 0; got {value}")
+        if abs(sum(values[f"share_{kind}"] for kind in KINDS) - 1) > 1e-6:
+            raise ValueError("the shares of the kinds of bidders must sum to 1")
+        if not (self.step_down <= 1 <= self.step_up and self.opening_low <= self.opening_high):
+            raise ValueError("need step_down <= 1 <= step_up and opening_low <= opening_high")
+        if not (self.cpa_share <= 1 and self.plan_evenness <= 1):
+            raise ValueError("cpa_share and plan_evenness must lie in [0, 1]")
+
+    @classmethod
+    def load(cls, path: Path) -> BehaviourParameters:
+        """Read a json file of named numbers.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            No file; a knob missing, unknown or out of range.
+        """
+        if not path.is_file():
+            raise FileNotFoundError(f"no behaviour parameters at {path}")
+        stored = json.loads(path.read_text())
+        wanted = {f.name for f in fields(cls)}
+        if set(stored) != wanted:
+            raise ValueError(f"{path.name}: missing or unknown knobs: {', '.join(sorted(wanted ^ set(stored)))}")
+        return cls(**stored)
+
+    def save(self, path: Path) -> None:
+        """Write a json file."""
+        with writing_file(path) as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+
+@functools.cache
+def behaviour_parameters(dataset: Dataset) -> BehaviourParameters:
+    """The committed knobs of a data set."""
+    return BehaviourParameters.load(paths.PACKAGE / "data" / f"behaviour_{dataset}.json")
+
+
+class NoisyBidder:
+    """Multiplies a bidder's alphas by log-normal noise: exploration, as in logged data.
+
+    Parameters
+    ----------
+    bidder : for n advertisers
+    noise : (n,) standard deviation of log alpha
+    rng : drawn from once per tick
+    """
+
+    def __init__(self, bidder: Bidder, noise: NDArray[np.float64], rng: np.random.Generator) -> None:
+        self.bidder, self.noise, self.rng = bidder, noise, rng
+
+    def reset(self, advertisers: Advertisers) -> None:
+        """Start a period."""
+        self.bidder.reset(advertisers)
+
+    def act(self, observation: Observation) -> NDArray[np.float64]:
+        """(n,) alpha."""
+        return self.bidder.act(observation) * np.exp(self.noise * self.rng.standard_normal(len(self.noise)))
+
+
+def behaviour_population(
+    dataset: Dataset,
+    advertisers: Advertisers,
+    rng: np.random.Generator,
+    parameters: BehaviourParameters | None = None,
+    mean_pvalues: NDArray[np.float64] | None = None,
+) -> Bidder:
+    """Draw a bidder for each advertiser.
+
+    Parameters
+    ----------
+    advertisers : n of them
+    rng : decides who bids how, and drives the bidders' noise
+    parameters : default the data set's committed ones
+    mean_pvalues : (48, 48) forecast of the online LP, (advertiser, tick); default that of the "data" traffic
+    """
+    knobs = parameters or behaviour_parameters(dataset)
+    n = len(advertisers)
+
+    def draw(median: float, spread: float) -> NDArray[np.float64]:
+        return median * np.exp(spread * rng.standard_normal(n))
+
+    kind = rng.choice(len(KINDS), size=n, p=[getattr(knobs, f"share_{name}") for name in KINDS])
+    opening = np.clip(draw(knobs.opening, knobs.opening_spread), knobs.opening_low, knobs.opening_high)
+    gain, cap = draw(knobs.gain, knobs.gain_spread), draw(knobs.cap, knobs.cap_spread)
+    belief = draw(knobs.price_belief, knobs.price_belief_spread)
+    noise = draw(knobs.noise, knobs.noise_spread)
+    watches_cpa = (rng.random(n) < knobs.cpa_share).astype(np.float64)
+    plan = knobs.plan_evenness / N_TICKS + (1 - knobs.plan_evenness) * past_traffic_share()
+
+    def make(name: str, rows: NDArray[np.int64]) -> Bidder:
+        if name == "pid":
+            return PidBidder(
+                opening=opening[rows],
+                proportional=knobs.proportional * gain[rows],
+                integral=gain[rows],
+                cpa_weight=watches_cpa[rows],
+                step_down=knobs.step_down,
+                step_up=knobs.step_up,
+                lowest=np.minimum(knobs.floor, opening[rows]),
+                highest=np.maximum(cap[rows], opening[rows]),
+                memory=1,
+                plan=plan,
+            )
+        if name == "pacing":
+            return PacingBidder(cap=cap[rows], gain=gain[rows], opening=opening[rows], memory=1, plan=plan)
+        if name == "online_lp":
+            day = typical_day(dataset) if mean_pvalues is None else plan_day(dataset, mean_pvalues)
+            return OnlineLpBidder([day], price_belief=belief[rows], cap=cap[rows])
+        return ConstantAlpha(opening[rows])
+
+    groups = [(np.flatnonzero(kind == k), name) for k, name in enumerate(KINDS)]
+    mixed = MixedBidder([(rows, make(name, rows)) for rows, name in groups if len(rows)])
+    return NoisyBidder(mixed, noise, rng)
+
+
+@functools.cache
+def past_traffic_share() -> NDArray[np.float64]:
+    """(48,) average share of a day's impressions per tick over past periods."""
+    counts = np.mean([impression_counts(period) for period in _PAST_PERIODS], axis=0)
+    return counts / counts.sum()
+
+
+@functools.cache
+def typical_day(dataset: Dataset) -> ResponseTables:
+    """:func:`plan_day` of the "data" traffic, whose mean p-values are the same every day."""
+    return plan_day(dataset, Traffic(_PAST_PERIODS[-1], dataset).mean_pvalues)
+
+
+def plan_day(dataset: Dataset, mean_pvalues: NDArray[np.float64]) -> ResponseTables:
+    """Response curves of a day as an online-LP bidder imagines it: published prices, typical traffic.
+
+    Prices are the published tick means of period 14 (dense), scaled to the published level of the sparse data, each
+    tick's the same for all its impressions.
+
+    Parameters
+    ----------
+    mean_pvalues : (48, 48) mean p-value, (advertiser, tick)
+    """
+    prices = _published_prices(dataset)
+    # A normal distribution by its quantiles, with a typical standard deviation of half the mean (A.1).
+    normal = np.quantile(np.random.default_rng(0).standard_normal(100_000), (np.arange(_QUANTILES) + 0.5) / _QUANTILES)
+    pvalues = np.clip(mean_pvalues[:, :, None] * (1 + 0.5 * normal), 0, 1).reshape(N_ADVERTISERS, -1)
+    day = ReplayPeriod.from_arrays(
+        dataset,
+        _PAST_PERIODS[-1],
+        period_advertisers(dataset, _PAST_PERIODS[-1]),
+        np.full(N_TICKS, _QUANTILES),
+        pvalues,
+        np.repeat(prices, _QUANTILES),
+    )
+    tables = ResponseTables.from_period(day)
+    counts = past_traffic_share() * impression_counts(_PAST_PERIODS[-1]).sum()
+    weight = (counts / _QUANTILES)[:, None, None].astype(np.float32)
+    return replace(
+        tables, counts=counts, costs=tables.costs * weight, values=tables.values * weight, wins=tables.wins * weight
+    )
+
+
+def _published_prices(dataset: Dataset) -> NDArray[np.float64]:
+    folder = paths.PACKAGE / "data"
+    dense = np.genfromtxt(folder / "lwc_tick_means.csv", delimiter=",", names=True)["period14_dense"]
+    dense = np.where(np.isnan(dense), dense[~np.isnan(dense)][-1], dense)  # the last tick is not published
+    moments = np.genfromtxt(folder / "state_moments.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
+    level = moments[moments["feature"] == "historical_least_winning_cost_mean"]
+    return dense * (1.0 if dataset == "dense" else float(level["sparse_mean"][0] / level["dense_mean"][0]))
+
+
+def simulate_period(
+    dataset: Dataset,
+    period: int,
+    seed: int,
+    scheme: Scheme = "data",
+    *,
+    engine: Engine = "exact",
+    parameters: BehaviourParameters | None = None,
+) -> PeriodLog:
+    """Run a delivery period of the market with the behaviour population.
+
+    Parameters
+    ----------
+    period : int >= 0; fixes the traffic and the advertisers
+    seed : int >= 0; with the period, fixes who bids how and what converts
+    engine : see :func:`lbm_core.auction.market.run_market`
+    """
+    traffic = Traffic(period, dataset, scheme)
+    advertisers = period_advertisers(dataset, period)
+    forecast = traffic.mean_pvalues if scheme == "public" else None
+    population = behaviour_population(
+        dataset, advertisers, generator(seed, "market", period, 0), parameters, mean_pvalues=forecast
+    )
+    return run_market(traffic, advertisers, population, generator(seed, "market", period, 1), engine=engine)
+
+
+def simulate_trajectories(
+    dataset: Dataset, periods: Sequence[int], seed: int, *, jobs: int = 1, progress: bool = True
+) -> TrajectorySet:
+    """Trajectories of several periods, in memory; :func:`lbm_core.data.generate.generate` writes resumable shards.
+
+    Parameters
+    ----------
+    periods : int >= 0 each; 48 trajectories each, less those too short
+    jobs : processes
+    progress : show a bar
+    """
+    if len(periods) == 0:
+        raise ValueError("no periods to simulate")
+    made = joblib.Parallel(n_jobs=jobs, return_as="generator")(
+        joblib.delayed(_period_trajectories)(dataset, period, seed) for period in periods
+    )
+    return TrajectorySet.concatenate(list(tqdm(made, total=len(periods), unit="period", disable=not progress)))
+
+
+def _period_trajectories(dataset: Dataset, period: int, seed: int) -> TrajectorySet:
+    return TrajectorySet.from_logs([simulate_period(dataset, period, seed)])
