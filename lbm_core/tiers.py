@@ -42,9 +42,10 @@ class CriticTier:
     hidden_size: int = 64  # Table 9: 512
     layers: int = 2  # Table 9: 6
     heads: int = 4  # Table 9: 8
-    steps: int = 500  # Table 9: 400,000
+    steps: int = 300  # Table 9: 400,000
     batch_size: int = 128  # Table 9
     learning_rate: float = 1e-3  # Table 9: 1e-4
+    n_step: int = 12  # rewards summed before bootstrapping; Table 9 and Eq. 9: 1 (needs many steps to reach back)
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ _GPU = Tier(
     think_backbone="Qwen/Qwen2.5-3B-Instruct",
     data=DataTier(("dense", "sparse"), train_periods=1_000, evaluation_periods=20, evaluation_seeds=5),
     act=ActTier(layers=None, steps=20_000, batch_size=64, learning_rate=1e-5, seeds=3),
-    critic=CriticTier(hidden_size=512, layers=6, heads=8, steps=40_000, learning_rate=1e-4),
+    critic=CriticTier(hidden_size=512, layers=6, heads=8, steps=40_000, learning_rate=1e-4, n_step=1),
     think=ThinkTier(
         prompts=4_000,
         max_new_tokens=768,
@@ -135,7 +136,7 @@ _PAPER = replace(
     name="paper",
     data=DataTier(("dense", "sparse"), train_periods=9_987, evaluation_periods=20, evaluation_seeds=5),
     act=ActTier(layers=None, steps=400_000, batch_size=64, learning_rate=1e-5, seeds=5),
-    critic=CriticTier(hidden_size=512, layers=6, heads=8, steps=400_000, learning_rate=1e-4),
+    critic=CriticTier(hidden_size=512, layers=6, heads=8, steps=400_000, learning_rate=1e-4, n_step=1),
 )
 _TIERS = {tier.name: tier for tier in (_SMOKE, _LAPTOP, _GPU, _PAPER)}
 # "cached" computes nothing large: it reads committed results; its live demonstrations are smoke-sized.

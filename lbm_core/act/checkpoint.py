@@ -23,21 +23,21 @@ def trainable(module: nn.Module) -> dict[str, Tensor]:
     return {name: p.detach().contiguous() for name, p in module.named_parameters() if p.requires_grad}
 
 
-def load_trainable(module: nn.Module, file: Path) -> None:
-    """Read what ``save_file(trainable(module), file)`` wrote.
+def load_into(state: dict[str, Tensor], file: Path) -> None:
+    """Copy the tensors of a safetensors file into those of ``state``, in place.
 
     Raises
     ------
     ValueError
-        The file belongs to a module of another shape.
+        The file holds other names or shapes.
     """
-    stored, wanted = load_file(file), trainable(module)
-    different = sorted(stored.keys() ^ wanted.keys()) or [k for k in wanted if stored[k].shape != wanted[k].shape]
+    stored = load_file(file)
+    different = sorted(stored.keys() ^ state.keys()) or [k for k in state if stored[k].shape != state[k].shape]
     if different:
         raise ValueError(f"{file} does not fit this model: {different[0]} differs")
     with torch.no_grad():
-        for name, parameter in wanted.items():
-            parameter.copy_(stored[name])
+        for name, tensor in state.items():
+            tensor.copy_(stored[name])
 
 
 def fingerprint(trajectories: TrajectorySet) -> str:
@@ -59,21 +59,25 @@ class Resumable:
         self.parent = None if folder is None else folder.with_name(f"{folder.name}.partial")
         self.identity = json.loads(json.dumps(identity))
 
-    def save(self, module: nn.Module, optimizer: torch.optim.Optimizer, losses: NDArray[np.float32]) -> None:
+    def save(self, state: dict[str, Tensor], optimizer: torch.optim.Optimizer, losses: NDArray[np.float32]) -> None:
         """Write a checkpoint after ``len(losses)`` steps and drop the one before."""
         if self.parent is None:
             return
         older = list(self.parent.glob("step-*"))
         with writing(self.parent / f"step-{len(losses):08d}") as temporary:
-            save_file(trainable(module), temporary / "model.safetensors")
+            save_file(state, temporary / "model.safetensors")
             save_file(_flatten(optimizer.state_dict()["state"]), temporary / "optimizer.safetensors")
             np.save(temporary / "losses.npy", losses)
             (temporary / "identity.json").write_text(json.dumps(self.identity))
         for folder in older:
             shutil.rmtree(folder)
 
-    def resume(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> NDArray[np.float32] | None:
-        """Load the newest checkpoint into module and optimizer; the losses so far, or None if there is none.
+    def resume(self, state: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> NDArray[np.float32] | None:
+        """Load the newest checkpoint into a model's tensors and its optimizer; None if there is none.
+
+        Returns
+        -------
+        the losses so far, one row per step
 
         Raises
         ------
@@ -90,9 +94,9 @@ class Resumable:
                 f"{found[-1]} is a checkpoint of another training ({', '.join(differs)} differs): delete it or choose "
                 f"another folder"
             )
-        load_trainable(module, found[-1] / "model.safetensors")
-        state = _unflatten(load_file(found[-1] / "optimizer.safetensors"))
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        load_into(state, found[-1] / "model.safetensors")
+        moments = _unflatten(load_file(found[-1] / "optimizer.safetensors"))
+        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
         return np.load(found[-1] / "losses.npy", allow_pickle=False)
 
     def clear(self) -> None:

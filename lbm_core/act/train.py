@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lbm_core.act.backbone import load_backbone
-from lbm_core.act.checkpoint import Resumable, fingerprint, load_trainable, trainable
+from lbm_core.act.checkpoint import Resumable, fingerprint, load_into, trainable
 from lbm_core.act.config import ActConfig
 from lbm_core.act.dual_embedding import LBMAct
 from lbm_core.act.guides import TrainingGuides, training_sentences
@@ -98,7 +98,7 @@ def train_act(
     )
     resumable = Resumable(folder, asdict(config) | {"data": fingerprint(trajectories), "revision": model.revision})
     losses = np.zeros(config.steps, dtype=np.float32)
-    done = resumable.resume(model, optimizer)
+    done = resumable.resume(trainable(model), optimizer)
     start = 0 if done is None else len(done)
     losses[:start] = 0 if done is None else done
     bar = tqdm(range(start, config.steps), desc=config.method, initial=start, total=config.steps, disable=not progress)
@@ -124,7 +124,7 @@ def train_act(
         if step % 10 == 0:
             bar.set_postfix_str(f"loss {losses[max(0, step - 9) : step + 1].mean():.4f}", refresh=False)
         if (step + 1) % checkpoint_every == 0 and step + 1 < config.steps:
-            resumable.save(model, optimizer, losses[: step + 1])
+            resumable.save(trainable(model), optimizer, losses[: step + 1])
     model.losses = losses
     model.eval()
     if folder is not None:
@@ -174,6 +174,6 @@ def load(folder: Path, config: ActConfig | None = None, *, device: str | None = 
     if backbone.revision != stored["revision"]:
         raise ValueError(f"the LBM-Act in {folder} was trained on {stored['revision']}, not on {backbone.revision}")
     model = LBMAct(backbone, StateEncoder.from_dict(stored["encoder"]), found)
-    load_trainable(model, folder / "model.safetensors")
+    load_into(trainable(model), folder / "model.safetensors")
     model.losses = np.load(folder / "losses.npy", allow_pickle=False)
     return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()

@@ -1,0 +1,160 @@
+"""Implicit Q-learning (Kostrikov et al. 2022) of the critic from logged bids alone (§3.3, Eq. 8-9)."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from lbm_core.act.checkpoint import Resumable, fingerprint
+from lbm_core.auction.bidder import N_TICKS
+from lbm_core.critic.config import CriticConfig
+from lbm_core.critic.network import Critic
+from lbm_core.critic.reward import reward_table
+from lbm_core.data.features import StateEncoder
+from lbm_core.data.trajectories import TrajectorySet, sample_ends, windows
+from lbm_core.seeding import generator, integer_seed
+
+__all__ = ["Critic", "CriticConfig", "expectile_loss", "n_step_returns", "train_critic"]
+
+
+def expectile_loss(difference: Tensor, expectile: float) -> Tensor:
+    """Expectile loss, Eq. 8: mean of |tau - 1(u < 0)| u^2 with u = Q - V.
+
+    With tau > 1/2 a V below Q costs more than one above, so V climbs towards the better of the logged actions without
+    ever asking for the value of one that was not logged.
+    """
+    weight = torch.where(difference < 0, 1 - expectile, expectile)
+    return (weight * difference**2).mean()
+
+
+def value_loss(critic: Critic, target_q: nn.ModuleList, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """Eq. 8: V(s_t) towards an upper expectile of Q(s_t, a_t), the target twins' smaller one."""
+    with torch.no_grad():
+        q = torch.minimum(*(network(*batch, with_last_action=True) for network in target_q))
+    return expectile_loss(q - critic.value(*batch, with_last_action=False), critic.config.expectile)
+
+
+def q_loss(critic: Critic, batch: tuple[Tensor, Tensor, Tensor], returns: Tensor, next_value: Tensor) -> Tensor:
+    """Eq. 9: Q(s_t, a_t) towards r_t + gamma V(s_{t+1}); the sum over both twins.
+
+    Parameters
+    ----------
+    returns : (n,) discounted rewards of the next ``n_step`` ticks
+    next_value : (n,) discounted V after them; 0 once the day is over
+    """
+    target = returns + next_value
+    errors = [network(*batch, with_last_action=True) - target for network in critic.twin_q]
+    return torch.stack(errors).square().mean(dim=1).sum()
+
+
+def n_step_returns(
+    rewards: NDArray[np.float32], last_action: NDArray[np.int64], gamma: float, n_step: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Discounted rewards of ticks t .. t + n - 1, and whether the day is over then.
+
+    Parameters
+    ----------
+    rewards : (N, 48)
+    last_action : (N,) last tick with a bid, the terminal transition
+
+    Returns
+    -------
+    returns : (N, 48)
+    over : (N, 48) bool, nothing to bootstrap from after these rewards
+    """
+    returns = np.zeros(rewards.shape, dtype=np.float64)
+    for k in range(min(n_step, rewards.shape[1])):
+        returns[:, : rewards.shape[1] - k] += gamma**k * rewards[:, k:]
+    over = np.arange(rewards.shape[1]) + n_step > last_action[:, None]
+    return returns.astype(np.float32), over
+
+
+def train_critic(
+    config: CriticConfig,
+    trajectories: TrajectorySet,
+    *,
+    folder: Path | None = None,
+    checkpoint_every: int = 5_000,
+    device: str | None = None,
+    progress: bool = True,
+) -> Critic:
+    """Train twin Q and V on logged trajectories.
+
+    Differs from the authors' release: the last bid of a day is learned (its target is its reward alone), no dropout
+    remains when scoring, and ties need no normalisation. With ``n_step`` > 1 a short training reaches back over the
+    day, at the price of following the logged policy for longer; paper: 1.
+
+    Parameters
+    ----------
+    folder : where the finished critic is kept; one that is there already is loaded instead of trained again. A killed
+        training goes on from its last checkpoint beside it. None keeps nothing.
+    checkpoint_every : steps between two checkpoints
+    device : torch device; default the GPU if there is one
+
+    Returns
+    -------
+    Critic in ``eval()`` mode, with its ``history`` of losses
+
+    Raises
+    ------
+    ValueError
+        Trajectories of another data set, a checkpoint of another training.
+    """
+    if trajectories.dataset != config.dataset:
+        raise ValueError(f"the config is for {config.dataset} data, the trajectories are {trajectories.dataset}")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if folder is not None and folder.exists():
+        return Critic.load(folder, config).to(device)
+    encoder = StateEncoder.fit(trajectories, config.state_kind)
+    rewards = reward_table(trajectories, config.reward, config.reward_scale)
+    returns, over = n_step_returns(rewards, trajectories.last_action, config.gamma, config.n_step)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(integer_seed(config.seed, "train", 0))
+        critic = Critic(encoder, config).to(device).train()
+    target_q = copy.deepcopy(critic.twin_q).requires_grad_(False).eval()
+    optimizer = torch.optim.AdamW(
+        critic.parameters(), lr=config.learning_rate, eps=1e-8, weight_decay=config.weight_decay, fused=True
+    )
+    state = dict(critic.state_dict()) | {f"target.{k}": t for k, t in target_q.state_dict().items()}
+    resumable = Resumable(folder, asdict(config) | {"data": fingerprint(trajectories)})
+    history = np.zeros((config.steps, 2), dtype=np.float32)
+    done = resumable.resume(state, optimizer)
+    start = 0 if done is None else len(done)
+    history[:start] = 0 if done is None else done
+    bar = tqdm(range(start, config.steps), desc="critic", initial=start, total=config.steps, disable=not progress)
+    for step in bar:
+        rng = generator(config.seed, "train", 2, step)
+        rows, ticks = sample_ends(trajectories, config.batch_size, rng)
+        batch = critic.inputs(windows(trajectories, rows, ticks, config.window_length))
+        ends = over[rows, ticks]
+        following = np.where(ends, ticks, np.minimum(ticks + config.n_step, N_TICKS - 1))
+        with torch.no_grad():
+            later = critic.inputs(windows(trajectories, rows, following, config.window_length))
+            next_value = config.gamma**config.n_step * critic.value(*later, with_last_action=False)
+            next_value = torch.where(torch.as_tensor(ends, device=device), 0.0, next_value)
+        v = value_loss(critic, target_q, batch)
+        q = q_loss(critic, batch, torch.as_tensor(returns[rows, ticks], device=device), next_value)
+        optimizer.zero_grad()
+        (v + q).backward()  # one optimizer: neither loss reaches the other's networks
+        optimizer.step()
+        with torch.no_grad():
+            for slow, fast in zip(target_q.parameters(), critic.twin_q.parameters(), strict=True):
+                slow.lerp_(fast, config.tau)
+        history[step] = q.item(), v.item()
+        if step % 20 == 0:
+            bar.set_postfix_str(f"Q {history[step, 0]:.5f} V {history[step, 1]:.5f}", refresh=False)
+        if (step + 1) % checkpoint_every == 0 and step + 1 < config.steps:
+            resumable.save(state, optimizer, history[: step + 1])
+    critic.history = history
+    critic.eval()
+    if folder is not None:
+        critic.save(folder)
+        resumable.clear()
+    return critic

@@ -1,0 +1,176 @@
+"""The critic: a transformer over the states and actions of the last ticks, twin Q and V (§3.3, A.3, Table 9)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lbm_core.artifacts import writing
+from lbm_core.critic.config import CriticConfig
+from lbm_core.data.features import StateEncoder, log_alpha_ratio
+from lbm_core.data.windows import Windows
+
+HISTORY = ("q_loss", "v_loss")  # columns of Critic.history
+
+
+class ValueNetwork(nn.Module):
+    """Value of the last tick of a window of (s, a) pairs; with the last action it is Q, without it V.
+
+    One token per tick, the sum of its embedded state, action and place in the window. All tokens see each other, pads
+    are masked, and the last token gives the value.
+
+    Parameters
+    ----------
+    inputs : d, features of a state
+    config : CriticConfig
+    """
+
+    def __init__(self, inputs: int, config: CriticConfig) -> None:
+        super().__init__()
+        hidden = config.hidden_size
+        self.embed_state = nn.Linear(inputs, hidden)
+        self.embed_action = nn.Linear(1, hidden)
+        self.embed_place = nn.Embedding(config.window_length, hidden)
+        layer = nn.TransformerEncoderLayer(
+            hidden, config.heads, 4 * hidden, config.dropout, activation="relu", batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerEncoder(layer, config.layers, nn.LayerNorm(hidden), enable_nested_tensor=False)
+        self.head = nn.Linear(hidden, 1)
+
+    def forward(self, states: Tensor, actions: Tensor, mask: Tensor, with_last_action: bool) -> Tensor:
+        """(n,) value of (n, L, d) states, (n, L) actions log(alpha / C), (n, L) mask of real ticks."""
+        z_action = self.embed_action(actions[..., None])
+        if not with_last_action:
+            z_action = torch.cat([z_action[:, :-1], torch.zeros_like(z_action[:, -1:])], dim=1)
+        z = self.embed_state(states) + z_action + self.embed_place.weight
+        return self.head(self.layers(z, src_key_padding_mask=~mask)[:, -1])[..., 0]
+
+
+class Critic(nn.Module):
+    """Q(s, a) = min(Q1, Q2) and V(s) of logged or imagined bids.
+
+    Parameters
+    ----------
+    encoder : state normalisation, fitted on the training data
+    config : CriticConfig
+
+    Attributes
+    ----------
+    history : (steps, 2) losses of every gradient step, columns :data:`HISTORY`
+    """
+
+    def __init__(self, encoder: StateEncoder, config: CriticConfig) -> None:
+        super().__init__()
+        if encoder.kind != config.state_kind:
+            raise ValueError(f"the encoder gives {encoder.kind!r} states, the config wants {config.state_kind!r}")
+        self.config, self.encoder = config, encoder
+        self.twin_q = nn.ModuleList([ValueNetwork(encoder.dimension, config) for _ in range(2)])
+        self.value = ValueNetwork(encoder.dimension, config)
+        self.history = np.empty((0, len(HISTORY)), dtype=np.float32)
+
+    def inputs(self, window: Windows) -> tuple[Tensor, Tensor, Tensor]:
+        """States (n, L, d), actions (n, L) and mask (n, L) of windows, on this module's device."""
+        actions = np.where(window.mask, log_alpha_ratio(window.alphas, window.cpa_target), np.float32(0))
+        device = self.value.embed_place.weight.device
+        return (
+            torch.as_tensor(self.encode(window), device=device),
+            torch.as_tensor(actions, device=device),
+            torch.as_tensor(window.mask, device=device),
+        )
+
+    def encode(self, window: Windows) -> NDArray[np.float32]:
+        """(n, L, d) normalised states; checks the length of the windows."""
+        if window.mask.shape[1] != self.config.window_length:
+            raise ValueError(f"this critic reads windows of {self.config.window_length}; got {window.mask.shape[1]}")
+        return self.encoder.encode(window)
+
+    @torch.inference_mode()
+    def q(self, window: Windows, alphas: ArrayLike) -> NDArray[np.float64]:
+        """Value of bidding ``alphas`` at the last tick of each window, then on as the data did; min of the twins.
+
+        Parameters
+        ----------
+        window : n windows; their own last alpha is not read
+        alphas : (n,) or, for K candidates each, (n, K); currency per conversion, > 0
+
+        Returns
+        -------
+        (n,) or (n, K), in units of the reward (B / C conversions by default)
+
+        Raises
+        ------
+        ValueError
+            Alphas that are not positive numbers, or not one row per window.
+        """
+        candidates = np.asarray(alphas, dtype=np.float64)
+        if candidates.ndim not in (1, 2) or len(candidates) != len(window):
+            raise ValueError(f"alphas of {len(window)} windows must be (n,) or (n, K); got {candidates.shape}")
+        if not (np.isfinite(candidates).all() and (candidates > 0).all()):
+            raise ValueError("every alpha to be judged must be a positive number")
+        self.eval()
+        states, actions, mask = self.inputs(window)
+        tried = torch.as_tensor(log_alpha_ratio(candidates, window.cpa_target), device=actions.device)
+        columns = tried.reshape(len(window), -1).unbind(dim=1)
+        values = [self.min_q(states, torch.cat([actions[:, :-1], a[:, None]], dim=1), mask) for a in columns]
+        return torch.stack(values, dim=1).reshape(candidates.shape).double().cpu().numpy()
+
+    def min_q(self, states: Tensor, actions: Tensor, mask: Tensor) -> Tensor:
+        """(n,) the smaller of the twins, against overestimation."""
+        return torch.minimum(*(q(states, actions, mask, with_last_action=True) for q in self.twin_q))
+
+    def relative_q(self, window: Windows, alphas: ArrayLike, logged_alphas: ArrayLike) -> NDArray[np.float64]:
+        """Relative-Q, Eq. 12: Q(s, a~) - Q(s, a). Positive: better than the logged action.
+
+        Parameters
+        ----------
+        alphas : (n,) a~, or (n, K)
+        logged_alphas : (n,) a, currency per conversion
+        """
+        tried, logged = np.asarray(alphas, dtype=np.float64), np.asarray(logged_alphas, dtype=np.float64)
+        baseline = self.q(window, logged)
+        return self.q(window, tried) - (baseline[:, None] if tried.ndim == 2 else baseline)
+
+    @torch.inference_mode()
+    def v(self, window: Windows) -> NDArray[np.float64]:
+        """(n,) V(s): value of the last state, whatever the action."""
+        self.eval()
+        return self.value(*self.inputs(window), with_last_action=False).double().cpu().numpy()
+
+    def save(self, folder: Path) -> None:
+        """Write weights, config, state statistics and history into a new folder."""
+        with writing(Path(folder)) as temporary:
+            save_file({k: t.contiguous() for k, t in self.state_dict().items()}, temporary / "model.safetensors")
+            np.save(temporary / "history.npy", self.history)
+            stored = {"config": asdict(self.config), "encoder": self.encoder.to_dict()}
+            (temporary / "config.json").write_text(json.dumps(stored, indent=1))
+
+    @classmethod
+    def load(cls, folder: Path, config: CriticConfig | None = None) -> Critic:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            No critic there.
+        ValueError
+            It was trained with another config than the one asked for.
+        """
+        folder = Path(folder)
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(f"no critic in {folder}: train one first (train_critic)")
+        stored = json.loads((folder / "config.json").read_text())
+        found = CriticConfig(**stored["config"])
+        if config is not None and found != config:
+            differs = [k for k, value in asdict(config).items() if asdict(found)[k] != value]
+            raise ValueError(f"the critic in {folder} was trained with another {', '.join(differs)}")
+        critic = cls(StateEncoder.from_dict(stored["encoder"]), found)
+        critic.load_state_dict(load_file(folder / "model.safetensors"))
+        critic.history = np.load(folder / "history.npy", allow_pickle=False)
+        return critic.eval()

@@ -1,0 +1,63 @@
+"""What a tick was worth: conversions, as the paper, or the growth of the day's score."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbm_core.data.returns import ReturnScale, return_unit
+from lbm_core.data.trajectories import TrajectorySet
+
+Reward = Literal["score_to_go", "conversions"]
+REWARDS: tuple[Reward, ...] = ("score_to_go", "conversions")
+PRIOR = 2.0  # imagined conversions bought exactly at the CPA target, so that an empty day has a CPA ratio of 1
+
+
+def smoothed_score(conversions: NDArray, costs: NDArray, cpa_target: NDArray) -> NDArray[np.float64]:
+    """Score of the day so far, S = (n + 2) min(1, (n + 2) C / (cost + 2 C))^2, conversions.
+
+    The evaluation's score (beta = 2) with :data:`PRIOR` imagined conversions at the target, which keep it from jumping
+    at the first real ones.
+
+    Parameters
+    ----------
+    conversions : n so far, count
+    costs : spent so far, currency
+    cpa_target : C, currency per conversion, > 0
+    """
+    counted = conversions + PRIOR
+    ratio = (costs + PRIOR * cpa_target) / (counted * cpa_target)
+    return counted * np.minimum(1.0, 1.0 / ratio) ** 2
+
+
+def reward_table(
+    trajectories: TrajectorySet, reward: Reward = "score_to_go", scale: ReturnScale = "budget"
+) -> NDArray[np.float32]:
+    """Reward of every tick.
+
+    Differs from the paper: ``"conversions"`` is its reward (§2.2), which never hears of the CPA target.
+    ``"score_to_go"``, the default, is r_t = S_{t+1} - S_t (:func:`smoothed_score`), whose sum over the day is the
+    day's final score; a conversion that cost too much can count negatively.
+
+    Parameters
+    ----------
+    trajectories : N of them
+    reward : "score_to_go" or "conversions"
+    scale : unit of the reward, :func:`lbm_core.data.returns.return_unit`
+
+    Returns
+    -------
+    (N, 48) float32; 0 after the end of a trajectory
+    """
+    if reward not in REWARDS:
+        raise ValueError(f"unknown reward {reward!r}; one of {', '.join(REWARDS)}")
+    unit = return_unit(trajectories.budget, trajectories.cpa_target, scale, trajectories.dataset)[:, None]
+    gained = trajectories.conversions.astype(np.float64)
+    if reward == "score_to_go":
+        target = trajectories.cpa_target[:, None].astype(np.float64)
+        before = trajectories.conversions_before, trajectories.costs_before
+        after = before[0] + gained, before[1] + trajectories.costs
+        gained = smoothed_score(*after, target) - smoothed_score(*before, target)
+    return (gained / unit).astype(np.float32)
