@@ -29,7 +29,8 @@ FLOORS: dict[str, set[str]] = {
     "baselines": {"auction", "data", "act", "critic", "evaluation", "think", "report"},
     "pipeline": {"auction", "data", "act", "critic", "evaluation", "think", "report", "baselines"},
     "notebooks": set(),
-    "cli": {"auction", "data", "evaluation", "report", "pipeline", "notebooks"},
+    "cli_data": {"auction", "data"},
+    "cli": {"auction", "data", "evaluation", "report", "pipeline", "notebooks", "cli_data"},
 }
 HEAVY = ("torch", "transformers", "trl", "peft", "vllm")
 NEVER_HEAVY = ("auction", "data", "evaluation", "report")

@@ -113,7 +113,16 @@ def test_chapters_are_selected_by_number_or_name_and_ordered(tmp_path):
 # --- running -----------------------------------------------------------------------------------------------------
 
 
-def test_run_skip_rerun_and_summary(tmp_path):
+@pytest.fixture
+def library(tmp_path, monkeypatch) -> Path:
+    """Stands for lbm_core, so that an edit there in the middle of a test run changes nothing here."""
+    path = tmp_path / "library.py"
+    path.write_text("a = 1\n")
+    monkeypatch.setattr(runner, "_library_files", lambda: [path])
+    return path
+
+
+def test_run_skip_rerun_and_summary(tmp_path, library):
     folder, output = tmp_path / "notebooks", tmp_path / "out"
     first = _write(folder, "01_a", WRITE.format(name="a"))
     _write(folder, "02_b", WRITE.format(name="b"), extra="STEPS: int = 4\n")
@@ -142,8 +151,11 @@ def test_run_skip_rerun_and_summary(tmp_path):
     assert go() == [("01_a", "unchanged"), ("02_b", "unchanged")]
     notebook.cells[2].source += "\n1 + 1"
     nbformat.write(notebook, first)
-    assert runner._keys(chapters.select("02", folder), {chapters.select("02", folder)[0]: {}}, "smoke", folder)
     assert go(only="02") == [("02_b", "done")]
+    assert go(only="02") == [("02_b", "unchanged")]
+    library.write_text("a = 2\n")
+    assert go(only="02") == [("02_b", "done")]
+    assert go(only="02", force=True) == [("02_b", "done")]
 
 
 def test_the_first_failure_stops_names_the_cell_and_keeps_the_copy(tmp_path):
@@ -186,13 +198,14 @@ def test_independent_notebooks_run_together(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
-def test_a_killed_run_resumes_at_the_killed_notebook(tmp_path):
+def test_a_killed_run_resumes_at_the_killed_notebook(tmp_path, library):
     folder, output = tmp_path / "notebooks", tmp_path / "out"
     _write(folder, "01_a", WRITE.format(name="a"))
     hang = "import time\nfrom pathlib import Path\nif not (Path(OUTPUT_DIR) / 'go').exists():\n    time.sleep(600)"
     _write(folder, "02_b", hang, WRITE.format(name="b"))
     code = (
         "from pathlib import Path\nfrom lbm_core.notebooks import runner\n"
+        f"runner._library_files = lambda: [Path({str(library)!r})]\n"
         f"runner.reproduce('smoke', notebooks=Path({str(folder)!r}), output={str(output)!r}, "
         "report=lambda line: print(line, flush=True))"
     )
