@@ -13,13 +13,14 @@ import csv
 import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lbm_core.artifacts import writing_file
 from lbm_core.auction.bidder import N_ADVERTISERS, N_TICKS
+from lbm_core.auction.random_bits import clipped_normals, pcg64_state, skip_normals
 from lbm_core.tiers import DATASETS, Dataset
 
 Scheme = Literal["data", "public"]
@@ -28,6 +29,7 @@ NOMINAL_IMPRESSIONS = 500_000  # per period; truncation loses a few dozen
 CATEGORY_SIZE = 8  # advertisers per category
 BASE_PVALUE: dict[Dataset, float] = {"dense": 0.005, "sparse": 0.0005}
 _PUBLIC_SEED_STEP = 11111  # the public scheme re-seeds the mean p-values in every period, in steps of this
+LARGEST_SIGMA = 0.3  # of the p-value
 _SIGMA_SEED_STEP = 120_000  # distance between the sigma seeds of two periods
 
 
@@ -99,7 +101,7 @@ def sigma_levels(period: int) -> NDArray[np.float64]:
     (48,) in [0, 0.3]
     """
     level = np.abs(np.random.default_rng(period).normal(0.15, 0.06, N_ADVERTISERS))
-    return np.where(level > 0.3, 0.2, level)
+    return np.where(level > LARGEST_SIGMA, 0.2, level)
 
 
 class Traffic:
@@ -120,6 +122,7 @@ class Traffic:
     counts : (48,) int, impressions per tick
     mean_pvalues, std_pvalues : (48, 48) mean and standard deviation of the p-values before clipping to [0, 1],
         (advertiser, tick)
+    sigma_levels : (48,) mean of sigma / p-value
     """
 
     def __init__(self, period: int, dataset: Dataset, scheme: Scheme = "data") -> None:
@@ -133,14 +136,14 @@ class Traffic:
         self.counts = impression_counts(self.period, scheme)
         self.mean_pvalues = mean_pvalues(self.period, dataset, scheme)
         self.std_pvalues = self.mean_pvalues * std_ratios(self.period, scheme)
-        self._sigma_levels = sigma_levels(self.period)
+        self.sigma_levels = sigma_levels(self.period)
         # One generator draws the p-values of all ticks in order: remember where each tick starts.
-        self._starts: list[Any] = [np.random.default_rng(self.period).bit_generator.state]
+        self._starts = [pcg64_state(np.random.default_rng(self.period))]
 
     def tick(self, tick: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """P-values and sigmas of a tick.
 
-        The first request of a late tick draws the earlier ones' p-values and drops them; later requests do not.
+        The first request of a late tick passes over the earlier ones' draws (80 ms at most); later requests do not.
 
         Returns
         -------
@@ -148,7 +151,9 @@ class Traffic:
         sigmas : (counts[tick], 48) standard deviation of the true value around the p-value
         """
         pvalues = self.tick_pvalues(tick)
-        return pvalues, self._relative_sigmas(tick) * pvalues
+        relative = self.sigma_rng(tick).normal(self.sigma_levels, self.sigma_levels / 2, pvalues.shape)
+        np.minimum(np.abs(relative, out=relative), LARGEST_SIGMA, out=relative)
+        return pvalues, np.multiply(relative, pvalues, out=relative)
 
     def ticks(self) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:
         """Iterate over ``(tick, pvalues, sigmas)`` of the whole period in order."""
@@ -158,26 +163,36 @@ class Traffic:
     def tick_pvalues(self, tick: int) -> NDArray[np.float64]:
         """(counts[tick], 48) p-values of a tick, without the sigmas."""
         self._require_tick(tick)
+        pvalues = np.empty((int(self.counts[tick]), N_ADVERTISERS))
+        self.draw_pvalues(tick, pvalues)
+        return pvalues
+
+    def draw_pvalues(self, tick: int, out: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Write a tick's p-values into an array of shape (counts[tick], 48) and any strides.
+
+        ``out=buffer.T`` lays them out advertiser by advertiser.
+
+        Returns
+        -------
+        (48,) sum of each advertiser's p-values
+        """
+        self._require_tick(tick)
+        if out.shape != (self.counts[tick], N_ADVERTISERS):
+            raise ValueError(f"tick {tick} has {self.counts[tick]} impressions; out has shape {out.shape}")
         while len(self._starts) <= tick:
-            self._draw_pvalues(len(self._starts) - 1)
-        return self._draw_pvalues(tick)
-
-    def _draw_pvalues(self, tick: int) -> NDArray[np.float64]:
-        rng = np.random.default_rng(0)
-        rng.bit_generator.state = self._starts[tick]
-        shape = (int(self.counts[tick]), N_ADVERTISERS)
-        pvalues = rng.normal(self.mean_pvalues[:, tick], self.std_pvalues[:, tick], shape)
+            passed = self._starts[-1].copy()
+            skip_normals(passed, int(self.counts[len(self._starts) - 1]) * N_ADVERTISERS)
+            self._starts.append(passed)
+        state = self._starts[tick].copy()
+        sums = np.empty(N_ADVERTISERS)
+        clipped_normals(state, self.mean_pvalues[:, tick].copy(), self.std_pvalues[:, tick].copy(), out, sums)
         if len(self._starts) == tick + 1:
-            self._starts.append(rng.bit_generator.state)
-        return np.clip(pvalues, 0.0, 1.0, out=pvalues)
+            self._starts.append(state)
+        return sums
 
-    def _relative_sigmas(self, tick: int) -> NDArray[np.float64]:
-        """(counts[tick], 48) sigma / p-value, in [0, 0.3]."""
-        rng = np.random.default_rng(self.period * _SIGMA_SEED_STEP + tick)
-        shape = (int(self.counts[tick]), N_ADVERTISERS)
-        relative = rng.normal(self._sigma_levels, self._sigma_levels / 2, shape)
-        np.abs(relative, out=relative)
-        return np.minimum(relative, 0.3, out=relative)
+    def sigma_rng(self, tick: int) -> np.random.Generator:
+        """Generator of a tick's sigmas: |normal(level, level / 2)| per p-value, at most 0.3, times the p-value."""
+        return np.random.default_rng(self.period * _SIGMA_SEED_STEP + tick)
 
     @staticmethod
     def _require_tick(tick: int) -> None:
