@@ -1,8 +1,9 @@
 """Who fills the market (A.1): a mix of control bidders with different openings, gains and noise.
 
 The benchmark's 48 bidders (PID, online LP and learned agents) are not public. Ours are drawn anew for every period
-from a distribution whose knobs, one json file per data set, are set so that prices and states resemble the published
-ones (:mod:`lbm_core.data.fidelity`): some bid far too much and exhaust their budget, some hardly spend.
+from a distribution whose knobs, one json file per data set, were set by a short random search so that prices and
+states resemble the published ones (the 32 state moments, period 14's tick prices; :mod:`lbm_core.data.fidelity`
+compares): some bid far too much and exhaust their budget, some hardly spend.
 """
 
 from __future__ import annotations
