@@ -1,0 +1,207 @@
+"""Group relative-Q policy optimisation (§3.3): from sampled chains of thought to the ones worth learning (Eq. 10-14).
+
+Several chains of thought of the same logged moment form a group. Each leads LBM-Act to an action; the critic compares that
+action with the logged one (relative-Q, Eq. 12); the best of the group is kept if it beats the log (Eq. 13).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lbm_core.act.decide import decide
+from lbm_core.act.dual_embedding import LBMAct
+from lbm_core.act.guides import SENTENCES
+from lbm_core.critic.network import Critic
+from lbm_core.data.windows import Windows
+from lbm_core.think.generate import Generation
+from lbm_core.think.parse import ANSWER_FAILURES, TOLERANCE, Parsed, parse
+from lbm_core.think.prompt import PromptFacts
+
+STAGES = ("sampled", "one valid answer", "ratio right", "accepted", "relative-Q > 0", "chosen")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What became of every chain of thought, and what there is to learn from.
+
+    Attributes
+    ----------
+    samples : one row per chain of thought: prompt, sample, tick, true_ratio, ratio, ratio_error, direction, stated, status,
+        tokens, seconds, logged_alpha, alpha (LBM-Act's, NaN if not accepted), relative_q (NaN if not accepted), chosen
+    chosen : (n,) index of the chosen sample of each prompt, -1 for none
+    """
+
+    samples: pd.DataFrame
+    chosen: NDArray[np.int64]
+
+    def funnel(self) -> pd.DataFrame:
+        """How many chains of thought pass each of :data:`STAGES`: stage, count.
+
+        "accepted" is the stricter of the two filters before it, or the answer's alone where the ratio is excused.
+        """
+        rows = self.samples
+        answered = ~rows["status"].isin([status.value for status in ANSWER_FAILURES])
+        passed = (
+            np.ones(len(rows), dtype=bool),
+            answered,
+            answered & (rows["ratio_error"] <= TOLERANCE),
+            rows["relative_q"].notna(),
+            rows["relative_q"] > 0,
+            rows["chosen"],
+        )
+        return pd.DataFrame({"stage": STAGES, "count": [int(np.sum(p)) for p in passed]})
+
+
+def parse_groups(
+    groups: Sequence[Sequence[Generation]],
+    facts: Sequence[PromptFacts],
+    *,
+    tolerance: float = TOLERANCE,
+    ratio_required: bool = True,
+) -> list[list[Parsed]]:
+    """The hallucination check of every chain of thought of every prompt; see :func:`lbm_core.think.parse.parse`."""
+    return [
+        [
+            parse(text.text, fact.true_ratio, tolerance, ratio_required=ratio_required, truncated=text.truncated)
+            for text in group
+        ]
+        for group, fact in zip(groups, facts, strict=True)
+    ]
+
+
+def led_actions(
+    act: LBMAct, window: Windows, groups: Sequence[Sequence[Generation]], parsed: Sequence[Sequence[Parsed]]
+) -> NDArray[np.float64]:
+    """Actions that the chains of thought lead to (Eq. 4).
+
+    Returns
+    -------
+    (n, N) alpha, currency per conversion; NaN for a chain of thought that was not accepted
+    """
+    alphas = np.full((len(parsed), max(map(len, parsed))), np.nan)
+    texts: dict[str, list[tuple[int, int]]] = {}  # what LBM-Act reads -> whom it concerns
+    for i, group in enumerate(parsed):
+        for j, one in enumerate(group):
+            if one.accepted and one.direction is not None:
+                text = groups[i][j].text if act.config.guide == "cot" else SENTENCES[one.direction]
+                texts.setdefault(text, []).append((i, j))
+    for text, places in texts.items():
+        rows, columns = np.array(places).T
+        alphas[rows, columns] = decide(act, window[rows], [text] * len(rows))
+    return alphas
+
+
+def relative_qs(
+    critic: Critic, window: Windows, alphas: NDArray[np.float64], logged: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Relative-Q of every action, Eq. 12: Q(s, a~) - Q(s, a).
+
+    Parameters
+    ----------
+    alphas : (n, N) as of :func:`led_actions`
+    logged : (n,) logged alpha, > 0
+
+    Returns
+    -------
+    (n, N), NaN where there is no action
+    """
+    known = np.isfinite(alphas)
+    difference = critic.relative_q(window, np.where(known, alphas, logged[:, None]), logged)
+    return np.where(known, difference, np.nan)
+
+
+def select(relative_q: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The best of each group if it beats the logged action, Eq. 13.
+
+    Parameters
+    ----------
+    relative_q : (n, N), NaN for what may not be chosen
+
+    Returns
+    -------
+    (n,) index of the first largest relative-Q, -1 where none is positive
+    """
+    candidates = np.where(np.isfinite(relative_q) & (relative_q > 0), relative_q, -np.inf)
+    return np.where(np.isfinite(candidates).any(axis=1), candidates.argmax(axis=1), -1).astype(np.int64)
+
+
+def advantage_weights(relative_q: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
+    """Weights exp(beta * relative-Q) of Eq. 14's first line, scaled to a mean of 1 over the accepted; 0 elsewhere.
+
+    An alternative to :func:`select`, which is Eq. 14's second line.
+
+    Raises
+    ------
+    ValueError
+        beta < 0, or nothing accepted.
+    """
+    if not beta >= 0:
+        raise ValueError(f"beta must be at least 0; got {beta}")
+    known = np.isfinite(relative_q)
+    if not known.any():
+        raise ValueError("no chain of thought was accepted: there is nothing to weight")
+    exponent = np.where(known, beta * relative_q, -np.inf)
+    weights = np.exp(exponent - exponent[known].max())  # the largest is 1: no overflow
+    return weights / weights[known].mean()
+
+
+def choose_chains(
+    act: LBMAct,
+    critic: Critic,
+    window: Windows,
+    facts: Sequence[PromptFacts],
+    groups: Sequence[Sequence[Generation]],
+    *,
+    tolerance: float = TOLERANCE,
+    ratio_required: bool = True,
+) -> Selection:
+    """The whole selection of GQPO for n logged moments, with the fate of every chain of thought.
+
+    Parameters
+    ----------
+    window : n logged windows, their last alpha is the logged action
+    facts : n, the prompts' facts
+    groups : n groups of N texts
+
+    Raises
+    ------
+    ValueError
+        Numbers of windows, facts and groups that differ, groups of different sizes, a moment without a logged bid.
+    """
+    if not len(window) == len(facts) == len(groups):
+        raise ValueError(f"{len(window)} windows, {len(facts)} facts and {len(groups)} groups must be as many")
+    if len({len(group) for group in groups}) != 1:
+        raise ValueError("every group must hold the same number of chains of thought, at least one group")
+    logged = window.alphas[:, -1].astype(np.float64)
+    parsed = parse_groups(groups, facts, tolerance=tolerance, ratio_required=ratio_required)
+    alphas = led_actions(act, window, groups, parsed)
+    relative_q = relative_qs(critic, window, alphas, logged)
+    chosen = select(relative_q)
+    rows = [
+        {
+            "prompt": i,
+            "sample": j,
+            "tick": facts[i].tick,
+            "true_ratio": facts[i].true_ratio,
+            "ratio": one.ratio,
+            "ratio_error": one.ratio_error,
+            "direction": one.direction,
+            "stated": one.stated,
+            "status": one.status.value,
+            "tokens": groups[i][j].tokens,
+            "seconds": groups[i][j].seconds,
+            "logged_alpha": logged[i],
+            "alpha": alphas[i, j],
+            "relative_q": relative_q[i, j],
+            "chosen": bool(chosen[i] == j),
+        }
+        for i, group in enumerate(parsed)
+        for j, one in enumerate(group)
+    ]
+    numbers = {"ratio": "float64", "direction": "Int64", "stated": "Int64"}
+    return Selection(pd.DataFrame(rows).astype(numbers), chosen)
