@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from lbm_core import __version__
-from lbm_core.tiers import TIER_NAMES, Dataset
+from lbm_core.cli_data import data
+from lbm_core.tiers import TIER_NAMES
 
 app = typer.Typer(
     help="Companion to LBM: Hierarchical Large Auto-Bidding Model via Reasoning and Acting (WWW'26).",
@@ -18,12 +19,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-data = typer.Typer(help="Traffic and trajectories of the benchmark, made on this machine.", no_args_is_help=True)
 notebooks = typer.Typer(help="Check, clean and store the notebooks.", no_args_is_help=True)
 app.add_typer(data, name="data")
 app.add_typer(notebooks, name="notebooks")
 
-DatasetOption = Annotated[Dataset, typer.Option(help="Dense or sparse conversions.")]
 OutputOption = Annotated[
     Path | None, typer.Option("--output", help="Folder for results, figures and runs instead of the checkout.")
 ]
@@ -96,64 +95,6 @@ def _print_summary(lines: list[Any]) -> None:
     folders = sorted({str(Path(name).parent) for line in lines for name in line.tables + line.figures})
     if folders:
         print(f"tables and figures are in {', '.join(folders)}")
-
-
-@data.command("traffic")
-def data_traffic(
-    period: Annotated[int, typer.Option(help="Delivery period; the benchmark's are 7 to 27.")],
-    out: Annotated[Path, typer.Option(help="File to write, ending in .npz.")],
-    dataset: DatasetOption = "dense",
-    scheme: Annotated[
-        Literal["data", "public"], typer.Option(help="Seeding: of the logged data, or of the public environment.")
-    ] = "data",
-    ticks: Annotated[str, typer.Option(help="Ticks whose p-values and sigmas to write, e.g. 0,47; default none.")] = "",
-) -> None:
-    """Write a period's impression counts and p-values, bit for bit those of the benchmark.
-
-    counts (48,), and per tick T pvalues_tT and sigmas_tT of shape (count, 48).
-    """
-    from lbm_core.auction.traffic import write_traffic_npz
-
-    path = write_traffic_npz(period, dataset, scheme, _integers(ticks, "--ticks"), out)
-    print(f"wrote {path}")
-
-
-@data.command("generate")
-def data_generate(
-    periods: Annotated[int, typer.Option(help="How many delivery periods to simulate, 48 trajectories each.")],
-    out: Annotated[Path, typer.Option(help="Folder for the parquet shards.")],
-    dataset: DatasetOption = "dense",
-    seed: Annotated[int, typer.Option(help="Of the market; the traffic depends on the period alone.")] = 0,
-    jobs: Annotated[int, typer.Option(help="Processes, or tasks at a time on a cluster.")] = 1,
-    first_period: Annotated[int, typer.Option(help="Number of the first; the benchmark's own are 7 to 27.")] = 1000,
-    engine: Annotated[Literal["local", "dask", "ray"], typer.Option(help="What runs the processes.")] = "local",
-    address: Annotated[str | None, typer.Option(help="Scheduler of a running Dask or Ray cluster.")] = None,
-) -> None:
-    """Simulate the market and write its trajectories; a killed run resumes."""
-    from lbm_core.data.generate import generate, read_shards
-
-    numbers = range(first_period, first_period + periods)
-    generate(dataset, numbers, out, seed, jobs, engine, address=address)
-    print(f"wrote {len(read_shards(out))} trajectories of {periods} periods to {out}")
-
-
-@data.command("import")
-def data_import(
-    files: Annotated[list[Path], typer.Argument(help="Traffic or trajectory files: .csv, .csv.gz or .zip.")],
-    out: Annotated[Path, typer.Option(help="New folder for the imported periods and trajectories.")],
-    dataset: Annotated[
-        Dataset | None, typer.Option(help="What the files must be; default: what their p-values agree with.")
-    ] = None,
-    compare: Annotated[bool, typer.Option(help="Whether trajectory files must agree with the regenerated traffic.")] = (
-        True
-    ),
-) -> None:
-    """Read the benchmark's own files, checked against the regenerated traffic."""
-    from lbm_core.data.csv import import_files
-
-    for check in import_files(files, out, dataset=dataset, compare=compare):
-        print(check)
-    print(f"wrote {out}")
 
 
 @app.command()
@@ -231,13 +172,6 @@ def _existing(path: Path) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     return path
-
-
-def _integers(text: str, option: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise ValueError(f"{option} wants numbers separated by commas, got {text!r}") from None
 
 
 def main(arguments: list[str] | None = None, run: Callable[..., Any] = app) -> None:

@@ -37,7 +37,7 @@ class WavyBidder:
         return self.advertisers.cpa_target * np.exp(0.3 * wave)
 
 
-def invented_period(dataset="dense", period=0, seed=0, scheme="data") -> PeriodLog:
+def invented_period(dataset="dense", period=0, seed=0, scheme="data", engine="exact") -> PeriodLog:
     """A log of the right shapes, different for every period and seed, with no auction behind it."""
     rng = np.random.default_rng([seed, period])
     advertisers = small_advertisers(period, dataset)

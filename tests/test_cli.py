@@ -35,6 +35,7 @@ def _run(capsys, *arguments: str) -> tuple[int, str, str]:
         ["data", "traffic"],
         ["data", "generate"],
         ["data", "import"],
+        ["data", "export"],
         ["notebooks"],
         ["notebooks", "lint"],
         ["notebooks", "strip"],

@@ -350,3 +350,26 @@ def test_export_names(tmp_path, exported):
     with pytest.raises(ValueError, match="at least one period log"):
         export_trajectory_csv(tmp_path / "x.csv", [])
     assert not list(tmp_path.iterdir())
+
+
+def test_export_and_import_at_the_command_line(tmp_path, capsys):
+    from lbm_core import cli
+    from lbm_core.data.behaviour import simulate_period
+
+    path, out = tmp_path / "period.csv.gz", tmp_path / "imported"
+    cli.main(["data", "export", "--format", "trajectory", "--periods", "28", "--seed", "4", "--out", str(path)], _run)
+    cli.main(["data", "import", str(path), "--out", str(out)], _run)
+    printed = capsys.readouterr().out
+    assert "(dense, 1 periods) agree with the regenerated traffic" in printed
+    expected = TrajectorySet.from_logs([simulate_period("dense", 28, 4)])
+    assert_same_trajectories(TrajectorySet.load(out / "trajectories.npz"), expected)
+    for bad, message in ((["traffic", "7,8"], "needs one period"), (["minari", ""], "needs periods")):
+        with pytest.raises(SystemExit):
+            cli.main(["data", "export", "--format", bad[0], "--periods", bad[1], "--out", "x.csv"], _run)
+        assert message in capsys.readouterr().err
+
+
+def _run(arguments, **options):
+    from lbm_core.cli import app
+
+    app(arguments, standalone_mode=False, **options)

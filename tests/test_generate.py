@@ -54,7 +54,7 @@ def test_any_shard_is_reproducible_alone(tmp_path):
 def test_a_stopped_run_resumes(tmp_path):
     asked = []
 
-    def stops_at_31(dataset, period, seed, scheme):
+    def stops_at_31(dataset, period, seed, scheme, engine):
         asked.append(period)
         if period == 31 and len(asked) < 10:
             raise KeyboardInterrupt
@@ -97,7 +97,7 @@ def test_missing_engine_is_told(tmp_path, monkeypatch):
         raise ModuleNotFoundError(name)
 
     monkeypatch.setattr(importlib, "import_module", absent)
-    with pytest.raises(ModuleNotFoundError, match=r"distributed is not installed: .*\[cluster\]"):
+    with pytest.raises(RuntimeError, match=r"distributed is not installed: .*\[cluster\]"):
         make(tmp_path, engine="dask")
 
 

@@ -53,7 +53,8 @@ def export_traffic_csv(
     builder = StateBuilder(advertisers.budget)
     names = ("alphas", "bids", "pvalues", "costs", "conversions", "expected_conversions", "wins", "exposures")
     table = {name: np.zeros((n, N_TICKS)) for name in names}
-    states, ended = np.zeros((n, N_TICKS, len(FEATURES))), np.zeros((n, N_TICKS), dtype=bool)
+    states, chosen = np.zeros((n, N_TICKS, len(FEATURES))), np.zeros((n, N_TICKS))
+    ended = np.zeros((n, N_TICKS), dtype=bool)
     prices = []
     bidder.reset(advertisers)
     with writing_file(Path(path)) as temporary, _sink(Path(path), temporary) as file:
@@ -62,13 +63,12 @@ def export_traffic_csv(
             ours, sigma = pvalues[:, advertisers.index], sigmas[:, advertisers.index]
             count = max(int(counts[tick]), 1)
             states[:, tick] = builder.state(ours.sum(axis=0) / count, int(counts[tick]))
-            observation = Observation(
-                tick, states[:, : tick + 1], *(table[name][:, :tick] for name in ("alphas", "conversions", "costs"))
-            )
-            alphas = np.asarray(bidder.act(observation), dtype=np.float64)
+            seen = (chosen[:, :tick], table["conversions"][:, :tick], table["costs"][:, :tick])
+            alphas = np.asarray(bidder.act(Observation(tick, states[:, : tick + 1], *seen)), dtype=np.float64)
             remaining = builder.remaining
             ended[:, tick] = (remaining < LEAST_BUDGET) | (tick == N_TICKS - 1)
-            outcome = run_tick(alphas * ours, ours, sigma, limits, remaining, rng)
+            chosen[:, tick] = np.where(remaining < LEAST_BUDGET, 0.0, alphas)
+            outcome = run_tick(chosen[:, tick] * ours, ours, sigma, limits, remaining, rng)
             slots = _slots(outcome, ours, sigma)
             start = int(counts[:tick].sum())
             for batch in _batches(traffic, advertisers, tick, start, remaining, ended[:, tick], slots):

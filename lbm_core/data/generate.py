@@ -24,6 +24,8 @@ from tqdm.auto import tqdm
 from lbm_core.artifacts import writing_file
 from lbm_core.auction.bidder import N_STATE_FEATURES, N_TICKS
 from lbm_core.auction.log import PeriodLog
+from lbm_core.auction.market import ENGINES as MARKET_ENGINES
+from lbm_core.auction.market import Engine as MarketEngine
 from lbm_core.auction.traffic import SCHEMES, Scheme
 from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.tiers import DATASETS, Dataset
@@ -32,7 +34,7 @@ Engine = Literal["local", "dask", "ray"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 MANIFEST = "manifest.json"
 PERIODS_PER_SHARD = 8  # 384 trajectories, about 1 MB, some seconds of one core
-Simulate = Callable[[Dataset, int, int, Scheme], PeriodLog]
+Simulate = Callable[..., PeriodLog]  # (dataset, period, seed, scheme, engine=...)
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class GenerateConfig:
     periods: tuple[int, ...]  # delivery periods, each once; 48 trajectories each
     seed: int = 0  # of the market; the traffic depends on the period alone
     scheme: Scheme = "data"  # traffic seeding
+    market: MarketEngine = "exact"  # see lbm_core.auction.market.run_market
     periods_per_shard: int = PERIODS_PER_SHARD
 
     def __post_init__(self) -> None:
@@ -53,6 +56,8 @@ class GenerateConfig:
             raise ValueError(f"unknown traffic scheme {self.scheme!r}; choose one of {', '.join(SCHEMES)}")
         if not self.periods or min(self.periods) < 0 or len(set(self.periods)) < len(self.periods):
             raise ValueError("periods must be at least one number >= 0, each given once")
+        if self.market not in MARKET_ENGINES:
+            raise ValueError(f"unknown market engine {self.market!r}; choose one of {', '.join(MARKET_ENGINES)}")
         if self.seed < 0 or self.periods_per_shard < 1:
             raise ValueError("seed must be >= 0 and periods_per_shard >= 1")
 
@@ -75,6 +80,7 @@ def generate(
     engine: Engine = "local",
     *,
     scheme: Scheme = "data",
+    market: MarketEngine = "exact",
     periods_per_shard: int = PERIODS_PER_SHARD,
     address: str | None = None,
     progress: bool = True,
@@ -89,6 +95,7 @@ def generate(
     periods : delivery periods, each once; 7 … 27 are the benchmark's
     out : folder for the shards and ``manifest.json``
     seed : of the market
+    scheme, market : traffic seeding and market engine, see :func:`lbm_core.data.behaviour.simulate_period`
     jobs : worker processes; with a cluster at ``address``, tasks at a time
     engine : "local" (joblib's processes), "dask" or "ray" (joblib's backends of these)
     address : scheduler of a running Dask or Ray cluster; None starts one on this machine with ``jobs`` workers
@@ -99,10 +106,10 @@ def generate(
     ------
     ValueError
         ``out`` holds shards of another configuration.
-    ModuleNotFoundError
+    RuntimeError
         The engine is not installed.
     """
-    config = GenerateConfig(dataset, tuple(periods), seed, scheme, periods_per_shard)
+    config = GenerateConfig(dataset, tuple(periods), seed, scheme, market, periods_per_shard)
     if engine not in ENGINES:
         raise ValueError(f"unknown engine {engine!r}; choose one of {', '.join(ENGINES)}")
     if jobs < 1:
@@ -191,7 +198,7 @@ def _require(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{name} is not installed: pip install 'lbm-companion[cluster]'") from error
+        raise RuntimeError(f"{name} is not installed: pip install 'lbm-companion[cluster]'") from error
 
 
 def _numbered_shard(config: GenerateConfig, shard: int, simulate: Simulate | None) -> tuple[int, bytes]:
@@ -213,7 +220,7 @@ def make_shard(config: GenerateConfig, shard: int, simulate: Simulate | None = N
     else:
         run = simulate
     sets = [
-        TrajectorySet.from_logs([run(config.dataset, period, config.seed, config.scheme)])
+        TrajectorySet.from_logs([run(config.dataset, period, config.seed, config.scheme, engine=config.market)])
         for period in config.shards[shard]
     ]
     return TrajectorySet.concatenate(sets)

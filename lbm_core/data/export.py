@@ -1,0 +1,138 @@
+"""Our own data for other people's tools: the benchmark's CSV formats, and Minari (§4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+from lbm_core.artifacts import writing
+from lbm_core.auction.bidder import N_STATE_FEATURES, N_TICKS
+from lbm_core.auction.traffic import Traffic
+from lbm_core.data.advertisers import period_advertisers
+from lbm_core.data.behaviour import behaviour_population, simulate_period
+from lbm_core.data.csv_export import export_traffic_csv, export_trajectory_csv
+from lbm_core.data.trajectories import TrajectorySet
+from lbm_core.seeding import generator
+from lbm_core.tiers import Dataset
+
+Format = Literal["traffic", "trajectory", "minari"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+LEAST_LOG_RATIO = -10.0  # action stored where alpha is 0: a bid of 0.00005 of the CPA target wins nothing
+MINARI_LIMIT = 2_000  # episodes; each costs 17 KB and some milliseconds there, parquet shards hold more
+
+
+def export_periods(form: Format, dataset: Dataset, periods: Sequence[int], out: str | Path, seed: int = 0) -> Path:
+    """Simulate periods with the behaviour population and write them in a format of others.
+
+    Parameters
+    ----------
+    form : "traffic": one period, a row per advertiser and impression (24 million); "trajectory": a row per advertiser
+        and tick; "minari": a Minari data set
+    dataset, periods, seed : as in :func:`lbm_core.data.generate.generate`. The traffic format is auctioned by the
+        readable reference auction, so its outcomes are another draw from the same distribution
+    out : file ending in .csv, .csv.gz or .zip; for Minari the folder that holds data sets
+
+    Returns
+    -------
+    What was written.
+    """
+    if form not in FORMATS:
+        raise ValueError(f"unknown format {form!r}; choose one of {', '.join(FORMATS)}")
+    if len(periods) == 0 or (form == "traffic" and len(periods) > 1):
+        raise ValueError(f"the {form} format needs {'one period' if form == 'traffic' else 'periods'} to write")
+    if form == "traffic":
+        advertisers = period_advertisers(dataset, periods[0])
+        population = behaviour_population(dataset, advertisers, generator(seed, "market", periods[0], 0))
+        rng = generator(seed, "market", periods[0], 1)
+        export_traffic_csv(out, Traffic(periods[0], dataset), advertisers, population, rng)
+        return Path(out)
+    logs = [simulate_period(dataset, period, seed) for period in periods]
+    if form == "trajectory":
+        return export_trajectory_csv(out, logs)
+    return export_minari(out, TrajectorySet.from_logs(logs))
+
+
+def export_minari(root: str | Path, trajectories: TrajectorySet, name: str = "") -> Path:
+    """Write a Minari data set; ``minari.load_dataset(name)`` finds it when ``$MINARI_DATASETS_PATH`` is ``root``.
+
+    Observations, actions, rewards and terminations are those of ``lbm/AuctionNet-v0``: state, log(alpha / C),
+    conversions, the end of the day or of the budget. The row at which a budget is found used up has no action: its
+    state is the episode's last observation. ``infos["cost"]`` holds the spending of each step; budget, CPA target,
+    period and advertiser are metadata of the episode.
+
+    Parameters
+    ----------
+    root : folder that holds Minari data sets
+    trajectories : at most :data:`MINARI_LIMIT`
+    name : default ``lbm/auctionnet-DATASET-v0``
+
+    Raises
+    ------
+    ValueError
+        Too many trajectories.
+    FileExistsError
+        The data set is there already.
+    """
+    import minari
+    from gymnasium.spaces import Box
+    from minari.data_collector import EpisodeBuffer
+    from minari.dataset.minari_storage import MinariStorage
+
+    if not 0 < len(trajectories) <= MINARI_LIMIT:
+        raise ValueError(f"{len(trajectories)} trajectories; the Minari export takes 1 to {MINARI_LIMIT}")
+    name = name or f"lbm/auctionnet-{trajectories.dataset}-v0"
+    target = Path(root) / name
+    if target.exists():
+        raise FileExistsError(f"{target} is there already: choose another folder, or remove it first")
+    episodes = [_episode(trajectories, row) for row in range(len(trajectories))]
+    steps = [len(episode["rewards"]) for episode in episodes]
+    with writing(target) as folder:
+        storage = MinariStorage.new(
+            folder / "data",
+            observation_space=Box(0.0, np.inf, (N_STATE_FEATURES,), np.float32),
+            action_space=Box(LEAST_LOG_RATIO, -LEAST_LOG_RATIO, (1,), np.float32),
+        )
+        storage.update_episodes([EpisodeBuffer(**episode) for episode in episodes])
+        storage.update_episode_metadata(
+            [
+                {
+                    "budget": float(trajectories.budget[row]),
+                    "cpa_target": float(trajectories.cpa_target[row]),
+                    "period": int(trajectories.period[row]),
+                    "advertiser": int(trajectories.advertiser[row]),
+                }
+                for row in range(len(trajectories))
+            ]
+        )
+        storage.update_metadata(
+            {
+                "dataset_id": name,
+                "minari_version": minari.__version__,
+                "algorithm_name": "simulated market of control bidders",
+                "description": f"AuctionNet-like {trajectories.dataset} bidding, {sum(steps)} decisions",
+            }
+        )
+    return target
+
+
+def _episode(trajectories: TrajectorySet, row: int) -> dict:
+    """One trajectory as the environment would have shown it."""
+    length = int(trajectories.length[row])
+    exhausted = length < N_TICKS
+    steps = length - 1 if exhausted else length
+    states = trajectories.states[row, :length]
+    if not exhausted:  # as the environment does: the last tick's features, no time left, the budget left after it
+        left = 1 - trajectories.costs[row].sum() / trajectories.budget[row]
+        states = np.vstack([states, np.concatenate([[0.0, max(left, 0.0)], states[-1, 2:]]).astype(np.float32)])
+    ratio = np.maximum(trajectories.alphas[row, :steps] / trajectories.cpa_target[row], np.exp(LEAST_LOG_RATIO))
+    return {
+        "observations": states,
+        "actions": np.log(ratio)[:, None].astype(np.float32),
+        "rewards": trajectories.conversions[row, :steps].astype(np.float64),
+        "terminations": np.arange(steps) == steps - 1,
+        "truncations": np.zeros(steps, dtype=bool),
+        "infos": {"cost": np.concatenate([[0.0], trajectories.costs[row, :steps]])},
+    }
