@@ -180,7 +180,7 @@ def main(arguments: list[str] | None = None, run: Callable[..., Any] = app) -> N
     debug = "--debug" in given
     try:
         run([argument for argument in given if argument != "--debug"], prog_name="lbm")
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, ModuleNotFoundError) as error:
         if debug:
             raise
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import lbm_core
 from lbm_core import cli
 from lbm_core.auction.traffic import Traffic
+from lbm_core.data.generate import read_shards
 from lbm_core.report import results
 
 
@@ -78,6 +80,28 @@ def test_data_traffic_writes_counts_and_the_ticks_asked_for(capsys, tmp_path):
         pvalues, sigmas = traffic.tick(4)
         np.testing.assert_array_equal(written["pvalues_t4"], pvalues)
         np.testing.assert_array_equal(written["sigmas_t4"], sigmas)
+
+
+def test_data_generate_simulates_and_resumes(capsys, tmp_path):
+    command = ["data", "generate", "--periods", "1", "--first-period", "1003", "--out", str(tmp_path / "made")]
+    code, said, _ = _run(capsys, *command)
+    assert code == 0
+    made = read_shards(tmp_path / "made")
+    assert f"wrote {len(made)} trajectories of 1 periods" in said
+    assert set(made.period) == {1003}
+    assert _run(capsys, *command)[0] == 0
+    code, _, err = _run(capsys, *command, "--seed", "1")
+    assert code == 1
+    assert "another configuration" in err
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="ray is installed")
+def test_an_engine_that_is_not_installed_says_what_to_install(capsys, tmp_path):
+    code, _, err = _run(
+        capsys, "data", "generate", "--periods", "1", "--engine", "ray", "--out", str(tmp_path / "made")
+    )
+    assert code == 1
+    assert "pip install" in err
 
 
 @pytest.mark.parametrize(
