@@ -50,7 +50,7 @@ def invented_period(dataset="dense", period=0, seed=0, scheme="data", engine="ex
         dataset=dataset,
         period=period,
         scheme=scheme,
-        engine="invented",
+        engine=engine,
         advertisers=advertisers,
         counts=counts,
         alphas=rng.uniform(3, 12, acting.shape) * acting,

@@ -185,6 +185,12 @@ def test_bad_options(options, message):
         auctionnet(**options)
 
 
+def test_a_log_of_the_fast_engine_is_refused():
+    environment = auctionnet(against="log", logs=(invented_period(engine="fast"),))
+    with pytest.raises(ValueError, match="log of the fast engine"):
+        environment.reset(seed=0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("against", ["market", "log"])
 def test_whole_size_period(against):

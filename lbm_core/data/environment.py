@@ -49,7 +49,7 @@ def auctionnet(
         (closed loop); "log": it buys at the prices of a logged period (the paper's replay)
     logs : logged periods for "log", simulated or imported ones, instead of ``dataset`` and ``periods``; none: the
         periods are simulated when first drawn
-    engine : of the market, see :func:`lbm_core.auction.market.run_market`
+    engine : of the market, see :func:`lbm_core.auction.market.run_market`; logged periods are always "exact"
     max_log_ratio : see :class:`~lbm_core.auction.environment.AuctionNetEnv`
     traffic, bidders : make a period's impressions and advertisers
 
@@ -79,9 +79,13 @@ def auctionnet(
         @functools.lru_cache(maxsize=2)  # about 200 MB each
         def logged(k: int) -> ReplayPeriod:
             if not logs:
-                return ReplayPeriod.from_log(simulate_period(dataset, periods[k], 0, engine=engine))
+                return ReplayPeriod.from_log(simulate_period(dataset, periods[k], 0))
             log = logs[k]
-            return log if isinstance(log, ReplayPeriod) else ReplayPeriod.from_log(log)
+            if isinstance(log, ReplayPeriod):
+                return log
+            if log.engine == "fast":
+                raise ValueError("a log of the fast engine has prices of other impressions than its traffic's")
+            return ReplayPeriod.from_log(log)
 
         def log_day(rng: np.random.Generator) -> Day:
             return _log_day(logged(int(rng.integers(len(logs or periods)))), int(rng.choice(chosen)))
