@@ -15,8 +15,7 @@ from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.think.parse import parse
 from lbm_core.think.prompt import (
     ASSISTANT,
-    EXAMPLE,
-    EXAMPLE_SOLUTION,
+    EXAMPLES,
     PromptFacts,
     PromptStyle,
     describe,
@@ -104,18 +103,29 @@ def test_styles_change_what_they_say_they_change():
     assert first.startswith(describe(FIG4))
     assert last.endswith(describe(FIG4))
     assert sorted(first.split("\n\n")) == sorted(last.split("\n\n"))
-    example = messages(FIG4, PromptStyle(worked_example=True))[1]["content"]
-    assert example.index(EXAMPLE_SOLUTION) < example.index(describe(FIG4))
     assert "four short sentences" in messages(FIG4, PromptStyle(brief=True))[1]["content"]
-    with pytest.raises(ValueError, match="order"):
-        PromptStyle(order="random")
+    for wrong in ({"order": "random"}, {"worked_examples": -1}, {"worked_examples": 4}):
+        with pytest.raises(ValueError, match=r"order|worked_examples"):
+            PromptStyle(**wrong)
 
 
-def test_the_worked_example_is_right():
-    solution = parse(EXAMPLE_SOLUTION, EXAMPLE.true_ratio, tolerance=1e-9)
-    assert solution.accepted
-    assert solution.direction == -1
-    assert not solution.contradiction
+@pytest.mark.parametrize("order", ["facts_first", "facts_last"])
+def test_worked_examples_are_earlier_turns_and_the_rules_are_told_once(order):
+    chat = messages(FIG4, PromptStyle(order=order, worked_examples=3))
+    assert [turn["role"] for turn in chat] == ["system", *["user", "assistant"] * 3, "user"]
+    assert chat[-1]["content"] == describe(FIG4)
+    assert ["Two things to know" in turn["content"] for turn in chat[1:]] == [True] + [False] * 6
+    # What precedes the case to solve is the same for every case: it is computed once for a batch.
+    other = messages(EXAMPLES[0][0], PromptStyle(order=order, worked_examples=3))
+    assert other[:-1] == chat[:-1]
+
+
+def test_the_worked_examples_are_right():
+    for facts, solution in EXAMPLES:
+        parsed = parse(solution, facts.true_ratio, tolerance=1e-9)
+        assert parsed.accepted
+        assert not parsed.contradiction
+    assert sorted(parse(solution, facts.true_ratio).direction for facts, solution in EXAMPLES) == [-1, 0, 1]
 
 
 def test_facts_are_the_same_from_logged_data_and_live():

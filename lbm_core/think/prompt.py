@@ -57,18 +57,21 @@ class PromptStyle:
     ----------
     order : "facts_first" as in Fig. 4, or "facts_last", where all that prompts have in common comes first (a small
         model follows it no worse, and a shared beginning needs to be computed only once)
-    worked_example : put one solved case, of another advertiser and with invented numbers, before the question.
-        Differs from the paper, whose 3B model needs none.
+    worked_examples : 0..3 solved cases that precede the question as earlier turns of the conversation, with invented
+        numbers and one of each direction (raise, lower, cannot tell). Differs from the paper, whose 3B model needs
+        none; one of 135M hardly ever fills in the tags without.
     brief : ask for no more than four sentences, so that a chain of thought fits into a small token limit
     """
 
     order: Literal["facts_first", "facts_last"] = "facts_first"
-    worked_example: bool = False
+    worked_examples: int = 0
     brief: bool = False
 
     def __post_init__(self) -> None:
         if self.order not in ("facts_first", "facts_last"):
             raise ValueError(f"unknown prompt order {self.order!r}; choose facts_first or facts_last")
+        if not 0 <= self.worked_examples <= len(EXAMPLES):
+            raise ValueError(f"worked_examples must lie in 0..{len(EXAMPLES)}; got {self.worked_examples}")
 
 
 @dataclass(frozen=True)
@@ -181,18 +184,19 @@ def logged_facts(
 
 
 def messages(facts: PromptFacts, style: PromptStyle | None = None) -> list[dict[str, str]]:
-    """System and user message of a prompt, before any chat template."""
+    """System and user message of a prompt, before any chat template; worked examples are turns between the two."""
     style = style or PromptStyle()
-    task = TASK + (" Use no more than four short sentences." if style.brief else "")
-    told = describe(facts)
-    parts = [told, KNOWLEDGE, task] if style.order == "facts_first" else [KNOWLEDGE, task, told]
-    if style.worked_example:
-        example = f"Here is a solved case of another advertiser.\n{describe(EXAMPLE)}\nSolution: {EXAMPLE_SOLUTION}"
-        parts.insert(parts.index(told), example + "\n\nNow the case to solve.")
-    return [
-        {"role": "system", "content": SYSTEM.format(n_ticks=N_TICKS)},
-        {"role": "user", "content": "\n\n".join(parts)},
-    ]
+    rules = [KNOWLEDGE, TASK + (" Use no more than four short sentences." if style.brief else "")]
+    examples = EXAMPLES[: style.worked_examples]
+    chat = [{"role": "system", "content": SYSTEM.format(n_ticks=N_TICKS)}]
+    for number, case in enumerate([example for example, _ in examples] + [facts]):
+        told = [describe(case)]
+        if number == 0:  # the rules are told once
+            told = told + rules if style.order == "facts_first" else rules + told
+        chat.append({"role": "user", "content": "\n\n".join(told)})
+        if number < len(examples):
+            chat.append({"role": "assistant", "content": f"{ASSISTANT} {examples[number][1]}"})
+    return chat
 
 
 def render(facts: PromptFacts, tokenizer: Any, style: PromptStyle | None = None) -> str:
@@ -249,20 +253,54 @@ def _share_left(share: float) -> str:
     return f"{whole}.{fraction.rstrip('0'):0<3}"
 
 
-# An invented case in which arithmetic and answer are right, shown where a style asks for a worked example.
-EXAMPLE = PromptFacts(
-    tick=20,
-    budget=2000.0,
-    cpa_target=10.0,
-    time_left=(32 / 48, 31 / 48, 30 / 48, 29 / 48),
-    budget_left=(0.52, 0.48, 0.44, 0.4),
-    predicted_values=(31.0, 40.0, 38.0, 36.0),
-    conversions=(4.0, 3.0, 5.0, 3.0),
-    alphas=(14.2, 14.1, 13.9, 13.8),
-    total_conversions=80.0,
-)
-EXAMPLE_SOLUTION = (
-    "Spent budget = 2000 * (1 - 0.4) = 1200. Realized CPA = 1200 / 80 = 15. CPA ratio = 15 / 10 = "
-    "<ratio>1.5</ratio>. The realized CPA is above the constraint, and the budget goes faster than the time: 0.4 of "
-    "the budget remains with 0.604 of the time left. So lowering the bidding parameter is better. <answer>-1</answer>"
+# Invented cases in which arithmetic and answer are right, for styles that show worked examples.
+EXAMPLES: tuple[tuple[PromptFacts, str], ...] = (
+    (
+        PromptFacts(
+            tick=20,
+            budget=2000.0,
+            cpa_target=10.0,
+            time_left=(32 / 48, 31 / 48, 30 / 48, 29 / 48),
+            budget_left=(0.52, 0.48, 0.44, 0.4),
+            predicted_values=(31.0, 40.0, 38.0, 36.0),
+            conversions=(4.0, 3.0, 5.0, 3.0),
+            alphas=(14.2, 14.1, 13.9, 13.8),
+            total_conversions=80.0,
+        ),
+        "Spent budget = 2000 * (1 - 0.4) = 1200. Realized CPA = 1200 / 80 = 15. CPA ratio = 15 / 10 = "
+        "<ratio>1.5</ratio>. The CPA is above the constraint, and the budget goes faster than the time. "
+        "So lowering the bidding parameter is better. <answer>-1</answer>",
+    ),
+    (
+        PromptFacts(
+            tick=30,
+            budget=4000.0,
+            cpa_target=8.0,
+            time_left=(22 / 48, 21 / 48, 20 / 48, 19 / 48),
+            budget_left=(0.83, 0.82, 0.81, 0.8),
+            predicted_values=(45.0, 42.0, 50.0, 47.0),
+            conversions=(6.0, 7.0, 5.0, 8.0),
+            alphas=(5.1, 5.2, 5.2, 5.3),
+            total_conversions=160.0,
+        ),
+        "Spent budget = 4000 * (1 - 0.8) = 800. Realized CPA = 800 / 160 = 5. CPA ratio = 5 / 8 = "
+        "<ratio>0.625</ratio>. The CPA is below the constraint, and much budget is left for the time. "
+        "So raising the bidding parameter is better. <answer>1</answer>",
+    ),
+    (
+        PromptFacts(
+            tick=24,
+            budget=3000.0,
+            cpa_target=12.0,
+            time_left=(28 / 48, 27 / 48, 26 / 48, 25 / 48),
+            budget_left=(0.56, 0.54, 0.52, 0.5),
+            predicted_values=(28.0, 30.0, 33.0, 29.0),
+            conversions=(5.0, 5.0, 6.0, 4.0),
+            alphas=(11.8, 12.1, 11.9, 12.0),
+            total_conversions=125.0,
+        ),
+        "Spent budget = 3000 * (1 - 0.5) = 1500. Realized CPA = 1500 / 125 = 12. CPA ratio = 12 / 12 = "
+        "<ratio>1</ratio>. The CPA meets the constraint, and budget and time run down together. "
+        "So no direction is clearly better for the bidding parameter. <answer>0</answer>",
+    ),
 )

@@ -1,0 +1,147 @@
+"""Text generation with transformers, behind :func:`lbm_core.think.generate.generate`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache, GenerationConfig
+from transformers.masking_utils import sdpa_mask
+
+from lbm_core.act.backbone import Backbone, load_backbone
+from lbm_core.think.generate import Generation, Sampling
+
+
+def grouped_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Grouped-query attention without copying keys and values for each query head.
+
+    transformers' own function copies them wherever there is a mask; on a CPU those copies cost ten times as much as
+    the attention itself (48 texts of 1,200 tokens, SmolLM2: 2.5 s a token against 0.25 s).
+    """
+    causal = attention_mask is None and query.shape[2] > 1
+    output = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling, is_causal=causal, enable_gqa=True
+    )
+    return output.transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register("lbm_grouped", grouped_attention)
+AttentionMaskInterface.register("lbm_grouped", sdpa_mask)
+
+
+class TransformersBackend:
+    """Generation with transformers: left-padded batches, the prompt computed once for its n samples.
+
+    Parameters
+    ----------
+    backbone : instruction-tuned model; bfloat16 is about 2.5 times as fast as float32 on CPUs that know it
+    batch_size : prompts per batch; batch_size * n texts are drawn at once
+    """
+
+    def __init__(self, backbone: Backbone, batch_size: int = 16) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1; got {batch_size}")
+        if backbone.model.device.type == "cpu" and backbone.model.config._attn_implementation == "sdpa":
+            backbone.model.set_attn_implementation("lbm_grouped")
+        self.backbone = backbone
+        self.batch_size = batch_size
+        self.name = f"{backbone.name} ({backbone.revision}, {backbone.model.dtype})".replace("torch.", "")
+
+    @classmethod
+    def load(cls, name: str, *, batch_size: int = 16, dtype: str = "bfloat16") -> TransformersBackend:
+        """Backend of a model that :func:`lbm_core.act.backbone.load_backbone` knows."""
+        return cls(load_backbone(name, dtype=dtype), batch_size)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer, for :func:`lbm_core.think.prompt.render`."""
+        return self.backbone.tokenizer
+
+    @torch.no_grad()
+    def sample(self, prompts: Sequence[str], n: int, sampling: Sampling, seed: int) -> list[list[Generation]]:
+        """n texts of each prompt (:class:`Backend`)."""
+        start = time.perf_counter()
+        model, tokenizer = self.backbone.model, self.backbone.tokenizer
+        # The chat template has written the special tokens already.
+        encoded = [tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
+        ids, mask, shared = _pad_behind_shared_beginning(encoded, tokenizer.pad_token_id)
+        ids, mask = ids.to(model.device), mask.to(model.device)
+        cache = self._read_prompts(ids, mask, shared)
+        cache.batch_repeat_interleave(n)
+        sampled = (
+            {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+            if sampling.temperature > 0
+            else {}
+        )
+        config = GenerationConfig(
+            max_new_tokens=sampling.max_new_tokens,
+            do_sample=sampling.temperature > 0,
+            stop_strings=[sampling.stop] if sampling.stop else None,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            **sampled,
+        )
+        with torch.random.fork_rng():  # generate() draws from the global generator; leave that as it was
+            torch.manual_seed(seed)
+            output = model.generate(
+                ids.repeat_interleave(n, dim=0),
+                attention_mask=mask.repeat_interleave(n, dim=0),
+                past_key_values=cache,
+                generation_config=config,
+                tokenizer=tokenizer,
+            )
+        written = output[:, ids.shape[1] :].cpu()
+        seconds = (time.perf_counter() - start) / len(written)
+        texts = [self._read(row, sampling, seconds) for row in written]
+        return [texts[k : k + n] for k in range(0, len(texts), n)]
+
+    def _read_prompts(self, ids: torch.Tensor, mask: torch.Tensor, shared: int) -> DynamicCache:
+        """Keys and values of all tokens but each prompt's last, the shared beginning computed for one row only."""
+        model, last = self.backbone.model, ids.shape[1] - 1
+        cache = DynamicCache(config=model.config)
+        if shared:
+            model(ids[:1, :shared], past_key_values=cache, logits_to_keep=1)
+            cache.batch_repeat_interleave(len(ids))
+        if last > shared:
+            positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, shared:last]
+            rest = ids[:, shared:last]
+            model(rest, attention_mask=mask[:, :last], position_ids=positions, past_key_values=cache, logits_to_keep=1)
+        return cache
+
+    def _read(self, row: torch.Tensor, sampling: Sampling, seconds: float) -> Generation:
+        tokenizer = self.backbone.tokenizer
+        ended = (row == tokenizer.eos_token_id).nonzero()
+        if len(ended):
+            row = row[: int(ended[0])]
+        text = tokenizer.decode(row, skip_special_tokens=True)
+        stopped = bool(sampling.stop) and sampling.stop in text
+        if stopped:
+            text = text[: text.index(sampling.stop) + len(sampling.stop)]
+            # What follows the stop string in the row is padding, written while longer texts of the batch went on.
+            row = row[row != tokenizer.pad_token_id]
+        return Generation(text, len(row), "stop" if stopped or len(ended) else "length", seconds)
+
+
+def _pad_behind_shared_beginning(encoded: list[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Batch of token ids (rows, tokens) and mask, with the padding between the beginning that all share and the rest.
+
+    The instructions are the same in every prompt; with the padding behind them, they need to be computed only once.
+    """
+    shortest = min(map(len, encoded)) - 1  # the last token is left to generate(), which needs one to start from
+    first = encoded[0]
+    shared = next((k for k in range(shortest) if any(row[k] != first[k] for row in encoded)), shortest)
+    longest = max(map(len, encoded))
+    ids = [row[:shared] + [pad] * (longest - len(row)) + row[shared:] for row in encoded]
+    mask = [[1] * shared + [0] * (longest - len(row)) + [1] * (len(row) - shared) for row in encoded]
+    return torch.tensor(ids), torch.tensor(mask), shared
