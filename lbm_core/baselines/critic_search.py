@@ -1,0 +1,45 @@
+"""The critic alone as a bidder: no sequence model, no language. What it reaches, nothing after it may claim."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbm_core.auction.bidder import Advertisers, Observation
+from lbm_core.critic.network import Critic
+from lbm_core.data.trajectories import ALPHA_LIMIT
+from lbm_core.data.windows import windows_of_observation
+
+
+class CriticBidder:
+    """Tries a few multiples of the last alpha and takes the one with the highest Q; opens at the CPA target.
+
+    Parameters
+    ----------
+    critic : Critic
+    multiples : candidates per tick, in units of the last alpha, each > 0
+    """
+
+    def __init__(self, critic: Critic, multiples: Sequence[float] = (0.88, 1.0, 1.14)) -> None:
+        if len(multiples) == 0 or not all(multiple > 0 for multiple in multiples):
+            raise ValueError(f"multiples must be positive numbers, at least one; got {list(multiples)}")
+        self.critic, self.multiples = critic, np.asarray(multiples, dtype=np.float64)
+
+    def reset(self, advertisers: Advertisers) -> None:
+        """Start a period for n advertisers."""
+        self.advertisers = advertisers
+
+    def act(self, observation: Observation) -> NDArray[np.float64]:
+        """(n,) alpha, currency per conversion, within the range of the data."""
+        if observation.tick == 0:
+            return self.advertisers.cpa_target.copy()
+        config = self.critic.config
+        no_target = np.zeros((len(observation), observation.tick + 1))  # Q is not conditioned on a return
+        window = windows_of_observation(observation, self.advertisers, no_target, config.window_length)
+        # A done advertiser's last alpha is 0; the replay ignores its bid, but Q is defined for positive ones only.
+        last = np.maximum(observation.alphas[:, -1], 1e-3 * self.advertisers.cpa_target)
+        candidates = np.minimum(last[:, None] * self.multiples, ALPHA_LIMIT[config.dataset])
+        best = self.critic.q(window, candidates).argmax(axis=1)
+        return candidates[np.arange(len(observation)), best]

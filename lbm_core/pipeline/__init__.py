@@ -1,0 +1,46 @@
+"""The whole chain as get-or-compute: every stage's artifact is found under its configuration, or made and kept.
+
+A configuration names everything upstream too, so a notebook alone computes what it needs, a killed run resumes, and a
+second run only loads. Each function prints one line: computed or loaded.
+"""
+
+from lbm_core.pipeline.contenders import CONTROLS, INSTRUCTIONS, LEARNED, METHODS, bidders, evaluate_methods
+from lbm_core.pipeline.models import act, critic, dt
+from lbm_core.pipeline.stages import HeldOutPeriods, held_out_periods, past_tables, period_log, trajectories
+from lbm_core.pipeline.thinking import (
+    Moments,
+    chain_store,
+    gqpo_model,
+    gqpo_selection,
+    moments,
+    think_backend,
+    think_chains,
+    think_guide,
+    think_settings,
+)
+
+__all__ = [
+    "CONTROLS",
+    "INSTRUCTIONS",
+    "LEARNED",
+    "METHODS",
+    "HeldOutPeriods",
+    "Moments",
+    "act",
+    "bidders",
+    "chain_store",
+    "critic",
+    "dt",
+    "evaluate_methods",
+    "gqpo_model",
+    "gqpo_selection",
+    "held_out_periods",
+    "moments",
+    "past_tables",
+    "period_log",
+    "think_backend",
+    "think_chains",
+    "think_guide",
+    "think_settings",
+    "trajectories",
+]

@@ -1,0 +1,155 @@
+"""Every method of Tables 1 and 2 that exists so far, as a bidder; and their evaluation over training seeds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from lbm_core.artifacts import artifact_path, writing
+from lbm_core.auction.bidder import Bidder
+from lbm_core.auction.controls import ConstantAlpha, OnlineLpBidder, PacingBidder, PidBidder
+from lbm_core.evaluation.runner import evaluate, spread_rows
+from lbm_core.pipeline.models import act, critic, dt
+from lbm_core.pipeline.stages import RECIPES, held_out_periods, past_tables, tell
+from lbm_core.pipeline.thinking import gqpo_model, think_guide
+from lbm_core.tiers import Dataset, Tier
+
+if TYPE_CHECKING:
+    from lbm_core.act.guides import GuideSource
+
+Factory = Callable[[], Bidder]
+CONTROLS = ("constant", "pacing", "PID", "online LP")  # learn nothing, so have no training seed
+LEARNED = ("critic alone", "DT", "LLM-DT", "Prompt-LLM-DT", "LBM(P)", "LBM(GQPO)")
+METHODS = CONTROLS + LEARNED  # Tables 1 and 2
+INSTRUCTIONS = {"increase": 1, "decrease": -1, "uncertain": 0}  # Table 4: LBM-Act told the same at every tick
+
+
+def bidders(
+    tier: Tier,
+    dataset: Dataset,
+    seed: int,
+    methods: Iterable[str] = METHODS,
+    *,
+    train_seed: int | None = None,
+) -> dict[str, Factory]:
+    """Functions that make each method's bidder; a model is found or trained when its bidder is first made.
+
+    Parameters
+    ----------
+    seed : of the data and the generated texts
+    methods : some of :data:`METHODS` and :data:`INSTRUCTIONS`. "LBM(GQPO)" is left out where GQPO found nothing to
+        learn from.
+    train_seed : of the models; default ``seed``
+
+    Raises
+    ------
+    ValueError
+        An unknown method.
+    """
+
+    def lbm(tuned: bool) -> Bidder:
+        model = gqpo_model(tier, dataset, seed, train_seed=train_seed) if tuned else None
+        return guided(think_guide(tier, dataset, seed, model=model))
+
+    def guided(guide_source: GuideSource) -> Bidder:
+        from lbm_core.act.decide import LBMActBidder
+
+        return LBMActBidder(act(tier, dataset, seed, train_seed=train_seed), guide_source)
+
+    def instructed(direction: int) -> Bidder:
+        from lbm_core.act.guides import SENTENCES
+
+        return guided(lambda observation, advertisers: [SENTENCES[direction]] * len(advertisers))
+
+    def alone() -> Bidder:
+        from lbm_core.baselines.critic_search import CriticBidder
+
+        return CriticBidder(critic(tier, dataset, seed, train_seed=train_seed))
+
+    def transformer() -> Bidder:
+        from lbm_core.baselines.decision_transformer import DTBidder
+
+        return DTBidder(dt(tier, dataset, seed, train_seed=train_seed))
+
+    def unguided(guide: str) -> Bidder:
+        from lbm_core.baselines.language import LLMDTBidder
+
+        return LLMDTBidder(act(tier, dataset, seed, guide, train_seed=train_seed))
+
+    made: dict[str, Factory] = {
+        "constant": lambda: ConstantAlpha(1.0),
+        "pacing": lambda: PacingBidder(cap=1.2),
+        "PID": lambda: PidBidder(),
+        "online LP": lambda: OnlineLpBidder(past_tables(tier, dataset, seed)),
+        "critic alone": alone,
+        "DT": transformer,
+        "LLM-DT": partial(unguided, "none"),
+        "Prompt-LLM-DT": partial(unguided, "task"),
+        "LBM(P)": partial(lbm, False),
+        "LBM(GQPO)": partial(lbm, True),
+        **{name: partial(instructed, direction) for name, direction in INSTRUCTIONS.items()},
+    }
+    chosen = list(methods)
+    unknown = [name for name in chosen if name not in made]
+    if unknown:
+        raise ValueError(f"unknown method {unknown[0]!r}; choose some of {', '.join(made)}")
+    if "LBM(GQPO)" in chosen and gqpo_model(tier, dataset, seed, train_seed=train_seed) is None:
+        chosen.remove("LBM(GQPO)")
+    return {name: made[name] for name in chosen}
+
+
+def evaluate_methods(
+    tier: Tier,
+    dataset: Dataset,
+    seed: int,
+    methods: Sequence[str] = METHODS,
+    *,
+    budget_ratio: float = 1.0,
+) -> pd.DataFrame:
+    """Replay methods on the tier's held-out periods, conversion draws, advertisers and training seeds.
+
+    Every method and period is kept once it is done, so that a killed evaluation resumes.
+
+    Parameters
+    ----------
+    seed : of data, texts and the first training; further training seeds count up from it
+    methods : as in :func:`bidders`
+    budget_ratio : share of every budget that may be spent (Table 5)
+
+    Returns
+    -------
+    Rows of :func:`lbm_core.evaluation.runner.evaluate` with the column ``train_seed``; methods that learn nothing have
+    the first one only.
+    """
+    periods = held_out_periods(tier, dataset, seed)
+    rows, seeds = spread_rows(tier.evaluation.advertisers), range(tier.data.evaluation_seeds)
+    start, computed, frames = time.monotonic(), 0, []
+    for train_seed in range(seed, seed + tier.act.seeds):
+        trained = [name for name in methods if train_seed == seed or name not in CONTROLS]
+        factories = {
+            name: lru_cache(maxsize=1)(make)
+            for name, make in bidders(tier, dataset, seed, trained, train_seed=train_seed).items()
+        }
+        for index, number in enumerate(periods.numbers):
+            for name, make in factories.items():
+                key = {
+                    "recipe": RECIPES,
+                    "tier": asdict(tier),
+                    "data": [dataset, seed, number],
+                    "method": [name, train_seed, budget_ratio],
+                }
+                path = artifact_path("evaluations", key) / "rows.parquet"
+                if not path.exists():
+                    one = {name: make}
+                    found = evaluate(one, [periods[index]], seeds, rows=rows, budget_ratio=budget_ratio, progress=False)
+                    with writing(path.parent) as folder:
+                        found.to_parquet(folder / path.name)
+                    computed += 1
+                frames.append(pd.read_parquet(path).assign(train_seed=train_seed))
+    tell(f"{len(frames)} replays of {len(methods)} methods ({dataset})", computed > 0, time.monotonic() - start)
+    return pd.concat(frames, ignore_index=True)

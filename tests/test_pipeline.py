@@ -1,0 +1,182 @@
+"""Get-or-compute: second runs load, killed runs resume, configurations name everything upstream."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lbm_core import pipeline
+from lbm_core.auction.bidder import Advertisers, Bidder
+from lbm_core.pipeline import contenders, stages
+from lbm_core.pipeline.models import act_config, critic_config, model_key
+from lbm_core.tiers import Tier, get_tier
+
+
+def _tiny(**overrides) -> Tier:
+    settings = {
+        "data__train_periods": 2,
+        "data__evaluation_periods": 1,
+        "data__evaluation_seeds": 2,
+        "evaluation__advertisers": 4,
+        "act__layers": 1,
+        "act__steps": 2,
+        "act__batch_size": 4,
+        "critic__hidden_size": 16,
+        "critic__layers": 1,
+        "critic__steps": 5,
+        "baseline__dt_hidden_size": 16,
+        "baseline__dt_layers": 1,
+        "baseline__dt_steps": 5,
+        "think__prompts": 4,
+        "think__samples": 2,
+        "think__max_new_tokens": 8,
+        "think__think_every": 40,
+    }
+    return get_tier("smoke", **(settings | overrides))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """One cache for the module, so that the market is simulated once."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LBM_CACHE", str(folder))
+        pipeline.trajectories(_tiny(), "dense", 0)
+        pipeline.held_out_periods(_tiny(), "dense", 0)
+        yield folder
+
+
+def test_trajectories_are_made_once_and_are_not_the_held_out_days(cache, capsys):
+    tier = _tiny()
+    found = pipeline.trajectories(tier, "dense", 0)
+    assert capsys.readouterr().out.endswith("dense periods: loaded\n")
+    held_out = pipeline.held_out_periods(tier, "dense", 0)
+    assert set(found.period) == {1000, 1001}
+    assert held_out.numbers == (7,)
+    assert held_out[0].period == 7
+    assert held_out[-1] is held_out[0], "the last period is kept in memory"
+    with pytest.raises(IndexError, match="1 held-out"):
+        held_out[1]
+    other = stages.artifact_path("trajectories", stages.data_config(_tiny(data__train_periods=3), "dense", 0))
+    assert not other.exists()
+
+
+def test_a_model_is_trained_once(cache, capsys):
+    tier = _tiny()
+    first = pipeline.dt(tier, "dense", 0)
+    assert "DT (dense, training seed 0): computed in" in capsys.readouterr().out
+    second = pipeline.dt(tier, "dense", 0)
+    assert capsys.readouterr().out == "DT (dense, training seed 0): loaded\n"
+    np.testing.assert_array_equal(first.losses, second.losses)
+    other = pipeline.dt(tier, "dense", 0, train_seed=1)
+    assert not np.array_equal(first.losses, other.losses)
+
+
+def test_keys_name_everything_upstream():
+    config = act_config(_tiny(), "dense", 0)
+    base = model_key("act", _tiny(), "dense", 0, config)
+    more_data = _tiny(data__train_periods=5)
+    assert model_key("act", more_data, "dense", 0, act_config(more_data, "dense", 0)) != base
+    assert model_key("act", _tiny(), "dense", 1, config) != base
+    longer = _tiny(act__steps=9)
+    assert model_key("act", longer, "dense", 0, act_config(longer, "dense", 0)) != base
+    unrelated = _tiny(think__prompts=9, baseline__dt_steps=9)
+    assert model_key("act", unrelated, "dense", 0, act_config(unrelated, "dense", 0)) == base
+    assert model_key("critic", _tiny(), "dense", 0, critic_config(_tiny(), "dense", 0)) != base
+
+
+def test_evaluation_of_controls_and_learned_methods(cache, capsys):
+    tier = _tiny(act__seeds=2)
+    methods = ["constant", "pacing", "PID", "online LP", "critic alone", "DT"]
+    frame = pipeline.evaluate_methods(tier, "dense", 0, methods)
+    assert list(frame["method"].unique()) == methods
+    assert frame.groupby("method")["train_seed"].nunique().to_dict() == {
+        name: 1 if name in pipeline.CONTROLS else 2 for name in methods
+    }
+    assert frame.groupby(["method", "train_seed"]).size().eq(1 * 2 * 4).all()
+    assert (frame["score"] <= frame["conversions"] + 1e-9).all()
+    assert frame.groupby("method")["conversions"].sum().gt(0).all()
+    capsys.readouterr()
+    again = pipeline.evaluate_methods(tier, "dense", 0, methods)
+    assert capsys.readouterr().out.splitlines()[-1] == "8 replays of 6 methods (dense): loaded"
+    assert again.equals(frame)
+    half = pipeline.evaluate_methods(tier, "dense", 0, ["constant"], budget_ratio=0.5)
+    np.testing.assert_allclose(half["budget"], frame.query("method == 'constant'")["budget"] / 2)
+
+
+def test_a_killed_evaluation_resumes(cache, monkeypatch):
+    tier, calls = _tiny(data__evaluation_seeds=1), []
+    real = contenders.evaluate
+
+    def killed(bidders, periods, *arguments, **options):
+        calls.extend(bidders)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(bidders, periods, *arguments, **options)
+
+    monkeypatch.setattr(contenders, "evaluate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.evaluate_methods(tier, "dense", 0, ["constant", "pacing"])
+    frame = pipeline.evaluate_methods(tier, "dense", 0, ["constant", "pacing"])
+    assert calls == ["constant", "pacing", "pacing"], "the finished replay is not repeated"
+    assert set(frame["method"]) == {"constant", "pacing"}
+
+
+def test_killed_training_leaves_no_artifact(cache, monkeypatch):
+    from lbm_core.baselines import decision_transformer
+
+    def killed(*arguments, **options):
+        raise KeyboardInterrupt
+
+    tier = _tiny(baseline__dt_steps=6)
+    with monkeypatch.context() as patch:
+        patch.setattr(decision_transformer, "train_dt", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.dt(tier, "dense", 0)
+    assert pipeline.dt(tier, "dense", 0).losses[-1, 0] == 6
+
+
+def test_unknown_methods_are_refused():
+    with pytest.raises(ValueError, match="unknown method 'GAS'"):
+        pipeline.bidders(_tiny(), "dense", 0, ["constant", "GAS"])
+
+
+def test_critic_alone_takes_the_best_multiple():
+    from lbm_core.auction.bidder import Observation
+    from lbm_core.baselines.critic_search import CriticBidder
+
+    class Fake:
+        config = critic_config(_tiny(), "dense", 0)
+
+        def q(self, window, alphas):
+            assert np.asarray(alphas).shape == (3, 3)
+            return -np.abs(np.asarray(alphas) - np.array([[5.0], [10.0], [30.0]]))
+
+    bidder = CriticBidder(Fake())  # type: ignore[arg-type]
+    assert isinstance(bidder, Bidder)
+    bidder.reset(Advertisers(np.arange(3), np.full(3, 1000.0), np.full(3, 10.0)))
+    opening = Observation(0, np.zeros((3, 1, 16)), np.zeros((3, 0)), np.zeros((3, 0)), np.zeros((3, 0)))
+    np.testing.assert_array_equal(bidder.act(opening), [10.0, 10.0, 10.0])
+    later = Observation(1, np.zeros((3, 2, 16)), np.full((3, 1), 10.0), np.zeros((3, 1)), np.zeros((3, 1)))
+    np.testing.assert_allclose(bidder.act(later), [8.8, 10.0, 11.4])
+    done = replace(later, alphas=np.zeros((3, 1)))
+    assert (bidder.act(done) > 0).all()
+    with pytest.raises(ValueError, match="positive"):
+        CriticBidder(Fake(), multiples=(1.0, 0.0))  # type: ignore[arg-type]
+
+
+@pytest.mark.weights
+def test_the_whole_chain_with_a_language_model(cache, capsys):
+    tier = _tiny()
+    selection = pipeline.gqpo_selection(tier, "dense", 0)
+    assert len(selection.samples) == 4 * 2
+    asked, groups = pipeline.think_chains(tier, "dense", 0)
+    assert capsys.readouterr().out.splitlines()[-1].endswith("chains of thought (dense, pretrained): loaded")
+    assert len(asked) == len(groups) == 4
+    assert (asked.ticks > 0).all()
+    methods = ["LLM-DT", "Prompt-LLM-DT", "LBM(P)", "LBM(GQPO)", "increase", "decrease"]
+    frame = pipeline.evaluate_methods(tier, "dense", 0, methods)
+    tuned = pipeline.gqpo_model(tier, "dense", 0)
+    expected = [name for name in methods if name != "LBM(GQPO)" or tuned is not None]
+    assert list(frame["method"].unique()) == expected
+    assert frame["cost"].gt(0).any()
