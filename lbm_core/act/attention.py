@@ -1,0 +1,66 @@
+"""Where LBM-Act looks when it decides (Fig. 5): attention of the last query over words and numbers."""
+
+from __future__ import annotations
+
+import pandas as pd
+import torch
+
+from lbm_core.act.dual_embedding import LBMAct, positions
+from lbm_core.data.windows import Windows
+
+_ITEM_LETTERS = ("R", "s", "a")
+
+
+def attention_frame(model: LBMAct, window: Windows, guide: str | None = None) -> pd.DataFrame:
+    """Attention weights of the state token of tick t, the position that the action is read from.
+
+    Parameters
+    ----------
+    model : LBMAct
+    window : one window
+    guide : its text; None for a model without guides
+
+    Returns
+    -------
+    layer ("first", "middle", "last"), head, position, label (a word of the guide, or item and tick: "R t-9"),
+    part ("language" or "numbers"), attention (in [0, 1], summing to 1 over the positions of a head)
+
+    Raises
+    ------
+    ValueError
+        More than one window.
+    """
+    if len(window) != 1:
+        raise ValueError(f"attention is shown for one window at a time; got {len(window)}")
+    batch = model.batch(window, None if guide is None else [guide])
+    # Fast attention kernels do not return their weights; the plain implementation computes the same and does.
+    usual = model.transformer.config._attn_implementation
+    model.transformer.set_attn_implementation("eager")
+    try:
+        with torch.inference_mode():
+            z, mask, words = model.embed(batch)
+            layers = model.transformer(
+                inputs_embeds=z,
+                attention_mask=mask,
+                position_ids=positions(mask),
+                use_cache=False,
+                output_attentions=True,
+            ).attentions
+    finally:
+        model.transformer.set_attn_implementation(usual)
+    named = {"first": layers[0], "middle": layers[(len(layers) - 1) // 2], "last": layers[-1]}
+    kept = mask[0].nonzero()[:, 0].tolist()  # padding has no attention and no place in the figure
+    labels = _labels(model, batch.guide_ids, words, window.mask.shape[1])
+    rows = [
+        (layer, head, place, labels[k], "language" if k < words else "numbers", float(weights[0, head, -1, k]))
+        for layer, weights in named.items()
+        for head in range(weights.shape[1])
+        for place, k in enumerate(kept)
+    ]
+    return pd.DataFrame(rows, columns=["layer", "head", "position", "label", "part", "attention"])
+
+
+def _labels(model: LBMAct, guide_ids: torch.Tensor | None, words: int, length: int) -> list[str]:
+    told = [] if guide_ids is None else [model.tokenizer.decode([int(token)]).strip() for token in guide_ids[0]]
+    ago = [f" t-{k}" if k else " t" for k in range(length - 1, -1, -1)]
+    return told[:words] + [letter + tick for tick in ago for letter in _ITEM_LETTERS][:-1]
