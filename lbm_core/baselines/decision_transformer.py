@@ -139,6 +139,12 @@ class DecisionTransformer:
             attention_mask=torch.as_tensor(window.mask, device=device).long(),
         ).action_preds[..., 0]
 
+    def decide(self, window: Windows) -> NDArray[np.float64]:
+        """(n,) alpha at the last tick of each window, currency per conversion, within the range of the data."""
+        with one_thread(), torch.inference_mode():
+            predicted = self.predict(window)[:, -1].double().cpu().numpy()
+        return np.clip(np.exp(predicted) * window.cpa_target, 0.0, ALPHA_LIMIT[self.config.dataset])
+
     def save(self, folder: Path) -> None:
         """Write ``model.safetensors`` and ``config.json`` (config, state statistics, losses) into a new folder."""
         with writing(Path(folder)) as temporary:
@@ -264,10 +270,9 @@ class DTBidder:
         gained = np.cumsum(observation.conversions, axis=1)
         returns_to_go = self.wanted[:, None] - np.concatenate([np.zeros((len(observation), 1)), gained], axis=1)
         config = self.transformer.config
-        window = windows_of_observation(observation, self.advertisers, returns_to_go, config.window_length)
-        with one_thread(), torch.inference_mode():
-            predicted = self.transformer.predict(window)[:, -1].double().cpu().numpy()
-        return np.clip(np.exp(predicted) * self.advertisers.cpa_target, 0.0, ALPHA_LIMIT[config.dataset])
+        return self.transformer.decide(
+            windows_of_observation(observation, self.advertisers, returns_to_go, config.window_length)
+        )
 
 
 @contextmanager
