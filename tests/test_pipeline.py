@@ -165,18 +165,55 @@ def test_critic_alone_takes_the_best_multiple():
         CriticBidder(Fake(), multiples=(1.0, 0.0))  # type: ignore[arg-type]
 
 
-@pytest.mark.weights
-def test_the_whole_chain_with_a_language_model(cache, capsys):
-    tier = _tiny()
-    selection = pipeline.gqpo_selection(tier, "dense", 0)
-    assert len(selection.samples) == 4 * 2
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory):
+    """A language model of one layer with random weights that reads and writes bytes."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    vocabulary = {symbol: k for k, symbol in enumerate(["<end>", *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    plain = Tokenizer(models.BPE(vocabulary, []))
+    plain.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    plain.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="<end>", pad_token="<end>")
+    tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant: "
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(
+            LlamaConfig(vocab_size=len(vocabulary), num_key_value_heads=2, max_position_embeddings=8192, **sizes)
+        )
+    folder = tmp_path_factory.mktemp("model")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def test_the_whole_chain_with_a_language_model(cache, tiny_model, monkeypatch, capsys):
+    tier = _tiny(backbone=tiny_model, think_backbone=tiny_model)
     asked, groups = pipeline.think_chains(tier, "dense", 0)
-    assert capsys.readouterr().out.splitlines()[-1].endswith("chains of thought (dense, pretrained): loaded")
     assert len(asked) == len(groups) == 4
     assert (asked.ticks > 0).all()
+    assert capsys.readouterr().out.splitlines()[-1].startswith("4 x 2 chains of thought (dense, pretrained): computed")
+    selection = pipeline.gqpo_selection(tier, "dense", 0)
+    assert "chains of thought (dense, pretrained): loaded" in capsys.readouterr().out
+    assert (selection.chosen == -1).all(), "random bytes are no reasoning"
     methods = ["LLM-DT", "Prompt-LLM-DT", "LBM(P)", "LBM(GQPO)", "increase", "decrease"]
     frame = pipeline.evaluate_methods(tier, "dense", 0, methods)
-    tuned = pipeline.gqpo_model(tier, "dense", 0)
-    expected = [name for name in methods if name != "LBM(GQPO)" or tuned is not None]
-    assert list(frame["method"].unique()) == expected
+    assert "LBM-Think after GQPO (dense): none" in capsys.readouterr().out
+    assert list(frame["method"].unique()) == [name for name in methods if name != "LBM(GQPO)"]
     assert frame["cost"].gt(0).any()
+
+    # Suppose the first chain of each moment had been worth learning.
+    chosen = replace(selection, chosen=np.zeros(4, dtype=np.int64))
+    monkeypatch.setattr("lbm_core.think.gqpo.choose_chains", lambda *arguments, **options: chosen)
+    tuned = pipeline.gqpo_model(tier, "dense", 0)
+    assert tuned is not None
+    assert (tuned / "losses.csv").is_file()
+    assert pipeline.gqpo_model(tier, "dense", 0) == tuned
+    assert capsys.readouterr().out.splitlines()[-1] == "LBM-Think after GQPO (dense): loaded"
+    after = pipeline.evaluate_methods(tier, "dense", 0, ["LBM(GQPO)"])
+    assert set(after["method"]) == {"LBM(GQPO)"}
+    _, rewritten = pipeline.think_chains(tier, "dense", 0, model=tuned)
+    assert rewritten != groups
