@@ -21,8 +21,9 @@ BASE = {"tiers", "paths", "seeding", "artifacts"}
 FLOORS: dict[str, set[str]] = {
     "auction": set(),
     "data": {"auction"},
-    "act": {"auction", "data"},
-    "critic": {"auction", "data"},
+    "checkpoint": {"data"},
+    "act": {"auction", "data", "checkpoint"},
+    "critic": {"auction", "data", "checkpoint"},
     "evaluation": {"auction", "data"},
     "think": {"auction", "data", "act", "critic", "evaluation"},
     "report": {"auction", "data", "evaluation"},

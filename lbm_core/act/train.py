@@ -14,11 +14,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lbm_core.act.backbone import load_backbone
-from lbm_core.act.checkpoint import Resumable, fingerprint, load_into, trainable
 from lbm_core.act.config import ActConfig
 from lbm_core.act.dual_embedding import LBMAct
 from lbm_core.act.guides import TrainingGuides, training_sentences
 from lbm_core.artifacts import writing
+from lbm_core.checkpoint import Resumable, fingerprint, load_into, trainable
 from lbm_core.data.features import StateEncoder, log_alpha_ratio
 from lbm_core.data.trajectories import TrajectorySet, sample_ends, windows
 from lbm_core.data.windows import Windows

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from lbm_core.act.checkpoint import Resumable, fingerprint
 from lbm_core.auction.bidder import N_TICKS
+from lbm_core.checkpoint import Resumable, fingerprint
 from lbm_core.critic.config import CriticConfig
 from lbm_core.critic.network import Critic
 from lbm_core.critic.reward import reward_table
