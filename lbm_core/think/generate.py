@@ -72,7 +72,11 @@ class Backend(Protocol):
 
     name: str  # model and revision; part of what a stored text is known by
     batch_size: int  # prompts per call of ``sample``: what a killed run loses at most
-    tokenizer: Any  # of the model, for :func:`lbm_core.think.prompt.render`
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer, for :func:`lbm_core.think.prompt.render`."""
+        ...
 
     def sample(self, prompts: Sequence[str], n: int, sampling: Sampling, seed: int) -> list[list[Generation]]:
         """n texts of each prompt; equal arguments give equal texts."""

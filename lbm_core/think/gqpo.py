@@ -1,6 +1,6 @@
 """Group relative-Q policy optimisation (§3.3): from sampled chains of thought to the ones worth learning (Eq. 10-14).
 
-Several chains of thought of the same logged moment form a group. Each leads LBM-Act to an action; the critic compares that
+Several chains of thought of one logged moment form a group. Each leads LBM-Act to an action; the critic compares that
 action with the logged one (relative-Q, Eq. 12); the best of the group is kept if it beats the log (Eq. 13).
 """
 
@@ -31,8 +31,8 @@ class Selection:
 
     Attributes
     ----------
-    samples : one row per chain of thought: prompt, sample, tick, true_ratio, ratio, ratio_error, direction, stated, status,
-        tokens, seconds, logged_alpha, alpha (LBM-Act's, NaN if not accepted), relative_q (NaN if not accepted), chosen
+    samples : one row per chain of thought: prompt, sample, tick, true_ratio, ratio, ratio_error, direction, stated,
+        status, tokens, seconds, logged_alpha, alpha and relative_q (NaN if not accepted), chosen
     chosen : (n,) index of the chosen sample of each prompt, -1 for none
     """
 
