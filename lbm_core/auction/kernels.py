@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 
 from lbm_core.auction.mechanism import EXPOSURE, N_SLOTS, RESERVE_PRICE
 
-LISTED = 5  # bids kept per impression: three winners, the price setter, one in reserve
+LISTED = 7  # bids kept per impression: three winners, the price setter, three in reserve
 _BLOCK = 512  # impressions ranked together: their bids stay in the fastest cache
 _SHOWN_2 = EXPOSURE[1]
 _SHOWN_3 = EXPOSURE[1] * EXPOSURE[2]
@@ -74,21 +74,21 @@ def _compare(name: str):
 _higher, _lower = _compare("smax"), _compare("smin")
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def rank(pvalues, alphas, keys):
-    """The five highest bids of every impression, by inserting one advertiser after the other into sorted lists.
+    """The seven highest bids of every impression, by inserting one advertiser after the other into sorted lists.
 
     Parameters
     ----------
     pvalues : (m, n) float32 or float64
     alphas : (m,) of the same type; advertisers with alpha = 0 are left out
-    keys : (5, n) int32 or int64, written: tagged bids, descending; 0 where there are fewer bidders
+    keys : (7, n) int32 or int64, written: tagged bids, descending; 0 where there are fewer bidders
     """
     n = pvalues.shape[1]
     for start in range(0, n, _BLOCK):
         end = min(start + _BLOCK, n)
-        first, second, third = keys[0, start:end], keys[1, start:end], keys[2, start:end]
-        fourth, fifth = keys[3, start:end], keys[4, start:end]
+        first, second, third, fourth = keys[0, start:end], keys[1, start:end], keys[2, start:end], keys[3, start:end]
+        fifth, sixth, seventh = keys[4, start:end], keys[5, start:end], keys[6, start:end]
         keys[:, start:end] = 0
         for advertiser in range(pvalues.shape[0]):
             alpha = alphas[advertiser]
@@ -105,7 +105,11 @@ def rank(pvalues, alphas, keys):
                 third[j], key = _higher(top, key), _lower(top, key)
                 top = fourth[j]
                 fourth[j], key = _higher(top, key), _lower(top, key)
-                fifth[j] = _higher(fifth[j], key)
+                top = fifth[j]
+                fifth[j], key = _higher(top, key), _lower(top, key)
+                top = sixth[j]
+                sixth[j], key = _higher(top, key), _lower(top, key)
+                seventh[j] = _higher(seventh[j], key)
 
 
 @njit(inline="always")
@@ -113,7 +117,7 @@ def _bid(key, pvalues, alphas, j):
     """The bid itself in double precision; in single precision as it was ranked (17 bits), so that order is kept."""
     if pvalues.itemsize == 8:
         advertiser = key & 63
-        return alphas[advertiser] * pvalues[advertiser, j]
+        return alphas[advertiser] * pvalues[advertiser, j] if key > 63 else 0.0  # nobody filled a key of 0
     return np.float64(_untagged(key))
 
 
@@ -127,42 +131,34 @@ def _uniform(state):
     return np.float64(np.int64((bits ^ (bits >> _U(31))) >> _U(11))) * (1.0 / 9007199254740992.0)
 
 
-@njit(cache=True)
-def _rank_again(pvalues, alphas, dropped, j, who, bids):
+@njit(cache=True, nogil=True)
+def _rank_again(pvalues, alphas, dropped, j, keys):
     """List of one impression from scratch, without the advertisers whose bids were dropped."""
-    found = 0
-    keys = np.zeros(LISTED, np.int64)
+    keys[:, j] = 0
     for advertiser in range(pvalues.shape[0]):
         if alphas[advertiser] == 0 or (dropped >> _U(advertiser)) & _U(1):
             continue
-        key = np.int64(_tagged(alphas[advertiser] * pvalues[advertiser, j], advertiser))
-        if found == LISTED and key <= keys[LISTED - 1]:
-            continue
-        place = min(found, LISTED - 1)
-        while place > 0 and keys[place - 1] < key:
-            keys[place] = keys[place - 1]
+        key = _tagged(alphas[advertiser] * pvalues[advertiser, j], advertiser)
+        place = LISTED
+        while place > 0 and keys[place - 1, j] < key:
             place -= 1
-        keys[place] = key
-        found = min(found + 1, LISTED)
-    for k in range(LISTED):
-        who[k] = keys[k] & 63
-        if pvalues.itemsize == 8:
-            bids[k] = alphas[who[k]] * pvalues[who[k], j] if k < found else 0.0
-        else:
-            bids[k] = np.float64(_untagged(np.int32(keys[k])))
+        for k in range(LISTED - 1, place, -1):
+            keys[k, j] = keys[k - 1, j]
+        if place < LISTED:
+            keys[place, j] = key
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def allocate(keys, pvalues, alphas, remaining, state, who, bids, depth, cost, won, dropped_bids):
     """Budget rule: auction the tick, drop random wins of overspenders, repeat until nobody overspends.
 
     Parameters
     ----------
-    keys : (5, n) from :func:`rank`
+    keys : (7, n) from :func:`rank`; changed
     pvalues, alphas : (m, n), (m,) as given to :func:`rank`
     remaining : (m,) currency left before the tick
     state : (1,) uint64 random stream, advanced
-    who, bids : (n, 5) written: owners and bids of the final lists, descending
+    who, bids : (n, 4) written: the three winners and the price setter, descending
     depth : (n,) int8 written: slots the user looks at
     cost : (m,) written: currency paid
     won : (3, m) int64 written: slots won
@@ -172,76 +168,80 @@ def allocate(keys, pvalues, alphas, remaining, state, who, bids, depth, cost, wo
     -------
     Number of auctions that were run.
     """
-    n = keys.shape[1]
+    n, m = keys.shape[1], len(remaining)
+    cost[:] = 0.0
+    won[:] = 0
+    dropped_bids[:] = 0.0
     for j in range(n):
-        for k in range(LISTED):
+        for k in range(N_SLOTS + 1):
             who[j, k] = keys[k, j] & 63
-            # An entry nobody filled has the bits of a bid of 0.
-            bids[j, k] = _bid(keys[k, j], pvalues, alphas, j) if keys[k, j] > 63 else 0.0
+            bids[j, k] = _bid(keys[k, j], pvalues, alphas, j)
         u = _uniform(state)
         depth[j] = 3 if u < _SHOWN_3 else (2 if u < _SHOWN_2 else 1)
-    m = len(remaining)
-    dropped_bids[:] = 0.0
+        _settle(who, bids, depth, j, 1, cost, won)
     over = np.zeros(m, np.bool_)
     to_drop = np.zeros((N_SLOTS, m), np.int64)
     undecided = np.zeros((N_SLOTS, m), np.int64)
-    dropped = np.zeros(0, np.uint64)
-    listed = np.zeros(0, np.int8)
-    auctions = 0
+    auctions = 1
+    if not _overspenders(cost, remaining, won, over, to_drop, undecided):
+        return auctions
+    dropped = np.zeros(n, np.uint64)  # one bit per advertiser
+    used = np.full(n, N_SLOTS + 1, np.int8)  # entries of the list that have been needed so far
     while True:
-        cost[:] = 0.0
-        won[:] = 0
         for j in range(n):
-            _settle(who[j], bids[j], depth[j], 1, cost, won)
+            gone = 0
+            for k in range(N_SLOTS):
+                advertiser = who[j, k]
+                if over[advertiser] and bids[j, k + 1] > RESERVE_PRICE:
+                    if _uniform(state) * undecided[k, advertiser] < to_drop[k, advertiser]:
+                        to_drop[k, advertiser] -= 1
+                        gone |= 1 << k
+                    undecided[k, advertiser] -= 1
+            if gone:
+                _settle(who, bids, depth, j, -1, cost, won)
+                kept = 0
+                for k in range(N_SLOTS + 1):
+                    if (gone >> k) & 1:
+                        dropped[j] |= _U(1) << _U(who[j, k])
+                        dropped_bids[who[j, k]] += bids[j, k]
+                    else:
+                        who[j, kept], bids[j, kept] = who[j, k], bids[j, k]
+                        kept += 1
+                if used[j] + N_SLOTS + 1 - kept > LISTED:
+                    _rank_again(pvalues, alphas, dropped[j], j, keys)
+                    used[j] = kept = 0
+                while kept <= N_SLOTS:
+                    key = keys[used[j], j]
+                    who[j, kept] = key & 63
+                    bids[j, kept] = _bid(key, pvalues, alphas, j)
+                    used[j] += 1
+                    kept += 1
+                _settle(who, bids, depth, j, 1, cost, won)
         auctions += 1
         if not _overspenders(cost, remaining, won, over, to_drop, undecided):
-            return auctions
-        if len(dropped) == 0:  # most ticks never come here
-            dropped = np.zeros(n, np.uint64)
-            listed = np.full(n, LISTED, np.int8)
-        while True:
+            # Once more from the start, without the rounding of additions and subtractions.
+            cost[:] = 0.0
+            won[:] = 0
             for j in range(n):
-                gone = 0
-                for k in range(N_SLOTS):
-                    advertiser = who[j, k]
-                    if over[advertiser] and bids[j, k + 1] > RESERVE_PRICE:
-                        if _uniform(state) * undecided[k, advertiser] < to_drop[k, advertiser]:
-                            to_drop[k, advertiser] -= 1
-                            gone |= 1 << k
-                        undecided[k, advertiser] -= 1
-                if gone:
-                    _settle(who[j], bids[j], depth[j], -1, cost, won)
-                    kept = 0
-                    for k in range(LISTED):
-                        if k < N_SLOTS and (gone >> k) & 1:
-                            dropped[j] |= _U(1) << _U(who[j, k])
-                            dropped_bids[who[j, k]] += bids[j, k]
-                            listed[j] -= 1
-                        else:
-                            who[j, kept], bids[j, kept] = who[j, k], bids[j, k]
-                            kept += 1
-                    who[j, kept:], bids[j, kept:] = 0, 0.0
-                    if listed[j] <= N_SLOTS:
-                        _rank_again(pvalues, alphas, dropped[j], j, who[j], bids[j])
-                        listed[j] = LISTED
-                    _settle(who[j], bids[j], depth[j], 1, cost, won)
-            auctions += 1
+                _settle(who, bids, depth, j, 1, cost, won)
             if not _overspenders(cost, remaining, won, over, to_drop, undecided):
-                break  # and add up once more without the rounding of additions and subtractions
+                return auctions
 
 
 @njit(inline="always")
-def _settle(who, bids, depth, sign, cost, won):
+def _settle(who, bids, depth, j, sign, cost, won):
+    """Add (sign = 1) or take back (-1) what an impression brought its winners."""
     for k in range(N_SLOTS):
-        price = bids[k + 1]
+        price = bids[j, k + 1]
         if price > RESERVE_PRICE:
-            won[k, who[k]] += sign
-            if k < depth:
-                cost[who[k]] += sign * price
+            won[k, who[j, k]] += sign
+            if k < depth[j]:
+                cost[who[j, k]] += sign * price
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _overspenders(cost, remaining, won, over, to_drop, undecided):
+    """Note who overspends and how many wins it loses in each slot; whether anybody does."""
     anybody = False
     for advertiser in range(len(cost)):
         over[advertiser] = cost[advertiser] > remaining[advertiser]
@@ -254,7 +254,7 @@ def _overspenders(cost, remaining, won, over, to_drop, undecided):
     return anybody
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def convert(who, bids, depth, pvalues, sigma_ratio, shift, state, exposures, expected, conversions, prices):
     """Conversions of the shown ads.
 

@@ -11,12 +11,11 @@ from scipy.stats import norm
 
 from lbm_core.auction import kernels, mechanism
 from lbm_core.auction.bidder import N_ADVERTISERS, N_STATE_FEATURES, N_TICKS, Advertisers, Bidder, Observation
-from lbm_core.auction.counter_bits import counter_normals
 from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.mechanism import LEAST_BUDGET, N_SLOTS
-from lbm_core.auction.random_bits import pcg64_state, pick_normals
+from lbm_core.auction.random_bits import pcg64_state, sigma_ratios
 from lbm_core.auction.state import StateBuilder
-from lbm_core.auction.traffic import LARGEST_SIGMA, SCHEMES, Traffic
+from lbm_core.auction.traffic import LARGEST_SIGMA, Traffic
 
 Engine = Literal["exact", "fast"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
@@ -35,7 +34,7 @@ def run_market(
     rng : exposure, conversions, and which wins an overspender loses; what the bidder draws is its own affair
     engine : "exact" or "fast"
         "exact" auctions the real p-values and sigmas, bit for bit; "fast" draws single-precision p-values of the same
-        distribution (reproducible from period, scheme and tick, see :func:`fast_pvalues`).
+        distribution (:meth:`lbm_core.auction.traffic.Traffic.fast_pvalues` gives them again).
 
     Returns
     -------
@@ -126,19 +125,19 @@ class _Exact:
 
     def __init__(self, traffic: Traffic) -> None:
         self.traffic = traffic
-        self.buffer = _by_advertiser(int(traffic.counts.max()), self.dtype)
+        self.buffer: NDArray = np.empty((N_ADVERTISERS, int(traffic.counts.max())), self.dtype)
 
     def pvalues(self, tick: int) -> tuple[NDArray, NDArray[np.float64]]:
         """(48, n) p-values and their sums, of shape (48,)."""
-        pvalues = self.buffer[:, : self.traffic.counts[tick]]
+        pvalues = _rows(self.buffer, int(self.traffic.counts[tick]))
         return pvalues, self.traffic.draw_pvalues(tick, pvalues.T)
 
-    def sigma_ratio(self, tick: int, winners: NDArray[np.int8]) -> NDArray[np.float64]:
+    def sigma_ratio(self, tick: int, who: NDArray[np.int8]) -> NDArray[np.float64]:
         """(n, 3) sigma / p-value of each slot's winner."""
-        normals = np.empty(winners.shape)
-        pick_normals(pcg64_state(self.traffic.sigma_rng(tick)), winners, N_ADVERTISERS, normals)
-        levels = self.traffic.sigma_levels[winners]
-        return np.minimum(np.abs(levels + levels / 2 * normals), LARGEST_SIGMA)
+        ratio = np.empty((len(who), N_SLOTS))
+        state = pcg64_state(self.traffic.sigma_rng(tick))
+        sigma_ratios(state, self.traffic.sigma_levels, who, LARGEST_SIGMA, ratio)
+        return ratio
 
 
 class _Fast:
@@ -148,32 +147,14 @@ class _Fast:
 
     def __init__(self, traffic: Traffic) -> None:
         self.traffic = traffic
-        self.buffer = _by_advertiser(int(traffic.counts.max()), self.dtype)
+        self.buffer: NDArray = np.empty((N_ADVERTISERS, int(traffic.counts.max())), self.dtype)
         self.mean_ratio = _mean_sigma_ratio(traffic.sigma_levels)[None]
 
     def pvalues(self, tick: int) -> tuple[NDArray, NDArray[np.float64]]:
-        return fast_pvalues(self.traffic, tick, self.buffer[:, : self.traffic.counts[tick]])
+        return self.traffic.fast_pvalues(tick, _rows(self.buffer, int(self.traffic.counts[tick])))
 
-    def sigma_ratio(self, tick: int, winners: NDArray[np.int8]) -> NDArray[np.float64]:
+    def sigma_ratio(self, tick: int, who: NDArray[np.int8]) -> NDArray[np.float64]:
         return self.mean_ratio
-
-
-def fast_pvalues(
-    traffic: Traffic, tick: int, out: NDArray[np.float32] | None = None
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """P-values of the fast engine: a function of period, scheme and tick.
-
-    Returns
-    -------
-    pvalues : (48, counts[tick]) float32, advertiser by advertiser
-    sums : (48,) sum of each advertiser's p-values
-    """
-    if out is None:
-        out = np.empty((N_ADVERTISERS, int(traffic.counts[tick])), np.float32)
-    seeds = np.random.SeedSequence([traffic.period, SCHEMES.index(traffic.scheme), tick]).generate_state(2)
-    sums = np.empty(N_ADVERTISERS)
-    counter_normals(*seeds, traffic.mean_pvalues[:, tick].copy(), traffic.std_pvalues[:, tick].copy(), out, sums)
-    return out, sums
 
 
 def _mean_sigma_ratio(levels: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -189,11 +170,9 @@ def _mean_sigma_ratio(levels: NDArray[np.float64]) -> NDArray[np.float64]:
     return partial(0.0, cut) - partial(-cut, 0.0) + cut * beyond
 
 
-def _by_advertiser(n: int, dtype: type) -> NDArray:
-    """Buffer (48, >= n) whose rows start in different cache sets: 48 of them are written side by side."""
-    per_line = 64 // np.dtype(dtype).itemsize
-    lines = -(-n // per_line)
-    return np.empty((N_ADVERTISERS, per_line * (lines + 1 - lines % 2)), dtype)
+def _rows(buffer: NDArray, n: int) -> NDArray:
+    """The start of a buffer (m, >= n) as a contiguous array (m, n): kernels vectorise nothing else."""
+    return buffer.reshape(-1)[: len(buffer) * n].reshape(len(buffer), n)
 
 
 @dataclass
@@ -207,8 +186,8 @@ class _TickAuction:
     def __post_init__(self) -> None:
         n = self.largest
         self.keys = np.empty((kernels.LISTED, n), np.int32 if self.dtype == np.float32 else np.int64)
-        self.who = np.empty((n, kernels.LISTED), np.int8)
-        self.bids = np.empty((n, kernels.LISTED))
+        self.who = np.empty((n, N_SLOTS + 1), np.int8)
+        self.bids = np.empty((n, N_SLOTS + 1))
         self.depth = np.empty(n, np.int8)
 
     def run(
@@ -224,13 +203,13 @@ class _TickAuction:
     ) -> dict:
         n = pvalues.shape[1]
         alphas = alphas.astype(self.dtype)
-        keys, who, bids, depth = self.keys[:, :n], self.who[:n], self.bids[:n], self.depth[:n]
+        keys, who, bids, depth = _rows(self.keys, n), self.who[:n], self.bids[:n], self.depth[:n]
         costs, dropped_bids, expected = (np.empty(self.n_advertisers) for _ in range(3))
         won = np.empty((N_SLOTS, self.n_advertisers), np.int64)
         exposures, conversions = (np.empty(self.n_advertisers, np.int64) for _ in range(2))
         kernels.rank(pvalues, alphas, keys)
         kernels.allocate(keys, pvalues, alphas, remaining, stream, who, bids, depth, costs, won, dropped_bids)
-        ratio = source.sigma_ratio(tick, who[:, :N_SLOTS])
+        ratio = source.sigma_ratio(tick, who)
         price_sum = kernels.convert(
             who, bids, depth, pvalues, ratio, shift, stream, exposures, expected, conversions, prices
         )

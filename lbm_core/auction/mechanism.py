@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import truncnorm
+from scipy.stats import norm, truncnorm
 
 N_SLOTS = 3
 EXPOSURE = (1.0, 0.8, 0.6)  # a slot is shown with this probability if the slot before it was
@@ -87,7 +87,8 @@ def conversion_shift(limits: NDArray[np.float64]) -> NDArray[np.float64]:
     nobody has to draw truncated normals (sigma <= 0.3 p, hence p + sigma * x >= 0.4 p: clipping at 0 never acts, and
     clipping at 1 only above p = 0.62, which AuctionNet does not reach).
     """
-    return np.asarray(truncnorm.mean(-2 * limits[:, 0], 2 * limits[:, 1]))
+    low, high = -2 * limits[:, 0], 2 * limits[:, 1]
+    return (norm.pdf(low) - norm.pdf(high)) / (norm.cdf(high) - norm.cdf(low))
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def _outside(bits, high, low, inc_high, inc_low):
         bits = _output(high, low)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def clipped_normals(state, means, stds, out, sums):
     """``np.clip(rng.normal(means, stds, out.shape), 0, 1)`` with the same bits.
 
@@ -129,7 +129,7 @@ def clipped_normals(state, means, stds, out, sums):
     state[0], state[1] = high, low
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def skip_normals(state, n):
     """Advance a generator as if it had drawn n normals."""
     high, low, inc_high, inc_low = state[0], state[1], state[2], state[3]
@@ -142,20 +142,22 @@ def skip_normals(state, n):
     state[0], state[1] = high, low
 
 
-@njit(cache=True)
-def pick_normals(state, columns, m, out):
-    """Draw an (n, m) array of standard normals but keep only some columns of each row.
+@njit(cache=True, nogil=True)
+def sigma_ratios(state, levels, columns, highest, out):
+    """Draw an (n, m) array of min(|normal(level, level / 2)|, highest) but keep only some columns of each row.
 
     Parameters
     ----------
     state : (4,) uint64; advanced by n * m normals
-    columns : (n, k) int, column numbers in [0, m)
-    out : (n, k)
+    levels : (m,) one per column
+    columns : (n, >= k) int, column numbers in [0, m); the first k are used
+    out : (n, k) written
     """
     high, low, inc_high, inc_low = state[0], state[1], state[2], state[3]
+    m = len(levels)
     row_bits = np.empty(m, np.uint64)
     row_outside = np.zeros(m)
-    for row in range(columns.shape[0]):
+    for row in range(out.shape[0]):
         outside = _U(0)
         for column in range(m):
             high, low = _step(high, low, inc_high, inc_low)
@@ -165,12 +167,14 @@ def pick_normals(state, columns, m, out):
             if distance >= ki_double[layer]:
                 row_outside[column], high, low = _outside(bits, high, low, inc_high, inc_low)
                 outside |= _U(1) << _U(column)
-        for k in range(columns.shape[1]):
+        for k in range(out.shape[1]):
             column = columns[row, k]
             if (outside >> _U(column)) & _U(1):
-                out[row, k] = row_outside[column]
+                x = row_outside[column]
             else:
                 layer, distance = _split(row_bits[column])
                 x = np.float64(np.int64(distance)) * wi_double[layer]
-                out[row, k] = -x if row_bits[column] & _U(0x100) else x
+                if row_bits[column] & _U(0x100):
+                    x = -x
+            out[row, k] = min(abs(levels[column] + levels[column] / 2 * x), highest)
     state[0], state[1] = high, low

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from lbm_core.artifacts import writing_file
 from lbm_core.auction.bidder import N_ADVERTISERS, N_TICKS
+from lbm_core.auction.counter_bits import counter_normals
 from lbm_core.auction.random_bits import clipped_normals, pcg64_state, skip_normals
 from lbm_core.tiers import DATASETS, Dataset
 
@@ -189,6 +190,24 @@ class Traffic:
         if len(self._starts) == tick + 1:
             self._starts.append(state)
         return sums
+
+    def fast_pvalues(
+        self, tick: int, out: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """P-values of the market's fast engine: the same distribution, a function of period, scheme and tick.
+
+        Returns
+        -------
+        pvalues : (48, counts[tick]) float32, advertiser by advertiser; ``out`` if given
+        sums : (48,) sum of each advertiser's p-values
+        """
+        self._require_tick(tick)
+        if out is None:
+            out = np.empty((N_ADVERTISERS, int(self.counts[tick])), np.float32)
+        keys = np.random.SeedSequence([self.period, SCHEMES.index(self.scheme), tick]).generate_state(2)
+        sums = np.empty(N_ADVERTISERS)
+        counter_normals(*keys, self.mean_pvalues[:, tick].copy(), self.std_pvalues[:, tick].copy(), out, sums)
+        return out, sums
 
     def sigma_rng(self, tick: int) -> np.random.Generator:
         """Generator of a tick's sigmas: |normal(level, level / 2)| per p-value, at most 0.3, times the p-value."""
