@@ -27,6 +27,7 @@ class ActConfig:
     state_kind: StateKind = "extended"  # "paper": the 16 features alone
     return_scale: ReturnScale = "budget"  # "dataset": the release's 1500 | 100
     target_return: float = 1.1  # return-to-go asked for at the first tick, in units of B / C; release: 1 / 0.3
+    predicts: Literal["change", "level"] = "change"  # whether the head's output is added to the last log(alpha / C)
     loss_on: Literal["last", "all"] = "last"  # positions of a window that count; the guide speaks of the last only
     steps: int = 400_000  # gradient steps (§4.1)
     batch_size: int = 64  # windows per step (§4.1)
@@ -44,6 +45,7 @@ class ActConfig:
             "guide": tuple(METHODS),
             "state_kind": tuple(N_FEATURES),
             "return_scale": RETURN_SCALES,
+            "predicts": ("change", "level"),
             "loss_on": ("last", "all"),
             "schedule": ("constant", "cosine"),
             "precision": ("float32", "bfloat16"),
@@ -82,6 +84,8 @@ class ActConfig:
             "batch_size": sizes.batch_size,
             "learning_rate": sizes.learning_rate,
             "precision": sizes.precision,
+            "guide_dropout": sizes.guide_dropout,
+            "dead_band": sizes.dead_band,
             "seed": seed,
         }
         return cls(**(settings | overrides))

@@ -36,6 +36,7 @@ class ActBatch:
     returns_to_go: Tensor  # (n, L) scaled
     states: Tensor  # (n, L, d) normalised
     actions: Tensor  # (n, L) log(alpha / C); the last is never read
+    previous_actions: Tensor  # (n, L) log(alpha / C) one tick earlier; 0 before the first
     timesteps: Tensor  # (n, L) int
     mask: Tensor  # (n, L) bool
     guide_ids: Tensor | None = None  # (n, G) int
@@ -50,8 +51,11 @@ class LBMAct(nn.Module):
     the language model's transformer layers read both. An MLP turns what the state token has become into the action.
 
     Differs from the paper: the action is log(alpha / C) rather than alpha, so that an error counts in per cent, alpha
-    is positive by construction and advertisers with different targets share one scale. The model predicts it outright,
-    not as a change of the last one, so that Eq. 5 stays as printed. Padding is masked, and positions count real tokens.
+    is positive by construction and advertisers with different targets share one scale. The head gives its change from
+    the last tick (§2.2 calls a_t an adjustment of the bidding parameter): the loss of Eq. 5 is the same, but a fresh
+    model repeats the last action instead of having to learn first how to copy, and a short training suffices for the
+    guide to count; ``config.predicts == "level"`` gives the action outright. Padding is masked, and positions count
+    real tokens only.
 
     Parameters
     ----------
@@ -75,8 +79,21 @@ class LBMAct(nn.Module):
         self.embed_time = nn.Embedding(N_TICKS, hidden)
         self.head = mlp(hidden, hidden, 1)
         nn.init.normal_(self.embed_time.weight, std=float(self.token_embedding.weight.std()))
-        self.losses = np.empty(0, dtype=np.float32)  # of every gradient step
+        for parameter in self.head[-1].parameters():  # a fresh model repeats the last action ("level": bids C)
+            nn.init.zeros_(parameter)
+        self.history = np.empty((0, 2), dtype=np.float32)  # see losses and probe_losses
         self._token_ids: dict[str, list[int]] = {}
+
+    @property
+    def losses(self) -> NDArray[np.float32]:
+        """(steps,) loss of every gradient step, each on its own batch."""
+        return self.history[:, 0]
+
+    @property
+    def probe_losses(self) -> NDArray[np.float64]:
+        """(k, 2) gradient step and the loss before it, on windows that stay the same: free of the batches' noise."""
+        steps = np.flatnonzero(~np.isnan(self.history[:, 1]))
+        return np.stack([steps, self.history[steps, 1]], axis=1)
 
     @property
     def token_embedding(self) -> nn.Embedding:
@@ -90,7 +107,8 @@ class LBMAct(nn.Module):
             inputs_embeds=z, attention_mask=mask, position_ids=positions(mask), use_cache=False
         ).last_hidden_state
         state_tokens = hidden[:, words + ITEMS.index("state") :: len(ITEMS)]
-        return self.head(state_tokens)[..., 0]
+        action = self.head(state_tokens)[..., 0]
+        return action + batch.previous_actions if self.config.predicts == "change" else action
 
     def embed(self, batch: ActBatch) -> tuple[Tensor, Tensor, int]:
         """Dual embedding z = {z_cot, z_s} (§3.2).
@@ -142,11 +160,15 @@ class LBMAct(nn.Module):
         def tensor(values: NDArray) -> Tensor:
             return torch.as_tensor(np.ascontiguousarray(values), device=device)
 
+        def logarithm(alphas: NDArray) -> Tensor:
+            return tensor(np.where(window.mask, log_alpha_ratio(alphas, window.cpa_target), np.float32(0)))
+
         ids, words = (None, None) if guides is None else self.tokenize(guides)
         return ActBatch(
             returns_to_go=tensor(window.returns_to_go / unit[:, None]),
             states=tensor(self.encoder.encode(window)),
-            actions=tensor(np.where(window.mask, log_alpha_ratio(window.alphas, window.cpa_target), np.float32(0))),
+            actions=logarithm(window.alphas),
+            previous_actions=logarithm(window.previous_alphas[:, :, 0]),
             timesteps=tensor(window.timesteps),
             mask=tensor(window.mask),
             guide_ids=None if ids is None else tensor(ids),

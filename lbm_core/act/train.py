@@ -24,6 +24,9 @@ from lbm_core.data.trajectories import TrajectorySet, sample_ends, windows
 from lbm_core.data.windows import Windows
 from lbm_core.seeding import generator, integer_seed
 
+PROBE_WINDOWS = 128  # windows on which a training measures its loss again and again
+PROBES = 10  # how often, besides at the last step
+
 __all__ = ["ActConfig", "action_loss", "load", "save", "train_act"]
 
 
@@ -72,7 +75,7 @@ def train_act(
 
     Returns
     -------
-    LBMAct in ``eval()`` mode; its ``losses`` (steps,) are those of every gradient step
+    LBMAct in ``eval()`` mode, with its ``losses`` and ``probe_losses``
 
     Raises
     ------
@@ -97,35 +100,43 @@ def train_act(
         fused=True,
     )
     resumable = Resumable(folder, asdict(config) | {"data": fingerprint(trajectories), "revision": model.revision})
-    losses = np.zeros(config.steps, dtype=np.float32)
+    history = np.full((config.steps, 2), np.nan, dtype=np.float32)
     done = resumable.resume(trainable(model), optimizer)
     start = 0 if done is None else len(done)
-    losses[:start] = 0 if done is None else done
-    bar = tqdm(range(start, config.steps), desc=config.method, initial=start, total=config.steps, disable=not progress)
-    for step in bar:
-        rng = generator(config.seed, "train", 1, step)
-        rows, ticks = sample_ends(trajectories, config.batch_size, rng)
+    if done is not None:
+        history[:start] = done
+
+    def draw(size: int, *keys: int) -> tuple[Windows, list[str] | None]:
+        rng = generator(config.seed, "train", *keys)
+        rows, ticks = sample_ends(trajectories, size, rng)
         window = windows(trajectories, rows, ticks, config.window_length)
-        texts = None
         if config.guide == "sentence":
-            texts = training_sentences(window, rng, config.guide_dropout, config.dead_band)
-        elif guides is not None:
-            texts = guides(rows, ticks)
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * learning_rate_factor(step, config)
+            return window, training_sentences(window, rng, config.guide_dropout, config.dead_band)
+        return window, None if guides is None else guides(rows, ticks)
+
+    def loss_of(window: Windows, texts: list[str] | None) -> Tensor:
         with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=config.precision == "bfloat16"):
             predicted = model(model.batch(window, texts))
-        loss = action_loss(predicted, window, config.loss_on)
+        return action_loss(predicted, window, config.loss_on)
+
+    probe, probe_every = draw(PROBE_WINDOWS, 3), max(1, config.steps // PROBES)
+    bar = tqdm(range(start, config.steps), desc=config.method, initial=start, total=config.steps, disable=not progress)
+    for step in bar:
+        if step % probe_every == 0 or step + 1 == config.steps:
+            with torch.no_grad():
+                history[step, 1] = loss_of(*probe)
+            bar.set_postfix_str(f"loss {history[step, 1]:.4f}", refresh=False)
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * learning_rate_factor(step, config)
+        loss = loss_of(*draw(config.batch_size, 1, step))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_norm)
         optimizer.step()
-        losses[step] = loss.detach()
-        if step % 10 == 0:
-            bar.set_postfix_str(f"loss {losses[max(0, step - 9) : step + 1].mean():.4f}", refresh=False)
+        history[step, 0] = loss.detach()
         if (step + 1) % checkpoint_every == 0 and step + 1 < config.steps:
-            resumable.save(trainable(model), optimizer, losses[: step + 1])
-    model.losses = losses
+            resumable.save(trainable(model), optimizer, history[: step + 1])
+    model.history = history
     model.eval()
     if folder is not None:
         save(model, folder)
@@ -147,7 +158,7 @@ def save(model: LBMAct, folder: Path) -> None:
     """Write a finished model: trained tensors, config, state statistics, losses. Frozen token embeddings stay out."""
     with writing(Path(folder)) as temporary:
         save_file(trainable(model), temporary / "model.safetensors")
-        np.save(temporary / "losses.npy", model.losses)
+        np.save(temporary / "history.npy", model.history)
         stored = {"config": asdict(model.config), "encoder": model.encoder.to_dict(), "revision": model.revision}
         (temporary / "config.json").write_text(json.dumps(stored, indent=1))
 
@@ -175,5 +186,5 @@ def load(folder: Path, config: ActConfig | None = None, *, device: str | None = 
         raise ValueError(f"the LBM-Act in {folder} was trained on {stored['revision']}, not on {backbone.revision}")
     model = LBMAct(backbone, StateEncoder.from_dict(stored["encoder"]), found)
     load_into(trainable(model), folder / "model.safetensors")
-    model.losses = np.load(folder / "losses.npy", allow_pickle=False)
+    model.history = np.load(folder / "history.npy", allow_pickle=False)
     return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
