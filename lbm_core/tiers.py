@@ -20,7 +20,7 @@ class DataTier:
     datasets: tuple[Dataset, ...] = ("dense",)  # which data sets the chain runs on
     train_periods: int = 12  # 48 trajectories each; paper: 9,987 trajectories
     evaluation_periods: int = 2  # held-out periods, paired over methods
-    evaluation_seeds: int = 3  # conversion draws per period
+    evaluation_seeds: int = 1  # conversion draws per period
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,10 @@ class ThinkTier:
 
     prompts: int = 16  # GQPO prompts; paper: enough for 2,000 chosen samples
     samples: int = 3  # N chains of thought per prompt (Eq. 13); paper: 3
-    max_new_tokens: int = 128  # length limit of a chain of thought
-    think_every: int = 12  # ticks between two consultations of LBM-Think; paper: 1
+    max_new_tokens: int = 112  # length limit of a chain of thought
+    temperature: float = 0.5  # of sampling; at 0.7 a model of 135M loses the thread
+    worked_examples: int = 3  # solved cases in the prompt; without, a model of 135M never answers in the tags; paper: 0
+    think_every: int = 24  # ticks between two consultations of LBM-Think; paper: 1
     ratio_required: bool = False  # whether a CoT must state the CPA ratio correctly to be kept; paper: True
     epochs: int = 1  # paper: 5
     batch_size: int = 4  # paper: 64
@@ -111,7 +113,7 @@ _LAPTOP = Tier(
     data=DataTier(("dense", "sparse"), train_periods=200, evaluation_periods=12, evaluation_seeds=5),
     act=ActTier(layers=8, steps=2_000, batch_size=64, learning_rate=1e-4, guide_dropout=0.05, dead_band=0.0, seeds=3),
     critic=CriticTier(hidden_size=128, layers=3, heads=8, steps=10_000, learning_rate=3e-4),
-    think=ThinkTier(prompts=1_000, max_new_tokens=256, think_every=4, ratio_required=False, epochs=2, batch_size=16),
+    think=ThinkTier(prompts=1_000, max_new_tokens=160, think_every=4, ratio_required=False, epochs=2, batch_size=16),
     baseline=BaselineTier(dt_hidden_size=128, dt_layers=3, dt_heads=8, dt_steps=5_000, dt_learning_rate=3e-4),
     evaluation=_FULL_EVALUATION,
 )
@@ -127,6 +129,8 @@ _GPU = Tier(
     think=ThinkTier(
         prompts=4_000,
         max_new_tokens=768,
+        temperature=0.7,
+        worked_examples=0,
         think_every=1,
         ratio_required=True,
         epochs=5,

@@ -31,6 +31,7 @@ def _tiny(**overrides) -> Tier:
         "think__samples": 2,
         "think__max_new_tokens": 8,
         "think__think_every": 40,
+        "think__worked_examples": 0,
     }
     return get_tier("smoke", **(settings | overrides))
 

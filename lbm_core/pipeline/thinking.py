@@ -63,7 +63,7 @@ def think_settings(tier: Tier) -> tuple[Sampling, PromptStyle]:
     from lbm_core.think.generate import Sampling
     from lbm_core.think.prompt import PromptStyle
 
-    return Sampling(max_new_tokens=tier.think.max_new_tokens), PromptStyle()
+    return Sampling.from_tier(tier), PromptStyle.from_tier(tier)
 
 
 def think_backend(tier: Tier, model: Path | None = None) -> TransformersBackend:
