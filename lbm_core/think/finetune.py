@@ -81,17 +81,12 @@ def finetune(
             f"fine-tuning needs as many prompts as completions, at least one: {len(prompts)}, {len(completions)}"
         )
     from datasets import Dataset
+    from transformers import PrinterCallback
     from trl import SFTConfig, SFTTrainer
 
     backbone = load_backbone(config.backbone, layers=config.layers)
-    rows = [{"prompt": p, "completion": c} for p, c in zip(prompts, completions, strict=True)]
-    longest = (
-        max(
-            len(backbone.tokenizer(p + c, add_special_tokens=False)["input_ids"])
-            for p, c in zip(prompts, completions, strict=True)
-        )
-        + 1
-    )
+    rows = [tokenized(backbone.tokenizer, p, c) for p, c in zip(prompts, completions, strict=True)]
+    longest = max(len(row["input_ids"]) for row in rows)
     if longest > config.max_length:
         raise ValueError(
             f"a sample has {longest} tokens, max_length is {config.max_length}: raise it or shorten the prompts"
@@ -123,6 +118,7 @@ def finetune(
             train_dataset=Dataset.from_list(rows),
             processing_class=backbone.tokenizer,
         )
+        trainer.remove_callback(PrinterCallback)  # its lines would fill a notebook; the losses are returned
         trainer.train()
         logged = [entry for entry in trainer.state.log_history if "loss" in entry]
     losses = pd.DataFrame({"step": [e["step"] for e in logged], "loss": [e["loss"] for e in logged]})
@@ -135,3 +131,15 @@ def finetune(
             losses.to_csv(temporary / "losses.csv", index=False)
             (temporary / "finetune.json").write_text(json.dumps(asdict(config), indent=1))
     return backbone, losses
+
+
+def tokenized(tokenizer: Any, prompt: str, completion: str) -> dict[str, list[int]]:
+    """One training sample: token ids, and which of them carry loss.
+
+    Prompt and completion are tokenized apart, as in generation: together, the prompt's last character may merge with
+    the completion's first one (":" and a line break in Qwen's vocabulary), and the model would learn from a prompt that
+    it never sees.
+    """
+    before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    after = [*tokenizer(completion, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    return {"input_ids": before + after, "completion_mask": [0] * len(before) + [1] * len(after)}

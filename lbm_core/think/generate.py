@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from lbm_core.artifacts import config_key
 from lbm_core.seeding import integer_seed
+from lbm_core.tiers import Tier
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class Sampling:
             raise ValueError(f"max_new_tokens must be at least 1; got {self.max_new_tokens}")
         if not (self.temperature >= 0 and 0 < self.top_p <= 1):
             raise ValueError(f"temperature {self.temperature} must be >= 0 and top_p {self.top_p} in (0, 1]")
+
+    @classmethod
+    def from_tier(cls, tier: Tier) -> Sampling:
+        """The length limit and the temperature of a tier."""
+        return cls(max_new_tokens=tier.think.max_new_tokens, temperature=tier.think.temperature)
 
 
 @dataclass(frozen=True)

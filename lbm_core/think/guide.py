@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from lbm_core.act.guides import SENTENCES, UNCERTAIN
@@ -12,13 +14,15 @@ from lbm_core.think.generate import Backend, Sampling, generate
 from lbm_core.think.parse import TOLERANCE, parse
 from lbm_core.think.prompt import PromptStyle, prompt_facts, render
 
+SMALLEST_BUDGET = 0.1  # currency; whoever has less cannot bid (the benchmark's rule)
+
 
 class ThinkGuide:
     """Guide source for :class:`lbm_core.act.decide.LBMActBidder` that asks LBM-Think.
 
     The prompt for tick t holds ticks before t only, so that its text could be written during the interval before.
-    A text that does not pass the hallucination check becomes "uncertain", and so does every tick between two
-    consultations.
+    A text that does not pass the hallucination check becomes "uncertain", and so does an advertiser whose budget is
+    used up: it is not asked about.
 
     Differs from the paper: there LBM-Think speaks at every tick (``think_every=1``).
 
@@ -28,6 +32,7 @@ class ThinkGuide:
     sampling : how texts are drawn
     style : of the prompt
     think_every : ticks between two consultations, >= 1; the first is at tick ``think_every`` (tick 0 has no past)
+    between : guide of the ticks between two consultations: "uncertain", or "hold" the last one
     tolerance, ratio_required : of :func:`lbm_core.think.parse.parse`
     pass_text : hand the whole text to an LBM-Act trained with ``guide="cot"`` instead of a sentence
     seed : of the texts
@@ -41,6 +46,7 @@ class ThinkGuide:
         style: PromptStyle | None = None,
         *,
         think_every: int = 1,
+        between: Literal["uncertain", "hold"] = "uncertain",
         tolerance: float = TOLERANCE,
         ratio_required: bool = True,
         pass_text: bool = False,
@@ -49,15 +55,32 @@ class ThinkGuide:
     ) -> None:
         if not 1 <= think_every <= N_TICKS:
             raise ValueError(f"think_every must lie in 1..{N_TICKS}; got {think_every}")
+        if between not in ("uncertain", "hold"):
+            raise ValueError(f"between must be 'uncertain' or 'hold'; got {between!r}")
+        self.between = between
         self.backend, self.sampling, self.style = backend, sampling or Sampling(), style
         self.think_every, self.tolerance, self.ratio_required = think_every, tolerance, ratio_required
         self.pass_text, self.seed, self.store = pass_text, seed, store
         self._said: list[dict] = []
+        self._held: list[str] = []  # each advertiser's last guide of the day
+        self._tick = 0
 
     def __call__(self, observation: Observation, advertisers: Advertisers) -> list[str]:
         """Guides of all advertisers for the observation's tick."""
+        if observation.tick <= self._tick:  # a new day
+            self._held = []
+        self._tick = observation.tick
         if observation.tick < 1 or observation.tick % self.think_every:
-            return [UNCERTAIN] * len(advertisers)
+            return self._held if self.between == "hold" and self._held else [UNCERTAIN] * len(advertisers)
+        guides = np.full(len(advertisers), UNCERTAIN, dtype=object)
+        able = np.flatnonzero(advertisers.budget - observation.costs.sum(axis=1) >= SMALLEST_BUDGET)
+        if len(able):
+            guides[able] = self._ask(observation[able], advertisers[able])
+        self._held = guides.tolist()
+        return self._held
+
+    def _ask(self, observation: Observation, advertisers: Advertisers) -> list[str]:
+        """Guides from one chain of thought each."""
         facts = prompt_facts(observation, advertisers)
         prompts = [render(fact, self.backend.tokenizer, self.style) for fact in facts]
         groups = generate(prompts, 1, self.backend, self.sampling, seed=self.seed, store=self.store, progress=False)
@@ -82,6 +105,7 @@ class ThinkGuide:
                     "last_alpha": fact.alphas[-1],
                     "tokens": text.tokens,
                     "seconds": text.seconds,
+                    "text": text.text,
                 }
             )
             if followed is None:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from lbm_core.auction.bidder import N_TICKS, Advertisers, Observation
 from lbm_core.data.trajectories import TrajectorySet
+from lbm_core.tiers import Tier
 
 HISTORY = 4  # past ticks shown (A.3)
 _PVALUE_NOW, _COUNT_NOW = 12, 13  # columns of the state: mean p-value and impressions of its own tick
@@ -72,6 +73,12 @@ class PromptStyle:
             raise ValueError(f"unknown prompt order {self.order!r}; choose facts_first or facts_last")
         if not 0 <= self.worked_examples <= len(EXAMPLES):
             raise ValueError(f"worked_examples must lie in 0..{len(EXAMPLES)}; got {self.worked_examples}")
+
+    @classmethod
+    def from_tier(cls, tier: Tier) -> PromptStyle:
+        """Fig. 4's prompt; where a tier shows worked examples, the facts come last."""
+        shown = tier.think.worked_examples
+        return cls(order="facts_last" if shown else "facts_first", worked_examples=shown)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,86 @@
+"""Fine-tuning LBM-Think: what carries loss, that the loss falls, and that the result loads as a backbone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from tiny_language_model import tiny_language_model
+
+from lbm_core.act.backbone import load_backbone
+from lbm_core.think.finetune import FinetuneConfig, finetune, tokenized
+from lbm_core.tiers import get_tier
+
+
+@pytest.fixture(scope="module")
+def tiny_folder(tmp_path_factory):
+    folder, made = tmp_path_factory.mktemp("tiny"), tiny_language_model()
+    made.model.save_pretrained(folder)
+    made.tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def test_only_the_completion_carries_loss():
+    tokenizer = tiny_language_model().tokenizer
+    row = tokenized(tokenizer, "prompt:", "\nyes")
+    learnt = [token for token, kept in zip(row["input_ids"], row["completion_mask"], strict=True) if kept]
+    assert tokenizer.decode(learnt) == "\nyes<end>"
+    assert tokenizer.decode(row["input_ids"]) == "prompt:\nyes<end>"
+
+
+def test_the_trainer_sees_no_label_at_the_prompt(tiny_folder, monkeypatch):
+    """Checked where it counts: in the batch that reaches the model."""
+    from trl import SFTTrainer
+
+    seen = []
+    compute_loss = SFTTrainer.compute_loss
+
+    def watched(self, model, inputs, *arguments, **options):
+        seen.append((inputs["input_ids"][0].tolist(), inputs["labels"][0].tolist()))
+        return compute_loss(self, model, inputs, *arguments, **options)
+
+    monkeypatch.setattr(SFTTrainer, "compute_loss", watched)
+    finetune(FinetuneConfig(backbone=tiny_folder, epochs=1, batch_size=1), ["abc"], ["de"])
+    ids, labels = seen[0]
+    count = labels.index(next(label for label in labels if label != -100))
+    assert count == 3, "the three letters of the prompt carry no loss"
+    assert labels[3:6] == ids[3:6]
+    assert all(label == -100 for label in labels[6:]), "nor does padding"
+
+
+def test_the_loss_falls_and_the_model_loads_as_a_backbone(tiny_folder, tmp_path):
+    before = load_backbone(tiny_folder)
+    config = FinetuneConfig(backbone=tiny_folder, epochs=8, batch_size=2, learning_rate=1e-2)
+    tuned, losses = finetune(config, ["ask", "question"], [" one", " two"], tmp_path / "tuned")
+    assert len(losses) == 8
+    assert losses["loss"].iloc[-1] < 0.7 * losses["loss"].iloc[0]
+    loaded = load_backbone(str(tmp_path / "tuned"))
+    for name, value in loaded.model.state_dict().items():
+        assert torch.equal(value, tuned.model.state_dict()[name]), name
+    assert loaded.model.dtype == torch.float32
+    assert loaded.revision != before.revision
+    assert any(
+        not torch.equal(value, loaded.model.state_dict()[name]) for name, value in before.model.state_dict().items()
+    )
+    assert json.loads((tmp_path / "tuned" / "finetune.json").read_text())["epochs"] == 8
+
+
+def test_bad_input_is_refused(tiny_folder):
+    config = FinetuneConfig(backbone=tiny_folder, max_length=8)
+    with pytest.raises(ValueError, match="at least one"):
+        finetune(config, [], [])
+    with pytest.raises(ValueError, match="at least one"):
+        finetune(config, ["a"], ["b", "c"])
+    with pytest.raises(ValueError, match="max_length is 8"):
+        finetune(config, ["a long prompt"], ["b"])
+    for wrong in ({"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"precision": "float16"}):
+        with pytest.raises(ValueError, match=r"fine-tuning|precision"):
+            FinetuneConfig(**wrong)
+
+
+def test_the_tier_sets_the_sizes():
+    tier = get_tier("smoke", think__epochs=3, think__learning_rate=2e-5)
+    config = FinetuneConfig.from_tier(tier, 4, precision="bfloat16")
+    assert (config.epochs, config.learning_rate, config.seed) == (3, 2e-5, 4)
+    assert (config.backbone, config.precision) == (tier.think_backbone, "bfloat16")
