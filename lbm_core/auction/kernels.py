@@ -7,6 +7,8 @@ by the advertiser's number, so that sorting bids sorts their owners with them.
 Every impression keeps its highest bids. When an advertiser's bid is dropped for lack of budget, the next of them moves
 up, and only an exhausted list is ranked anew. Exposure is drawn once per impression; conversions at the end, for shown
 winners alone.
+
+Compiled code is cached by this file's date: touch it after changing a constant that it imports.
 """
 
 from __future__ import annotations
