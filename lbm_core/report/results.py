@@ -108,7 +108,7 @@ def load(experiment: str, tier: str, output: str | Path = "", *, dataset: str | 
         raise FileNotFoundError(
             f"no {tier} results of {what} in {_shown(path, output)}; make them with 'lbm reproduce --tier {wanted}'"
         )
-    return rows.dropna(axis="columns", how="all").reset_index(drop=True)
+    return rows.reset_index(drop=True)
 
 
 def keep(tier: str, experiments: Iterable[str] = (), output: str | Path = "") -> list[Path]:
