@@ -32,9 +32,9 @@ class ActTier:
     batch_size: int = 32  # paper: 64
     learning_rate: float = 3e-4  # paper: 1e-5
     precision: Literal["float32", "bfloat16"] = "float32"  # of the forward pass; weights stay float32
-    # Training moves |log(a_t / a_{t-1})| up to this count as "uncertain"; paper: 0. A short training meets too few
-    # "uncertain" guides in the 5 % that dropout makes.
-    dead_band: float = 0.02
+    # A short training meets too few "uncertain" guides to learn them from 5 % of its windows.
+    guide_dropout: float = 0.2  # share of training sentences replaced by "uncertain"; release: 0.05
+    dead_band: float = 0.02  # training moves |log(a_t / a_{t-1})| up to this count as "uncertain"; paper: 0
     seeds: int = 1  # training seeds; paper: 5
 
 
@@ -111,7 +111,7 @@ _SMOKE = Tier("smoke")
 _LAPTOP = Tier(
     "laptop",
     data=DataTier(("dense", "sparse"), train_periods=200, evaluation_periods=12, evaluation_seeds=5),
-    act=ActTier(layers=8, steps=2_000, batch_size=64, learning_rate=1e-4, dead_band=0.0, seeds=3),
+    act=ActTier(layers=8, steps=2_000, batch_size=64, learning_rate=1e-4, guide_dropout=0.05, dead_band=0.0, seeds=3),
     critic=CriticTier(hidden_size=128, layers=3, heads=8, steps=10_000, learning_rate=3e-4),
     think=ThinkTier(prompts=1_000, max_new_tokens=160, think_every=4, ratio_required=False, epochs=2, batch_size=16),
     baseline=BaselineTier(dt_hidden_size=128, dt_layers=3, dt_heads=8, dt_steps=5_000, dt_learning_rate=3e-4),
@@ -122,7 +122,9 @@ _GPU = Tier(
     backbone="Qwen/Qwen2.5-0.5B-Instruct",
     think_backbone="Qwen/Qwen2.5-3B-Instruct",
     data=DataTier(("dense", "sparse"), train_periods=1_000, evaluation_periods=20, evaluation_seeds=5),
-    act=ActTier(layers=None, steps=20_000, batch_size=64, learning_rate=1e-5, dead_band=0.0, seeds=3),
+    act=ActTier(
+        layers=None, steps=20_000, batch_size=64, learning_rate=1e-5, guide_dropout=0.05, dead_band=0.0, seeds=3
+    ),
     critic=CriticTier(hidden_size=512, layers=6, heads=8, steps=40_000, learning_rate=1e-4, n_step=1),
     think=ThinkTier(
         prompts=4_000,
@@ -142,7 +144,9 @@ _PAPER = replace(
     _GPU,
     name="paper",
     data=DataTier(("dense", "sparse"), train_periods=9_987, evaluation_periods=20, evaluation_seeds=5),
-    act=ActTier(layers=None, steps=400_000, batch_size=64, learning_rate=1e-5, dead_band=0.0, seeds=5),
+    act=ActTier(
+        layers=None, steps=400_000, batch_size=64, learning_rate=1e-5, guide_dropout=0.05, dead_band=0.0, seeds=5
+    ),
     critic=CriticTier(hidden_size=512, layers=6, heads=8, steps=400_000, learning_rate=1e-4, n_step=1),
 )
 _TIERS = {tier.name: tier for tier in (_SMOKE, _LAPTOP, _GPU, _PAPER)}

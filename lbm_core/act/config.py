@@ -84,6 +84,7 @@ class ActConfig:
             "batch_size": sizes.batch_size,
             "learning_rate": sizes.learning_rate,
             "precision": sizes.precision,
+            "guide_dropout": sizes.guide_dropout,
             "dead_band": sizes.dead_band,
             "seed": seed,
         }
