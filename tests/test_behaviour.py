@@ -123,6 +123,8 @@ def test_replay_of_a_log_regenerates_its_impressions(dense):
     assert 50 < result.conversions.sum(axis=1).mean() < 1000
     with pytest.raises(ValueError, match="not those of its traffic"):
         ReplayPeriod.from_log(dataclasses.replace(dense, counts=dense.counts + 1))
+    with pytest.raises(ValueError, match="engine='exact'"):
+        ReplayPeriod.from_log(dataclasses.replace(dense, engine="fast"))
 
 
 def test_planned_day_of_the_online_lp():

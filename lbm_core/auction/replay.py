@@ -62,8 +62,14 @@ class ReplayPeriod:
         Raises
         ------
         ValueError
-            The log's impression counts are not those of its traffic.
+            The log's impression counts are not those of its traffic, or its prices belong to other impressions: those
+            that the market's "fast" engine draws for itself.
         """
+        if log.engine == "fast":
+            raise ValueError(
+                f"period {log.period} was simulated with engine='fast', whose impressions are its own; use "
+                "engine='exact' for a period to replay"
+            )
         traffic = Traffic(log.period, log.dataset, log.scheme)  # type: ignore[arg-type]
         if not np.array_equal(traffic.counts, log.counts):
             raise ValueError(f"period {log.period}: the log's impression counts are not those of its traffic")
