@@ -247,11 +247,11 @@ def _directions(shares, n=400):
 
 def test_direction_principle():
     strong = _directions({"DT": 0.55, "LLM": 0.53, "LLM+GQPO": 0.75})
-    assert _verdicts({"fig2_moves": strong})["principle"] == "supported"
+    assert _verdicts({"direction": strong})["principle"] == "supported"
     same = _directions({"DT": 0.6, "LLM": 0.6, "LLM+GQPO": 0.6})
-    assert _verdicts({"fig2_moves": same})["principle"] == "not resolved"
+    assert _verdicts({"direction": same})["principle"] == "not resolved"
     few = _directions({"DT": 0.1, "LLM": 0.1, "LLM+GQPO": 0.9}, n=40)
-    assert _verdicts({"fig2_moves": few})["principle"] == "not resolved"
+    assert _verdicts({"direction": few})["principle"] == "not resolved"
 
 
 def test_attention_heads():
@@ -262,8 +262,8 @@ def test_attention_heads():
         for part, value in (("language", s), ("numbers", 1 - s))
     ]
     frame = pd.DataFrame(rows, columns=["layer", "head", "part", "attention"])
-    assert _verdicts({"act_attention": frame})["fusion"] == "supported"
-    assert _verdicts({"act_attention": frame[frame["head"] != 0]})["fusion"] == "not supported"
+    assert _verdicts({"attention": frame})["fusion"] == "supported"
+    assert _verdicts({"attention": frame[frame["head"] != 0]})["fusion"] == "not supported"
 
 
 def test_latency():
