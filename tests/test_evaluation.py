@@ -184,9 +184,17 @@ def test_opposite_results_and_noise_do_not():
     assert _verdicts({"main_results": _results(PAPER_LIKE, periods=2)})["beats_dt"] == "not resolved"
 
 
+def test_smoke_results_prove_the_path_not_the_numbers():
+    frame = _results(PAPER_LIKE)
+    assert _verdicts({"main_results": frame.assign(tier="laptop")})["beats_dt"] == "supported"
+    assert _verdicts({"main_results": frame.assign(tier="smoke")})["beats_dt"] == "not resolved"
+
+
 def test_a_strong_control_refutes_the_best_method():
     frame = _results(PAPER_LIKE | {"spend-rate pacing": (390, 372)})
-    assert _verdicts({"main_results": frame})["best_backbone"] == "not supported"
+    row = scorecard({"main_results": frame}, np.random.default_rng(0)).set_index("name").loc["best_backbone"]
+    assert row["verdict"] == "not supported"
+    assert row["measured"].startswith("ahead of 4 of 5; least: LBM(GQPO) − spend-rate pacing: score -24")
 
 
 def test_what_was_not_measured_is_not_tested():
@@ -211,7 +219,7 @@ def test_instructions():
     frame = _results({"increase": (368, 315), "decrease": (373, 325), "base": (382, 348)})
     shift = frame["method"].map({"increase": 0.03, "base": 0.0, "decrease": -0.04})
     noise = 0.002 * np.random.default_rng(1).normal(size=(2, len(frame)))
-    frame = frame.assign(budget_utilization=0.938 + shift + noise[0], cpa_ratio=0.96 + shift + noise[1])
+    frame = frame.assign(budget_utilization=0.938 + shift + noise[0], expected_cpa_ratio=0.96 + shift + noise[1])
     verdicts = _verdicts({"instructions": frame})
     assert verdicts["instructions"] == verdicts["base_beats_constant"] == "supported"
     swapped = frame.replace({"method": {"increase": "decrease", "decrease": "increase"}})
@@ -222,11 +230,12 @@ def test_loss_must_be_lower_in_every_training_seed():
     steps = np.arange(1, 101)
     rows = [
         pd.DataFrame({"method": method, "step": steps, "loss": level / steps**0.5, "seed": seed})
-        for seed in (0, 1)
+        for seed in (0, 1, 2)
         for method, level in (("LLM-DT", 1.0), ("LBM-Act", 0.5 if seed == 0 else 0.6))
     ]
     frame = pd.concat(rows)
     assert _verdicts({"act_loss": frame})["faster_training"] == "supported"
+    assert _verdicts({"act_loss": frame[frame["seed"] == 0]})["faster_training"] == "not resolved"
     mixed = frame["loss"].where((frame["seed"] == 0) | (frame["method"] == "LLM-DT"), 2.0)
     assert _verdicts({"act_loss": frame.assign(loss=mixed)})["faster_training"] == "not resolved"
 
