@@ -68,7 +68,7 @@ def test_coverage_is_near_nominal():
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12), st.floats(-100, 100), st.floats(0.1, 10))
+@given(st.lists(st.floats(-1e3, 1e3), min_size=MIN_PERIODS, max_size=12), st.floats(-100, 100), st.floats(0.1, 10))
 def test_interval_holds_the_mean_and_moves_with_the_data(values, shift, scale):
     values = np.array(values)
     mean, low, high = mean_interval(values, np.random.default_rng(0), n_resamples=300)
@@ -77,9 +77,10 @@ def test_interval_holds_the_mean_and_moves_with_the_data(values, shift, scale):
     np.testing.assert_allclose(moved, scale * np.array([mean, low, high]) + shift, rtol=1e-6, atol=1e-6)
 
 
-def test_one_period_has_a_mean_and_no_interval():
-    mean, low, high = mean_interval(np.array([4.0]), np.random.default_rng(0))
-    assert mean == 4.0
+@pytest.mark.parametrize("periods", [1, 2, MIN_PERIODS - 1])
+def test_few_periods_have_a_mean_and_no_interval(periods):
+    mean, low, high = mean_interval(np.arange(periods, dtype=float), np.random.default_rng(0))
+    assert mean == (periods - 1) / 2
     assert np.isnan([low, high]).all()
 
 
@@ -111,7 +112,8 @@ def test_no_effect_and_few_periods_stay_unresolved():
     assert set(none["verdict"]) == {"not resolved"}
     few = paired_differences(_frame(effect=50.0, periods=MIN_PERIODS - 1), "A", np.random.default_rng(0))
     assert set(few["verdict"]) == {"not resolved"}
-    assert (few["low"] > 0).all()
+    assert (few["difference"] > 20).all()
+    assert few["low"].isna().all()
 
 
 def test_spread_of_training_seeds_widens_the_paired_interval():

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 METRICS = ("conversions", "expected_conversions", "budget_utilization", "cpa_ratio", "score", "score_beta1")
-# With fewer paired periods not even a sign test can reach 5 % (2 / 2**5 > 0.05): no verdict then.
+# With fewer paired periods not even a sign test can reach 5 % (2 / 2**5 > 0.05): no interval and no verdict then.
 MIN_PERIODS = 6
 RESOLVED, NOT_RESOLVED = "resolved", "not resolved"
 _KEYS = ["period", "seed", "advertiser"]
@@ -33,7 +33,8 @@ def mean_interval(
 
     Returns
     -------
-    mean, low, high : low and high are NaN with a single period, where no spread can be known
+    mean, low, high : low and high are NaN below :data:`MIN_PERIODS` periods, where the interval would be far too narrow
+        (of two periods it spans exactly the two, and holds the truth half of the time)
     """
     table = np.atleast_2d(np.asarray(values, dtype=np.float64))
     if table.ndim != 2 or table.size == 0:
@@ -41,7 +42,7 @@ def mean_interval(
     if not np.isfinite(table).all():
         raise ValueError("an interval of NaN or infinite values has no meaning: check the result frame")
     mean = float(table.mean())
-    if table.shape[1] < 2:
+    if table.shape[1] < MIN_PERIODS:
         return mean, float("nan"), float("nan")
     columns = np.arange(table.shape[1])
     samples = (columns,) if len(table) == 1 else (np.arange(len(table)), columns)
