@@ -55,7 +55,7 @@ class CriticTier:
 class ThinkTier:
     """LBM-Think and GQPO (§3.3)."""
 
-    prompts: int = 12  # GQPO prompts; paper: enough for 2,000 chosen samples
+    prompts: int = 8  # GQPO prompts; paper: enough for 2,000 chosen samples
     samples: int = 3  # N chains of thought per prompt (Eq. 13); paper: 3
     max_new_tokens: int = 112  # length limit of a chain of thought
     temperature: float = 0.5  # of sampling; at 0.7 a model of 135M loses the thread
