@@ -96,7 +96,7 @@ def test_loading_names_no_package_host():
     with open(source) as file:
         text = file.read()
     assert "http" not in text
-    assert "--index-url" not in text
+    assert "--index" not in text
 
 
 def test_import_of_the_package_stays_light():

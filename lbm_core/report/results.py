@@ -93,7 +93,7 @@ def load(experiment: str, tier: str, output: str | Path = "", *, dataset: str | 
         Nothing recorded, naming the command that records it.
     """
     path = _path(experiment, tier, output)
-    rows = _read(path)
+    rows = whole = _read(path)
     if rows is not None:
         if dataset is not None:
             rows = rows[rows["dataset"].isin([dataset, ""])]
@@ -108,7 +108,9 @@ def load(experiment: str, tier: str, output: str | Path = "", *, dataset: str | 
         raise FileNotFoundError(
             f"no {tier} results of {what} in {_shown(path, output)}; make them with 'lbm reproduce --tier {wanted}'"
         )
-    return rows.reset_index(drop=True)
+    # A column that only other tiers or data sets fill is not these rows' own; one that nobody fills is theirs, empty.
+    foreign = [name for name in rows if rows[name].isna().all() and whole[name].notna().any()]
+    return rows.drop(columns=foreign).reset_index(drop=True)
 
 
 def keep(tier: str, experiments: Iterable[str] = (), output: str | Path = "") -> list[Path]:
