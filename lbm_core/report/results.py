@@ -102,7 +102,7 @@ def load(experiment: str, tier: str, output: str | Path = "", *, dataset: str | 
             rows = rows[rank == rank.groupby(rows["dataset"]).transform("max")]
         else:
             rows = rows[rows["tier"] == tier]
-    if rows is None or rows.empty:
+    if rows is None or whole is None or rows.empty:
         what = f"{experiment!r} ({dataset})" if dataset else repr(experiment)
         wanted = "smoke' and 'lbm results --tier smoke --keep" if tier == "cached" else tier
         raise FileNotFoundError(
