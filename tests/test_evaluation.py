@@ -281,6 +281,9 @@ def test_latency():
         columns=["module", "batch", "median_seconds", "p99_seconds"],
     )
     assert _verdicts({"latency": frame})["in_time"] == "supported"
+    small_batches = frame.assign(batch=[8, 48], p99_seconds=[290.0, 0.3])
+    assert _verdicts({"latency": small_batches})["in_time"] == "supported"
+    assert _verdicts({"latency": small_batches.assign(p99_seconds=[310.0, 0.3])})["in_time"] == "not supported"
     slow = frame.assign(p99_seconds=[2_000.0, 0.3])
     assert _verdicts({"latency": slow})["in_time"] == "not supported"
     assert _verdicts({"latency": frame[frame["module"] == "LBM-Act"]})["in_time"] == "not tested"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from lbm_core.auction.bidder import N_ADVERTISERS
 from lbm_core.evaluation.statistics import MIN_PERIODS, paired_differences
 
 SUPPORTED, NOT_SUPPORTED, NOT_RESOLVED, NOT_TESTED = "supported", "not supported", "not resolved", "not tested"
@@ -153,18 +155,24 @@ def heads_specialise(high: float, low: float) -> Judge:
 
 
 def in_time() -> Judge:
-    """99th percentile of a chain of thought for 48 advertisers within a tick, and LBM-Act faster than LBM-Think."""
+    """A tick's time for the chains of thought of 48 advertisers, batch after batch, and LBM-Act faster than that.
+
+    Of each module the largest batch measured counts; the 99th percentile of LBM-Think's is multiplied up to 48.
+    """
 
     def judge(frame: pd.DataFrame, rng: np.random.Generator) -> Judgement:
-        batch = frame[frame["batch"] == 48].set_index("module")
+        batch = frame.sort_values("batch").groupby("module").last()
         for module in ("LBM-Think", "LBM-Act"):
             if module not in batch.index:
-                raise Untestable(f"no latency of {module} for 48 advertisers")
+                raise Untestable(f"no latency of {module}")
         think, act = batch.loc["LBM-Think"], batch.loc["LBM-Act"]
+        batches = math.ceil(N_ADVERTISERS / int(think["batch"]))
+        longest = batches * think["p99_seconds"]
         measured = (
-            f"48 advertisers: think {think['p99_seconds']:.3g} s, act {act['p99_seconds']:.3g} s (99th percentile)"
+            f"48 advertisers: think {longest:.3g} s ({batches} x {think["batch"]:.0f}), "
+            f"act {act['p99_seconds']:.3g} s (99th percentile)"
         )
-        good = think["p99_seconds"] < TICK_SECONDS and act["median_seconds"] < think["median_seconds"]
+        good = longest < TICK_SECONDS and act["median_seconds"] < batches * think["median_seconds"]
         return Judgement(measured, SUPPORTED if good else NOT_SUPPORTED)
 
     return judge
