@@ -166,10 +166,11 @@ def in_time() -> Judge:
             if module not in batch.index:
                 raise Untestable(f"no latency of {module}")
         think, act = batch.loc["LBM-Think"], batch.loc["LBM-Act"]
-        batches = math.ceil(N_ADVERTISERS / int(think["batch"]))
+        texts_at_once = float(think["batch"])
+        batches = math.ceil(N_ADVERTISERS / texts_at_once)
         longest = batches * think["p99_seconds"]
         measured = (
-            f"48 advertisers: think {longest:.3g} s ({batches} x {think["batch"]:.0f}), "
+            f"48 advertisers: think {longest:.3g} s ({batches} x {texts_at_once:.0f}), "
             f"act {act['p99_seconds']:.3g} s (99th percentile)"
         )
         good = longest < TICK_SECONDS and act["median_seconds"] < batches * think["median_seconds"]
