@@ -62,6 +62,13 @@ def writing_file(target: Path) -> Iterator[Path]:
     os.close(descriptor)
     try:
         yield Path(name)
+        os.chmod(name, 0o666 & ~_umask())  # mkstemp's files are for their owner alone
         os.replace(name, target)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)  # there is no way to read it without setting it
+    os.umask(mask)
+    return mask

@@ -1,14 +1,15 @@
-"""Who fills the market (A.1): a mix of control bidders with different openings, gains and noise.
+"""Who fills the market (A.1): a mix of control and learned bidders with different openings, gains and noise.
 
 The benchmark's 48 bidders (PID, online LP and learned agents) are not public. Ours are drawn anew for every period
-from a distribution whose knobs, one json file per data set, were set by a short random search so that prices and
-states resemble the published ones (the 32 state moments, period 14's tick prices; :mod:`lbm_core.data.fidelity`
-compares): some bid far too much and exhaust their budget, some hardly spend.
+from a distribution whose knobs, one json file per data set, :mod:`lbm_core.data.calibrate` fits so that prices and
+states resemble the published ones (:mod:`lbm_core.data.fidelity` compares): some bid far too much and exhaust their
+budget, some hardly spend.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from lbm_core import paths
-from lbm_core.artifacts import writing_file
+from lbm_core.artifacts import config_key, writing_file
 from lbm_core.auction.bidder import N_ADVERTISERS, N_TICKS, Advertisers, Bidder, Observation
 from lbm_core.auction.controls import ConstantAlpha, MixedBidder, OnlineLpBidder, PacingBidder, PidBidder
 from lbm_core.auction.log import PeriodLog
@@ -29,11 +30,12 @@ from lbm_core.auction.replay import ReplayPeriod
 from lbm_core.auction.response_tables import ResponseTables
 from lbm_core.auction.traffic import Scheme, Traffic, impression_counts
 from lbm_core.data.advertisers import period_advertisers
+from lbm_core.data.learned_behaviour import LearnedBidder, LearnedPolicy, committed_policies
 from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.seeding import generator
 from lbm_core.tiers import Dataset
 
-KINDS = ("pid", "pacing", "online_lp", "constant")
+KINDS = ("pid", "pacing", "online_lp", "constant", "learned")
 _PAST_PERIODS = range(7)  # the week before the benchmark's first period: what bidders know of the traffic
 _QUANTILES = 100  # p-values per advertiser and tick on the day the online LP plans with
 
@@ -49,6 +51,7 @@ class BehaviourParameters:
     share_pacing: float
     share_online_lp: float
     share_constant: float
+    share_learned: float
     opening: float  # median of the first alpha / C
     opening_spread: float
     opening_low: float  # openings are clipped to [low, high]
@@ -65,6 +68,7 @@ class BehaviourParameters:
     plan_evenness: float  # 1: the same spending in every tick, 0: in proportion to the traffic
     price_belief: float  # median of believed over published prices (online LP)
     price_belief_spread: float
+    temper_spread: float  # learned bidders: spread of the factor on what their policy says
     noise: float  # median standard deviation of log alpha per tick
     noise_spread: float
 
@@ -109,6 +113,14 @@ def behaviour_parameters(dataset: Dataset) -> BehaviourParameters:
     return BehaviourParameters.load(paths.PACKAGE / "data" / f"behaviour_{dataset}.json")
 
 
+@functools.cache
+def population_key(dataset: Dataset) -> str:
+    """12 hex digits that name the committed population: artifacts of another one must not pass for this one's."""
+    path = paths.PACKAGE / "data" / f"behaviour_{dataset}.safetensors"
+    policies = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+    return config_key([asdict(behaviour_parameters(dataset)), policies])
+
+
 class NoisyBidder:
     """Multiplies a bidder's alphas by log-normal noise: exploration, as in logged data.
 
@@ -137,6 +149,7 @@ def behaviour_population(
     rng: np.random.Generator,
     parameters: BehaviourParameters | None = None,
     mean_pvalues: NDArray[np.float64] | None = None,
+    policies: Sequence[LearnedPolicy] | None = None,
 ) -> Bidder:
     """Draw a bidder for each advertiser.
 
@@ -146,6 +159,7 @@ def behaviour_population(
     rng : decides who bids how, and drives the bidders' noise
     parameters : default the data set's committed ones
     mean_pvalues : (48, 48) forecast of the online LP, (advertiser, tick); default that of the "data" traffic
+    policies : what the learned bidders choose among; default the data set's committed ones
     """
     knobs = parameters or behaviour_parameters(dataset)
     n = len(advertisers)
@@ -158,6 +172,7 @@ def behaviour_population(
     gain, cap = draw(knobs.gain, knobs.gain_spread), draw(knobs.cap, knobs.cap_spread)
     belief = draw(knobs.price_belief, knobs.price_belief_spread)
     noise = draw(knobs.noise, knobs.noise_spread)
+    which, temper = rng.random(n), draw(1.0, knobs.temper_spread)
     watches_cpa = (rng.random(n) < knobs.cpa_share).astype(np.float64)
     plan = knobs.plan_evenness / N_TICKS + (1 - knobs.plan_evenness) * past_traffic_share()
 
@@ -180,6 +195,9 @@ def behaviour_population(
         if name == "online_lp":
             day = typical_day(dataset) if mean_pvalues is None else plan_day(dataset, mean_pvalues)
             return OnlineLpBidder([day], price_belief=belief[rows], cap=cap[rows])
+        if name == "learned":
+            learned = committed_policies(dataset) if policies is None else policies
+            return LearnedBidder(learned, (which[rows] * len(learned)).astype(int), temper[rows])
         return ConstantAlpha(opening[rows])
 
     groups = [(np.flatnonzero(kind == k), name) for k, name in enumerate(KINDS)]
@@ -247,6 +265,7 @@ def simulate_period(
     *,
     engine: Engine = "exact",
     parameters: BehaviourParameters | None = None,
+    policies: Sequence[LearnedPolicy] | None = None,
 ) -> PeriodLog:
     """Run a delivery period of the market with the behaviour population.
 
@@ -255,12 +274,13 @@ def simulate_period(
     period : int >= 0; fixes the traffic and the advertisers
     seed : int >= 0; with the period, fixes who bids how and what converts
     engine : see :func:`lbm_core.auction.market.run_market`
+    parameters, policies : of the population; default the data set's committed ones
     """
     traffic = Traffic(period, dataset, scheme)
     advertisers = period_advertisers(dataset, period)
     forecast = traffic.mean_pvalues if scheme == "public" else None
     population = behaviour_population(
-        dataset, advertisers, generator(seed, "market", period, 0), parameters, mean_pvalues=forecast
+        dataset, advertisers, generator(seed, "market", period, 0), parameters, forecast, policies
     )
     return run_market(traffic, advertisers, population, generator(seed, "market", period, 1), engine=engine)
 

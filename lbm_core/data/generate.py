@@ -27,6 +27,7 @@ from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.market import ENGINES as MARKET_ENGINES
 from lbm_core.auction.market import Engine as MarketEngine
 from lbm_core.auction.traffic import SCHEMES, Scheme
+from lbm_core.data.behaviour import population_key
 from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.tiers import DATASETS, Dataset
 
@@ -47,6 +48,7 @@ class GenerateConfig:
     scheme: Scheme = "data"  # traffic seeding
     market: MarketEngine = "exact"  # see lbm_core.auction.market.run_market
     periods_per_shard: int = PERIODS_PER_SHARD
+    population: str = ""  # key of the behaviour population; filled in, so that a new calibration makes a new data set
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "periods", tuple(int(period) for period in self.periods))
@@ -58,6 +60,8 @@ class GenerateConfig:
             raise ValueError("periods must be at least one number >= 0, each given once")
         if self.market not in MARKET_ENGINES:
             raise ValueError(f"unknown market engine {self.market!r}; choose one of {', '.join(MARKET_ENGINES)}")
+        if not self.population:
+            object.__setattr__(self, "population", population_key(self.dataset))
         if self.seed < 0 or self.periods_per_shard < 1:
             raise ValueError("seed must be >= 0 and periods_per_shard >= 1")
 

@@ -14,7 +14,7 @@ from lbm_core.artifacts import artifact_path, writing
 from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.replay import ReplayPeriod
 from lbm_core.auction.response_tables import ResponseTables
-from lbm_core.data.behaviour import simulate_period
+from lbm_core.data.behaviour import population_key, simulate_period
 from lbm_core.data.generate import generate, read_shards
 from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.evaluation.runner import held_out
@@ -55,7 +55,11 @@ def train_periods(tier: Tier) -> tuple[int, ...]:
 
 def data_config(tier: Tier, dataset: Dataset, seed: int) -> dict[str, Any]:
     """What names the training trajectories, and with them everything learned from them."""
-    return {"recipe": RECIPES["market"], "dataset": dataset, "periods": len(train_periods(tier)), "seed": seed}
+    return {**_market(dataset), "periods": len(train_periods(tier)), "seed": seed}
+
+
+def _market(dataset: Dataset) -> dict[str, Any]:
+    return {"recipe": RECIPES["market"], "dataset": dataset, "population": population_key(dataset)}
 
 
 def trajectories(tier: Tier, dataset: Dataset, seed: int, *, jobs: int | None = None) -> TrajectorySet:
@@ -88,7 +92,7 @@ def period_log(dataset: Dataset, period: int, seed: int) -> PeriodLog:
 
 
 def _period_path(dataset: Dataset, period: int, seed: int) -> Path:
-    return artifact_path("periods", {"recipe": RECIPES["market"], "dataset": dataset, "period": period, "seed": seed})
+    return artifact_path("periods", {**_market(dataset), "period": period, "seed": seed})
 
 
 class HeldOutPeriods(Sequence[ReplayPeriod]):

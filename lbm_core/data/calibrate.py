@@ -1,0 +1,370 @@
+"""Fit the behaviour population to the benchmark's published facts (A.1): ``lbm data calibrate``.
+
+Two rounds, as the benchmark's own bidders came about: control bidders are fitted; policies are learned from a market
+of them (BC, IQL and CQL, by d3rlpy) and placed back among the controls; the mix is fitted once more. The fit sees the
+state moments and period 7's tick prices; period 14's are held out.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from lbm_core import paths
+from lbm_core.artifacts import config_key, writing_file
+from lbm_core.auction.bidder import N_TICKS
+from lbm_core.auction.log import PeriodLog
+from lbm_core.data import fidelity
+from lbm_core.data.behaviour import KINDS, BehaviourParameters, behaviour_parameters, simulate_period
+from lbm_core.data.learned_behaviour import LearnedPolicy, load_policies, policy_features, save_policies
+from lbm_core.data.trajectories import TrajectorySet
+from lbm_core.tiers import DATASETS, Dataset
+
+FOLDER = paths.PACKAGE / "data"
+FIT_PERIODS = (8, 11, 13, 17, 20, 23, 26)  # of the benchmark's 7 … 27: a trial's state moments
+PRICE_PERIOD, PRICE_DRAWS = 7, 3  # a trial's tick prices; the mean over who happens to bid
+POLICY_PERIODS = tuple(range(2000, 2012))  # what the learned bidders learn from; nobody else uses these
+ALGORITHMS = ("BC", "IQL", "CQL")
+# No bidder can change how many impressions come: these deviate by what the traffic itself deviates.
+_TRAFFIC_STDS = ("current_pv_num", "last_three_pv_num_total", "historical_pv_num_total")
+LEAST_LEARNED = 0.15  # weight of the learned bidders: the benchmark has them, so the fit may not drop them
+_TIGHT = ("time_left", *_TRAFFIC_STDS)  # matched within 5 %, the rest within 15 %
+
+# Knob -> (low, high, whether searched on a log scale).
+RANGES: dict[str, tuple[float, float, bool]] = {
+    "opening": (0.3, 4.0, True),
+    "opening_spread": (0.05, 1.2, False),
+    "opening_low": (0.05, 0.8, True),
+    "opening_high": (1.5, 20.0, True),
+    "gain": (0.03, 2.0, True),
+    "gain_spread": (0.05, 1.2, False),
+    "proportional": (0.0, 1.0, False),
+    "step_down": (0.5, 0.98, False),
+    "step_up": (1.02, 2.0, False),
+    "cpa_share": (0.0, 1.0, False),
+    "cap": (0.8, 6.0, True),
+    "cap_spread": (0.02, 1.4, False),
+    "floor": (0.02, 0.6, True),
+    "plan_evenness": (0.0, 1.0, False),
+    "price_belief": (0.5, 2.0, True),
+    "price_belief_spread": (0.05, 0.8, False),
+    "temper_spread": (0.02, 0.8, False),
+    "noise": (0.005, 0.15, True),
+}
+
+
+@dataclass(frozen=True)
+class CalibrateConfig:
+    """How the population is fitted; equal configs give equal knobs, whatever the number of processes."""
+
+    dataset: Dataset
+    seed: int = 0
+    trials: int = 300  # of the last round, a third of it in the first; a trial simulates 7 to 10 periods
+    policy_steps: int = 6_000  # gradient steps of each learned policy
+    step: float = 0.08  # first standard deviation of CMA-ES, as a share of each knob's range
+
+    def __post_init__(self) -> None:
+        if self.dataset not in DATASETS:
+            raise ValueError(f"unknown data set {self.dataset!r}; choose one of {', '.join(DATASETS)}")
+        if self.trials < 1 or self.policy_steps < 1:
+            raise ValueError("trials and policy_steps must be at least 1")
+
+
+def misfit(logs: Sequence[PeriodLog], price_logs: Sequence[PeriodLog], dataset: Dataset) -> dict[str, float]:
+    """How far simulated periods are from the published facts; each term is 1 at its tolerance.
+
+    Parameters
+    ----------
+    logs : periods whose state moments count
+    price_logs : draws of period 7; none for the sparse data, whose prices are not published
+
+    Returns
+    -------
+    moments, worst (squared log ratios, mean and largest), length (trajectories, about 44 ticks), and for dense prices
+    and correlation (1 at 15 % error, at a correlation of 0.9); loss is what is minimised
+    """
+    trajectories = TrajectorySet.from_logs(logs)
+    ratios = fidelity.moment_ratios(fidelity.state_moments(trajectories), dataset).set_index("feature")
+    tolerance = np.where(ratios.index.isin(_TIGHT), np.log(1.05), np.log(1.15))
+    terms = np.concatenate(
+        [
+            np.log(ratios["mean_ratio"]) / tolerance,
+            (np.log(ratios["std_ratio"]) / tolerance)[~ratios.index.isin(_TRAFFIC_STDS)],
+        ]
+    )
+    squares = np.square(np.clip(terms, -5, 5))
+    lengths = np.concatenate([log.lengths for log in logs])
+    found = {
+        "moments": float(squares.mean()),
+        "worst": float(squares.max()),
+        "length": float(((lengths.mean() - 44) / 3) ** 2),
+    }
+    if price_logs:
+        prices = fidelity.tick_prices(price_logs).groupby(["period", "tick"], as_index=False)["lwc"].mean()
+        (agreement,) = fidelity.price_agreement(pd.DataFrame(prices)).to_dict("records")
+        found["prices"] = float((agreement["relative_error"] / 0.15) ** 2)
+        found["correlation"] = float(((1 - agreement["correlation"]) / 0.1) ** 2)
+    # The mean alone would leave one moment far off for many slightly better ones.
+    weights = {"moments": 1.0, "worst": 0.15, "length": 0.1, "prices": 0.5, "correlation": 0.5}
+    return {**found, "loss": sum(weights[name] * value for name, value in found.items())}
+
+
+def calibrate(config: CalibrateConfig, out: Path, *, jobs: int = 1, progress: bool = True) -> BehaviourParameters:
+    """Fit the knobs of a data set's population; a killed run resumes at the last trial.
+
+    Parameters
+    ----------
+    out : folder: ``behaviour_<dataset>.json`` and ``.safetensors`` (the result), ``trials_<dataset>.csv`` (the
+        history), and the state of the search
+    jobs : processes that a trial's periods are simulated in
+    progress : show a bar
+
+    Raises
+    ------
+    ValueError
+        ``out`` holds a fit made with another configuration.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    _claim(out / f"config_{config.dataset}.json", config)
+    knobs = behaviour_parameters(config.dataset)
+    controls = {f"share_{kind}": getattr(knobs, f"share_{kind}") for kind in KINDS if kind != "learned"}
+    start = {**asdict(knobs), **{k: v / sum(controls.values()) for k, v in controls.items()}, "share_learned": 0.0}
+    with joblib.Parallel(n_jobs=jobs) as parallel:
+        start = _search(config, 1, start, (), out, parallel, progress)
+        path = out / f"behaviour_{config.dataset}.safetensors"
+        if not path.exists():
+            made = BehaviourParameters(**start)
+            logs = _simulate(parallel, config.dataset, [(p, config.seed) for p in POLICY_PERIODS], made, ())
+            save_policies(learn_policies(TrajectorySet.from_logs(logs), config.policy_steps, config.seed), path)
+        policies = tuple(load_policies(path).values())
+        start = {name: value * 0.75 if name.startswith("share_") else value for name, value in start.items()}
+        start["share_learned"] = 0.25
+        best = BehaviourParameters(**_search(config, 2, start, policies, out, parallel, progress))
+    best.save(out / f"behaviour_{config.dataset}.json")
+    return best
+
+
+def _simulate(
+    parallel: joblib.Parallel,
+    dataset: Dataset,
+    draws: Sequence[tuple[int, int]],
+    knobs: BehaviourParameters,
+    policies: Sequence[LearnedPolicy],
+) -> list[PeriodLog]:
+    return parallel(
+        joblib.delayed(simulate_period)(dataset, period, seed, engine="fast", parameters=knobs, policies=policies)
+        for period, seed in draws
+    )
+
+
+def _search(
+    config: CalibrateConfig,
+    number: int,
+    start: dict[str, float],
+    policies: Sequence[LearnedPolicy],
+    out: Path,
+    parallel: joblib.Parallel,
+    progress: bool,
+) -> dict[str, float]:
+    """One round of CMA-ES from ``start``; the knobs of the best trial.
+
+    The history is the checkpoint: CMA-ES asks the same questions again, and those answered before are not simulated.
+    """
+    from cmaes import CMA
+
+    kinds = [kind for kind in KINDS if kind != "learned" or policies]
+    low, high = np.zeros(len(kinds) + len(RANGES)), np.ones(len(kinds) + len(RANGES))
+    low[: len(kinds)] = [LEAST_LEARNED if kind == "learned" else 0.0 for kind in kinds]
+    search = CMA(
+        mean=np.clip(_to_unit(kinds, start), low + 0.01, high - 0.01),
+        sigma=config.step,
+        bounds=np.stack([low, high], axis=1),
+        seed=config.seed + number,
+    )
+    draws = [(period, config.seed) for period in FIT_PERIODS]
+    priced = [(PRICE_PERIOD, config.seed + k) for k in range(PRICE_DRAWS if config.dataset == "dense" else 0)]
+    path = out / f"trials_{config.dataset}.csv"
+    history = pd.read_csv(path) if path.exists() else pd.DataFrame({"round": [], "trial": [], "loss": []})
+    before = history[history["round"] < number]
+    rows: list[dict] = history[history["round"] == number].to_dict("records")
+    total = config.trials if policies else max(config.trials // 3, 1)
+    answers: list[tuple[NDArray, float]] = []
+    with tqdm(total=total, unit="trial", desc=f"{config.dataset}, round {number}", disable=not progress) as bar:
+        for trial in range(total):
+            # The first trial is the start itself, so that no round ends worse than it began.
+            point = search.ask() if trial else search.mean
+            knobs = _from_unit(kinds, point, start)
+            if trial >= len(rows):
+                logs = _simulate(parallel, config.dataset, draws + priced, knobs, policies)
+                found = misfit(logs[: len(draws)], logs[len(draws) :], config.dataset)
+                rows.append({"round": number, "trial": trial} | found | asdict(knobs))
+                with writing_file(path) as temporary:
+                    pd.concat([before, pd.DataFrame(rows)]).to_csv(temporary, index=False)
+            answers += [(point, float(rows[trial]["loss"]))] if trial else []
+            if len(answers) == search.population_size:
+                search.tell(answers)
+                answers = []
+            bar.update()
+            bar.set_postfix(loss=f"{min(row['loss'] for row in rows):.3f}")
+    best = min(rows[:total], key=lambda row: row["loss"])
+    return {name: float(best[name]) for name in start}
+
+
+def _to_unit(kinds: Sequence[str], knobs: dict[str, float]) -> NDArray[np.float64]:
+    """Knobs as a point of the unit cube: the shares' weights, then the rest."""
+    weights = [knobs[f"share_{kind}"] for kind in kinds]
+    rest = [
+        np.log(max(knobs[name], low) / low) / np.log(high / low) if log else (knobs[name] - low) / (high - low)
+        for name, (low, high, log) in RANGES.items()
+    ]
+    return np.array([*weights, *rest])
+
+
+def _from_unit(kinds: Sequence[str], point: NDArray[np.float64], start: dict[str, float]) -> BehaviourParameters:
+    values = dict(start)
+    weights = dict(zip(kinds, point, strict=False))
+    total = sum(weights.values()) or 1.0
+    shares = {f"share_{kind}": float(round(weights.get(kind, 0.0) / total, 4)) for kind in KINDS}
+    shares["share_pid"] = round(1 - sum(share for name, share in shares.items() if name != "share_pid"), 4)
+    for u, (name, (low, high, log)) in zip(point[len(kinds) :], RANGES.items(), strict=True):
+        values[name] = float(f"{low * (high / low) ** u if log else low + (high - low) * u:.4g}")
+    return BehaviourParameters(**(values | shares))
+
+
+def _claim(path: Path, config: CalibrateConfig) -> None:
+    """Note what a folder is for, or refuse one that holds something else."""
+    stored = json.loads(path.read_text()) if path.exists() else None
+    if stored is None:
+        with writing_file(path) as temporary:
+            temporary.write_text(json.dumps(asdict(config), indent=1) + "\n")
+    elif config_key(stored) != config_key(config):
+        raise ValueError(f"{path.parent} holds a calibration made with other settings: {stored}; choose another folder")
+
+
+def learn_policies(trajectories: TrajectorySet, steps: int, seed: int) -> dict[str, LearnedPolicy]:
+    """BC, IQL and CQL policies of a market's trajectories, by d3rlpy.
+
+    The reward is the share of the affordable conversions made in the tick, less what exceeds the CPA target: a bidder
+    that only counted conversions would learn to ignore its target.
+
+    Parameters
+    ----------
+    trajectories : of the market to learn from
+    steps : gradient steps of each
+    seed : of d3rlpy
+    """
+    import d3rlpy
+    import structlog
+    import torch
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))  # d3rlpy tells a lot
+    mean, std, low, high, dataset = _transitions(trajectories)
+    made = {}
+    for name in ALGORITHMS:
+        d3rlpy.seed(seed)
+        torch.manual_seed(seed)
+        shape = d3rlpy.models.encoders.VectorEncoderFactory(hidden_units=[64, 64])
+        config = getattr(d3rlpy.algos, f"{name}Config")
+        networks = {field.name: shape for field in fields(config) if field.name.endswith("encoder_factory")}
+        algorithm = config(batch_size=256, **networks).create(device="cpu:0")
+        algorithm.fit(
+            dataset,
+            n_steps=steps,
+            n_steps_per_epoch=steps,
+            show_progress=False,
+            logger_adapter=d3rlpy.logging.NoopAdapterFactory(),
+        )
+        policy = algorithm.impl.policy
+        layers = [m for key, m in policy.named_modules() if isinstance(m, torch.nn.Linear) and "logstd" not in key]
+        weights = tuple(layer.weight.detach().numpy().copy() for layer in layers)
+        biases = tuple(layer.bias.detach().numpy().copy() for layer in layers)
+        made[name] = LearnedPolicy(weights, biases, mean, std, low, high)
+        seen = dataset.episodes[0].observations
+        restored = made[name].squashed(seen * std + mean)
+        if not np.allclose(restored, algorithm.predict(seen)[:, 0], atol=1e-4):
+            raise RuntimeError(f"the weights read from d3rlpy's {name} do not bid as it does: its version is not known")
+    return made
+
+
+def _transitions(found: TrajectorySet) -> tuple[NDArray, NDArray, float, float, Any]:
+    import d3rlpy
+
+    acting = found.acting
+    features = policy_features(found.states, np.broadcast_to(found.cpa_target[:, None], acting.shape))
+    mean = features[acting].mean(axis=0)
+    std = features[acting].std(axis=0) + 1e-6
+    actions = np.log(np.maximum(found.alphas, 1e-3) / found.cpa_target[:, None])
+    low, high = np.percentile(actions[acting], [1, 99])
+    squashed = np.clip(2 * (actions - low) / (high - low) - 1, -0.999, 0.999)
+    reward = (2 * found.conversions * found.cpa_target[:, None] - found.costs) / found.budget[:, None]
+    kept = [(row, acting[row]) for row in range(len(found)) if acting[row].sum() > 2]
+    parts = [
+        (np.clip((features[row] - mean) / std, -5, 5)[at], squashed[row][at][:, None], reward[row][at][:, None])
+        for row, at in kept
+    ]
+    observations, taken, rewards = (np.concatenate(column).astype(np.float32) for column in zip(*parts, strict=True))
+    terminals = np.concatenate([np.arange(len(part[0])) == len(part[0]) - 1 for part in parts]).astype(np.float32)
+    dataset = d3rlpy.dataset.MDPDataset(observations, taken, rewards, terminals)
+    return mean, std, float(low), float(high), dataset
+
+
+def install(dataset: Dataset, out: Path) -> None:
+    """Make a fit the data set's population: copy knobs, policies and trials into the package."""
+    for name in (f"behaviour_{dataset}.json", f"behaviour_{dataset}.safetensors", f"trials_{dataset}.csv"):
+        if not (out / name).is_file():
+            raise FileNotFoundError(f"no {name} in {out}: the calibration is not finished")
+        shutil.copyfile(out / name, FOLDER / name)
+
+
+def report(
+    dataset: Dataset,
+    knobs: BehaviourParameters | None = None,
+    policies: Sequence[LearnedPolicy] | None = None,
+    *,
+    periods: Sequence[int] = tuple(range(7, 28)),
+    draws: int = 4,
+    seed: int = 100,
+    jobs: int = 1,
+) -> dict[str, pd.DataFrame]:
+    """How well a population fits, on draws that the fit has not seen.
+
+    Parameters
+    ----------
+    periods : whose state moments are taken; the benchmark's are 7 … 27
+    draws : of who bids, for the tick prices of periods 7 (fitted) and 14 (held out)
+    seed : first draw
+
+    Returns
+    -------
+    moments (feature, mean_ratio, std_ratio), lengths (mean, share_exhausted), and for dense prices (period, tick, lwc:
+    mean over draws, low, high) and agreement (period, correlation, relative_error)
+    """
+    pairs = [(period, seed) for period in periods]
+    priced = [(period, seed + k) for period in (7, 14) for k in range(draws)] if dataset == "dense" else []
+    with joblib.Parallel(n_jobs=jobs) as parallel:
+        logs = parallel(
+            joblib.delayed(simulate_period)(dataset, p, s, engine="fast", parameters=knobs, policies=policies)
+            for p, s in pairs + priced
+        )
+    trajectories = TrajectorySet.from_logs(logs[: len(pairs)])
+    lengths = np.concatenate([log.lengths for log in logs[: len(pairs)]])
+    found = {
+        "moments": fidelity.moment_ratios(fidelity.state_moments(trajectories), dataset),
+        "lengths": pd.DataFrame({"mean": [lengths.mean()], "share_exhausted": [(lengths < N_TICKS).mean()]}),
+    }
+    if priced:
+        prices = fidelity.tick_prices(logs[len(pairs) :]).groupby(["period", "tick"])["lwc"].agg(["mean", "min", "max"])
+        prices = prices.rename(columns={"mean": "lwc", "min": "low", "max": "high"}).reset_index()
+        found |= {"prices": prices, "agreement": fidelity.price_agreement(prices[["period", "tick", "lwc"]])}
+    return found
