@@ -82,10 +82,13 @@ class BaselineTier:
 
 @dataclass(frozen=True)
 class EvaluationTier:
-    """How much of every held-out period is replayed (§4.1)."""
+    """How much of every held-out period is replayed (§4.1), and how many are bid in with competitors that react."""
 
     advertisers: int = 6  # of the 48, spread over the categories; the benchmark: all
     budget_ratios: tuple[float, ...] = (0.5, 1.0)  # Table 5: 0.5, 0.75, 1, 1.25, 1.5
+    closed_loop_periods: int = 1  # of the held-out periods, those whose market a method also bids in
+    # Advertisers replaced in the same market. One at a time is the purest, and of all 48 takes 8 times as many markets.
+    closed_loop_at_once: int = 6
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,9 @@ class Tier:
     evaluation: EvaluationTier = field(default_factory=EvaluationTier)
 
 
-_FULL_EVALUATION = EvaluationTier(advertisers=48, budget_ratios=(0.5, 0.75, 1.0, 1.25, 1.5))
+_FULL_EVALUATION = EvaluationTier(
+    advertisers=48, budget_ratios=(0.5, 0.75, 1.0, 1.25, 1.5), closed_loop_periods=6, closed_loop_at_once=6
+)
 _SMOKE = Tier("smoke")
 _LAPTOP = Tier(
     "laptop",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -266,6 +266,8 @@ def simulate_period(
     engine: Engine = "exact",
     parameters: BehaviourParameters | None = None,
     policies: Sequence[LearnedPolicy] | None = None,
+    advertisers: Advertisers | None = None,
+    stand_in: Callable[[Bidder], Bidder] | None = None,
 ) -> PeriodLog:
     """Run a delivery period of the market with the behaviour population.
 
@@ -275,14 +277,17 @@ def simulate_period(
     seed : int >= 0; with the period, fixes who bids how and what converts
     engine : see :func:`lbm_core.auction.market.run_market`
     parameters, policies : of the population; default the data set's committed ones
+    advertisers : the 48, with other budgets or targets; default the period's
+    stand_in : makes the market's bidder from the population; default the population itself bids
     """
     traffic = Traffic(period, dataset, scheme)
-    advertisers = period_advertisers(dataset, period)
+    advertisers = period_advertisers(dataset, period) if advertisers is None else advertisers
     forecast = traffic.mean_pvalues if scheme == "public" else None
     population = behaviour_population(
         dataset, advertisers, generator(seed, "market", period, 0), parameters, forecast, policies
     )
-    return run_market(traffic, advertisers, population, generator(seed, "market", period, 1), engine=engine)
+    bidder = population if stand_in is None else stand_in(population)
+    return run_market(traffic, advertisers, bidder, generator(seed, "market", period, 1), engine=engine)
 
 
 def simulate_trajectories(

@@ -4,7 +4,15 @@ A configuration names everything upstream too, so a notebook alone computes what
 second run only loads. Each function prints one line: computed or loaded.
 """
 
-from lbm_core.pipeline.contenders import CONTROLS, INSTRUCTIONS, LEARNED, METHODS, bidders, evaluate_methods
+from lbm_core.pipeline.contenders import (
+    CONTROLS,
+    INSTRUCTIONS,
+    LEARNED,
+    METHODS,
+    bidders,
+    evaluate_closed_loop,
+    evaluate_methods,
+)
 from lbm_core.pipeline.models import act, critic, dt
 from lbm_core.pipeline.stages import HeldOutPeriods, held_out_periods, past_tables, period_log, trajectories
 from lbm_core.pipeline.thinking import (
@@ -31,6 +39,7 @@ __all__ = [
     "chain_store",
     "critic",
     "dt",
+    "evaluate_closed_loop",
     "evaluate_methods",
     "gqpo_model",
     "gqpo_selection",

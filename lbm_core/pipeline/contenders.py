@@ -8,11 +8,13 @@ from dataclasses import asdict
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from lbm_core.artifacts import artifact_path, writing
 from lbm_core.auction.bidder import Bidder
 from lbm_core.auction.controls import ConstantAlpha, OnlineLpBidder, PacingBidder, PidBidder
+from lbm_core.evaluation.closed_loop import BEHAVIOUR, closed_loop, logged_rows
 from lbm_core.evaluation.runner import evaluate, spread_rows
 from lbm_core.pipeline.models import act, critic, dt
 from lbm_core.pipeline.stages import RECIPES, held_out_periods, past_tables, tell
@@ -27,6 +29,8 @@ CONTROLS = ("constant", "pacing", "PID", "online LP")  # learn nothing, so have 
 LEARNED = ("critic alone", "DT", "LLM-DT", "Prompt-LLM-DT", "LBM(P)", "LBM(GQPO)")
 METHODS = CONTROLS + LEARNED  # Tables 1 and 2
 INSTRUCTIONS = {"increase": 1, "decrease": -1, "uncertain": 0}  # Table 4: LBM-Act told the same at every tick
+
+_CLOSED_LOOP_SETTINGS = ("closed_loop_periods", "closed_loop_at_once")
 
 
 def bidders(
@@ -128,6 +132,76 @@ def evaluate_methods(
     """
     periods = held_out_periods(tier, dataset, seed)
     rows, seeds = spread_rows(tier.evaluation.advertisers), range(tier.data.evaluation_seeds)
+
+    def run(one: dict[str, Factory], number: int) -> pd.DataFrame:
+        period = periods[periods.numbers.index(number)]
+        return evaluate(one, [period], seeds, rows=rows, budget_ratio=budget_ratio, progress=False)
+
+    what = f"replays of {len(methods)} methods ({dataset})"
+    return _each_kept("evaluations", what, tier, dataset, seed, methods, periods.numbers, budget_ratio, run)
+
+
+def evaluate_closed_loop(
+    tier: Tier, dataset: Dataset, seed: int, methods: Sequence[str] = (BEHAVIOUR, *METHODS)
+) -> pd.DataFrame:
+    """Let methods bid in the market of some held-out periods, in the place of its bidders, with every training seed.
+
+    The market is the one that priced the held-out periods, so its prices are those of the replay until somebody bids
+    otherwise. Every method and period is kept once it is done.
+
+    Parameters
+    ----------
+    seed : as in :func:`evaluate_methods`; also of the market
+    methods : as in :func:`bidders`, and "behaviour": what the replaced advertisers themselves got
+
+    Returns
+    -------
+    Rows of :func:`lbm_core.evaluation.closed_loop.closed_loop` with the column ``train_seed``, for the advertisers that
+    :func:`evaluate_methods` replays.
+
+    Raises
+    ------
+    ValueError
+        No method, or an unknown one; fewer held-out periods than the tier wants for the closed loop.
+    """
+    periods, at_once = held_out_periods(tier, dataset, seed), tier.evaluation.closed_loop_at_once
+    rows = spread_rows(tier.evaluation.advertisers)
+    wanted = tier.evaluation.closed_loop_periods
+    if not 1 <= wanted <= len(periods):
+        raise ValueError(f"there are {len(periods)} held-out periods; closed_loop_periods is {wanted}")
+    picked = np.linspace(0, len(periods) - 1, wanted).round().astype(int)
+    frames = []
+    if BEHAVIOUR in methods:
+        frames = [logged_rows(periods.logs[k], seed, rows=rows).assign(train_seed=seed) for k in picked]
+    others = [name for name in methods if name != BEHAVIOUR]
+
+    def run(one: dict[str, Factory], number: int) -> pd.DataFrame:
+        return closed_loop(one, dataset, [number], [seed], rows=rows, at_once=at_once, progress=False)
+
+    if others:
+        numbers = [periods.numbers[k] for k in picked]
+        what = f"closed loops of {len(others)} methods ({dataset})"
+        frames.append(_each_kept("closed_loop", what, tier, dataset, seed, others, numbers, at_once, run))
+    if not frames:
+        raise ValueError("no method to evaluate")
+    return pd.concat(frames, ignore_index=True)
+
+
+def _each_kept(
+    kind: str,
+    what: str,
+    tier: Tier,
+    dataset: Dataset,
+    seed: int,
+    methods: Sequence[str],
+    numbers: Sequence[int],
+    setting: float,
+    run: Callable[[dict[str, Factory], int], pd.DataFrame],
+) -> pd.DataFrame:
+    """Rows of every training seed, period and method: found as artifacts of ``kind``, or run and kept."""
+    settings = asdict(tier)
+    for name in _CLOSED_LOOP_SETTINGS:  # say nothing of a single period; at_once is the closed loop's ``setting``
+        del settings["evaluation"][name]
     start, computed, frames = time.monotonic(), 0, []
     for train_seed in range(seed, seed + tier.act.seeds):
         trained = [name for name in methods if train_seed == seed or name not in CONTROLS]
@@ -135,21 +209,20 @@ def evaluate_methods(
             name: lru_cache(maxsize=1)(make)
             for name, make in bidders(tier, dataset, seed, trained, train_seed=train_seed).items()
         }
-        for index, number in enumerate(periods.numbers):
+        for number in numbers:
             for name, make in factories.items():
                 key = {
                     "recipe": RECIPES,
-                    "tier": asdict(tier),
+                    "tier": settings,
                     "data": [dataset, seed, number],
-                    "method": [name, train_seed, budget_ratio],
+                    "method": [name, train_seed, setting],
                 }
-                path = artifact_path("evaluations", key) / "rows.parquet"
+                path = artifact_path(kind, key) / "rows.parquet"
                 if not path.exists():
-                    one = {name: make}
-                    found = evaluate(one, [periods[index]], seeds, rows=rows, budget_ratio=budget_ratio, progress=False)
+                    found = run({name: make}, number)
                     with writing(path.parent) as folder:
                         found.to_parquet(folder / path.name)
                     computed += 1
                 frames.append(pd.read_parquet(path).assign(train_seed=train_seed))
-    tell(f"{len(frames)} replays of {len(methods)} methods ({dataset})", computed > 0, time.monotonic() - start)
+    tell(f"{len(frames)} {what}", computed > 0, time.monotonic() - start)
     return pd.concat(frames, ignore_index=True)

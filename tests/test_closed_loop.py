@@ -1,0 +1,345 @@
+"""Closed loop: the logged market when nobody changes, paired competitors, and how it disagrees with the replay."""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lbm_core import pipeline
+from lbm_core.auction.bidder import N_ADVERTISERS
+from lbm_core.auction.controls import ConstantAlpha, PacingBidder
+from lbm_core.data.behaviour import simulate_period
+from lbm_core.evaluation import closed_loop as module
+from lbm_core.evaluation.closed_loop import (
+    StandIn,
+    behaviour,
+    closed_loop,
+    disagreement,
+    groups,
+    logged_rows,
+    rank_agreement,
+)
+from lbm_core.evaluation.runner import evaluate, spread_rows
+from lbm_core.pipeline import contenders
+from lbm_core.tiers import get_tier
+from tests.small_period import small_period
+
+BIDDERS = {"one": lambda: ConstantAlpha(1.0), "pacing": lambda: PacingBidder(cap=1.2)}
+FAST = {"engine": "fast", "progress": False}
+
+
+class Spy:
+    """Notes what a bidder was shown and chose."""
+
+    def __init__(self, bidder):
+        self.bidder, self.seen, self.chosen = bidder, [], []
+
+    def reset(self, advertisers):
+        self.advertisers = advertisers
+        self.bidder.reset(advertisers)
+
+    def act(self, observation):
+        self.seen.append(observation)
+        self.chosen.append(np.array(self.bidder.act(observation)))
+        return self.chosen[-1]
+
+
+class Repeat:
+    """Plays a table of alphas, (48, 48) by advertiser and tick."""
+
+    def __init__(self, alphas):
+        self.alphas = alphas
+
+    def reset(self, advertisers):
+        self.index = advertisers.index
+
+    def act(self, observation):
+        return self.alphas[self.index, observation.tick]
+
+
+@pytest.fixture(scope="module")
+def logged():
+    """A logged market (exact) and the alphas that its bidders asked for."""
+    spies = []
+
+    def spied(population):
+        spies.append(Spy(population))
+        return spies[-1]
+
+    log = simulate_period("dense", 7, 0, stand_in=spied)
+    return log, np.stack(spies[0].chosen, axis=1)
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return closed_loop(BIDDERS, "dense", [7, 8], [0], rows=spread_rows(6), at_once=6, **FAST)
+
+
+def _same(log, other):
+    for name in ("alphas", "costs", "conversions", "expected_conversions", "wins", "states", "least_winning_cost"):
+        np.testing.assert_array_equal(getattr(log, name), getattr(other, name))
+
+
+def test_nobody_replaced_is_the_logged_market(logged):
+    log, _ = logged
+    _same(simulate_period("dense", 7, 0), log)
+    _same(simulate_period("dense", 7, 0, stand_in=lambda population: StandIn(population, ConstantAlpha(), [])), log)
+
+
+@pytest.mark.parametrize("rows", [[3], range(5, 48, 8), range(48)], ids=["one", "six", "all"])
+def test_the_replaced_bidders_own_alphas_give_the_logged_market(logged, rows):
+    log, alphas = logged
+    _same(simulate_period("dense", 7, 0, stand_in=lambda market: StandIn(market, Repeat(alphas), rows)), log)
+
+
+def test_repeating_the_log_gets_what_the_log_got(logged):
+    log, alphas = logged
+    rows = [40, 3, 17]
+    repeated = closed_loop(
+        {"behaviour": lambda: Repeat(alphas)}, "dense", [7], [0], rows=rows, at_once=2, progress=False
+    )
+    reference = behaviour("dense", [7], [0], rows=rows)
+    pd.testing.assert_frame_equal(repeated, reference)
+    pd.testing.assert_frame_equal(logged_rows(log, 0, rows=rows), reference)
+    assert reference["advertiser"].tolist() == rows
+    np.testing.assert_allclose(reference["cost"], log.costs[rows].sum(axis=1))
+
+
+def test_competitors_are_the_same_for_every_method_until_they_react():
+    rows, first, noise = np.array([4, 12, 47]), [], []
+    for multiple in (0.0, 1.0, 3.0):
+        populations = []
+
+        def replaced(population, multiple=multiple, made=populations):
+            made.append(Spy(population))
+            return StandIn(made[0], ConstantAlpha(multiple), rows)
+
+        simulate_period("dense", 7, 0, engine="fast", stand_in=replaced)
+        first.append(populations[0].chosen[0])
+        noise.append(populations[0].bidder.rng.bit_generator.state)
+    np.testing.assert_array_equal(first[0], first[1])
+    np.testing.assert_array_equal(first[0], first[2])
+    assert noise[0] == noise[1] == noise[2], "the same noise was drawn to the end"
+
+
+def test_competitors_react_and_prices_change():
+    others = np.setdiff1d(np.arange(48), range(0, 48, 8))
+    logs = [
+        simulate_period(
+            "dense",
+            7,
+            0,
+            engine="fast",
+            stand_in=lambda market, multiple=multiple: StandIn(market, ConstantAlpha(multiple), range(0, 48, 8)),
+        )
+        for multiple in (0.0, 3.0)
+    ]
+    assert logs[0].least_winning_cost.mean() < logs[1].least_winning_cost.mean()
+    assert not np.array_equal(logs[0].alphas[others, 10], logs[1].alphas[others, 10])
+    assert logs[0].costs[others].sum() > logs[1].costs[others].sum()
+
+
+def test_the_contender_sees_its_own_rows_only():
+    spies = []
+
+    def spied():
+        spies.append(Spy(ConstantAlpha(1.3)))
+        return spies[-1]
+
+    closed_loop({"spy": spied}, "dense", [7], [0], rows=[9, 2], at_once=2, budget_ratio=0.5, **FAST)
+    spy = spies[0]
+    log = simulate_period("dense", 7, 0, engine="fast", stand_in=lambda m: StandIn(m, ConstantAlpha(1.3), [9, 2]))
+    assert len(spies) == 1
+    assert spy.advertisers.index.tolist() == [9, 2]
+    np.testing.assert_allclose(spy.advertisers.budget, log.advertisers.budget[[9, 2]] / 2)
+    assert [len(observation) for observation in spy.seen] == [2] * 48
+    np.testing.assert_array_equal(spy.seen[0].states, log.states[[9, 2], :1])
+
+
+@pytest.mark.parametrize(("n", "at_once"), [(48, 1), (48, 6), (48, 48), (48, 5), (6, 6), (6, 48), (7, 3)])
+def test_groups_cover_every_advertiser_once(n, at_once):
+    rows = spread_rows(n)
+    parts = groups(rows, at_once)
+    assert np.array_equal(np.sort(np.concatenate(parts)), rows)
+    assert max(map(len, parts)) <= at_once
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    if n == 48 and at_once == 6:
+        assert all(sorted(part // 8) == [0, 1, 2, 3, 4, 5] for part in parts), "one of each category"
+
+
+def test_rows_are_those_of_the_replay(frame):
+    replayed = evaluate(BIDDERS, [small_period()], [0], progress=False)
+    assert frame.columns.tolist() == replayed.columns.tolist()
+    assert len(frame) == 2 * 2 * 6
+    assert not frame.duplicated(["method", "period", "seed", "advertiser"]).any()
+    assert frame.groupby("method")["advertiser"].unique().map(list).tolist() == [spread_rows(6).tolist()] * 2
+
+
+def test_nobody_overspends(frame):
+    assert (frame["budget_utilization"] <= 1 + 1e-9).all()
+    assert (frame["score"] <= frame["score_beta1"] + 1e-9).all()
+    assert (frame["score_beta1"] <= frame["conversions"] + 1e-9).all()
+    assert (frame["conversions"] > 0).any()
+
+
+def test_methods_do_not_depend_on_what_else_is_evaluated(frame):
+    alone = closed_loop({"pacing": BIDDERS["pacing"]}, "dense", [8], [0], rows=spread_rows(6), at_once=6, **FAST)
+    both = frame.query("method == 'pacing' and period == 8").reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, both)
+
+
+def test_budget_ratio_scales_the_contender_only(monkeypatch):
+    real, seen = module.simulate_period, []
+    monkeypatch.setattr(module, "simulate_period", lambda *a, **k: seen.append(real(*a, **k)) or seen[-1])
+    half = closed_loop({"one": BIDDERS["one"]}, "dense", [7], [0], rows=[0, 30], budget_ratio=0.5, **FAST)
+    listed = simulate_period("dense", 7, 0, engine="fast").advertisers.budget
+    np.testing.assert_allclose(half["budget"], listed[[0, 30]] / 2)
+    assert len(seen) == 2, "one at a time"
+    for log, row in zip(seen, (0, 30), strict=True):
+        ratio = log.advertisers.budget / listed
+        assert ratio[row] == 0.5
+        assert (np.delete(ratio, row) == 1).all()
+
+
+def test_bad_calls_are_refused():
+    def call(bidders=BIDDERS, periods=(7,), seeds=(0,), **options):
+        return closed_loop(bidders, "dense", periods, seeds, **FAST | options)
+
+    for options, message in (
+        ({"bidders": {}}, "at least one bidder"),
+        ({"periods": []}, "distinct periods"),
+        ({"periods": [7, 7]}, "distinct periods"),
+        ({"seeds": []}, "distinct seeds"),
+        ({"seeds": [1, 1]}, "distinct seeds"),
+        ({"budget_ratio": 0.0}, "budget_ratio"),
+        ({"budget_ratio": np.nan}, "budget_ratio"),
+        ({"rows": []}, "distinct advertisers"),
+        ({"rows": [1, 1]}, "distinct advertisers"),
+        ({"rows": [48]}, "rows must lie"),
+        ({"rows": [-1]}, "rows must lie"),
+        ({"at_once": 0}, "at_once"),
+        ({"at_once": 49}, "at_once"),
+        ({"at_once": 1.5}, "at_once"),
+        ({"engine": "slow"}, "unknown engine"),
+        ({"scheme": "other"}, "unknown traffic scheme"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call(**options)
+    with pytest.raises(ValueError, match="distinct seeds"):
+        behaviour("dense", [7], [])
+
+
+def test_bad_alphas_are_refused():
+    class Broken:
+        def __init__(self, alphas):
+            self.alphas = alphas
+
+        def reset(self, advertisers):
+            pass
+
+        def act(self, observation):
+            return self.alphas
+
+    for alphas, message in (
+        (np.array([np.nan, 1.0]), "finite"),
+        (np.array([-1.0, 1.0]), "finite and >= 0"),
+        (np.array([1.0]), r"shape \(1,\) at tick 0; expected \(2,\)"),
+        (1.0, r"shape \(\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            closed_loop({"broken": partial(Broken, alphas)}, "dense", [7], [0], rows=[0, 1], at_once=2, **FAST)
+
+
+def _frame(levels, periods, seeds=(0,), advertisers=range(4)):
+    rng = np.random.default_rng(0)
+    day = {period: rng.normal() for period in periods}
+    rows = [
+        {
+            "method": method,
+            "period": period,
+            "seed": seed,
+            "advertiser": who,
+            "score": level + day[period] + 0.01 * rng.normal(),
+            "cpa_ratio": 10 / level,
+        }
+        for method, level in levels.items()
+        for period in periods
+        for seed in seeds
+        for who in advertisers
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_disagreement_compares_what_both_protocols_share():
+    replayed = _frame({"a": 10, "b": 20, "c": 30, "replay only": 5}, range(7, 19), seeds=(0, 1))
+    closed = _frame({"behaviour": 1, "a": 12, "b": 25, "c": 22}, range(7, 13))
+    table = disagreement(replayed, closed, metrics=["score", "cpa_ratio"])
+    assert table["method"].tolist() == ["a", "b", "c"] * 2
+    score = table[table["metric"] == "score"].set_index("method")
+    np.testing.assert_allclose(score["difference"], [2, 5, -8], atol=0.05)
+    np.testing.assert_allclose(score["difference"], score["closed_loop"] - score["replay"])
+    assert (score["low"] < score["difference"]).all()
+    assert (score["difference"] < score["high"]).all()
+    assert (score["verdict"] == "resolved").all()
+    assert (score["periods"] == 6).all(), "days that only the replay met are left out"
+    assert score["replay_rank"].tolist() == [3, 2, 1]
+    assert score["closed_loop_rank"].tolist() == [3, 1, 2]
+    ratio = table[table["metric"] == "cpa_ratio"].set_index("method")
+    assert ratio["replay_rank"].tolist() == [3, 2, 1], "a low ratio is a good one"
+    agreement = rank_agreement(table).set_index("metric")
+    assert agreement["methods"].tolist() == [3, 3]
+    np.testing.assert_allclose(agreement["kendall_tau"], 1 / 3)
+
+
+def test_disagreement_needs_something_to_compare():
+    one = _frame({"a": 10}, [7, 8])
+    few = disagreement(one, one, metrics=["score"])
+    assert few["low"].isna().all(), "no interval of two days"
+    assert few["verdict"].tolist() == ["not resolved"]
+    assert rank_agreement(few)["kendall_tau"].isna().all()
+    with pytest.raises(ValueError, match="share no method"):
+        disagreement(one, _frame({"b": 10}, [7]), metrics=["score"])
+    with pytest.raises(ValueError, match="share no period"):
+        disagreement(one, _frame({"a": 10}, [9]), metrics=["score"])
+    with pytest.raises(ValueError, match="training seed"):
+        disagreement(one.assign(train_seed=1), one.assign(train_seed=2), metrics=["score"])
+
+
+def test_the_pipeline_keeps_every_method_and_period(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LBM_CACHE", str(tmp_path))
+    tier = get_tier("smoke", data__evaluation_periods=2, evaluation__advertisers=3)
+    methods, calls, real = ["behaviour", "constant", "pacing"], [], contenders.closed_loop
+
+    def killed(bidders, *arguments, **options):
+        calls.extend(bidders)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(bidders, *arguments, **options)
+
+    monkeypatch.setattr(contenders, "closed_loop", killed)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.evaluate_closed_loop(tier, "dense", 0, methods)
+    found = pipeline.evaluate_closed_loop(tier, "dense", 0, methods)
+    assert calls == ["constant", "pacing", "pacing"], "the finished market is not run again"
+    assert found.groupby("method", sort=False).size().to_dict() == dict.fromkeys(methods, 3)
+    assert set(found["period"]) == {7}, "one of the two held-out days"
+    assert found["advertiser"].unique().tolist() == spread_rows(3).tolist()
+    capsys.readouterr()
+    assert pipeline.evaluate_closed_loop(tier, "dense", 0, methods).equals(found)
+    assert capsys.readouterr().out.endswith("2 closed loops of 2 methods (dense): loaded\n")
+    replayed = pipeline.evaluate_methods(tier, "dense", 0, methods[1:])
+    assert disagreement(replayed, found)["method"].unique().tolist() == methods[1:]
+    for bad, message in ((["nothing"], "unknown method"), ([], "no method")):
+        with pytest.raises(ValueError, match=message):
+            pipeline.evaluate_closed_loop(tier, "dense", 0, bad)
+    with pytest.raises(ValueError, match="2 held-out periods"):
+        pipeline.evaluate_closed_loop(get_tier("smoke", evaluation__closed_loop_periods=3), "dense", 0, ["constant"])
+
+
+def test_every_tier_asks_for_periods_it_has():
+    for name in ("smoke", "laptop", "gpu", "paper"):
+        tier = get_tier(name)
+        assert 1 <= tier.evaluation.closed_loop_periods <= tier.data.evaluation_periods
+        assert len(groups(spread_rows(tier.evaluation.advertisers), tier.evaluation.closed_loop_at_once)) in (1, 8)
+    assert len(groups(np.arange(N_ADVERTISERS), 1)) == 48
