@@ -233,6 +233,23 @@ def gqpo_funnel(frame: pd.DataFrame) -> Figure:
     return closed(figure)
 
 
+def protocols(frame: pd.DataFrame) -> Figure:
+    """Replay against closed loop, one line per method: method, metric, replay, closed_loop (``disagreement``)."""
+    _require(frame, "method", "metric", "replay", "closed_loop")
+    figure, panes = panels(2)
+    for axes, metric in zip(panes, ("conversions", "score"), strict=True):
+        rows = frame[frame["metric"] == metric]
+        places = np.arange(len(rows))
+        axes.hlines(places, rows["replay"], rows["closed_loop"], color=style.PAPER_COLOUR, linewidth=1)
+        axes.plot(rows["replay"], places, "o", color=style.PALETTE[0], label="replay")
+        axes.plot(rows["closed_loop"], places, "D", color=style.PALETTE[1], label="closed loop")
+        axes.set_yticks(places, rows["method"] if axes is panes[0] else [""] * len(rows))
+        axes.invert_yaxis()
+        axes.set(xlabel=f"{metric} per advertiser", xlim=(0, None))
+    panes[1].legend()
+    return figure
+
+
 def _curve(axes: Axes, rows: pd.DataFrame, smooth: int, colour, label: str, line: str = "-") -> None:
     axes.plot(rows["step"], rows["loss"], color=colour, alpha=0.2, linewidth=0.6)
     median = rows["loss"].rolling(min(smooth, max(len(rows) // 10, 1)), center=True, min_periods=1).median()
