@@ -32,8 +32,23 @@ from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.tiers import DATASETS, Dataset
 
 FOLDER = paths.PACKAGE / "data"
-FIT_PERIODS = (8, 11, 13, 17, 20, 23, 26)  # of the benchmark's 7 … 27: a trial's state moments
-PRICE_PERIOD, PRICE_DRAWS = 7, 3  # a trial's tick prices; the mean over who happens to bid
+FIT_PERIODS = (
+    8,
+    9,
+    10,
+    11,
+    12,
+    13,
+    16,
+    17,
+    18,
+    19,
+    20,
+    22,
+    23,
+    26,
+)  # of the benchmark's 7 … 27: a trial's state moments
+PRICE_PERIOD, PRICE_DRAWS = 7, 6  # a trial's tick prices; the mean over who happens to bid
 POLICY_PERIODS = tuple(range(2000, 2012))  # what the learned bidders learn from; nobody else uses these
 ALGORITHMS = ("BC", "IQL", "CQL")
 # No bidder can change how many impressions come: these deviate by what the traffic itself deviates.
@@ -70,7 +85,7 @@ class CalibrateConfig:
 
     dataset: Dataset
     seed: int = 0
-    trials: int = 300  # of the last round, a third of it in the first; a trial simulates 7 to 10 periods
+    trials: int = 300  # of the last round, a third of it in the first; a trial simulates 14 to 20 periods
     policy_steps: int = 6_000  # gradient steps of each learned policy
     step: float = 0.08  # first standard deviation of CMA-ES, as a share of each knob's range
 
@@ -137,9 +152,7 @@ def calibrate(config: CalibrateConfig, out: Path, *, jobs: int = 1, progress: bo
     """
     out.mkdir(parents=True, exist_ok=True)
     _claim(out / f"config_{config.dataset}.json", config)
-    knobs = behaviour_parameters(config.dataset)
-    controls = {f"share_{kind}": getattr(knobs, f"share_{kind}") for kind in KINDS if kind != "learned"}
-    start = {**asdict(knobs), **{k: v / sum(controls.values()) for k, v in controls.items()}, "share_learned": 0.0}
+    start = _start(config.dataset)
     with joblib.Parallel(n_jobs=jobs) as parallel:
         start = _search(config, 1, start, (), out, parallel, progress)
         path = out / f"behaviour_{config.dataset}.safetensors"
@@ -153,6 +166,17 @@ def calibrate(config: CalibrateConfig, out: Path, *, jobs: int = 1, progress: bo
         best = BehaviourParameters(**_search(config, 2, start, policies, out, parallel, progress))
     best.save(out / f"behaviour_{config.dataset}.json")
     return best
+
+
+def _start(dataset: Dataset) -> dict[str, float]:
+    """Where the search begins: with the first trial of the committed fit, so that it can be made again."""
+    history = FOLDER / f"trials_{dataset}.csv"
+    if history.exists():
+        first = pd.read_csv(history).iloc[0]
+        return {field.name: float(first[field.name]) for field in fields(BehaviourParameters)}
+    knobs = asdict(behaviour_parameters(dataset))
+    controls = {name: value for name, value in knobs.items() if name.startswith("share_") and name != "share_learned"}
+    return knobs | {name: value / sum(controls.values()) for name, value in controls.items()} | {"share_learned": 0.0}
 
 
 def _simulate(
@@ -333,7 +357,7 @@ def report(
     policies: Sequence[LearnedPolicy] | None = None,
     *,
     periods: Sequence[int] = tuple(range(7, 28)),
-    draws: int = 4,
+    draws: int = 8,
     seed: int = 100,
     jobs: int = 1,
 ) -> dict[str, pd.DataFrame]:
