@@ -46,7 +46,7 @@ def test_a_day_draws_everybody_and_names_the_groups():
     )
     figure = market_figures.market_day(ticks, bidders)
     budgets = figure.axes[2]
-    assert [text.get_text() for text in budgets.get_legend().get_texts()] == ["lowest", "highest"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["lowest", "highest", "the others"]
     lines = [line for line in budgets.lines if len(line.get_xdata()) == 48]
     assert len(lines) == 4
     assert matplotlib.colors.to_hex(lines[0].get_color()) == "#bfbfbf"

@@ -45,7 +45,9 @@ def market_day(ticks: pd.DataFrame, bidders: pd.DataFrame) -> Figure:
         ratios.plot(rows["tick"], rows["cpa_ratio"].clip(*RATIO_SHOWN), **look)
     for name in named:
         budgets.plot([], [], color=colour[name], label=name)
-    budgets.legend(loc="upper right", bbox_to_anchor=(1.0, 1.06))
+    if (bidders["group"] == "").any():
+        budgets.plot([], [], color="0.75", linewidth=0.5, label="the others")
+    figure.legend(*budgets.get_legend_handles_labels(), loc="outside lower center", ncols=len(named) + 1)
     budgets.set(xlabel="tick", ylabel="share of the budget", title="Budget left", ylim=(-0.02, 1.04))
     _ratio_axis(ratios)
     ratios.set(xlabel="tick", title="CPA so far over its target")
@@ -165,8 +167,8 @@ def price_fit(
 
 
 def _ratio_axis(axes: Axes) -> None:
-    axes.set(yscale="log", ylim=(RATIO_SHOWN[0] * 0.9, RATIO_SHOWN[1] * 1.1), ylabel="ratio")
-    axes.set_yticks([0.1, 0.3, 1, 3, 10], ["≤ 0.1", "0.3", "1", "3", "≥ 10"])
+    axes.set(yscale="log", ylim=(RATIO_SHOWN[0] * 0.9, RATIO_SHOWN[1] * 1.1), ylabel="ratio, cut at 0.1 and 10")
+    axes.set_yticks([0.1, 0.3, 1, 3, 10], ["0.1", "0.3", "1", "3", "10"])
     axes.minorticks_off()
     axes.axhline(1, color="0.3", linewidth=0.8, zorder=1)
 
