@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import matplotlib.pyplot as plt
@@ -21,14 +21,15 @@ _BLOCK = 8  # ticks between two changes of the mean p-values
 _BAND = "0.93"
 
 
-def market_day(ticks: pd.DataFrame, bidders: pd.DataFrame) -> Figure:
+def market_day(ticks: pd.DataFrame, bidders: pd.DataFrame, groups: Sequence[str] = ()) -> Figure:
     """A day of the market in four panels: impressions, prices, budgets and CPA of everybody.
 
     Parameters
     ----------
     ticks : tick, impressions, lwc (mean least winning cost, currency)
-    bidders : advertiser, tick, budget_left (share after the tick), cpa_ratio (so far; NaN before there is one), group;
-        groups get a colour in order of appearance, "" is drawn in grey
+    bidders : advertiser, tick, budget_left (share after the tick), cpa_ratio (so far; NaN before there is one), group
+        (at most four names; "" is drawn in grey)
+    groups : order of the names; default as they appear
     """
     style.use()
     figure, ((traffic, prices), (budgets, ratios)) = plt.subplots(2, 2, figsize=(7.0, 4.4), sharex=True)
@@ -36,7 +37,7 @@ def market_day(ticks: pd.DataFrame, bidders: pd.DataFrame) -> Figure:
     traffic.set(ylabel="thousands", title="Impressions")
     prices.plot(ticks["tick"], ticks["lwc"], color=style.PALETTE[3])
     prices.set(ylabel="currency", title="Mean least winning cost", ylim=(0, None))
-    named = [name for name in bidders["group"].unique() if name]
+    named = list(groups) or [name for name in bidders["group"].unique() if name]
     colour = dict(zip(named, (style.PALETTE[i] for i in (0, 1, 2, 4)), strict=False))
     for _, rows in bidders.groupby("advertiser"):
         group = rows["group"].iloc[0]
@@ -107,8 +108,8 @@ def moment_dots(report: pd.DataFrame) -> Figure:
     low, high = MOMENTS_SHOWN
     for axes, moment, title in zip(both, ("mean", "std"), ("Mean", "Standard deviation"), strict=True):
         part = report[report["moment"] == moment]
-        for row in part.drop_duplicates("feature").itertuples():
-            y, width = place[row.feature], row.tolerance
+        for feature, width in part.drop_duplicates("feature").set_index("feature")["tolerance"].astype(float).items():
+            y = place[str(feature)]
             axes.fill_betweenx([y - 0.42, y + 0.42], 1 - width, 1 + width, color="0.88", linewidth=0)
         axes.axvline(1, color="0.5", linewidth=0.8)
         for k, name in enumerate(names):
@@ -149,14 +150,13 @@ def price_fit(
     roles : what calibration did with a period
     """
     figure, both = panels(len(agreement), size=(3.5 * len(agreement), 2.6))
-    for axes, row in zip(both, agreement.itertuples(), strict=True):
-        dots, line = (frame[frame["period"] == row.period] for frame in (real, ours))
+    columns = (agreement[name].to_list() for name in ("period", "correlation", "relative_error"))
+    for axes, number, correlation, error in zip(both, *columns, strict=True):
+        dots, line = (frame[frame["period"] == number] for frame in (real, ours))
         axes.plot(line["tick"], line["lwc"], color=style.PALETTE[0], label="ours")
         axes.scatter(dots["tick"], dots["lwc"], s=9, color=style.PAPER_COLOUR, label="real", zorder=3)
-        role = f", {roles[row.period]}" if row.period in roles else ""
-        axes.set_title(
-            f"Period {row.period}{role}\ncorrelation {row.correlation:.2f}, relative error {row.relative_error:.0%}"
-        )
+        role = f", {roles[number]}" if number in roles else ""
+        axes.set_title(f"Period {number}{role}\ncorrelation {correlation:.2f}, relative error {error:.0%}")
         axes.set(xlabel="tick", ylim=(0, 1.08 * max(ours["lwc"].max(), real["lwc"].max())))
         _blocks(axes)
     both[0].set_ylabel("least winning cost, currency")
