@@ -55,7 +55,7 @@ def market_day(ticks: pd.DataFrame, bidders: pd.DataFrame, groups: Sequence[str]
     for axes in (prices, budgets, ratios):
         _blocks(axes)
     figure.align_ylabels()
-    return closed(figure)
+    return _settled(figure)
 
 
 def bidders_day(frame: pd.DataFrame, colours: Mapping[str, object] | None = None) -> Figure:
@@ -90,7 +90,7 @@ def bidders_day(frame: pd.DataFrame, colours: Mapping[str, object] | None = None
     if names:
         figure.legend(*alpha.get_legend_handles_labels(), loc="outside upper center", ncols=len(names))
     figure.align_ylabels()
-    return closed(figure)
+    return _settled(figure)
 
 
 def moment_dots(report: pd.DataFrame) -> Figure:
@@ -135,7 +135,7 @@ def moment_dots(report: pd.DataFrame) -> Figure:
         axes.tick_params(axis="y", length=0)
     both[1].set_yticklabels([])
     figure.legend(*both[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(names) or 1)
-    return closed(figure)
+    return _settled(figure)
 
 
 def price_fit(
@@ -163,6 +163,13 @@ def price_fit(
     for axes in both[1:]:
         axes.sharey(both[0])
     both[-1].legend()
+    return _settled(figure)
+
+
+def _settled(figure: Figure) -> Figure:
+    """Closed, with its layout found once: it would be sought again for every file that is written of it."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     return closed(figure)
 
 
