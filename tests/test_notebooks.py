@@ -8,16 +8,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 import pytest
 
 from lbm_core import paths
 from lbm_core.notebooks import chapters, lint, parameters, runner
+from lbm_core.notebooks.execute import execute
 
 ROOT = paths.project_root()
 CHAPTERS = chapters.chapters()
 BY_NAME = [pytest.param(path, id=path.stem) for path in CHAPTERS]
 SANITIZE = Path(__file__).with_name("nbval_sanitize.cfg")
+DETAILS = re.compile(r"<details>(.*?)</details>", re.DOTALL)
+PYTHON_BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 # Small enough for minutes in all, large enough that every stage has something to work with.
 MINIATURE = {
     "TRAIN_PERIODS": 2,
@@ -55,6 +59,24 @@ def test_stored_outputs_are_what_a_run_gives(notebook):
     command += ["-p", "no:xdist", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), str(notebook)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+def _solutions(notebook: Path) -> list[str]:
+    """Python blocks inside the collapsed solutions of a chapter's exercises."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    folded = [part for cell in cells if cell.cell_type == "markdown" for part in DETAILS.findall(cell.source)]
+    return [block for part in folded for block in PYTHON_BLOCK.findall(part)]
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize("notebook", [pytest.param(path, id=path.stem) for path in CHAPTERS if _solutions(path)])
+def test_solutions_run_after_the_chapter(notebook, tmp_path):
+    with_solutions = nbformat.read(notebook, as_version=4)
+    with_solutions.cells += [nbformat.v4.new_code_cell(block) for block in _solutions(notebook)]
+    source = tmp_path / notebook.name
+    nbformat.write(with_solutions, source)
+    outcome = execute(source, tmp_path / "executed.ipynb", {"OUTPUT_DIR": str(tmp_path / "out")})
+    assert outcome.error == ""
 
 
 @pytest.mark.notebook

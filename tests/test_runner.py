@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import signal
 import subprocess
@@ -10,9 +12,11 @@ import time
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 from lbm_core.notebooks import chapters, clean, lint, parameters, runner
 
@@ -358,3 +362,19 @@ def test_lint_finds(tmp_path, what):
     found = _lint(tmp_path, _spoil(what))
     assert any(what in sentence for sentence in found), found
     assert all(sentence.startswith("01_a.ipynb: ") for sentence in found)
+
+
+def test_stored_pictures_have_a_palette():
+    rng = np.random.default_rng(0)
+    buffer = io.BytesIO()
+    colours = rng.integers(0, 255, (6, 4), dtype=np.uint8) | np.array([0, 0, 0, 255], dtype=np.uint8)
+    picture = np.repeat(np.repeat(colours[rng.integers(6, size=(20, 20))], 8, axis=0), 8, axis=1)
+    Image.fromarray(picture, "RGBA").save(buffer, "png")
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    output = new_output("display_data", {"image/png": encoded, "text/plain": "a picture"})
+    notebook = clean.with_palettes(new_notebook(cells=[new_code_cell("x", outputs=[output])]))
+    once = notebook.cells[0].outputs[0].data["image/png"]
+    stored = Image.open(io.BytesIO(base64.b64decode(once)))
+    assert stored.mode == "P"
+    assert np.abs(np.asarray(stored.convert("RGB"), dtype=int) - picture[:, :, :3]).max() < 16
+    assert clean.with_palettes(notebook).cells[0].outputs[0].data["image/png"] == once

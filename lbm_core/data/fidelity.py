@@ -17,6 +17,11 @@ from lbm_core.auction.state import FEATURES
 from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.tiers import Dataset
 
+# Relative errors of a moment that calibration aims below. What follows from the traffic, and hardly from who bids, has
+# less room: counts and the time left (which depends on bidders only through those who stop early).
+TOLERANCE = 0.15
+TIGHT_TOLERANCE = 0.05
+_TIGHT = ("time_left", "current_pv_num", "last_three_pv_num_total", "historical_pv_num_total")
 _FOLDER = paths.PACKAGE / "data"
 
 
@@ -45,6 +50,33 @@ def moment_ratios(ours: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
     mine = ours.set_index("feature")
     ratios = mine[["mean", "std"]] / real
     return ratios.rename(columns={"mean": "mean_ratio", "std": "std_ratio"}).loc[list(FEATURES)].reset_index()
+
+
+def moment_report(ours: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
+    """All 32 moments of a data set beside the published ones, with the relative error that calibration aims below.
+
+    Parameters
+    ----------
+    ours : feature, mean, std
+
+    Returns
+    -------
+    dataset, feature, moment ("mean" | "std"), ours, real, ratio, tolerance, within
+    """
+    real = published_moments(dataset).set_index("feature")
+    mine = ours.set_index("feature").loc[list(FEATURES)]
+    frame = pd.DataFrame(
+        [
+            {"feature": feature, "moment": moment, "ours": mine.loc[feature, moment], "real": real.loc[feature, moment]}
+            for moment in ("mean", "std")
+            for feature in FEATURES
+        ]
+    )
+    frame.insert(0, "dataset", dataset)
+    frame["ratio"] = frame["ours"] / frame["real"]
+    frame["tolerance"] = np.where(frame["feature"].isin(_TIGHT), TIGHT_TOLERANCE, TOLERANCE)
+    frame["within"] = (frame["ratio"] - 1).abs() <= frame["tolerance"]
+    return frame
 
 
 def tick_prices(logs: Iterable[PeriodLog]) -> pd.DataFrame:

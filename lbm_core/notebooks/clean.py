@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import tempfile
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
+from PIL import Image
 
 from lbm_core.artifacts import writing_file
 from lbm_core.notebooks.execute import Outcome, execute
@@ -35,6 +38,26 @@ def cleaned(notebook: NotebookNode) -> NotebookNode:
     return nbformat.from_dict({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})
 
 
+def with_palettes(notebook: NotebookNode) -> NotebookNode:
+    """The notebook with its PNG outputs reduced to 256 colours: a third of the size, no difference that one sees."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if "image/png" in data:
+                data["image/png"] = _palette(data["image/png"])
+    return notebook
+
+
+def _palette(encoded: str) -> str:
+    picture = Image.open(io.BytesIO(base64.b64decode(encoded)))
+    if picture.mode == "P":
+        return encoded
+    buffer = io.BytesIO()
+    reduced = picture.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    reduced.save(buffer, "png", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
 def strip(path: Path) -> bool:
     """Clean a notebook file in place; True if it changed."""
     before = path.read_text()
@@ -53,7 +76,7 @@ def store(path: Path) -> Outcome:
         executed = Path(folder) / path.name
         outcome = execute(path, executed, {})
         if not outcome.error:
-            notebook = cleaned(nbformat.read(executed, as_version=4))
+            notebook = with_palettes(cleaned(nbformat.read(executed, as_version=4)))
             with writing_file(path) as temporary:
                 temporary.write_text(nbformat.writes(notebook).rstrip("\n") + "\n")
             path.chmod(0o644)

@@ -68,9 +68,15 @@ class Session:
         )
         self._written.append(path.name)
 
-    def load(self, experiment: str) -> pd.DataFrame:
-        """Recorded rows of this data set: what this tier recorded, or at "cached" the committed ones."""
-        return results.load(experiment, self.tier.name, self.output if self.computes else "", dataset=self.dataset)
+    def load(self, experiment: str, *, dataset: str | None = "") -> pd.DataFrame:
+        """Recorded rows: what this tier recorded, or at "cached" the committed ones.
+
+        Parameters
+        ----------
+        dataset : "dense" or "sparse"; default the session's, None for both
+        """
+        wanted = self.dataset if dataset == "" else dataset
+        return results.load(experiment, self.tier.name, self.output if self.computes else "", dataset=wanted)
 
     def save(self, figure: Figure, name: str) -> None:
         """Write a figure as PNG and SVG to ``figures/`` (``figures/_smoke/`` at the smoke tier)."""

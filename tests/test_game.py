@@ -1,0 +1,111 @@
+"""Be the bidder: the game's rules, and its widgets driven by code."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from small_period import small_period
+
+from lbm_core.auction.bidder import N_TICKS
+from lbm_core.auction.controls import ConstantAlpha, ScheduledAlpha
+from lbm_core.auction.replay import replay
+from lbm_core.report.game import BiddingGame, GameBoard, day_frame, drawn
+from lbm_core.seeding import generator
+
+SCRIPT = [0.8 + 0.01 * tick for tick in range(N_TICKS)]
+
+
+@pytest.fixture(scope="module")
+def period():
+    return small_period(budget=30.0)
+
+
+def test_a_day_played_tick_by_tick_is_the_day_replayed_at_once(period):
+    game = BiddingGame(period, 2, seed=3)
+    for tick, multiple in enumerate(SCRIPT):
+        assert game.tick == tick
+        assert not game.over
+        game.play(multiple)
+    assert game.over
+    alphas = period.advertisers.cpa_target[2] * np.array([SCRIPT])
+    at_once = replay(period, ScheduledAlpha(alphas), generator(3, "evaluation", period.period), rows=[2])
+    assert np.array_equal(game.player.costs, at_once.costs)
+    assert np.array_equal(game.player.conversions, at_once.conversions)
+    standing = game.standing()
+    assert list(standing.index) == ["you", "PID"]
+    assert standing.loc["you", "score"] == at_once.summary()["score"][0]
+    assert standing.loc["PID", "score"] == game.opponent.summary()["score"][0]
+
+
+def test_later_bids_do_not_change_what_is_past(period):
+    game = BiddingGame(period, 0)
+    game.play_all(SCRIPT[:10])
+    before = game.frame()
+    assert len(before) == 20
+    game.play(3.0)
+    after = game.frame()
+    same = after[after["tick"] < 10].reset_index(drop=True)
+    assert before.equals(same)
+
+
+def test_both_bidders_have_the_same_luck(period):
+    game = BiddingGame(period, 1, opponent=ConstantAlpha(1.1), name="constant")
+    game.play_all([1.1] * N_TICKS)
+    assert np.array_equal(game.player.conversions, game.opponent.conversions)
+    assert np.array_equal(game.player.costs, game.opponent.costs)
+
+
+def test_a_frame_ends_its_bids_with_the_budget(period):
+    result = replay(period, ConstantAlpha(5.0), generator(0, "evaluation"), rows=[0])
+    frame = day_frame(result, "spender")
+    assert frame["budget_left"].iloc[-1] == pytest.approx(0.0, abs=0.01)
+    played = frame["multiple"].notna()
+    assert played.iloc[0]
+    assert not played.iloc[-1]
+    np.testing.assert_allclose(frame.loc[played, "multiple"], 5.0)
+    assert frame["conversions"].is_monotonic_increasing
+    assert frame["cpa_ratio"].isna().equals(frame["conversions"] == 0)
+
+
+@pytest.mark.parametrize("multiple", [-0.1, np.nan, np.inf])
+def test_a_bad_bid_is_refused_and_costs_no_tick(period, multiple):
+    game = BiddingGame(period, 0)
+    with pytest.raises(ValueError, match="finite number"):
+        game.play(multiple)
+    assert game.tick == 0
+
+
+def test_no_bid_after_the_end(period):
+    game = BiddingGame(period, 0)
+    game.play_all([1.0] * N_TICKS)
+    with pytest.raises(RuntimeError, match="over"):
+        game.play(1.0)
+
+
+def test_the_board_is_played_with_slider_and_buttons(period):
+    game = BiddingGame(period, 4)
+    board = GameBoard(game)
+    first = bytes(board.picture.value)
+    assert first.startswith(b"\x89PNG")
+    assert "Tick 0 of 48" in board.line.value
+    for value in (0.5, 1.25):
+        board.slider.value = value
+        board.next_tick.click()
+    assert game.multiples == [0.5, 1.25]
+    assert "Tick 2 of 48" in board.line.value
+    assert bytes(board.picture.value) != first
+    board.finish.click()
+    assert game.multiples[2:] == [1.25] * (N_TICKS - 2)
+    assert board.next_tick.disabled
+    assert board.finish.disabled
+    assert "over" in board.line.value
+    board.next_tick.click()  # a click that was under way when the day ended
+    assert game.tick == N_TICKS
+
+
+def test_drawn_shows_both_bidders(period):
+    game = BiddingGame(period, 0)
+    game.play_all(SCRIPT)
+    figure = drawn(game)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["you", "PID"]
+    assert len(figure.axes) == 4
