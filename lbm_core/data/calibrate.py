@@ -54,7 +54,6 @@ ALGORITHMS = ("BC", "IQL", "CQL")
 # No bidder can change how many impressions come: these deviate by what the traffic itself deviates.
 _TRAFFIC_STDS = ("current_pv_num", "last_three_pv_num_total", "historical_pv_num_total")
 LEAST_LEARNED = 0.15  # weight of the learned bidders: the benchmark has them, so the fit may not drop them
-_TIGHT = ("time_left", *_TRAFFIC_STDS)  # matched within 5 %, the rest within 15 %
 
 # Knob -> (low, high, whether searched on a log scale).
 RANGES: dict[str, tuple[float, float, bool]] = {
@@ -111,7 +110,8 @@ def misfit(logs: Sequence[PeriodLog], price_logs: Sequence[PeriodLog], dataset: 
     """
     trajectories = TrajectorySet.from_logs(logs)
     ratios = fidelity.moment_ratios(fidelity.state_moments(trajectories), dataset).set_index("feature")
-    tolerance = np.where(ratios.index.isin(_TIGHT), np.log(1.05), np.log(1.15))
+    tight = ratios.index.isin(fidelity.TIGHT)
+    tolerance = np.log1p(np.where(tight, fidelity.TIGHT_TOLERANCE, fidelity.TOLERANCE))
     terms = np.concatenate(
         [
             np.log(ratios["mean_ratio"]) / tolerance,

@@ -21,7 +21,7 @@ from lbm_core.tiers import Dataset
 # less room: counts and the time left (which depends on bidders only through those who stop early).
 TOLERANCE = 0.15
 TIGHT_TOLERANCE = 0.05
-_TIGHT = ("time_left", "current_pv_num", "last_three_pv_num_total", "historical_pv_num_total")
+TIGHT = ("time_left", "current_pv_num", "last_three_pv_num_total", "historical_pv_num_total")
 _FOLDER = paths.PACKAGE / "data"
 
 
@@ -74,7 +74,7 @@ def moment_report(ours: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
     )
     frame.insert(0, "dataset", dataset)
     frame["ratio"] = frame["ours"] / frame["real"]
-    frame["tolerance"] = np.where(frame["feature"].isin(_TIGHT), TIGHT_TOLERANCE, TOLERANCE)
+    frame["tolerance"] = np.where(frame["feature"].isin(TIGHT), TIGHT_TOLERANCE, TOLERANCE)
     frame["within"] = (frame["ratio"] - 1).abs() <= frame["tolerance"]
     return frame
 
