@@ -221,7 +221,7 @@ def typical_day(dataset: Dataset) -> ResponseTables:
 def plan_day(dataset: Dataset, mean_pvalues: NDArray[np.float64]) -> ResponseTables:
     """Response curves of a day as an online-LP bidder imagines it: published prices, typical traffic.
 
-    Prices are the published tick means of period 14 (dense), scaled to the published level of the sparse data, each
+    Prices are the published tick means of period 7 (dense), scaled to the published level of the sparse data, each
     tick's the same for all its impressions.
 
     Parameters
@@ -249,12 +249,15 @@ def plan_day(dataset: Dataset, mean_pvalues: NDArray[np.float64]) -> ResponseTab
 
 
 def _published_prices(dataset: Dataset) -> NDArray[np.float64]:
+    """(48,) what period 7's prices were, as far as they are published; period 14's stay out, to test calibration on."""
     folder = paths.PACKAGE / "data"
-    dense = np.genfromtxt(folder / "lwc_tick_means.csv", delimiter=",", names=True)["period14_dense"]
-    dense = np.where(np.isnan(dense), dense[~np.isnan(dense)][-1], dense)  # the last tick is not published
+    prices = np.genfromtxt(folder / "lwc_tick_means.csv", delimiter=",", names=True)["period7_dense"]
     moments = np.genfromtxt(folder / "state_moments.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
     level = moments[moments["feature"] == "historical_least_winning_cost_mean"]
-    return dense * (1.0 if dataset == "dense" else float(level["sparse_mean"][0] / level["dense_mean"][0]))
+    known = np.flatnonzero(~np.isnan(prices))
+    prices[: known[0]] = float(level["dense_mean"][0])  # the mornings' are not published: the level that states tell of
+    prices[known[-1] + 1 :] = prices[known[-1]]
+    return prices * (1.0 if dataset == "dense" else float(level["sparse_mean"][0] / level["dense_mean"][0]))
 
 
 def simulate_period(
