@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +15,7 @@ from tqdm.auto import trange
 
 from lbm_core.auction.bidder import Advertisers, Observation
 from lbm_core.baselines.decision_transformer import one_thread
-from lbm_core.baselines.storage import load_config, load_weights, save_model
+from lbm_core.baselines.storage import load_config, load_weights, save_model, without_notices
 from lbm_core.critic.iql import n_step_returns
 from lbm_core.critic.reward import REWARDS, Reward, reward_table
 from lbm_core.data.features import LOG_RATIO_LIMIT, N_FEATURES, StateEncoder, StateKind, log_alpha_ratio
@@ -276,7 +273,7 @@ def current_states(encoder: StateEncoder, observation: Observation, advertisers:
 
 
 def _learner(config: OfflineRLConfig) -> Any:
-    with _quietly():  # d3rlpy imports gym, which complains at length about its age
+    with without_notices():
         from d3rlpy import algos
         from d3rlpy.models.encoders import VectorEncoderFactory
 
@@ -331,9 +328,3 @@ def _batch(data: Transitions, actions: NDArray[np.float32], chosen: NDArray[np.i
         intervals=np.full((len(chosen), 1), data.n_step, dtype=np.float32),
         transitions=[],
     )
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    with contextlib.redirect_stderr(io.StringIO()):
-        yield

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -73,6 +74,8 @@ def load_weights(folder: Path, modules: Mapping[str, nn.Module]) -> None:
         module.eval()
 
 
-def default_device() -> str:
-    """The GPU if there is one."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+@contextlib.contextmanager
+def without_notices() -> Iterator[None]:
+    """For imports of reinforcement-learning libraries: they import gym, which prints four lines about its age."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        yield
