@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -174,11 +174,6 @@ def relative_value(critic: Critic, window: Windows, actions: Tensor) -> Tensor:
     states, logged, mask = critic.inputs(window)
     q = critic.min_q(states, torch.cat([logged[:, :-1], actions[:, None]], dim=1), mask)
     return q.mean() / q.detach().abs().mean().clamp(min=1e-6)
-
-
-def finetuning_of(config: DTQConfig, transformer: DecisionTransformer, critic: Critic) -> dict[str, Any]:
-    """What names a fine-tuned DT's checkpoint beside its data: three configurations, json-plain."""
-    return {"dt_q": asdict(config), "dt": asdict(transformer.config), "critic": asdict(critic.config)}
 
 
 def _check_same_data(transformer: DecisionTransformer, critic: Critic) -> None:

@@ -183,7 +183,7 @@ def table_days(tables: Sequence[ResponseTables]) -> Days:
         raise ValueError("USCB needs response tables of at least one period to play in")
 
     def draw(rng: np.random.Generator) -> Day:
-        one = tables[rng.integers(len(tables))]
+        one = tables[int(rng.integers(len(tables)))]
         row = int(rng.integers(len(one.advertisers)))
 
         def run(bidder: Any, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
