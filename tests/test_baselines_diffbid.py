@@ -21,7 +21,7 @@ from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.tiers import get_tier
 
 LEVEL = 0.6  # |log(alpha / C)| of a good (+) and a bad (-) day
-SMALL = DiffBidConfig(channels=16, steps=250, batch_size=32, learning_rate=3e-3, sampling_steps=5)
+SMALL = DiffBidConfig(channels=16, steps=120, batch_size=32, learning_rate=4e-3, sampling_steps=5)
 WITH_Q = replace(SMALL, method="DiffBid-Q", untold=1.0, guidance=1.0, candidates=8)
 WHO = Advertisers(np.arange(24), np.full(24, 1000.0), np.full(24, 10.0))
 

@@ -208,6 +208,18 @@ def _recipe(
         return _transformer(tier, dataset, seed, name, train_seed, overrides)
     if name == "DT-Q (fine-tuned)":
         return _finetuned(tier, dataset, seed, train_seed, overrides)
+    if name in _DIFFUSION:
+        from lbm_core.baselines import diffbid
+
+        diffusing = diffbid.DiffBidConfig.from_tier(tier, dataset, of_training, name, **overrides)  # type: ignore[arg-type]
+        return _Recipe(
+            "diffbid",
+            asdict(diffusing),
+            diffusing.steps,
+            lambda path: diffbid.train_diffbid(diffusing, data(), progress=bars()).save(path),
+            lambda path: diffbid.DiffBid.load(path, diffusing),
+            lambda model, target: diffbid.DiffBidBidder(model, target),
+        )
     if name == "critic":
         from lbm_core.baselines.critic_search import CriticBidder
         from lbm_core.critic import iql
