@@ -85,10 +85,10 @@ class BaselineTier:
     rl_n_step: int = 12  # rewards summed before bootstrapping; published: 1 (needs many steps to reach back)
     uscb_periods: int = 2  # training periods in which USCB plays
     uscb_steps: int = 1_500  # decisions of USCB; 48 are an advertiser-day
-    diffusion_channels: int = 32  # of DiffBid's temporal U-Net; published: 128
+    diffusion_channels: int = 16  # of DiffBid's temporal U-Net; published: 128
     diffusion_steps: int = 150  # gradient steps of DiffBid
     diffusion_batch_size: int = 64
-    diffusion_candidates: int = 4  # N of DiffBid-Q
+    diffusion_candidates: int = 2  # N of DiffBid-Q
 
 
 @dataclass(frozen=True)
@@ -143,12 +143,12 @@ _LAPTOP = Tier(
         dt_q_steps=1_000,
         rl_hidden_size=128,
         rl_steps=20_000,
-        rl_batch_size=256,
+        rl_batch_size=128,
         uscb_periods=10,
         uscb_steps=150_000,
-        diffusion_channels=64,
+        diffusion_channels=32,
         diffusion_steps=10_000,
-        diffusion_candidates=8,
+        diffusion_candidates=4,
     ),
     evaluation=_FULL_EVALUATION,
 )

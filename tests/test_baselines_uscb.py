@@ -15,8 +15,9 @@ from lbm_core.auction.environment import Day
 from lbm_core.auction.replay import ReplayPeriod, replay
 from lbm_core.auction.response_tables import ResponseTables, table_replay
 from lbm_core.auction.state import StateBuilder
-from lbm_core.baselines.uscb import UscbBidder, UscbConfig, UscbPolicy, table_days, train_uscb
+from lbm_core.baselines.uscb import UscbBidder, UscbConfig, UscbPolicy
 from lbm_core.baselines.uscb_environment import UscbEnvironment
+from lbm_core.baselines.uscb_train import table_days, train_uscb
 from lbm_core.data.features import StateEncoder
 from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.tiers import get_tier

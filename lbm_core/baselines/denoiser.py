@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lbm_core.auction.bidder import N_TICKS
 
 _GROUPS = 8  # of the group normalisation; channels are multiples of it
+_WIDTH = 3  # ticks that a convolution sees; the coarse levels carry what is further apart
 
 
 class _Block(nn.Module):
@@ -17,10 +18,12 @@ class _Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, embedding: int) -> None:
         super().__init__()
-        self.first = nn.Sequential(nn.Conv1d(inputs, outputs, 5, padding=2), nn.GroupNorm(_GROUPS, outputs), nn.Mish())
+        self.first = nn.Sequential(
+            nn.Conv1d(inputs, outputs, _WIDTH, padding=_WIDTH // 2), nn.GroupNorm(_GROUPS, outputs), nn.Mish()
+        )
         self.shift = nn.Sequential(nn.Mish(), nn.Linear(embedding, 2 * outputs))
         self.second = nn.Sequential(
-            nn.Conv1d(outputs, outputs, 5, padding=2), nn.GroupNorm(_GROUPS, outputs), nn.Mish()
+            nn.Conv1d(outputs, outputs, _WIDTH, padding=_WIDTH // 2), nn.GroupNorm(_GROUPS, outputs), nn.Mish()
         )
         self.skip = nn.Conv1d(inputs, outputs, 1)
 

@@ -86,9 +86,10 @@ class DiffBidConfig:
             "channels": sizes.diffusion_channels,
             "steps": sizes.diffusion_steps,
             "batch_size": sizes.diffusion_batch_size,
-            "candidates": sizes.diffusion_candidates if method == "DiffBid-Q" else 1,
             "seed": seed,
         }
+        if method == "DiffBid-Q":  # its completions are chosen from, which guidance would make alike, at twice the time
+            settings |= {"candidates": sizes.diffusion_candidates, "guidance": 1.0}
         return cls(**(settings | overrides))
 
 

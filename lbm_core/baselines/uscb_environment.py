@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
 from lbm_core.auction.bidder import Advertisers, Observation
-from lbm_core.auction.environment import AuctionNetEnv
+from lbm_core.auction.environment import AuctionNetEnv, Day
 from lbm_core.baselines.offline_rl import current_states
+from lbm_core.baselines.uscb import UscbPolicy
 from lbm_core.critic.reward import smoothed_score
 
-if TYPE_CHECKING:
-    from lbm_core.baselines.uscb import Days, UscbPolicy
+Days = Callable[[np.random.Generator], Day]
 
 
 class UscbEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):

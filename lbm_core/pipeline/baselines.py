@@ -193,8 +193,10 @@ def _recipe(
         periods = tier.baseline.uscb_periods
 
         def play(path: Path) -> None:
-            days = uscb.table_days(past_tables(tier, dataset, seed, periods))
-            uscb.train_uscb(turning, data(), days, progress=bars()).save(path)
+            from lbm_core.baselines.uscb_train import table_days, train_uscb
+
+            days = table_days(past_tables(tier, dataset, seed, periods))
+            train_uscb(turning, data(), days, progress=bars()).save(path)
 
         return _Recipe(
             "uscb",
