@@ -29,6 +29,7 @@ SMALL = OfflineRLConfig(
     reward="conversions",
     learning_rate=4e-3,
     reward_multiplier=200.0,
+    conservative_weight=1.0,
 )
 STEPS = {"BC": 200, "BCQ": 400, "CQL": 300, "IQL": 600}
 
@@ -122,9 +123,16 @@ def test_bids_stay_within_the_range_of_the_data_and_open_at_the_target(policies,
         np.testing.assert_array_equal(_bids(policy, known_best_observation(tick=0)), np.full(48, 10.0))
 
 
-def test_action_scaling_keeps_the_range(policies):
-    policy = policies["BC"]
-    np.testing.assert_allclose(policy.scale(np.array([policy.low, policy.high])), [-1.0, 1.0], atol=1e-6)
+def test_action_scaling_keeps_the_range_and_the_median(trajectories):
+    skewed = replace(trajectories, alphas=trajectories.alphas * np.where(trajectories.period < 2, 0.05, 1.0)[:, None])
+    policy = train_offline_rl(replace(SMALL, algorithm="BC", steps=1), skewed, progress=False)
+    ratio = np.log(skewed.alphas / skewed.cpa_target[:, None], where=skewed.acting, out=np.zeros_like(skewed.alphas))
+    ratio = ratio[skewed.acting]
+    expected = [ratio.min(), np.median(ratio), ratio.max()]
+    np.testing.assert_allclose([policy.low, policy.middle, policy.high], expected, atol=1e-5)
+    np.testing.assert_allclose(policy.scale(np.array(expected)), [-1.0, 0.0, 1.0], atol=1e-5)
+    # Hardly trained, it still bids near the median and not near the middle of the range.
+    assert abs(np.median(np.log(_bids(policy) / 10.0)) - policy.middle) < 0.4
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ class OfflineRLConfig:
     n_step: int = 1  # rewards summed before bootstrapping; published: 1
     expectile: float = 0.7  # of IQL
     temperature: float = 3.0  # of IQL's advantage weights
-    conservative_weight: float = 1.0  # of CQL's penalty on actions that were not logged
+    conservative_weight: float = 5.0  # of CQL's penalty on actions that were not logged; d3rlpy's default
     action_samples: int = 10  # of BCQ and CQL; d3rlpy's 100 for BCQ costs many times more
     flexibility: float = 0.05  # of BCQ: how far it may leave an imitated action, in units of half the data's range
     seed: int = 0
@@ -87,6 +87,7 @@ class OfflineRLConfig:
             "hidden_size": sizes.rl_hidden_size,
             "steps": sizes.rl_steps,
             "batch_size": sizes.rl_batch_size,
+            "learning_rate": sizes.rl_learning_rate,
             "n_step": sizes.rl_n_step,
             "seed": seed,
         }
@@ -143,15 +144,17 @@ class OfflinePolicy:
     ----------
     config : OfflineRLConfig
     encoder : StateEncoder, fitted on the training trajectories
-    low, high : range of log(alpha / C) in the data; d3rlpy's actions in [-1, 1] are spread over it, so that no policy
-        bids what was never bid
+    low, middle, high : range and median of log(alpha / C) in the data. d3rlpy's actions -1, 0 and 1 mean these, linear
+        between them: no policy bids what was never bid, and an untrained one bids like the median. (The middle of the
+        range lies far below the median, and a short training would end there.)
     losses : (k, 2) gradient step, loss of the critic (of the actions for BC) averaged since the row before
     """
 
-    def __init__(self, config: OfflineRLConfig, encoder: StateEncoder, low: float, high: float) -> None:
-        if not (np.isfinite([low, high]).all() and -LOG_RATIO_LIMIT <= low < high <= LOG_RATIO_LIMIT):
-            raise ValueError(f"the range of log(alpha / C) must be an interval; got {low} … {high}")
-        self.config, self.encoder, self.low, self.high = config, encoder, float(low), float(high)
+    def __init__(self, config: OfflineRLConfig, encoder: StateEncoder, low: float, middle: float, high: float) -> None:
+        if not (-LOG_RATIO_LIMIT <= low < middle < high <= LOG_RATIO_LIMIT):
+            raise ValueError(f"the range of log(alpha / C) must be an interval; got {low} … {middle} … {high}")
+        self.config, self.encoder = config, encoder
+        self.low, self.middle, self.high = float(low), float(middle), float(high)
         self.losses = np.empty((0, 2))
 
     @cached_property
@@ -172,7 +175,7 @@ class OfflinePolicy:
 
     def scale(self, actions: NDArray) -> NDArray[np.float32]:
         """log(alpha / C) to [-1, 1]."""
-        return ((np.asarray(actions) - self.low) * (2 / (self.high - self.low)) - 1).astype(np.float32)
+        return np.interp(actions, (self.low, self.middle, self.high), (-1, 0, 1)).astype(np.float32)
 
     def decide(self, states: NDArray[np.float32], key: int = 0) -> NDArray[np.float64]:
         """(n,) log(alpha / C) of (n, d) normalised states.
@@ -186,11 +189,11 @@ class OfflinePolicy:
         with one_thread(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(integer_seed(self.config.seed, "evaluation", key))
             action = self.learner.predict(np.ascontiguousarray(states))[:, 0].astype(np.float64)
-        return self.low + (np.clip(action, -1, 1) + 1) / 2 * (self.high - self.low)
+        return np.interp(action, (-1, 0, 1), (self.low, self.middle, self.high))
 
     def save(self, folder: Path) -> None:
         """Write the networks that bid, config, range and state statistics into a new folder."""
-        extra = {"low": self.low, "high": self.high, "losses": self.losses.tolist()}
+        extra = {"low": self.low, "middle": self.middle, "high": self.high, "losses": self.losses.tolist()}
         save_model(folder, self.config, self.encoder, self.modules, **extra)
 
     @classmethod
@@ -203,7 +206,7 @@ class OfflinePolicy:
             No policy there; one that was trained with another config.
         """
         found, encoder, stored = load_config(folder, OfflineRLConfig, config, "offline-RL policy")
-        policy = cls(found, encoder, stored["low"], stored["high"])
+        policy = cls(found, encoder, stored["low"], stored["middle"], stored["high"])
         load_weights(folder, policy.modules)
         policy.losses = np.asarray(stored["losses"])
         return policy
@@ -224,7 +227,10 @@ def train_offline_rl(config: OfflineRLConfig, trajectories: TrajectorySet, *, pr
         raise ValueError(f"the config is for {config.dataset} data, the trajectories are {trajectories.dataset}")
     encoder = StateEncoder.fit(trajectories, config.state_kind)
     data = Transitions.from_trajectories(trajectories, encoder, config)
-    policy = OfflinePolicy(config, encoder, float(data.actions.min()), float(data.actions.max()))
+    low, high = data.actions.min(), data.actions.max()
+    margin = 0.1 * (high - low)
+    middle = np.clip(np.median(data.actions), low + margin, high - margin)
+    policy = OfflinePolicy(config, encoder, float(low), float(middle), float(high))
     actions = policy.scale(data.actions)
     rng = generator(config.seed, "train", 1)
     log_every = max(1, config.steps // 100)
