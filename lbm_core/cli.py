@@ -11,7 +11,7 @@ import typer
 
 from lbm_core import __version__
 from lbm_core.cli_data import data
-from lbm_core.tiers import TIER_NAMES
+from lbm_core.tiers import TIER_NAMES, Dataset
 
 app = typer.Typer(
     help="Companion to LBM: Hierarchical Large Auto-Bidding Model via Reasoning and Acting (WWW'26).",
@@ -124,6 +124,27 @@ def results(
         rows = recorded.load(name, tier, folder)
         labels = rows[["tier", "dataset", "commit"]].drop_duplicates().agg(" ".join, axis=1)
         print(f"{name:28} {len(rows):6} rows   {'; '.join(labels)}")
+
+
+@app.command()
+def train(
+    method: Annotated[str, typer.Option(help="Method to train, e.g. IQL; an unknown one lists all.")],
+    tier: Annotated[str, typer.Option(help=f"How large: {', '.join(TIER_NAMES[1:])}.")] = "smoke",
+    dataset: Annotated[Dataset, typer.Option(help="Dense or sparse conversions.")] = "dense",
+    seed: Annotated[int, typer.Option(help="Of the simulated data.")] = 0,
+    train_seed: Annotated[int | None, typer.Option(help="Of the training; default the same.")] = None,
+) -> None:
+    """Train one method and say what it took; a finished one is only loaded.
+
+    Data and the models it builds on are made first if they are not in the cache.
+    """
+    from lbm_core.pipeline import train_method
+    from lbm_core.tiers import get_tier
+
+    trained = train_method(get_tier(tier), dataset, seed, method, train_seed=train_seed)
+    print(f"{trained.method}: {trained.parameters:,} parameters, {trained.mib:.1f} MiB in {trained.folder}")
+    took = f"{trained.seconds:.0f} s" if trained.computed else "none, found in the cache"
+    print(f"steps {trained.steps:,}, training time {took}, peak memory {trained.peak_mib:.0f} MiB")
 
 
 @notebooks.command("lint")

@@ -70,7 +70,7 @@ class ThinkTier:
 
 @dataclass(frozen=True)
 class BaselineTier:
-    """Decision transformer (§4.1)."""
+    """Decision transformer and the other methods of Table 1 that are no language models (§4.1)."""
 
     dt_hidden_size: int = 64  # small 128, full 512
     dt_layers: int = 2  # small 3, full 6
@@ -78,6 +78,18 @@ class BaselineTier:
     dt_steps: int = 400
     dt_batch_size: int = 64
     dt_learning_rate: float = 1e-3
+    dt_q_steps: int = 30  # of fine-tuning a trained DT with Q-values
+    rl_hidden_size: int = 64  # BC, BCQ, CQL, IQL, USCB; published: 256
+    rl_steps: int = 300  # gradient steps of BC, BCQ, CQL, IQL
+    rl_batch_size: int = 64
+    rl_learning_rate: float = 1e-3  # of BC, BCQ, CQL, IQL; published: 3e-4
+    rl_n_step: int = 12  # rewards summed before bootstrapping; published: 1 (needs many steps to reach back)
+    uscb_periods: int = 2  # training periods in which USCB plays
+    uscb_steps: int = 1_500  # decisions of USCB; 48 are an advertiser-day
+    diffusion_channels: int = 16  # of DiffBid's temporal U-Net; published: 128
+    diffusion_steps: int = 150  # gradient steps of DiffBid
+    diffusion_batch_size: int = 64
+    diffusion_candidates: int = 2  # N of DiffBid-Q
 
 
 @dataclass(frozen=True)
@@ -128,7 +140,23 @@ _LAPTOP = Tier(
         epochs=2,
         batch_size=16,
     ),
-    baseline=BaselineTier(dt_hidden_size=128, dt_layers=3, dt_heads=8, dt_steps=5_000, dt_learning_rate=3e-4),
+    baseline=BaselineTier(
+        dt_hidden_size=128,
+        dt_layers=3,
+        dt_heads=8,
+        dt_steps=5_000,
+        dt_learning_rate=3e-4,
+        dt_q_steps=1_000,
+        rl_hidden_size=128,
+        rl_steps=20_000,
+        rl_batch_size=128,
+        rl_learning_rate=3e-4,
+        uscb_periods=10,
+        uscb_steps=150_000,
+        diffusion_channels=32,
+        diffusion_steps=10_000,
+        diffusion_candidates=4,
+    ),
     evaluation=_FULL_EVALUATION,
 )
 _GPU = Tier(
@@ -152,7 +180,25 @@ _GPU = Tier(
         batch_size=64,
         learning_rate=1e-6,
     ),
-    baseline=BaselineTier(dt_hidden_size=512, dt_layers=6, dt_heads=8, dt_steps=40_000, dt_learning_rate=1e-4),
+    baseline=BaselineTier(
+        dt_hidden_size=512,
+        dt_layers=6,
+        dt_heads=8,
+        dt_steps=40_000,
+        dt_learning_rate=1e-4,
+        dt_q_steps=10_000,
+        rl_hidden_size=256,
+        rl_steps=400_000,
+        rl_batch_size=256,
+        rl_learning_rate=3e-4,
+        rl_n_step=1,
+        uscb_periods=40,
+        uscb_steps=1_000_000,
+        diffusion_channels=128,
+        diffusion_steps=100_000,
+        diffusion_batch_size=128,
+        diffusion_candidates=16,
+    ),
     evaluation=_FULL_EVALUATION,
 )
 _PAPER = replace(

@@ -33,6 +33,7 @@ def _run(capsys, *arguments: str) -> tuple[int, str, str]:
     [
         ["reproduce"],
         ["results"],
+        ["train"],
         ["data"],
         ["data", "traffic"],
         ["data", "generate"],

@@ -4,6 +4,15 @@ A configuration names everything upstream too, so a notebook alone computes what
 second run only loads. Each function prints one line: computed or loaded.
 """
 
+from lbm_core.pipeline.baselines import (
+    OFFLINE_BASELINES,
+    TRAINABLE,
+    Trained,
+    baseline,
+    baseline_bidder,
+    target_sweep,
+    train_method,
+)
 from lbm_core.pipeline.contenders import (
     CONTROLS,
     INSTRUCTIONS,
@@ -32,9 +41,14 @@ __all__ = [
     "INSTRUCTIONS",
     "LEARNED",
     "METHODS",
+    "OFFLINE_BASELINES",
+    "TRAINABLE",
     "HeldOutPeriods",
     "Moments",
+    "Trained",
     "act",
+    "baseline",
+    "baseline_bidder",
     "bidders",
     "chain_store",
     "critic",
@@ -47,9 +61,11 @@ __all__ = [
     "moments",
     "past_tables",
     "period_log",
+    "target_sweep",
     "think_backend",
     "think_chains",
     "think_guide",
     "think_settings",
+    "train_method",
     "trajectories",
 ]

@@ -16,6 +16,7 @@ from lbm_core.auction.bidder import Bidder
 from lbm_core.auction.controls import ConstantAlpha, OnlineLpBidder, PacingBidder, PidBidder
 from lbm_core.evaluation.closed_loop import BEHAVIOUR, closed_loop, logged_rows
 from lbm_core.evaluation.runner import evaluate, spread_rows
+from lbm_core.pipeline.baselines import OFFLINE_BASELINES, baseline_bidder
 from lbm_core.pipeline.models import act, critic, dt
 from lbm_core.pipeline.stages import RECIPES, held_out_periods, past_tables, tell
 from lbm_core.pipeline.thinking import gqpo_model, think_guide
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 Factory = Callable[[], Bidder]
 CONTROLS = ("constant", "pacing", "PID", "online LP")  # learn nothing, so have no training seed
 LEARNED = ("critic alone", "DT", "LLM-DT", "Prompt-LLM-DT", "LBM(P)", "LBM(GQPO)")
-METHODS = CONTROLS + LEARNED  # Tables 1 and 2
+METHODS = CONTROLS + LEARNED  # Tables 1 and 2, without the baselines of notebook 06 (OFFLINE_BASELINES)
 INSTRUCTIONS = {"increase": 1, "decrease": -1, "uncertain": 0}  # Table 4: LBM-Act told the same at every tick
 
 _CLOSED_LOOP_SETTINGS = ("closed_loop_periods", "closed_loop_at_once")
@@ -46,8 +47,8 @@ def bidders(
     Parameters
     ----------
     seed : of the data and the generated texts
-    methods : some of :data:`METHODS` and :data:`INSTRUCTIONS`. "LBM(GQPO)" is left out where GQPO found nothing to
-        learn from.
+    methods : some of :data:`METHODS`, :data:`OFFLINE_BASELINES` and :data:`INSTRUCTIONS`. "LBM(GQPO)" is left out
+        where GQPO found nothing to learn from.
     train_seed : of the models; default ``seed``
 
     Raises
@@ -92,6 +93,10 @@ def bidders(
         "online LP": lambda: OnlineLpBidder(past_tables(tier, dataset, seed)),
         "critic alone": alone,
         "DT": transformer,
+        **{
+            name: partial(baseline_bidder, tier, dataset, seed, name, train_seed=train_seed)
+            for name in OFFLINE_BASELINES
+        },
         "LLM-DT": partial(unguided, "none"),
         "Prompt-LLM-DT": partial(unguided, "task"),
         "LBM(P)": partial(lbm, False),

@@ -23,7 +23,17 @@ from lbm_core.tiers import Dataset, Tier
 T = TypeVar("T")
 
 # Raise a number when code changes what a stage makes from an unchanged configuration.
-RECIPES = {"market": 1, "dt": 1, "act": 1, "critic": 1, "think": 1}
+RECIPES = {
+    "market": 1,
+    "dt": 1,
+    "act": 1,
+    "critic": 1,
+    "think": 1,
+    "offline_rl": 1,
+    "uscb": 1,
+    "dt_q": 1,
+    "diffbid": 1,
+}
 FIRST_TRAIN_PERIOD = 1000  # far from the benchmark's own periods 7 … 27, which are for evaluation only
 PAST_PERIODS = 2  # training periods whose prices the online LP plans with
 
@@ -143,7 +153,7 @@ def held_out_periods(tier: Tier, dataset: Dataset, seed: int) -> HeldOutPeriods:
     return found
 
 
-def past_tables(tier: Tier, dataset: Dataset, seed: int) -> list[ResponseTables]:
-    """Response curves of the first training periods: the past that the online LP plans with."""
-    logs = (period_log(dataset, number, seed) for number in train_periods(tier)[:PAST_PERIODS])
+def past_tables(tier: Tier, dataset: Dataset, seed: int, periods: int = PAST_PERIODS) -> list[ResponseTables]:
+    """Response curves of the first training periods: the past that the online LP plans with and USCB plays in."""
+    logs = (period_log(dataset, number, seed) for number in train_periods(tier)[:periods])
     return [ResponseTables.from_period(ReplayPeriod.from_log(log)) for log in logs]

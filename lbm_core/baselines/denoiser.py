@@ -1,0 +1,121 @@
+"""DiffBid's networks: a temporal U-Net that denoises state paths, inverse dynamics, and a judge of whole days."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from lbm_core.auction.bidder import N_TICKS
+
+_GROUPS = 8  # of the group normalisation; channels are multiples of it
+_WIDTH = 3  # ticks that a convolution sees; the coarse levels carry what is further apart
+
+
+class _Block(nn.Module):
+    """Two convolutions over time around a shift by the embedded condition, and a residual."""
+
+    def __init__(self, inputs: int, outputs: int, embedding: int) -> None:
+        super().__init__()
+        self.first = nn.Sequential(
+            nn.Conv1d(inputs, outputs, _WIDTH, padding=_WIDTH // 2), nn.GroupNorm(_GROUPS, outputs), nn.Mish()
+        )
+        self.shift = nn.Sequential(nn.Mish(), nn.Linear(embedding, 2 * outputs))
+        self.second = nn.Sequential(
+            nn.Conv1d(outputs, outputs, _WIDTH, padding=_WIDTH // 2), nn.GroupNorm(_GROUPS, outputs), nn.Mish()
+        )
+        self.skip = nn.Conv1d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
+        scale, shift = self.shift(embedded)[..., None].chunk(2, dim=1)
+        return self.second(self.first(x) * (1 + scale) + shift) + self.skip(x)
+
+
+class TemporalUNet(nn.Module):
+    """Clean state path, predicted from a noisy one: 48 ticks, then 24 and 12, and back.
+
+    Parameters
+    ----------
+    features : d, features of a state
+    conditions : c, numbers that the path is conditioned on
+    channels : of the first level, a multiple of 8; twice as many below
+    """
+
+    def __init__(self, features: int, conditions: int, channels: int) -> None:
+        super().__init__()
+        embedding = 4 * channels
+        self.channels = channels
+        self.embed = nn.Sequential(
+            nn.Linear(channels + conditions, embedding), nn.Mish(), nn.Linear(embedding, embedding)
+        )
+        self.down1 = _Block(features + 1, channels, embedding)
+        self.half1 = nn.Conv1d(channels, channels, 3, stride=2, padding=1)
+        self.down2 = _Block(channels, 2 * channels, embedding)
+        self.half2 = nn.Conv1d(2 * channels, 2 * channels, 3, stride=2, padding=1)
+        self.middle = _Block(2 * channels, 2 * channels, embedding)
+        self.double2 = nn.ConvTranspose1d(2 * channels, 2 * channels, 4, stride=2, padding=1)
+        self.up2 = _Block(4 * channels, channels, embedding)
+        self.double1 = nn.ConvTranspose1d(channels, channels, 4, stride=2, padding=1)
+        self.up1 = _Block(2 * channels, channels, embedding)
+        self.out = nn.Conv1d(channels, features, 1)
+
+    def forward(self, noisy: Tensor, known: Tensor, level: Tensor, condition: Tensor) -> Tensor:
+        """(n, 48, d) clean path.
+
+        Parameters
+        ----------
+        noisy : (n, 48, d)
+        known : (n, 48) 1 where ``noisy`` is clean
+        level : (n,) noise level, an integer
+        condition : (n, c)
+        """
+        half = self.channels // 2
+        frequencies = torch.exp(-math.log(10_000.0) * torch.arange(half, device=noisy.device) / half)
+        angles = level[:, None].float() * frequencies
+        embedded = self.embed(torch.cat([angles.sin(), angles.cos(), condition], dim=1))
+        fine = self.down1(torch.cat([noisy, known[..., None]], dim=-1).transpose(1, 2), embedded)
+        coarse = self.down2(self.half1(fine), embedded)
+        x = self.middle(self.half2(coarse), embedded)
+        x = self.up2(torch.cat([self.double2(x), coarse], dim=1), embedded)
+        x = self.up1(torch.cat([self.double1(x), fine], dim=1), embedded)
+        return self.out(x).transpose(1, 2)
+
+
+class InverseDynamics(nn.Module):
+    """log(alpha / C) that led from one state to the next, given the advertiser's context."""
+
+    def __init__(self, features: int, context: int, hidden: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(2 * features + context, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, 1),
+        )
+
+    def forward(self, states: Tensor, following: Tensor, context: Tensor) -> Tensor:
+        """(n,) of (n, d) states, the (n, d) next ones and (n, k) context."""
+        return self.layers(torch.cat([states, following, context], dim=1))[:, 0]
+
+
+class PathValue(nn.Module):
+    """What a whole day's state path is worth: the trajectory return model of CBD."""
+
+    def __init__(self, features: int, context: int, channels: int) -> None:
+        super().__init__()
+        self.paths = nn.Sequential(
+            nn.Conv1d(features, channels, 5, stride=2, padding=2),
+            nn.ReLU(),
+            nn.Conv1d(channels, channels, 5, stride=2, padding=2),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+        self.head = nn.Sequential(
+            nn.Linear(channels * N_TICKS // 4 + context, 2 * channels), nn.ReLU(), nn.Linear(2 * channels, 1)
+        )
+
+    def forward(self, paths: Tensor, context: Tensor) -> Tensor:
+        """(n,) of (n, 48, d) paths and (n, k) context."""
+        return self.head(torch.cat([self.paths(paths.transpose(1, 2)), context], dim=1))[:, 0]

@@ -1,0 +1,100 @@
+"""The bidding problem as USCB plays it: normalised states in, a turn of alpha out, the day's score as reward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from lbm_core.auction.bidder import Advertisers, Observation
+from lbm_core.auction.environment import AuctionNetEnv, Day
+from lbm_core.baselines.offline_rl import current_states
+from lbm_core.baselines.uscb import UscbPolicy
+from lbm_core.critic.reward import smoothed_score
+
+Days = Callable[[np.random.Generator], Day]
+
+
+class UscbEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
+    """:class:`~lbm_core.auction.environment.AuctionNetEnv` from the second tick on; the first is bid at the CPA target.
+
+    * observation: (d,) normalised features of the policy's encoder;
+    * action: (1,) in [-1, 1], turned into alpha by :meth:`~lbm_core.baselines.uscb.UscbPolicy.turn`;
+    * reward: growth of the day's smoothed score in units of B / C, times ``reward_multiplier``.
+
+    Parameters
+    ----------
+    policy : gives encoder, bounds and reward scale
+    days : draws a day
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own interface
+
+    def __init__(self, policy: UscbPolicy, days: Days) -> None:
+        self.policy = policy
+        limit = float(np.log(max(policy.config.highest, 1 / policy.config.lowest)))
+        self.auction = AuctionNetEnv(days, max_log_ratio=limit)
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (policy.encoder.dimension,), np.float32)
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+        self._scores: list[tuple[int, float]] = []
+        self._decisions = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Draw a day and play its first tick at the CPA target."""
+        super().reset(seed=seed)
+        state, info = self.auction.reset(seed=seed)
+        self._who = Advertisers(
+            np.array([info["advertiser"]]), np.array([info["budget"]]), np.array([info["cpa_target"]])
+        )
+        self._states, self._past = [state], [np.zeros(2)]  # cumulated conversions and costs
+        self._ratios: list[float] = []
+        over = self._play(1.0)[1]
+        return self.reset(options=options) if over else (self._observed(), {})
+
+    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Turn alpha and bid one tick."""
+        ratio = self.policy.turn(np.array(self._ratios[-1:]), np.asarray(action, dtype=np.float64).reshape(1))[0]
+        before = self._score()
+        info, over = self._play(float(ratio))
+        self._decisions += 1
+        if over:
+            self._scores.append((self._decisions, self._score()))
+        reward = self.policy.config.reward_multiplier * (self._score() - before)
+        return self._observed(), reward, over, False, info
+
+    def close(self) -> None:
+        """Drop the day that is being played."""
+        self.auction.close()
+
+    def averages(self, rows: int = 100) -> NDArray[np.float64]:
+        """(k, 2) decisions taken, mean score of the days that ended since the row before; at most ``rows`` rows."""
+        parts = np.array_split(np.asarray(self._scores).reshape(-1, 2), min(rows, max(len(self._scores), 1)))
+        return np.array([(part[-1, 0], part[:, 1].mean()) for part in parts if len(part)]).reshape(-1, 2)
+
+    def _play(self, ratio: float) -> tuple[dict[str, Any], bool]:
+        state, _, over, _, info = self.auction.step(np.array([np.log(ratio)], dtype=np.float32))
+        self._ratios.append(ratio)
+        self._states.append(state)
+        self._past.append(np.array([info["conversions"], info["cost"]]))
+        return info, over
+
+    def _score(self) -> float:
+        conversions, cost = self._past[-1]
+        smoothed = smoothed_score(np.array([conversions]), np.array([cost]), self._who.cpa_target)[0]
+        return float(smoothed * self._who.cpa_target[0] / self._who.budget[0])
+
+    def _observed(self) -> NDArray[np.float32]:
+        bought = np.diff(np.stack(self._past), axis=0)
+        observation = Observation(
+            len(self._ratios),
+            np.stack(self._states)[None].astype(np.float64),
+            np.array([self._ratios]) * self._who.cpa_target,
+            bought[None, :, 0],
+            bought[None, :, 1],
+        )
+        return current_states(self.policy.encoder, observation, self._who)[0]
