@@ -82,7 +82,7 @@ def data_calibrate(
 
     Prints how well the result fits on draws that the fit has not seen, period 14's prices among them.
     """
-    from lbm_core.data import calibrate
+    from lbm_core.pipeline import calibrate
 
     config = calibrate.CalibrateConfig(dataset, seed, trials, policy_steps)
     knobs = calibrate.calibrate(config, out, jobs=jobs)

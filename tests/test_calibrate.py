@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lbm_core.auction.bidder import Observation
-from lbm_core.data import behaviour, calibrate
+from lbm_core.data import behaviour
 from lbm_core.data.advertisers import period_advertisers
 from lbm_core.data.learned_behaviour import (
     LearnedBidder,
@@ -17,6 +17,7 @@ from lbm_core.data.learned_behaviour import (
     save_policies,
 )
 from lbm_core.data.trajectories import TrajectorySet
+from lbm_core.pipeline import calibrate
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ FLOORS: dict[str, set[str]] = {
     "baselines": {"auction", "data", "act", "critic", "evaluation", "think", "report"},
     "pipeline": {"auction", "data", "act", "critic", "evaluation", "think", "report", "baselines"},
     "notebooks": set(),
-    "cli_data": {"auction", "data"},
+    "cli_data": {"auction", "data", "pipeline"},
     "cli": {"auction", "data", "evaluation", "report", "pipeline", "notebooks", "cli_data"},
 }
 HEAVY = ("torch", "transformers", "trl", "peft", "vllm")

@@ -8,12 +8,10 @@ state moments and period 7's tick prices; period 14's are held out.
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import joblib
 import numpy as np
@@ -27,8 +25,9 @@ from lbm_core.auction.bidder import N_TICKS
 from lbm_core.auction.log import PeriodLog
 from lbm_core.data import fidelity
 from lbm_core.data.behaviour import KINDS, BehaviourParameters, behaviour_parameters, simulate_period
-from lbm_core.data.learned_behaviour import LearnedPolicy, load_policies, policy_features, save_policies
+from lbm_core.data.learned_behaviour import LearnedPolicy, load_policies, save_policies
 from lbm_core.data.trajectories import TrajectorySet
+from lbm_core.pipeline.behaviour_policies import learn_policies
 from lbm_core.tiers import DATASETS, Dataset
 
 FOLDER = paths.PACKAGE / "data"
@@ -50,7 +49,6 @@ FIT_PERIODS = (
 )  # of the benchmark's 7 … 27: a trial's state moments
 PRICE_PERIOD, PRICE_DRAWS = 7, 6  # a trial's tick prices; the mean over who happens to bid
 POLICY_PERIODS = tuple(range(2000, 2012))  # what the learned bidders learn from; nobody else uses these
-ALGORITHMS = ("BC", "IQL", "CQL")
 # No bidder can change how many impressions come: these deviate by what the traffic itself deviates.
 _TRAFFIC_STDS = ("current_pv_num", "last_three_pv_num_total", "historical_pv_num_total")
 LEAST_LEARNED = 0.15  # weight of the learned bidders: the benchmark has them, so the fit may not drop them
@@ -274,73 +272,6 @@ def _claim(path: Path, config: CalibrateConfig) -> None:
             temporary.write_text(json.dumps(asdict(config), indent=1) + "\n")
     elif config_key(stored) != config_key(config):
         raise ValueError(f"{path.parent} holds a calibration made with other settings: {stored}; choose another folder")
-
-
-def learn_policies(trajectories: TrajectorySet, steps: int, seed: int) -> dict[str, LearnedPolicy]:
-    """BC, IQL and CQL policies of a market's trajectories, by d3rlpy.
-
-    The reward is the share of the affordable conversions made in the tick, less what exceeds the CPA target: a bidder
-    that only counted conversions would learn to ignore its target.
-
-    Parameters
-    ----------
-    trajectories : of the market to learn from
-    steps : gradient steps of each
-    seed : of d3rlpy
-    """
-    import d3rlpy
-    import structlog
-    import torch
-
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))  # d3rlpy tells a lot
-    mean, std, low, high, dataset = _transitions(trajectories)
-    made = {}
-    for name in ALGORITHMS:
-        d3rlpy.seed(seed)
-        torch.manual_seed(seed)
-        shape = d3rlpy.models.encoders.VectorEncoderFactory(hidden_units=[64, 64])
-        config = getattr(d3rlpy.algos, f"{name}Config")
-        networks = {field.name: shape for field in fields(config) if field.name.endswith("encoder_factory")}
-        algorithm = config(batch_size=256, **networks).create(device="cpu:0")
-        algorithm.fit(
-            dataset,
-            n_steps=steps,
-            n_steps_per_epoch=steps,
-            show_progress=False,
-            logger_adapter=d3rlpy.logging.NoopAdapterFactory(),
-        )
-        policy = algorithm.impl.policy
-        layers = [m for key, m in policy.named_modules() if isinstance(m, torch.nn.Linear) and "logstd" not in key]
-        weights = tuple(layer.weight.detach().numpy().copy() for layer in layers)
-        biases = tuple(layer.bias.detach().numpy().copy() for layer in layers)
-        made[name] = LearnedPolicy(weights, biases, mean, std, low, high)
-        seen = dataset.episodes[0].observations
-        restored = made[name].squashed(seen * std + mean)
-        if not np.allclose(restored, algorithm.predict(seen)[:, 0], atol=1e-4):
-            raise RuntimeError(f"the weights read from d3rlpy's {name} do not bid as it does: its version is not known")
-    return made
-
-
-def _transitions(found: TrajectorySet) -> tuple[NDArray, NDArray, float, float, Any]:
-    import d3rlpy
-
-    acting = found.acting
-    features = policy_features(found.states, np.broadcast_to(found.cpa_target[:, None], acting.shape))
-    mean = features[acting].mean(axis=0)
-    std = features[acting].std(axis=0) + 1e-6
-    actions = np.log(np.maximum(found.alphas, 1e-3) / found.cpa_target[:, None])
-    low, high = np.percentile(actions[acting], [1, 99])
-    squashed = np.clip(2 * (actions - low) / (high - low) - 1, -0.999, 0.999)
-    reward = (2 * found.conversions * found.cpa_target[:, None] - found.costs) / found.budget[:, None]
-    kept = [(row, acting[row]) for row in range(len(found)) if acting[row].sum() > 2]
-    parts = [
-        (np.clip((features[row] - mean) / std, -5, 5)[at], squashed[row][at][:, None], reward[row][at][:, None])
-        for row, at in kept
-    ]
-    observations, taken, rewards = (np.concatenate(column).astype(np.float32) for column in zip(*parts, strict=True))
-    terminals = np.concatenate([np.arange(len(part[0])) == len(part[0]) - 1 for part in parts]).astype(np.float32)
-    dataset = d3rlpy.dataset.MDPDataset(observations, taken, rewards, terminals)
-    return mean, std, float(low), float(high), dataset
 
 
 def install(dataset: Dataset, out: Path) -> None:
