@@ -72,9 +72,9 @@ def data_generate(
 def data_calibrate(
     out: Annotated[Path, typer.Option(help="Folder for the knobs, the policies and the trials.")],
     dataset: DatasetOption = "dense",
-    seed: Annotated[int, typer.Option(help="Of the search, the market and the policies.")] = 0,
-    trials: Annotated[int, typer.Option(help="Trials of the second round, a third of it in the first.")] = 300,
-    policy_steps: Annotated[int, typer.Option(help="Gradient steps of each learned policy.")] = 3_000,
+    seed: Annotated[int, typer.Option(help="Of the search, the market and the policies.")] = 2,
+    trials: Annotated[int, typer.Option(help="Trials of the second round, a third of it in the first.")] = 135,
+    policy_steps: Annotated[int, typer.Option(help="Gradient steps of each learned policy.")] = 2_000,
     jobs: Annotated[int, typer.Option(help="Processes; they do not change the result.")] = 1,
     install: Annotated[bool, typer.Option(help="Whether to make the result the population of this checkout.")] = False,
 ) -> None:
