@@ -57,6 +57,7 @@ def test_shares_choose_the_kinds():
         share_pacing=0.0,
         share_online_lp=0.0,
         share_constant=1.0,
+        share_learned=0.0,
         opening=0.7,
         opening_spread=0.0,
         noise=0.0,
@@ -131,7 +132,7 @@ def test_planned_day_of_the_online_lp():
     day = typical_day("dense")
     assert day.counts.sum() == pytest.approx(500_000, rel=0.01)
     # whoever bids very high wins all but what is worth next to nothing
-    np.testing.assert_allclose(day.wins[:, 0, -1], day.counts, rtol=0.08)
+    np.testing.assert_allclose(day.wins[:, 0, -1], day.counts, rtol=0.1)
     mean_price = day.costs[:, :, -1].sum() / day.wins[:, :, -1].sum()
     assert 0.06 < mean_price < 0.13
     doubled = plan_day("dense", 2 * Traffic(7, "dense").mean_pvalues)

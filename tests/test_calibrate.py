@@ -137,6 +137,29 @@ def test_report_knows_what_was_held_out(finished):
     assert 0 < found["lengths"]["mean"].item() <= 48
 
 
+@pytest.mark.parametrize("dataset", ["dense", "sparse"])
+def test_committed_populations_fit(dataset):
+    found = calibrate.report(dataset, periods=(7, 10, 14, 18, 21, 25, 27), draws=3, seed=300)
+    ratios = found["moments"].set_index("feature").drop(index=list(calibrate._TRAFFIC_STDS))
+    outside = (ratios - 1).abs() > 0.2  # calibrated to 15 % over many periods; these are seven
+    assert outside.to_numpy().sum() <= (0 if dataset == "dense" else 1), ratios[outside.any(axis=1)]
+    if dataset == "dense":
+        agreement = found["agreement"].set_index("period")
+        assert agreement.loc[7, "correlation"] > 0.9
+        assert agreement.loc[14, "correlation"] > 0.75
+        assert (agreement["relative_error"] < 0.17).all()
+
+
+def test_the_committed_fit_is_the_best_of_its_trials():
+    for dataset in ("dense", "sparse"):
+        trials = pd.read_csv(calibrate.FOLDER / f"trials_{dataset}.csv")
+        last = trials[trials["round"] == trials["round"].max()]
+        best = last.loc[last["loss"].idxmin()]
+        assert all(
+            np.isclose(best[name], value) for name, value in asdict(behaviour.behaviour_parameters(dataset)).items()
+        )
+
+
 @pytest.mark.parametrize("change", [{"dataset": "medium"}, {"trials": 0}, {"policy_steps": 0}])
 def test_bad_settings(change):
     with pytest.raises(ValueError, match=r"unknown data set|at least 1"):
