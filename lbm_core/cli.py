@@ -128,22 +128,29 @@ def results(
 
 @app.command()
 def train(
-    method: Annotated[str, typer.Option(help="Method to train, e.g. IQL; an unknown one lists all.")],
+    method: Annotated[str, typer.Option(help="Method to train, e.g. IQL; an unknown one lists all; 'all': every one.")],
     tier: Annotated[str, typer.Option(help=f"How large: {', '.join(TIER_NAMES[1:])}.")] = "smoke",
     dataset: Annotated[Dataset, typer.Option(help="Dense or sparse conversions.")] = "dense",
     seed: Annotated[int, typer.Option(help="Of the simulated data.")] = 0,
     train_seed: Annotated[int | None, typer.Option(help="Of the training; default the same.")] = None,
+    jobs: Annotated[int, typer.Option(help="Processes, for 'all'.")] = 1,
+    tune: Annotated[bool, typer.Option(help="First search the method's settings, as notebook 06 does.")] = True,
 ) -> None:
     """Train one method and say what it took; a finished one is only loaded.
 
     Data and the models it builds on are made first if they are not in the cache.
     """
-    from lbm_core.pipeline import train_method
+    from lbm_core.pipeline import train_all, train_method
     from lbm_core.tiers import get_tier
 
-    trained = train_method(get_tier(tier), dataset, seed, method, train_seed=train_seed)
+    if method == "all":
+        if train_seed is not None or not tune or jobs < 1:
+            raise ValueError("--method all trains every seed of the tier, tuned; it takes --jobs >= 1 only")
+        train_all(get_tier(tier), dataset, seed, jobs=jobs)
+        return
+    trained = train_method(get_tier(tier), dataset, seed, method, train_seed=train_seed, tune=tune)
     print(f"{trained.method}: {trained.parameters:,} parameters, {trained.mib:.1f} MiB in {trained.folder}")
-    took = f"{trained.seconds:.0f} s" if trained.computed else "none, found in the cache"
+    took = f"{trained.seconds:.0f} s" + ("" if trained.computed else ", found in the cache")
     print(f"steps {trained.steps:,}, training time {took}, peak memory {trained.peak_mib:.0f} MiB")
 
 

@@ -90,6 +90,9 @@ class BaselineTier:
     diffusion_steps: int = 150  # gradient steps of DiffBid
     diffusion_batch_size: int = 64
     diffusion_candidates: int = 2  # N of DiffBid-Q
+    tuning_trials: int = 2  # settings tried per method, the defaults among them
+    tuning_share: float = 0.3  # share of the steps that a trial trains
+    tuning_periods: int = 1  # on which trials are compared; neither trained nor judged on
 
 
 @dataclass(frozen=True)
@@ -128,9 +131,10 @@ _FULL_EVALUATION = EvaluationTier(
 _SMOKE = Tier("smoke")
 _LAPTOP = Tier(
     "laptop",
-    data=DataTier(("dense", "sparse"), train_periods=200, evaluation_periods=12, evaluation_seeds=5),
+    # Days differ ten times as much as draws do, so a second draw of conversions would buy next to nothing.
+    data=DataTier(("dense", "sparse"), train_periods=200, evaluation_periods=12, evaluation_seeds=1),
     act=ActTier(layers=8, steps=2_000, batch_size=64, learning_rate=1e-4, guide_dropout=0.05, dead_band=0.0, seeds=3),
-    critic=CriticTier(hidden_size=128, layers=3, heads=8, steps=10_000, learning_rate=3e-4),
+    critic=CriticTier(hidden_size=128, layers=3, heads=8, steps=3_000, learning_rate=5e-4),
     think=ThinkTier(
         prompts=1_000,
         latency_batch=48,
@@ -144,20 +148,23 @@ _LAPTOP = Tier(
         dt_hidden_size=128,
         dt_layers=3,
         dt_heads=8,
-        dt_steps=5_000,
-        dt_learning_rate=3e-4,
-        dt_q_steps=1_000,
+        dt_steps=1_500,
+        dt_learning_rate=1e-3,
+        dt_q_steps=300,
         rl_hidden_size=128,
-        rl_steps=20_000,
+        rl_steps=10_000,
         rl_batch_size=128,
         rl_learning_rate=3e-4,
         uscb_periods=10,
-        uscb_steps=150_000,
+        uscb_steps=20_000,
         diffusion_channels=32,
-        diffusion_steps=10_000,
-        diffusion_candidates=4,
+        diffusion_steps=3_000,
+        diffusion_candidates=2,
+        tuning_trials=4,
+        tuning_share=0.2,
+        tuning_periods=2,
     ),
-    evaluation=_FULL_EVALUATION,
+    evaluation=replace(_FULL_EVALUATION, closed_loop_periods=12, closed_loop_at_once=16),
 )
 _GPU = Tier(
     "gpu",
@@ -198,6 +205,9 @@ _GPU = Tier(
         diffusion_steps=100_000,
         diffusion_batch_size=128,
         diffusion_candidates=16,
+        tuning_trials=12,
+        tuning_share=0.1,
+        tuning_periods=6,
     ),
     evaluation=_FULL_EVALUATION,
 )

@@ -1,5 +1,8 @@
 """Baselines as artifacts and contenders, the sweep of return targets, and `lbm train`."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 
@@ -7,6 +10,7 @@ from lbm_core import cli, pipeline
 from lbm_core.auction.bidder import Bidder
 from lbm_core.pipeline import stages
 from lbm_core.pipeline.baselines import RETURN_CONDITIONED
+from lbm_core.pipeline.tuning import Tuned
 from lbm_core.tiers import Tier, get_tier
 
 METHODS = pipeline.OFFLINE_BASELINES
@@ -44,7 +48,9 @@ def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LBM_CACHE", str(folder))
         tables = pipeline.past_tables(_tiny(), "dense", 0)
+        patch.setattr("lbm_core.pipeline.recipes.past_tables", lambda *arguments: tables)
         patch.setattr("lbm_core.pipeline.baselines.past_tables", lambda *arguments: tables)
+        patch.setattr("lbm_core.pipeline.tuning.tuning_tables", lambda *arguments: tables)
         pipeline.trajectories(_tiny(), "dense", 0)
         yield folder
 
@@ -93,7 +99,7 @@ def test_train_method_measures(capsys):
     # Two hidden layers of 8 on 23 features, and one action.
     assert first.parameters == second.parameters == 23 * 8 + 8 + 8 * 8 + 8 + 8 + 1
     assert first.steps == 4
-    assert first.seconds > second.seconds
+    assert first.seconds == second.seconds > 0, "what the training took is kept with the model"
     assert first.peak_mib > 50
     critic = pipeline.train_method(tier, "dense", 0, "critic")
     assert critic.folder == stages.artifact_path("critic", _critic_key(tier))
@@ -110,6 +116,62 @@ def test_dt_of_the_pipeline_and_of_the_baselines_are_one(capsys):
     capsys.readouterr()
     pipeline.dt(_tiny(), "dense", 0)
     assert capsys.readouterr().out == "DT (dense, training seed 0): loaded\n"
+
+
+def test_every_search_has_the_same_trials_and_begins_with_the_defaults(capsys):
+    names = ["pacing", "critic alone", "IQL", "DT", "DT-Q (search)", "DT-Q (fine-tuned)"]
+    log = pipeline.tuning_log(_tiny(baseline__tuning_trials=3), "dense", 0, names)
+    assert log.groupby("method").size().to_dict() == dict.fromkeys(names, 3)
+    assert log.groupby("method")["chosen"].sum().eq(1).all()
+    assert log.loc[log["chosen"], "score"].tolist() == log.groupby("method", sort=False)["score"].max().tolist()
+    first = log[log["trial"] == 0].set_index("method")["setting"].map(json.loads)
+    assert first["pacing"] == {"cap": 1.2, "gain": 0.2}
+    assert first["IQL"] == {"learning_rate": 1e-3, "expectile": 0.7, "temperature": 3.0, "n_step": 12}
+    assert first["DT-Q (fine-tuned)"] == {"q_weight": 10.0, "target_return": 1.1}
+    assert log.loc[log["method"] == "IQL", "steps"].eq(1).all(), "a share of three steps"
+    capsys.readouterr()
+    again = pipeline.tuning_log(_tiny(baseline__tuning_trials=3), "dense", 0, names)
+    assert again.equals(log)
+    assert "computed" not in capsys.readouterr().out
+    with pytest.raises(ValueError, match="no settings to tune"):
+        pipeline.tuned(_tiny(), "dense", 0, "constant")
+
+
+def test_chosen_settings_reach_model_and_bidder(monkeypatch):
+    log = pipeline.tuned(_tiny(), "dense", 0, "DT").trials
+    other = Tuned({"learning_rate": 3e-3}, {"target_return": 0.8}, log)
+    monkeypatch.setattr("lbm_core.pipeline.baselines.tuned", lambda *_: other)
+    bidder = pipeline.baseline_bidder(_tiny(), "dense", 0, "DT")
+    assert bidder.transformer.config.learning_rate == 3e-3
+    assert bidder.target_return == 0.8
+    assert pipeline.baseline_bidder(_tiny(), "dense", 0, "DT", tune=False).transformer.config.learning_rate == 1e-3
+
+
+def test_what_trainings_took_and_their_curves():
+    tier, names = _tiny(), ["DT", "critic", "IQL", "DT-Q (search)", "DiffBid"]
+    report = pipeline.training_report(tier, "dense", 0, names)
+    assert report["method"].tolist() == ["DT", "critic", "IQL", "DiffBid"], "DT-Q's search trains nothing of its own"
+    assert (report[["parameters", "steps", "seconds", "peak_mib"]] > 0).all(axis=None)
+    curves = pipeline.learning_curves(tier, "dense", 0, names)
+    kinds = curves.groupby("method", sort=False)["name"].unique().map(list).to_dict()
+    two = ["states", "actions"]
+    assert kinds == {"DT": ["loss"], "critic": ["q_loss", "v_loss"], "IQL": ["loss"], "DiffBid": two}
+    assert np.isfinite(curves["value"]).all()
+
+
+def test_penalty_sweep_trains_one_transformer_per_weight():
+    found = pipeline.penalty_sweep(_tiny(), "dense", 0, (0.0, 1.0))
+    assert found.groupby("penalty_weight").size().to_dict() == {0.0: 2, 1.0: 2}
+
+
+def test_trainings_side_by_side_are_those_one_after_another(tmp_path, monkeypatch):
+    tier, names = _tiny(act__seeds=2), ["BC", "IQL"]
+    pipeline.train_all(tier, "dense", 0, names, jobs=2)
+    beside = pipeline.learning_curves(tier, "dense", 0, names)
+    for name in ("offline_rl", "tuning"):
+        shutil.rmtree(stages.artifact_path(name, {}).parent)
+    pipeline.train_all(tier, "dense", 0, names)
+    assert pipeline.learning_curves(tier, "dense", 0, names).equals(beside)
 
 
 def test_overrides_and_train_seeds_make_other_models():

@@ -198,7 +198,7 @@ def test_whole_size_period(against):
     observations, rewards, info = play(environment, 0, 0.0)
     assert observations[0, 13] > 1000  # impressions
     assert len(observations) == len(rewards) + 1
-    assert 0 < info["cost"] <= info["budget"]
+    assert 0 < info["cost"] <= info["budget"] * (1 + 1e-12)  # costs of 48 ticks, summed
 
 
 def test_minari_export(tmp_path, monkeypatch):

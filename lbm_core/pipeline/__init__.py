@@ -5,14 +5,13 @@ second run only loads. Each function prints one line: computed or loaded.
 """
 
 from lbm_core.pipeline.baselines import (
-    OFFLINE_BASELINES,
-    TRAINABLE,
     Trained,
     baseline,
     baseline_bidder,
     target_sweep,
     train_method,
 )
+from lbm_core.pipeline.comparison import learning_curves, penalty_sweep, train_all, training_report, tuning_log
 from lbm_core.pipeline.contenders import (
     CONTROLS,
     INSTRUCTIONS,
@@ -23,7 +22,15 @@ from lbm_core.pipeline.contenders import (
     evaluate_methods,
 )
 from lbm_core.pipeline.models import act, critic, dt
-from lbm_core.pipeline.stages import HeldOutPeriods, held_out_periods, past_tables, period_log, trajectories
+from lbm_core.pipeline.recipes import OFFLINE_BASELINES, TRAINABLE, tuned
+from lbm_core.pipeline.stages import (
+    HeldOutPeriods,
+    held_out_periods,
+    past_tables,
+    period_log,
+    trajectories,
+    tuning_tables,
+)
 from lbm_core.pipeline.thinking import (
     Moments,
     chain_store,
@@ -58,14 +65,21 @@ __all__ = [
     "gqpo_model",
     "gqpo_selection",
     "held_out_periods",
+    "learning_curves",
     "moments",
     "past_tables",
+    "penalty_sweep",
     "period_log",
     "target_sweep",
     "think_backend",
     "think_chains",
     "think_guide",
     "think_settings",
+    "train_all",
     "train_method",
+    "training_report",
     "trajectories",
+    "tuned",
+    "tuning_log",
+    "tuning_tables",
 ]

@@ -13,12 +13,13 @@ import pandas as pd
 
 from lbm_core.artifacts import artifact_path, writing
 from lbm_core.auction.bidder import Bidder
-from lbm_core.auction.controls import ConstantAlpha, OnlineLpBidder, PacingBidder, PidBidder
+from lbm_core.auction.controls import ConstantAlpha, OnlineLpBidder
 from lbm_core.evaluation.closed_loop import BEHAVIOUR, closed_loop, logged_rows
 from lbm_core.evaluation.runner import evaluate, spread_rows
-from lbm_core.pipeline.baselines import OFFLINE_BASELINES, baseline_bidder
-from lbm_core.pipeline.models import act, critic, dt
-from lbm_core.pipeline.stages import RECIPES, held_out_periods, past_tables, tell
+from lbm_core.pipeline.baselines import baseline_bidder
+from lbm_core.pipeline.models import act
+from lbm_core.pipeline.recipes import OFFLINE_BASELINES
+from lbm_core.pipeline.stages import RECIPES, cores, held_out_periods, past_tables, side_by_side, tell
 from lbm_core.pipeline.thinking import gqpo_model, think_guide
 from lbm_core.tiers import Dataset, Tier
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Factory = Callable[[], Bidder]
 CONTROLS = ("constant", "pacing", "PID", "online LP")  # learn nothing, so have no training seed
 LEARNED = ("critic alone", "DT", "LLM-DT", "Prompt-LLM-DT", "LBM(P)", "LBM(GQPO)")
+LIGHT = ("critic alone", "DT", *OFFLINE_BASELINES)  # small networks, which run on one thread
 METHODS = CONTROLS + LEARNED  # Tables 1 and 2, without the baselines of notebook 06 (OFFLINE_BASELINES)
 INSTRUCTIONS = {"increase": 1, "decrease": -1, "uncertain": 0}  # Table 4: LBM-Act told the same at every tick
 
@@ -71,16 +73,6 @@ def bidders(
 
         return guided(lambda observation, advertisers: [SENTENCES[direction]] * len(advertisers))
 
-    def alone() -> Bidder:
-        from lbm_core.baselines.critic_search import CriticBidder
-
-        return CriticBidder(critic(tier, dataset, seed, train_seed=train_seed))
-
-    def transformer() -> Bidder:
-        from lbm_core.baselines.decision_transformer import DTBidder
-
-        return DTBidder(dt(tier, dataset, seed, train_seed=train_seed))
-
     def unguided(guide: str) -> Bidder:
         from lbm_core.baselines.language import LLMDTBidder
 
@@ -88,14 +80,10 @@ def bidders(
 
     made: dict[str, Factory] = {
         "constant": lambda: ConstantAlpha(1.0),
-        "pacing": lambda: PacingBidder(cap=1.2),
-        "PID": lambda: PidBidder(),
         "online LP": lambda: OnlineLpBidder(past_tables(tier, dataset, seed)),
-        "critic alone": alone,
-        "DT": transformer,
         **{
             name: partial(baseline_bidder, tier, dataset, seed, name, train_seed=train_seed)
-            for name in OFFLINE_BASELINES
+            for name in ("pacing", "PID", "critic alone", "DT", *OFFLINE_BASELINES)
         },
         "LLM-DT": partial(unguided, "none"),
         "Prompt-LLM-DT": partial(unguided, "task"),
@@ -207,27 +195,36 @@ def _each_kept(
     settings = asdict(tier)
     for name in _CLOSED_LOOP_SETTINGS:  # say nothing of a single period; at_once is the closed loop's ``setting``
         del settings["evaluation"][name]
-    start, computed, frames = time.monotonic(), 0, []
+    start, keys = time.monotonic(), {}
     for train_seed in range(seed, seed + tier.act.seeds):
         trained = [name for name in methods if train_seed == seed or name not in CONTROLS]
-        factories = {
-            name: lru_cache(maxsize=1)(make)
-            for name, make in bidders(tier, dataset, seed, trained, train_seed=train_seed).items()
-        }
-        for number in numbers:
-            for name, make in factories.items():
+        for name in bidders(tier, dataset, seed, trained, train_seed=train_seed):
+            for number in numbers:
                 key = {
                     "recipe": RECIPES,
                     "tier": settings,
                     "data": [dataset, seed, number],
                     "method": [name, train_seed, setting],
                 }
-                path = artifact_path(kind, key) / "rows.parquet"
-                if not path.exists():
-                    found = run({name: make}, number)
-                    with writing(path.parent) as folder:
-                        found.to_parquet(folder / path.name)
-                    computed += 1
-                frames.append(pd.read_parquet(path).assign(train_seed=train_seed))
-    tell(f"{len(frames)} {what}", computed > 0, time.monotonic() - start)
+                keys[train_seed, number, name] = artifact_path(kind, key) / "rows.parquet"
+    # Light methods share out their days; a language model fills the machine alone and is loaded once for all days.
+    light = set(methods) <= {*CONTROLS, *LIGHT}
+    apart = light and len(numbers) * tier.act.seeds > 4
+    missing: dict[tuple[int, ...], list[tuple[int, str]]] = {}
+    for (train_seed, number, name), path in keys.items():
+        if not path.exists():
+            missing.setdefault((train_seed, number) if apart else (train_seed,), []).append((number, name))
+
+    def play(train_seed: int, days: list[tuple[int, str]]) -> None:
+        names = list(dict.fromkeys(name for _, name in days))
+        made = bidders(tier, dataset, seed, names, train_seed=train_seed)
+        factories = {name: lru_cache(maxsize=1)(make) for name, make in made.items()}
+        for number, name in days:
+            found, path = run({name: factories[name]}, number), keys[train_seed, number, name]
+            with writing(path.parent) as folder:
+                found.to_parquet(folder / path.name)
+
+    side_by_side([(play, (which[0], days), {}) for which, days in missing.items()], cores() if apart else 1)
+    frames = [pd.read_parquet(path).assign(train_seed=which[0]) for which, path in keys.items()]
+    tell(f"{len(frames)} {what}", bool(missing), time.monotonic() - start)
     return pd.concat(frames, ignore_index=True)

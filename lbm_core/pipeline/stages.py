@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, overload
+
+import joblib
 
 from lbm_core.artifacts import artifact_path, writing
 from lbm_core.auction.log import PeriodLog
@@ -20,7 +24,9 @@ from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.evaluation.runner import held_out
 from lbm_core.tiers import Dataset, Tier
 
+TOOK = "took.json"  # beside a model: seconds of its making and the process's peak memory
 T = TypeVar("T")
+Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]  # function, arguments, options
 
 # Raise a number when code changes what a stage makes from an unchanged configuration.
 RECIPES = {
@@ -33,19 +39,32 @@ RECIPES = {
     "uscb": 1,
     "dt_q": 1,
     "diffbid": 1,
+    "tuning": 1,
 }
 FIRST_TRAIN_PERIOD = 1000  # far from the benchmark's own periods 7 … 27, which are for evaluation only
 PAST_PERIODS = 2  # training periods whose prices the online LP plans with
+FIRST_TUNING_PERIOD = 900  # on these settings are chosen; nobody trains or is judged on them
 
 
-def found_or_made(what: str, path: Path, make: Callable[[Path], None], load: Callable[[Path], T]) -> T:
-    """Load the artifact at ``path``, after making it if it is not there; prints which of the two."""
+def found_or_made(
+    what: str, path: Path, make: Callable[[Path], None], load: Callable[[Path], T], *, quiet: bool = False
+) -> T:
+    """Load the artifact at ``path``, after making it if it is not there; prints which of the two unless ``quiet``."""
     start, there = time.monotonic(), path.exists()
     if not there:
         make(path)
+        took = {"seconds": time.monotonic() - start, "peak_mib": peak_mib()}
+        (path / TOOK).write_text(json.dumps(took))
     found = load(path)
-    tell(what, not there, time.monotonic() - start)
+    if not quiet:
+        tell(what, not there, time.monotonic() - start)
     return found
+
+
+def peak_mib() -> float:
+    """Largest resident memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def bars() -> bool:
@@ -155,5 +174,30 @@ def held_out_periods(tier: Tier, dataset: Dataset, seed: int) -> HeldOutPeriods:
 
 def past_tables(tier: Tier, dataset: Dataset, seed: int, periods: int = PAST_PERIODS) -> list[ResponseTables]:
     """Response curves of the first training periods: the past that the online LP plans with and USCB plays in."""
-    logs = (period_log(dataset, number, seed) for number in train_periods(tier)[:periods])
+    return _tables(dataset, train_periods(tier)[:periods], seed)
+
+
+def tuning_tables(tier: Tier, dataset: Dataset, seed: int) -> list[ResponseTables]:
+    """Response curves of the periods on which settings are chosen."""
+    last = FIRST_TUNING_PERIOD + tier.baseline.tuning_periods
+    return _tables(dataset, tuple(range(FIRST_TUNING_PERIOD, last)), seed)
+
+
+@lru_cache(maxsize=4)
+def _tables(dataset: Dataset, numbers: tuple[int, ...], seed: int) -> list[ResponseTables]:
+    logs = (period_log(dataset, number, seed) for number in numbers)
     return [ResponseTables.from_period(ReplayPeriod.from_log(log)) for log in logs]
+
+
+def side_by_side(calls: Sequence[Call], jobs: int) -> None:
+    """Run calls in several processes; with one job in this one."""
+    if jobs == 1:
+        for function, arguments, options in calls:
+            function(*arguments, **options)
+        return
+    joblib.Parallel(n_jobs=jobs)(joblib.delayed(function)(*given, **options) for function, given, options in calls)
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
