@@ -126,7 +126,9 @@ def test_every_search_has_the_same_trials_and_begins_with_the_defaults(capsys):
     assert log.loc[log["chosen"], "score"].tolist() == log.groupby("method", sort=False)["score"].max().tolist()
     first = log[log["trial"] == 0].set_index("method")["setting"].map(json.loads)
     assert first["pacing"] == {"cap": 1.2, "gain": 0.2}
-    assert first["IQL"] == {"learning_rate": 1e-3, "expectile": 0.7, "temperature": 3.0, "n_step": 12}
+    usual = {"learning_rate": 1e-3, "state_kind": "extended", "expectile": 0.7, "temperature": 3.0, "n_step": 12}
+    assert first["IQL"] == usual
+    assert not log.duplicated(["method", "setting"]).any()
     assert first["DT-Q (fine-tuned)"] == {"q_weight": 10.0, "target_return": 1.1}
     assert log.loc[log["method"] == "IQL", "steps"].eq(1).all(), "a share of three steps"
     capsys.readouterr()

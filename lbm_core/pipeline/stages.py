@@ -39,7 +39,7 @@ RECIPES = {
     "uscb": 1,
     "dt_q": 1,
     "diffbid": 1,
-    "tuning": 1,
+    "tuning": 2,
 }
 FIRST_TRAIN_PERIOD = 1000  # far from the benchmark's own periods 7 … 27, which are for evaluation only
 PAST_PERIODS = 2  # training periods whose prices the online LP plans with

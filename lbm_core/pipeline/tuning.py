@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,16 +22,23 @@ from lbm_core.tiers import Dataset, Tier
 
 _TARGETS = (0.8, 1.0, 1.1, 1.3)  # first return-to-go, in units of B / C
 _RATES = (1e-4, 3e-4, 1e-3, 3e-3)
+_STATES = ("extended", "paper")  # with past alphas, an action can only be judged against them; without, by its level
 # What is searched, parameter by parameter. A default is always among the values, and the first trial has them all.
-SPACES: dict[str, dict[str, tuple[float, ...]]] = {
+SPACES: dict[str, dict[str, tuple[float | str, ...]]] = {
     "pacing": {"cap": (0.8, 1.0, 1.2, 1.5), "gain": (0.1, 0.2, 0.4)},
     "PID": {"proportional": (0.05, 0.1, 0.2), "integral": (0.02, 0.05, 0.1), "highest": (1.0, 1.2, 1.5, 2.0)},
     "critic alone": {"step": (1.05, 1.14, 1.3)},
     "USCB": {"learning_rate": _RATES, "noise": (0.1, 0.3, 0.6), "largest_move": (0.1, 0.2, 0.4)},
-    "BC": {"learning_rate": _RATES},
-    "BCQ": {"learning_rate": _RATES, "flexibility": (0.02, 0.05, 0.15), "n_step": (1, 12)},
-    "CQL": {"learning_rate": _RATES, "conservative_weight": (1.0, 5.0, 10.0), "n_step": (1, 12)},
-    "IQL": {"learning_rate": _RATES, "expectile": (0.5, 0.7, 0.9), "temperature": (1.0, 3.0, 10.0), "n_step": (1, 12)},
+    "BC": {"learning_rate": _RATES, "state_kind": _STATES},
+    "BCQ": {"learning_rate": _RATES, "state_kind": _STATES, "flexibility": (0.02, 0.05, 0.15), "n_step": (1, 12)},
+    "CQL": {"learning_rate": _RATES, "state_kind": _STATES, "conservative_weight": (1.0, 5.0, 10.0), "n_step": (1, 12)},
+    "IQL": {
+        "learning_rate": _RATES,
+        "state_kind": _STATES,
+        "expectile": (0.5, 0.7, 0.9),
+        "temperature": (0.3, 1.0, 3.0),
+        "n_step": (1, 12),
+    },
     "DT": {"learning_rate": _RATES, "target_return": _TARGETS},
     "DT-score": {"learning_rate": _RATES, "target_return": _TARGETS},
     "DT-Q (search)": {"span": (0.02, 0.1, 0.2), "target_return": _TARGETS},
@@ -41,7 +49,7 @@ SPACES: dict[str, dict[str, tuple[float, ...]]] = {
 # Settings of a bidder; all others are of its training.
 IN_USE = ("cap", "gain", "proportional", "integral", "highest", "step", "span", "target_return")
 
-Settings = dict[str, float]
+Settings = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -73,8 +81,9 @@ def search(
 ) -> Tuned:
     """Best of a fixed number of trials by mean expected score; found in the cache or searched.
 
-    A trial trains with a share of the tier's steps (``tuning_share``) and is replayed on the tuning periods' response
-    curves. A trained trial is an artifact of its own, so that a killed search goes on where it stopped.
+    Trials differ from each other. Each trains with a share of the tier's steps (``tuning_share``) and is replayed on
+    the tuning periods' response curves. A trained trial is an artifact of its own, so that a killed search goes on
+    where it stopped.
 
     Parameters
     ----------
@@ -92,7 +101,7 @@ def search(
     space, sizes = SPACES[name], tier.baseline
     for parameter, values in space.items():
         if defaults[parameter] not in values:
-            raise ValueError(f"{parameter} of {name}: the default {defaults[parameter]:g} is not among {values}")
+            raise ValueError(f"{parameter} of {name}: the default {defaults[parameter]} is not among {values}")
     key = {
         "recipe": RECIPES,
         "data": data_config(tier, dataset, seed),
@@ -130,17 +139,23 @@ def _trials(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
     study.enqueue_trial(defaults)
-    found = []
-    for number in range(tier.baseline.tuning_trials):
+    found: list[tuple[Any, ...]] = []
+    tried: dict[str, float] = {}
+    trials = min(tier.baseline.tuning_trials, math.prod(len(values) for values in SPACES[name].values()))
+    while len(found) < trials:
         trial = study.ask()
         setting = {k: trial.suggest_categorical(k, values) for k, values in SPACES[name].items()}
+        text = json.dumps(setting)
+        if text in tried:  # drawn before: no trial spent
+            study.tell(trial, tried[text])
+            continue
         start = time.monotonic()
         training = {k: v for k, v in setting.items() if k not in IN_USE}
         made = bidder(training | ({"steps": steps} if steps else {}), _of_use(setting))
-        scores = [table_replay(table, made, rows=rows).summary()["score"].mean() for table in tables]
-        study.tell(trial, float(np.mean(scores)))
-        seconds = time.monotonic() - start
-        found.append((name, number, float(np.mean(scores)), json.dumps(setting), steps, seconds))
+        score = float(np.mean([table_replay(table, made, rows=rows).summary()["score"].mean() for table in tables]))
+        study.tell(trial, score)
+        tried[text] = score
+        found.append((name, len(found), score, text, steps, time.monotonic() - start))
     frame = pd.DataFrame(found, columns=["method", "trial", "score", "setting", "steps", "seconds"])
     return frame.assign(chosen=frame.index == frame["score"].idxmax())
 
