@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -17,6 +16,7 @@ from lbm_core.auction.bidder import N_STATE_FEATURES, N_TICKS, Advertisers, Bidd
 from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.mechanism import LEAST_BUDGET
 from lbm_core.auction.metrics import summarize
+from lbm_core.auction.replay_kernel import buy
 from lbm_core.auction.state import StateBuilder
 from lbm_core.auction.traffic import Traffic
 from lbm_core.tiers import Dataset
@@ -195,7 +195,7 @@ def replay(
 
     def step(tick: int, alphas: NDArray, remaining: NDArray) -> TickOutcome:
         out = np.zeros((5, len(who)))
-        _buy(
+        buy(
             period.pvalues,
             period.least_winning_cost,
             int(starts[tick]),
@@ -263,68 +263,3 @@ def _checked(alphas: ArrayLike, n: int, tick: int) -> NDArray[np.float64]:
     if not (np.isfinite(values).all() and (values >= 0).all()):
         raise ValueError(f"the bidder returned a NaN, infinite or negative alpha at tick {tick}")
     return values
-
-
-@numba.njit(cache=True)
-def _uniform(key: np.uint64, counter: int) -> float:
-    """Counter-based uniform in [0, 1): the splitmix64 mixer of (key, counter)."""
-    z = key + np.uint64(counter + 1) * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    z = z ^ (z >> np.uint64(31))
-    return float(z >> np.uint64(11)) * 2.0**-53
-
-
-@numba.njit(cache=True, nogil=True)
-def _buy(pvalues, prices, start, stop, index, alphas, remaining, mean_pvalues, base, out):
-    count = stop - start
-    won = np.empty(count, dtype=np.int64)
-    # One flag per impression, compared in vector instructions, then read eight at a time: most words are empty.
-    flags = np.zeros((count + 7) // 8 * 8, dtype=np.uint8)
-    words = flags.view(np.uint64)
-    for k in range(len(index)):
-        alpha, left = alphas[k], remaining[k]
-        if alpha <= 0.0 or left < LEAST_BUDGET:
-            continue
-        p = pvalues[index[k]]
-        for i in range(count):
-            flags[i] = alpha * p[start + i] >= prices[start + i]
-        n_won = 0
-        total = 0.0
-        for word in range(len(words)):
-            if words[word] == 0:
-                continue
-            for i in range(8 * word, 8 * word + 8):
-                if flags[i]:
-                    won[n_won] = start + i
-                    n_won += 1
-                    total += prices[start + i]
-        bids = alpha * mean_pvalues[index[k]] * count
-        # Two streams per advertiser: one decides who converts, one in which order wins are kept.
-        key = base ^ np.uint64(_uniform(base, 2 * index[k]) * 2.0**62)
-        order_key = base ^ np.uint64(_uniform(base, 2 * index[k] + 1) * 2.0**62)
-        if total > left:
-            priority = np.empty(n_won)
-            for j in range(n_won):
-                priority[j] = _uniform(order_key, won[j])
-            order = np.argsort(priority)
-            total = 0.0
-            kept = 0
-            while total < left:
-                total = min(total + prices[won[order[kept]]], left)
-                kept += 1
-            for j in order[kept:]:
-                bids -= alpha * p[won[j]]
-            won_now = won[order[:kept]]
-        else:
-            won_now = won[:n_won]
-        converted = 0
-        expected = 0.0
-        for i in won_now:
-            expected += p[i]
-            converted += _uniform(key, i) < p[i]
-        out[0, k] = total
-        out[1, k] = converted
-        out[2, k] = expected
-        out[3, k] = len(won_now)
-        out[4, k] = bids
