@@ -61,6 +61,8 @@ class UscbConfig:
                 raise ValueError(f"{name} of USCB must lie in (0, 1]; got {getattr(self, name)}")
         if not (0 < self.largest_move < 1 and self.noise >= 0 and self.learning_starts >= 0):
             raise ValueError("largest_move must lie in (0, 1); noise and learning_starts must not be negative")
+        if self.learning_starts >= self.steps:
+            raise ValueError(f"USCB would learn nothing: {self.steps} steps, the first {self.learning_starts} random")
         if not 0 < self.lowest < 1 < self.highest:
             raise ValueError(f"lowest and highest must enclose 1; got {self.lowest} and {self.highest}")
 
@@ -72,7 +74,7 @@ class UscbConfig:
             "dataset": dataset,
             "hidden_size": sizes.rl_hidden_size,
             "steps": sizes.uscb_steps,
-            "learning_starts": min(sizes.uscb_steps // 4, 5_000),
+            "learning_starts": min(overrides.get("steps", sizes.uscb_steps) // 4, 5_000),
             "n_step": sizes.rl_n_step,
             "seed": seed,
         }
