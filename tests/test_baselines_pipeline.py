@@ -150,14 +150,15 @@ def test_chosen_settings_reach_model_and_bidder(monkeypatch):
 
 
 def test_what_trainings_took_and_their_curves():
-    tier, names = _tiny(), ["DT", "critic", "IQL", "DT-Q (search)", "DiffBid"]
+    tier, names = _tiny(), ["DT", "critic", "IQL", "DT-Q (search)", "DiffBid", "USCB"]
     report = pipeline.training_report(tier, "dense", 0, names)
-    assert report["method"].tolist() == ["DT", "critic", "IQL", "DiffBid"], "DT-Q's search trains nothing of its own"
+    assert report["method"].tolist() == ["DT", "critic", "IQL", "DiffBid", "USCB"], "DT-Q's search trains nothing of its own"
     assert (report[["parameters", "steps", "seconds", "peak_mib"]] > 0).all(axis=None)
     curves = pipeline.learning_curves(tier, "dense", 0, names)
     kinds = curves.groupby("method", sort=False)["name"].unique().map(list).to_dict()
     two = ["states", "actions"]
-    assert kinds == {"DT": ["loss"], "critic": ["q_loss", "v_loss"], "IQL": ["loss"], "DiffBid": two}
+    others = {"DT": ["loss"], "critic": ["q_loss", "v_loss"], "IQL": ["loss"], "USCB": ["return"]}
+    assert kinds == {"DiffBid": two, **others}
     assert np.isfinite(curves["value"]).all()
 
 

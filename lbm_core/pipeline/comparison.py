@@ -79,7 +79,7 @@ def training_report(
 def learning_curves(
     tier: Tier, dataset: Dataset, seed: int, methods: Iterable[str] = ("DT", "critic", *OFFLINE_BASELINES)
 ) -> pd.DataFrame:
-    """Losses of every training: method, train_seed, step, name (of the loss), value."""
+    """Losses of every training (of USCB, the return of its days): method, train_seed, step, name, value."""
     frames = []
     for train_seed in range(seed, seed + tier.act.seeds):
         for name in methods:
@@ -97,6 +97,8 @@ def _curve(model: Any, rows: int = 100) -> pd.DataFrame:
 
     if hasattr(model, "history"):  # the critic: one row per step
         curve = pd.DataFrame(model.history, columns=list(HISTORY)).rename_axis("step").reset_index()
+    elif hasattr(model, "returns"):  # USCB plays: its days' results instead of a loss
+        curve = pd.DataFrame(model.returns, columns=["step", "return"])
     else:
         names = {2: ["loss"], 3: ["states", "actions"]}[model.losses.shape[1]]
         curve = pd.DataFrame(model.losses, columns=["step", *names])
