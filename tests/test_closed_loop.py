@@ -292,6 +292,14 @@ def test_disagreement_compares_what_both_protocols_share():
     np.testing.assert_allclose(agreement["kendall_tau"], 1 / 3)
 
 
+def test_disagreement_compares_a_method_on_its_own_advertisers():
+    replayed = _frame({"a": 10, "b": 20}, range(7, 13)).assign(advertiser=0)
+    replayed = pd.concat([replayed, replayed.assign(advertiser=1, score=replayed["score"] + 100)])
+    closed = replayed[(replayed["method"] == "b") | (replayed["advertiser"] == 0)]  # "a" met one advertiser only
+    table = disagreement(replayed, closed, metrics=["score"]).set_index("method")
+    np.testing.assert_allclose(table["difference"], 0, atol=1e-9)
+
+
 def test_disagreement_needs_something_to_compare():
     one = _frame({"a": 10}, [7, 8])
     few = disagreement(one, one, metrics=["score"])

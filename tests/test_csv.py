@@ -1,8 +1,11 @@
 """Import and export of the benchmark's files: round trip, published rows, every kind of damage."""
 
+import contextlib
 import csv
 import gzip
+import io
 import json
+import threading
 import zipfile
 from dataclasses import fields
 from pathlib import Path
@@ -14,7 +17,7 @@ from small_periods import SmallTraffic, WavyBidder, small_advertisers
 from lbm_core.auction.traffic import Traffic
 from lbm_core.data.csv import import_files, imported_periods
 from lbm_core.data.csv_export import export_traffic_csv, export_trajectory_csv
-from lbm_core.data.csv_rows import csv_sources
+from lbm_core.data.csv_rows import CsvSource, chunks, csv_sources
 from lbm_core.data.csv_traffic import TRAFFIC_COLUMNS, read_traffic_csv
 from lbm_core.data.csv_trajectory import TRAJECTORY_COLUMNS, read_trajectory_csv
 from lbm_core.data.trajectories import TrajectorySet
@@ -250,8 +253,10 @@ def test_trajectory_round_trip(exported, trajectory_lines, tmp_path):
 
 def test_import_of_both_formats(exported, trajectory_lines, tmp_path):
     path, log = exported
-    second = tmp_path / "trajectory.csv"
-    second.write_text("\n".join(trajectory_lines))
+    period_8 = export_traffic_csv(
+        tmp_path / "8.csv", SmallTraffic(8), small_advertisers(), WavyBidder(), np.random.default_rng(4)
+    )
+    second = export_trajectory_csv(tmp_path / "trajectory.csv", [period_8])
     seen = []
     out = tmp_path / "imported"
     checks = import_files([path, second], out, traffic=SmallTraffic, progress=seen.append)
@@ -261,10 +266,16 @@ def test_import_of_both_formats(exported, trajectory_lines, tmp_path):
     assert_same_log(again, log)
     ours = TrajectorySet.load(out / "trajectories.npz")
     expected = TrajectorySet.from_logs([log])
-    assert_same_trajectories(ours, TrajectorySet.concatenate([expected, expected]))
+    assert_same_trajectories(ours, TrajectorySet.concatenate([expected, TrajectorySet.from_logs([period_8])]))
     assert json.loads((out / "import.json").read_text())[0]["period"] == 7
     with pytest.raises(FileExistsError, match="is there already"):
         import_files([path], out, traffic=SmallTraffic)
+    same = tmp_path / "again.csv"
+    same.write_text("\n".join(trajectory_lines))
+    for pair in ([path, same], [second, second]):
+        with pytest.raises(ValueError, match=r"of advertiser 0, period [78] was already in another file"):
+            import_files(pair, tmp_path / "twice", traffic=SmallTraffic)
+    assert not (tmp_path / "twice").exists()
 
 
 def published_rows():
@@ -318,6 +329,26 @@ def set_cell(column, value, row=30):
     return damaged
 
 
+def set_state(feature, value, row=30):
+    def damaged(rows):
+        at = TRAJECTORY_COLUMNS.index("state")
+        numbers = rows[row][at][1:-1].split(", ")
+        numbers[feature] = str(value)
+        rows[row][at] = "(" + ", ".join(numbers) + ")"
+        return rows
+
+    return damaged
+
+
+def set_column(column, value):
+    def damaged(rows):
+        for row in range(len(rows)):
+            rows = set_cell(column, value, row)(rows)
+        return rows
+
+    return damaged
+
+
 TRAJECTORY_DAMAGE = {
     "nan": (set_cell("action", "nan"), "line 32: action is nan"),
     "nan in state": (set_cell("state", "(" + "nan, " * 15 + "1)"), "line 32: state holds NaN"),
@@ -329,7 +360,12 @@ TRAJECTORY_DAMAGE = {
     "truncated": (lambda rows: [*rows[:30], rows[30][:9]], r"line 32: the line is truncated \(9 of 14 columns\)"),
     "duplicate": (lambda rows: [*rows[:30], rows[7], *rows[30:]], "line 32: the row of advertiser 0.*occurs twice"),
     "gap": (lambda rows: rows[:30] + rows[31:], "line 32: .* goes from tick 29 to 31: rows are missing"),
-    "no start": (lambda rows: rows[1:], "line 2: .* goes from tick -1 to 1: rows are missing"),
+    "no start": (lambda rows: rows[1:], "line 2: the rows of .* start at tick 1: earlier ones are missing"),
+    "other period": (set_cell("deliveryPeriodIndex", "15.0"), "line 32: the rows of .*, period 15 start at tick 30"),
+    "negative budget left": (set_state(1, -0.5), "line 32: the state's budget_left is -0.5; expected 0 … 1"),
+    "budget rises": (set_state(1, 0.99), "line 33: budget_left rises from 0.99 to .* within a trajectory"),
+    "time left": (set_state(0, 0.5), "line 32: the state's time_left is 0.5 in tick 30; expected 0.375"),
+    "total cost": (set_column("realAllCost", "100.0"), "line .*: realAllCost is 100, but .* of the budget were spent"),
     "no end": (lambda rows: rows[:40], "line 41: the rows of .* end at tick 39 without done"),
 }
 
@@ -350,6 +386,41 @@ def test_export_names(tmp_path, exported):
     with pytest.raises(ValueError, match="at least one period log"):
         export_trajectory_csv(tmp_path / "x.csv", [])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_bad_name_is_told_before_the_simulation(tmp_path, monkeypatch):
+    from lbm_core.data import export
+
+    monkeypatch.setattr(export, "simulate_period", lambda *_: pytest.fail("simulated first"))
+    with pytest.raises(ValueError, match=r"must end in .csv, .csv.gz or .zip"):
+        export.export_periods("trajectory", "dense", [7], tmp_path / "x.txt")
+    (tmp_path / "lbm" / "auctionnet-dense-v0").mkdir(parents=True)
+    with pytest.raises(FileExistsError, match="is there already"):
+        export.export_periods("minari", "dense", [7], tmp_path)
+
+
+def test_files_are_read_by_the_calling_thread_alone(exported, monkeypatch, tmp_path):
+    """A reader thread that outlived an error in the file ended the interpreter with code 134, every eighth time."""
+    readers = set()
+
+    class Watched(io.BytesIO):
+        def read(self, size=-1):
+            readers.add(threading.get_ident())
+            return super().read(size)
+
+    text = exported[0].read_bytes()
+    monkeypatch.setattr(CsvSource, "open", lambda self: contextlib.nullcontext(Watched(text)))
+    found = list(chunks(CsvSource(exported[0]), TRAFFIC_COLUMNS, chunk_bytes=SMALL_CHUNK))
+    assert readers == {threading.get_ident()}
+    assert sum(map(len, found)) == text.count(b"\n") - 1
+    assert [chunk.line for chunk in found[:2]] == [2, 2 + len(found[0])]
+
+
+def test_a_file_without_lines(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_bytes(b"a\n" + b"x" * (65 << 20))
+    with pytest.raises(ValueError, match="this is no CSV file"):
+        list(chunks(csv_sources(path)[0], ["a"]))
 
 
 def test_export_and_import_at_the_command_line(tmp_path, capsys):

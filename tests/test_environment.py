@@ -234,3 +234,5 @@ def test_minari_export(tmp_path, monkeypatch):
         export_minari(tmp_path, trajectories)
     with pytest.raises(ValueError, match="takes 1 to"):
         export_minari(tmp_path / "x", trajectories.select(np.zeros(0, dtype=int)))
+    monkeypatch.chdir(tmp_path)
+    assert export_minari("relative", trajectories) == tmp_path / "relative" / "lbm" / "auctionnet-dense-v0"

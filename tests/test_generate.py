@@ -92,6 +92,13 @@ def test_bad_input(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_damaged_manifest_is_told(tmp_path):
+    for text in ("{", "{}", '{"config": {"colour": 1}}'):
+        (tmp_path / "manifest.json").write_text(text)
+        with pytest.raises(ValueError, match=r"manifest.json is no manifest of generated data"):
+            make(tmp_path)
+
+
 def test_missing_engine_is_told(tmp_path, monkeypatch):
     def absent(name):
         raise ModuleNotFoundError(name)

@@ -52,7 +52,7 @@ def import_files(
     FileNotFoundError, FileExistsError
         No such file; ``out`` is there already.
     ValueError
-        A bad file, with file and line; the same period twice; dense and sparse files together.
+        A bad file, with file and line; the same period or trajectory twice; dense and sparse files together.
     """
     out = Path(out)
     if out.exists():
@@ -63,6 +63,7 @@ def import_files(
     is_trajectory = [_is_trajectory(source) for source in sources]  # all headers before the first long read
     checks: list[TrafficCheck | TrajectoryCheck] = []
     sets: list[TrajectorySet] = []
+    seen: set[tuple[int, int]] = set()  # (period, advertiser)
     with writing(out) as folder:
         for source, trajectory in zip(sources, is_trajectory, strict=True):
             if trajectory:
@@ -89,6 +90,13 @@ def import_files(
                 raise ValueError(
                     f"{source.name} is {read.dataset}, the files before it are {sets[0].dataset}: import them apart"
                 )
+            pairs = set(zip(read.period.tolist(), read.advertiser.tolist(), strict=True))
+            if twice := sorted(pairs & seen):
+                raise ValueError(
+                    f"{source.name}: the trajectory of advertiser {twice[0][1]}, period {twice[0][0]} was already in "
+                    "another file of this import: import them apart"
+                )
+            seen |= pairs
             sets.append(read)
         TrajectorySet.concatenate(sets).save(folder / TRAJECTORIES)
         report = [dataclasses.asdict(check) | {"says": str(check)} for check in checks]

@@ -207,9 +207,16 @@ def _trajectory_rows(log: PeriodLog, row: int) -> Iterator[list[object]]:
         ]
 
 
+def check_name(target: Path) -> None:
+    """Raise ValueError unless the name says how to write the file."""
+    if not target.name.endswith((".csv", ".csv.gz", ".zip")):
+        raise ValueError(f"the output file must end in .csv, .csv.gz or .zip, got {target.name!r}")
+
+
 @contextmanager
 def _sink(target: Path, temporary: Path) -> Iterator[IO[bytes]]:
     """Open a temporary file for writing, compressed as the name of ``target`` says."""
+    check_name(target)
     if target.suffix == ".zip":
         with (
             zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
@@ -219,8 +226,6 @@ def _sink(target: Path, temporary: Path) -> Iterator[IO[bytes]]:
     elif target.suffix == ".gz":
         with gzip.open(temporary, "wb", compresslevel=1) as file:
             yield file  # type: ignore[misc]
-    elif target.suffix == ".csv":
+    else:
         with temporary.open("wb") as file:
             yield file
-    else:
-        raise ValueError(f"the output file must end in .csv, .csv.gz or .zip, got {target.name!r}")

@@ -21,6 +21,7 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 CHUNK_BYTES = 4 << 20  # text read at once: about 30,000 rows of a traffic file
+_LONGEST_LINE = 64 << 20
 _SAMPLE_BYTES = 1 << 18  # text looked at to see how numbers are printed
 
 
@@ -213,35 +214,53 @@ def chunks(
     """
     source.require_columns(columns)
     kinds = {name: pa.string() if name in texts else pa.float64() for name in columns}
+    options = pyarrow.csv.ConvertOptions(column_types=kinds, include_columns=list(columns), null_values=[""])
     line = 2
-    with source.open() as file:
+    # Block by block rather than with pyarrow's own streaming: that reads ahead in a thread, which brings the
+    # interpreter down if it ends (say, on an error in the file) while the thread holds a Python file.
+    for block in _blocks(source, chunk_bytes):
         try:
-            reader = pyarrow.csv.open_csv(
-                file,
+            table = pyarrow.csv.read_csv(
+                pa.BufferReader(block),
                 # One thread: only then does the parser know line numbers.
-                read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=chunk_bytes),
-                parse_options=pyarrow.csv.ParseOptions(ignore_empty_lines=False),
-                convert_options=pyarrow.csv.ConvertOptions(
-                    column_types=kinds, include_columns=list(columns), null_values=[""]
+                read_options=pyarrow.csv.ReadOptions(
+                    use_threads=False, block_size=len(block), column_names=source.header
                 ),
+                parse_options=pyarrow.csv.ParseOptions(ignore_empty_lines=False),
+                convert_options=options,
             )
-            for batch in reader:
-                yield Chunk(source, line, batch)
-                line += batch.num_rows
-                if progress is not None:
-                    progress(batch.num_rows)
         except pa.ArrowInvalid as error:
             raise ValueError(_parser_problem(source, str(error), line)) from error
+        for batch in table.combine_chunks().to_batches():
+            yield Chunk(source, line, batch)
+            line += batch.num_rows
+            if progress is not None:
+                progress(batch.num_rows)
     if line == 2:
         raise ValueError(f"{source.name}: there are no rows below the header")
 
 
+def _blocks(source: CsvSource, size: int) -> Iterator[bytes]:
+    """Whole lines below the header, about ``size`` bytes at a time."""
+    with source.open() as file:
+        file.readline()
+        rest, done = b"", False
+        while not done:
+            text = file.read(size)
+            done = not text
+            rest += text
+            end = len(rest) if done else rest.rfind(b"\n") + 1
+            if len(rest) - end > _LONGEST_LINE:
+                raise ValueError(f"{source.name}: a line has more than {_LONGEST_LINE:,} bytes: this is no CSV file")
+            if end:
+                yield rest[:end]
+            rest = rest[end:]
+
+
 def _parser_problem(source: CsvSource, message: str, line: int) -> str:
-    """One sentence for what the CSV parser found."""
-    if "Empty CSV file" in message:
-        return f"{source.name}: there are no rows below the header"
+    """One sentence for what the CSV parser found in a block of which ``line`` is the first."""
     found = re.search(r"Row #(\d+)", message)
-    where = f"{source.name}, line {found[1]}" if found else f"{source.name}, at or after line {line}"
+    where = f"{source.name}, line {line + int(found[1]) - 1}" if found else f"{source.name}, at or after line {line}"
     if counts := re.search(r"Expected (\d+) columns, got (\d+)", message):
         expected, got = int(counts[1]), int(counts[2])
         state = "is truncated" if got < expected else "is too long"

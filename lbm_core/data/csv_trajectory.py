@@ -38,10 +38,11 @@ TRAJECTORY_COLUMNS = (
     "next_state",  # empty where done
 )
 _READ = tuple(c for c in TRAJECTORY_COLUMNS if c not in ("advertiserCategoryIndex", "realAllConversion", "next_state"))
-_PVALUE, _COUNT, _BUDGET_LEFT = (
-    FEATURES.index(name) for name in ("current_pvalue_mean", "current_pv_num", "budget_left")
+_PVALUE, _COUNT, _BUDGET_LEFT, _TIME_LEFT = (
+    FEATURES.index(name) for name in ("current_pvalue_mean", "current_pv_num", "budget_left", "time_left")
 )
 _PVALUE_TOLERANCE = 1e-9  # relative; means of ten thousand p-values summed in another order
+_SHARE_TOLERANCE = 1e-5  # of a budget or a day, however the file rounds
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,8 @@ def read_trajectory_csv(
     Raises
     ------
     ValueError
-        Missing column, truncated line, NaN, negative budget, duplicate or missing rows, counts or p-values that
-        differ from the traffic: one sentence with file and line.
+        Missing column, truncated line, NaN, negative budget, duplicate or missing rows, budgets, times and costs that
+        contradict each other, counts or p-values that differ from the traffic: one sentence with file and line.
     """
     parts = []
     for chunk in chunks(source, _READ, texts=("state",), chunk_bytes=chunk_bytes, progress=progress):
@@ -115,11 +116,21 @@ def read_trajectory_csv(
 
 def _columns(chunk: Chunk) -> dict[str, NDArray]:
     """Checked columns of a chunk, with the line of every row for later complaints."""
+    tick, state = chunk.integers("timeStepIndex", 0, N_TICKS - 1), _states(chunk)
+    left, time = state[:, _BUDGET_LEFT], state[:, _TIME_LEFT]
+    chunk.require(
+        (left >= -_SHARE_TOLERANCE) & (left <= 1 + _SHARE_TOLERANCE),
+        lambda row: f"the state's budget_left is {left[row]:g}; expected 0 … 1",
+    )
+    chunk.require(
+        np.abs(time - (1 - tick / N_TICKS)) <= _SHARE_TOLERANCE,
+        lambda row: f"the state's time_left is {time[row]:g} in tick {tick[row]}; expected {1 - tick[row] / N_TICKS:g}",
+    )
     return {
         "line": chunk.line + np.arange(len(chunk)),
         "period": chunk.integers("deliveryPeriodIndex", 0, MAX_PERIOD),
         "advertiser": chunk.integers("advertiserNumber", 0, N_ADVERTISERS - 1),
-        "tick": chunk.integers("timeStepIndex", 0, N_TICKS - 1),
+        "tick": tick,
         "budget": chunk.positive("budget"),
         "cpa_target": chunk.positive("CPAConstraint"),
         "total_cost": chunk.numbers("realAllCost", 0),
@@ -127,7 +138,7 @@ def _columns(chunk: Chunk) -> dict[str, NDArray]:
         "conversions": chunk.numbers("reward", 0),
         "expected_conversions": chunk.numbers("reward_continuous", 0),
         "done": chunk.integers("done", 0, 1),
-        "state": _states(chunk),
+        "state": state,
     }
 
 
@@ -174,11 +185,16 @@ def _check_order(source: CsvSource, rows: dict[str, NDArray]) -> NDArray[np.int6
     expected = np.arange(len(rows["tick"])) - np.repeat(first, np.diff([*first, len(rows["tick"])]))
     wrong = np.flatnonzero(rows["tick"] != expected)
     if len(wrong):
-        k = int(wrong[0])
+        # A row of a wrong period leaves a gap where it belongs and starts a trajectory where it does not: tell of it.
+        late = first[rows["tick"][first] > 0]
+        k = int(late[np.argmin(rows["line"][late])] if len(late) else wrong[0])
         who = f"advertiser {rows['advertiser'][k]}, period {rows['period'][k]}"
         if k and same[k - 1] and rows["tick"][k] == rows["tick"][k - 1]:
             line = max(rows["line"][k], rows["line"][k - 1])
             _fail(source, line, f"the row of {who}, tick {rows['tick'][k]} occurs twice")
+        if k in late:
+            problem = f"the rows of {who} start at tick {rows['tick'][k]}: earlier ones are missing"
+            _fail(source, rows["line"][k], problem)
         _fail(source, rows["line"][k], f"{who} goes from tick {expected[k] - 1} to {rows['tick'][k]}: rows are missing")
     last = np.append(first[1:], len(rows["tick"])) - 1
     open_end = np.flatnonzero((rows["tick"][last] < N_TICKS - 1) & (np.maximum.reduceat(rows["done"], first) == 0))
@@ -190,6 +206,17 @@ def _check_order(source: CsvSource, rows: dict[str, NDArray]) -> NDArray[np.int6
         changed = np.flatnonzero(same & (np.diff(rows[name]) != 0))
         if len(changed):
             _fail(source, rows["line"][changed[0] + 1], f"{name} changes within a trajectory")
+    left = rows["state"][:, _BUDGET_LEFT]
+    rising = np.flatnonzero(same & (np.diff(left) > _SHARE_TOLERANCE))
+    if len(rising):
+        k = int(rising[0])
+        _fail(source, rows["line"][k + 1], f"budget_left rises from {left[k]:g} to {left[k + 1]:g} within a trajectory")
+    spent = (1 - left) * rows["budget"]
+    short = np.flatnonzero(rows["total_cost"] < spent - _SHARE_TOLERANCE * rows["budget"])
+    if len(short):
+        k = int(short[0])
+        problem = f"realAllCost is {rows['total_cost'][k]:g}, but {spent[k]:g} of the budget were spent by then"
+        _fail(source, rows["line"][k], problem)
     return first
 
 

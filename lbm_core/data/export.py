@@ -13,7 +13,7 @@ from lbm_core.auction.bidder import N_STATE_FEATURES, N_TICKS
 from lbm_core.auction.traffic import Traffic
 from lbm_core.data.advertisers import period_advertisers
 from lbm_core.data.behaviour import behaviour_population, simulate_period
-from lbm_core.data.csv_export import export_traffic_csv, export_trajectory_csv
+from lbm_core.data.csv_export import check_name, export_traffic_csv, export_trajectory_csv
 from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.seeding import generator
 from lbm_core.tiers import Dataset
@@ -43,6 +43,10 @@ def export_periods(form: Format, dataset: Dataset, periods: Sequence[int], out: 
         raise ValueError(f"unknown format {form!r}; choose one of {', '.join(FORMATS)}")
     if len(periods) == 0 or (form == "traffic" and len(periods) > 1):
         raise ValueError(f"the {form} format needs {'one period' if form == 'traffic' else 'periods'} to write")
+    if form == "minari":
+        _minari_target(out, dataset)
+    else:
+        check_name(Path(out))  # now rather than after the simulation
     if form == "traffic":
         advertisers = period_advertisers(dataset, periods[0])
         population = behaviour_population(dataset, advertisers, generator(seed, "market", periods[0], 0))
@@ -83,10 +87,7 @@ def export_minari(root: str | Path, trajectories: TrajectorySet, name: str = "")
 
     if not 0 < len(trajectories) <= MINARI_LIMIT:
         raise ValueError(f"{len(trajectories)} trajectories; the Minari export takes 1 to {MINARI_LIMIT}")
-    name = name or f"lbm/auctionnet-{trajectories.dataset}-v0"
-    target = Path(root) / name
-    if target.exists():
-        raise FileExistsError(f"{target} is there already: choose another folder, or remove it first")
+    target = _minari_target(root, trajectories.dataset, name)
     episodes = [_episode(trajectories, row) for row in range(len(trajectories))]
     steps = [len(episode["rewards"]) for episode in episodes]
     with writing(target) as folder:
@@ -109,12 +110,24 @@ def export_minari(root: str | Path, trajectories: TrajectorySet, name: str = "")
         )
         storage.update_metadata(
             {
-                "dataset_id": name,
+                "dataset_id": name or _minari_name(trajectories.dataset),
                 "minari_version": minari.__version__,
-                "algorithm_name": "simulated market of control bidders",
+                "algorithm_name": "simulated market of control and learned bidders",
                 "description": f"AuctionNet-like {trajectories.dataset} bidding, {sum(steps)} decisions",
             }
         )
+    return target
+
+
+def _minari_name(dataset: str) -> str:
+    return f"lbm/auctionnet-{dataset}-v0"
+
+
+def _minari_target(root: str | Path, dataset: str, name: str = "") -> Path:
+    """Folder of a new Minari data set; absolute, since Minari joins a relative path to itself."""
+    target = Path(root).resolve() / (name or _minari_name(dataset))
+    if target.exists():
+        raise FileExistsError(f"{target} is there already: choose another folder, or remove it first")
     return target
 
 

@@ -162,8 +162,11 @@ def _claim(out: Path, config: GenerateConfig) -> None:
 
 
 def _read_config(path: Path) -> GenerateConfig:
-    stored: dict[str, Any] = json.loads(path.read_text())["config"]
-    return GenerateConfig(**stored)
+    try:
+        stored: dict[str, Any] = json.loads(path.read_text())["config"]
+        return GenerateConfig(**stored)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no manifest of generated data ({error}): remove the folder") from error
 
 
 @contextmanager

@@ -235,10 +235,10 @@ def disagreement(
     methods = [name for name in replayed["method"].unique() if name in set(closed["method"])]
     if not methods:
         raise ValueError("the replay and the closed loop share no method")
-    keys = [name for name in ("period", "advertiser") if name in replayed and name in closed]
+    keys = [name for name in ("method", "period", "advertiser") if name in replayed and name in closed]
     shared = replayed[keys].drop_duplicates().merge(closed[keys].drop_duplicates())
     if shared.empty:
-        raise ValueError(f"the replay and the closed loop share no {' and '.join(keys)}")
+        raise ValueError(f"the replay and the closed loop share no {' and '.join(keys[1:])}")
     replayed, closed = replayed.merge(shared), closed.merge(shared)
     rows = []
     for metric in metrics:

@@ -18,8 +18,8 @@ ALGORITHMS = ("BC", "IQL", "CQL")
 def learn_policies(trajectories: TrajectorySet, steps: int, seed: int) -> dict[str, LearnedPolicy]:
     """BC, IQL and CQL policies of a market's trajectories, by d3rlpy.
 
-    The reward is the share of the affordable conversions made in the tick, less what exceeds the CPA target: a bidder
-    that only counted conversions would learn to ignore its target.
+    The reward is the tick's share of the B / C affordable conversions, plus what was paid below the CPA target (minus
+    what was paid above it) as a share of the budget: a bidder that only counted conversions would ignore its target.
 
     Parameters
     ----------

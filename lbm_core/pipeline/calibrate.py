@@ -48,7 +48,7 @@ FIT_PERIODS = (
     26,
 )  # of the benchmark's 7 … 27: a trial's state moments
 PRICE_PERIOD, PRICE_DRAWS = 7, 6  # a trial's tick prices; the mean over who happens to bid
-POLICY_PERIODS = tuple(range(2000, 2012))  # what the learned bidders learn from; nobody else uses these
+POLICY_PERIODS = tuple(range(2000, 2012))  # what the learned bidders learn from; only tier paper uses these too
 # No bidder can change how many impressions come: these deviate by what the traffic itself deviates.
 _TRAFFIC_STDS = ("current_pv_num", "last_three_pv_num_total", "historical_pv_num_total")
 LEAST_LEARNED = 0.15  # weight of the learned bidders: the benchmark has them, so the fit may not drop them
