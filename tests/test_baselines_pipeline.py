@@ -152,7 +152,7 @@ def test_chosen_settings_reach_model_and_bidder(monkeypatch):
 def test_what_trainings_took_and_their_curves():
     tier, names = _tiny(), ["DT", "critic", "IQL", "DT-Q (search)", "DiffBid", "USCB"]
     report = pipeline.training_report(tier, "dense", 0, names)
-    assert report["method"].tolist() == ["DT", "critic", "IQL", "DiffBid", "USCB"], "DT-Q's search trains nothing of its own"
+    assert report["method"].tolist() == ["DT", "critic", "IQL", "DiffBid", "USCB"], "DT-Q's search has none"
     assert (report[["parameters", "steps", "seconds", "peak_mib"]] > 0).all(axis=None)
     curves = pipeline.learning_curves(tier, "dense", 0, names)
     kinds = curves.groupby("method", sort=False)["name"].unique().map(list).to_dict()
