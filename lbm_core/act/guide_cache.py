@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,6 +84,6 @@ class GuideCache:
         return [(stacked(layer, 0), stacked(layer, 1)) for layer in range(len(self._kept[rows[0]]))]
 
     def _read(self, ids: Tensor) -> Layers:
-        cache = DynamicCache()
+        cache: Any = DynamicCache()
         self.model.transformer(inputs_embeds=self.model.token_embedding(ids), past_key_values=cache, use_cache=True)
         return [(layer.keys, layer.values) for layer in cache.layers]

@@ -71,9 +71,9 @@ def bidders(
         return LBMActBidder(act(tier, dataset, seed, train_seed=train_seed), guide_source)
 
     def instructed(direction: int) -> Bidder:
-        from lbm_core.act.guides import SENTENCES
+        from lbm_core.act.guide_sources import constant
 
-        return guided(lambda observation, advertisers: [SENTENCES[direction]] * len(advertisers))
+        return guided(constant(direction))
 
     def unguided(guide: str) -> Bidder:
         from lbm_core.baselines.language import LLMDTBidder

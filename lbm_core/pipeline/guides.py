@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -87,7 +88,7 @@ def guide_source(tier: Tier, dataset: Dataset, seed: int, guide: str, *, train_s
             raise ValueError("there is no LBM-Think after GQPO: no chain of thought had a positive relative-Q")
         return think_guide(tier, dataset, seed, model=tuned)
     own_seed = seed if train_seed is None else train_seed
-    simple = {
+    simple: dict[str, Callable[[], GuideSource]] = {
         "none": lambda: uninstructed,
         "increase": partial(guide_sources.constant, 1),
         "decrease": partial(guide_sources.constant, -1),
