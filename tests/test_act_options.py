@@ -95,7 +95,7 @@ def test_without_the_mask_padding_is_read(config, days):
         model = _fresh(replace(config, attention_mask=masked), days)
         batch = model.batch(window, [UNCERTAIN])
         usual = model(batch)[:, -1]
-        batch.timesteps[:, 0] = 40  # a pad
+        batch.states[:, 0] = 100.0  # a pad
         changed = (model(batch)[:, -1] - usual).abs().item()
         assert changed == 0 if masked else changed > 1e-6
 
