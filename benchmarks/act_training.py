@@ -1,7 +1,7 @@
 """Training LBM-Act: a straightforward loop against the package's, in one run on one machine.
 
     python benchmarks/act_training.py                # about ten minutes; writes results/benchmark_act_training.csv
-    python benchmarks/act_training.py --steps 2 --layers 1 --batch 4 --output DIR     # does it run?
+    python benchmarks/act_training.py --steps 2 --layers 1 --batch 4 --no-compile --output DIR     # does it run?
 
 Both train the same network (same backbone, layers, optimiser, batch size) on the same trajectories:
 
@@ -9,13 +9,15 @@ Both train the same network (same backbone, layers, optimiser, batch size) on th
   the guide tokenised at every step; float32; no attention mask; AdamW as it comes.
 - "ours": ``train_act``'s parts. Ticks encoded once and windows cut by index, guides tokenised once, bfloat16 autocast,
   fused AdamW, and the attention mask, which costs time that the plain loop saves.
-- between them: ours in float32, and ours with torch.compile if asked for (``--compile``), to see what each is worth.
+- the same in float32, and both with torch.compile, to see what each is worth on this machine: bfloat16 pays only where
+  the processor multiplies it faster (compare ``peak_flops``), compiling only in trainings much longer than its warm-up.
+  Neither is the configuration's default.
 
-Columns: windows per second (median over steps after warm-up), speedup over "plain", seconds of the warm-up (with
-compiling), flops_per_step (2 per weight and position forward, twice that backward, plus attention; weights that are
-looked up do not count), peak_flops (the best of several 2048-wide matrix products in the row's precision on this
-machine with the same threads, so it is what this machine reaches and no data sheet's number), and flop_utilisation,
-achieved over peak. Nothing asserts a time.
+The ways take turns, step by step. Columns: windows per second and CPU seconds (medians over steps after warm-up),
+speedup over "plain", seconds of the warm-up (with compiling), flops_per_step (2 per weight and position forward, twice
+that backward, plus attention; weights that are looked up do not count), peak_flops (the best of several 2048-wide
+matrix products in the row's precision on this machine with the same threads: what this machine reaches, no data
+sheet's number), and flop_utilisation, achieved over peak. Nothing asserts a time.
 """
 
 from __future__ import annotations
@@ -41,6 +43,8 @@ from lbm_core.pipeline import trajectories
 from lbm_core.report import results
 from lbm_core.seeding import generator
 from lbm_core.tiers import get_tier
+
+WARM_UP = 2  # steps before the clock starts
 
 
 class PlainWindows(Dataset):
@@ -151,37 +155,53 @@ def peak_flops(precision: str, width: int = 2048, repetitions: int = 6) -> float
     return 2 * width**3 / best
 
 
-def measure(
-    steps_of: Callable[[LBMAct, TrajectorySet, ActConfig], Iterator[None]],
-    days: TrajectorySet,
-    config: ActConfig,
-    steps: int,
-) -> dict[str, float]:
-    """Windows per second of a way to train, and how much of the machine that is."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = LBMAct(backbone_of(config), StateEncoder.fit(days, config.state_kind), config)
-        running = steps_of(model.to(config_device()).train(), days, config)
-        began = time.perf_counter()
-        for _ in range(2):
-            next(running)
-        warm_up = time.perf_counter() - began
-        times = []
-        for _ in range(steps):
-            began = time.perf_counter()
-            next(running)
-            times.append(time.perf_counter() - began)
-    flops, peak = step_flops(model, words=len(model.tokenize(sentences([1]))[0][0])), peak_flops(config.precision)
-    seconds = float(np.median(times))
-    return {
-        "windows_per_second": config.batch_size / seconds,
-        "seconds_per_step": seconds,
-        "slowest_step": max(times),
-        "warm_up_seconds": warm_up,
-        "flops_per_step": flops,
-        "peak_flops": peak,
-        "flop_utilisation": flops / seconds / peak,
-    }
+Way = tuple[Callable[[LBMAct, TrajectorySet, ActConfig], Iterator[None]], ActConfig]
+
+
+def measure(ways: dict[str, Way], days: TrajectorySet, steps: int) -> list[dict[str, float | str]]:
+    """Speed of several ways to train, which take turns step by step: a busy moment hits all of them."""
+    running, models, rows = {}, {}, []
+    for name, (steps_of, config) in ways.items():
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = LBMAct(backbone_of(config), StateEncoder.fit(days, config.state_kind), config)
+        models[name] = model.to(config_device()).train()
+        running[name] = steps_of(model, days, config)
+    warm_up = {name: timed(running[name], WARM_UP) for name in ways}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for _ in range(steps):
+        for name in ways:
+            times[name].append(timed(running[name]))
+    for name, (_, config) in ways.items():
+        model, (wall, cpu) = models[name], np.median(times[name], axis=0)
+        flops, peak = step_flops(model, words=model.tokenize(sentences([1]))[0].shape[1]), peak_flops(config.precision)
+        first = rows[0]["seconds_per_step"] if rows else wall
+        rows.append(
+            {
+                "way": name,
+                "speedup": first / wall,
+                "windows_per_second": config.batch_size / wall,
+                "seconds_per_step": wall,
+                "cpu_seconds_per_step": cpu,
+                "slowest_step": max(times[name])[0],
+                "warm_up_seconds": warm_up[name][0],
+                "flops_per_step": flops,
+                "peak_flops": peak,
+                "flop_utilisation": flops / wall / peak,
+                "layers": config.layers,
+                "batch_size": config.batch_size,
+                "precision": config.precision,
+            }
+        )
+    return rows
+
+
+def timed(running: Iterator[None], steps: int = 1) -> tuple[float, float]:
+    """Wall and CPU seconds of some training steps."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in range(steps):
+        next(running)
+    return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def main() -> None:
@@ -190,28 +210,23 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=20, help="timed steps of each way")
-    parser.add_argument("--compile", action="store_true", help="also measure torch.compile")
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--output", default="", help="folder in the place of the checkout's results/")
     arguments = parser.parse_args()
     days = trajectories(get_tier("smoke"), "dense", 0)
     base = ActConfig(
         backbone=arguments.backbone, layers=arguments.layers, batch_size=arguments.batch, learning_rate=1e-4
     )
-    ways = {
+    ways: dict[str, Way] = {
         "plain": (plain_steps, replace(base, attention_mask=False)),
         "ours, float32": (our_steps, base),
         "ours": (our_steps, replace(base, precision="bfloat16")),
     }
-    if arguments.compile:
+    if not arguments.no_compile:
+        ways["ours, float32, compiled"] = (our_steps, replace(base, compile=True))
         ways["ours, compiled"] = (our_steps, replace(base, precision="bfloat16", compile=True))
-    rows = []
-    for name, (steps_of, config) in ways.items():
-        measured = measure(steps_of, days, config, arguments.steps)
-        first = rows[0]["windows_per_second"] if rows else measured["windows_per_second"]
-        settings = {"layers": config.layers, "batch_size": config.batch_size, "precision": config.precision}
-        rows.append({"way": name, "speedup": measured["windows_per_second"] / first, **measured, **settings})
-        print(f"{name}: {measured['windows_per_second']:.3g} windows/s, {rows[-1]['speedup']:.2f}x", flush=True)
-    frame = pd.DataFrame(rows).assign(threads=torch.get_num_threads(), timed_steps=arguments.steps)
+    frame = pd.DataFrame(measure(ways, days, arguments.steps))
+    frame = frame.assign(threads=torch.get_num_threads(), timed_steps=arguments.steps)
     print(frame.to_string(index=False, float_format="{:.4g}".format))
     results.record(
         "benchmark_act_training",
