@@ -1,4 +1,4 @@
-"""Run by a test under ``accelerate launch``: train a tiny model on made-up days. Arguments: backbone, target folder."""
+"""Run by a test in two processes: train a tiny model on made-up days. Arguments: backbone, target folder."""
 
 import sys
 from pathlib import Path

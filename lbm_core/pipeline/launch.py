@@ -1,7 +1,8 @@
 """Train an LBM-Act (or a relative of it) on its own, with one process or several.
 
     python -m lbm_core.pipeline.launch --tier laptop
-    accelerate launch -m lbm_core.pipeline.launch --tier gpu --set accumulation=2 --logs runs/tensorboard
+    accelerate launch -m lbm_core.pipeline.launch --tier gpu --set accumulation=2 --tensorboard runs/tensorboard
+    torchrun --nproc_per_node 2 -m lbm_core.pipeline.launch --tier smoke    # several processes on CPUs
 
 The model is the artifact that the notebooks would have trained: found under its configuration, resumed if a run was
 killed, the same whatever the number of processes.
@@ -35,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a field of ActConfig")
     parser.add_argument("--train-periods", type=int, help="periods to learn from; default the tier's")
     parser.add_argument("--checkpoint-every", type=int, default=500, help="steps between two checkpoints")
-    parser.add_argument("--logs", type=Path, help="folder for TensorBoard")
+    parser.add_argument("--tensorboard", type=Path, help="folder of curves for TensorBoard")
     options = parser.parse_args(arguments)
     try:
         overrides = dict(_setting(text) for text in options.set)
@@ -54,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
             options.seed,
             options.guide,
             train_seed=options.train_seed,
-            log_folder=options.logs,
+            log_folder=options.tensorboard,
             checkpoint_every=options.checkpoint_every,
             **overrides,
         )
