@@ -13,6 +13,7 @@ from tiny_backbone import save_tiny_backbone
 from lbm_core.act import train
 from lbm_core.act.config import ActConfig
 from lbm_core.act.decide import decide
+from lbm_core.act.dual_embedding import LBMAct
 from lbm_core.act.guides import (
     DECREASE,
     FIRST,
@@ -23,9 +24,9 @@ from lbm_core.act.guides import (
     sentences,
     training_sentences,
 )
-from lbm_core.act.train import action_loss, learning_rate_factor, load, train_act
+from lbm_core.act.train import action_loss, backbone_of, learning_rate_factor, load, train_act
 from lbm_core.auction.bidder import N_TICKS
-from lbm_core.data.features import log_alpha_ratio
+from lbm_core.data.features import StateEncoder
 from lbm_core.data.trajectories import sample_ends, windows
 from lbm_core.tiers import TIER_NAMES, get_tier
 
@@ -52,6 +53,10 @@ def config(folder):
 def _ends(days, n=200, seed=5):
     rows, ticks = sample_ends(days, n, np.random.default_rng(seed))
     return windows(days, rows[ticks > 0], ticks[ticks > 0])
+
+
+def _untrained(config, days):
+    return LBMAct(backbone_of(config), StateEncoder.fit(days, config.state_kind), config)
 
 
 def _check_follows(model, days):
@@ -142,17 +147,16 @@ def test_bfloat16_keeps_float32_weights(config, days):
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
-def test_loss_counts_bids_only(days):
-    window = _ends(days, 50)
-    logged = torch.as_tensor(log_alpha_ratio(window.alphas, window.cpa_target))
-    counted = torch.as_tensor(window.mask & (window.alphas > 0))
-    spoiled = torch.where(counted, logged + 0.5, torch.full_like(logged, 1e6))
+def test_loss_counts_bids_only(config, days):
+    batch = _untrained(config, days).batch(_ends(days, 50), [UNCERTAIN] * len(_ends(days, 50)))
+    assert not batch.counted.all()
+    spoiled = torch.where(batch.counted, batch.actions + 0.5, torch.full_like(batch.actions, 1e6))
     for loss_on in ("last", "all"):
-        assert action_loss(spoiled, window, loss_on).item() == pytest.approx(0.25, rel=1e-4)
-    only_last_right = logged + 1.0
-    only_last_right[:, -1] = logged[:, -1]
-    assert action_loss(only_last_right, window, "last") == 0
-    assert action_loss(only_last_right, window, "all") > 0.5
+        assert action_loss(spoiled, batch, loss_on).item() == pytest.approx(0.25, rel=1e-4)
+    only_last_right = batch.actions + 1.0
+    only_last_right[:, -1] = batch.actions[:, -1]
+    assert action_loss(only_last_right, batch, "last") == 0
+    assert action_loss(only_last_right, batch, "all") > 0.5
 
 
 def test_cot_guides_are_asked_for_the_drawn_windows(config, days):

@@ -285,6 +285,18 @@ def test_figures_name_a_missing_column_and_refuse_an_empty_frame(name):
         draw(frame.iloc[:0])
 
 
+def test_fig3_shows_the_range_over_seeds():
+    steps = np.arange(10)
+    runs = [pd.DataFrame({"method": "LBM-Act", "seed": k, "step": steps, "loss": 1.0 + k}) for k in range(3)]
+    (left, _) = figures.fig3_losses(pd.concat(runs)).axes
+    (band,), (line,) = left.collections, left.lines
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == (1.0, 3.0)
+    assert set(line.get_ydata()) == {2.0}
+    (left, _) = figures.fig3_losses(runs[0]).axes
+    assert not left.collections, "one seed has no range"
+
+
 def test_direction_counts_split_by_sign_and_ratio_and_leave_out_what_did_not_move():
     samples = pd.DataFrame(
         {"model": "DT", "cpa_ratio": [0.5, 0.5, 2.0, 2.0, 2.0], "delta_a": [0.1, -0.1, -0.1, -0.2, 0.0]}

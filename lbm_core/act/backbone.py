@@ -74,7 +74,9 @@ class Backbone:
         return int(self.model.config.hidden_size)
 
 
-def load_backbone(name: str, *, layers: int | None = None, dtype: str = "float32") -> Backbone:
+def load_backbone(
+    name: str, *, layers: int | None = None, dtype: str = "float32", random_seed: int | None = None
+) -> Backbone:
     """A pretrained language model with its tokenizer.
 
     Differs from the paper: the default is SmolLM2-135M-Instruct (hidden size 576, 30 layers, from a Python package of
@@ -86,6 +88,8 @@ def load_backbone(name: str, *, layers: int | None = None, dtype: str = "float32
         A path is taken first; the hub is asked only for a name with exactly one slash that is no path.
     layers : keep only the first so many transformer layers; None keeps all
     dtype : "float32", "bfloat16" or "float16"
+    random_seed : replace all weights, token embedding included, by fresh ones of this seed: a model that never read
+        anything; None keeps the pretrained ones
 
     Raises
     ------
@@ -111,8 +115,13 @@ def load_backbone(name: str, *, layers: int | None = None, dtype: str = "float32
     tokenizer.padding_side = "left"
     if layers is not None:
         _truncate(model, layers)
-    commit = getattr(model.config, "_commit_hash", None)
-    return Backbone(model.eval(), tokenizer, name, revision or commit or "unknown")
+    revision = revision or getattr(model.config, "_commit_hash", None) or "unknown"
+    if random_seed is not None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(random_seed)
+            model = AutoModelForCausalLM.from_config(model.config, dtype=DTYPES[dtype])
+        revision += f", weights drawn anew from seed {random_seed}"
+    return Backbone(model.eval(), tokenizer, name, revision)
 
 
 def _locate(name: str) -> tuple[str, str | None]:

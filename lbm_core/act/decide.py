@@ -8,14 +8,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lbm_core.act.config import TOLD
 from lbm_core.act.dual_embedding import LBMAct
-from lbm_core.act.guides import GuideSource, uninstructed
+from lbm_core.act.guide_cache import GuideCache
+from lbm_core.act.guides import FIRST, UNCERTAIN, GuideSource, uninstructed
 from lbm_core.auction.bidder import Advertisers, Observation
+from lbm_core.data.features import log_alpha_ratio
 from lbm_core.data.trajectories import ALPHA_LIMIT
 from lbm_core.data.windows import Windows, windows_of_observation
 
 
-def decide(model: LBMAct, window: Windows, guides: Sequence[str] | None = None) -> NDArray[np.float64]:
+def decide(
+    model: LBMAct,
+    window: Windows,
+    guides: Sequence[str] | None = None,
+    *,
+    guide_scale: float | None = None,
+    cache: GuideCache | None = None,
+) -> NDArray[np.float64]:
     """The action of LBM-Act (Eq. 4), one forward pass for all windows.
 
     Parameters
@@ -23,13 +33,22 @@ def decide(model: LBMAct, window: Windows, guides: Sequence[str] | None = None) 
     model : LBMAct
     window : n windows; alpha at their last position is not read
     guides : n texts; None for LLM-DT and Prompt-LLM-DT
+    guide_scale : factor on the predicted move of log alpha where a guide names a direction (any text but
+        :data:`~lbm_core.act.guides.UNCERTAIN` and :data:`~lbm_core.act.guides.FIRST`); default the config's
+    cache : of this model, so that known guides are not read again; same decisions up to rounding
 
     Returns
     -------
     (n,) alpha, currency per conversion, within the range of the data
     """
+    scale = model.config.guide_scale if guide_scale is None else guide_scale
     with torch.inference_mode():
-        predicted = model(model.batch(window, guides))[:, -1].double().cpu().numpy()
+        found = model(model.batch(window, guides)) if cache is None else cache.predict(window, guides)
+        predicted = found[:, -1].double().cpu().numpy()
+    if guides is not None and scale != 1.0:
+        before = log_alpha_ratio(window.previous_alphas[:, -1, 0], window.cpa_target).astype(np.float64)
+        instructed = np.array([text not in (UNCERTAIN, FIRST) for text in guides])
+        predicted = np.where(instructed, before + scale * (predicted - before), predicted)
     return np.clip(np.exp(predicted) * window.cpa_target, 0.0, ALPHA_LIMIT[model.config.dataset])
 
 
@@ -45,17 +64,25 @@ class LBMActBidder:
     guide_source : texts for the advertisers at each tick after the first, e.g. LBM-Think; default "uncertain" for
         everyone. A model without guides takes none.
     target_return : first return-to-go in units of B / C; default the config's
+    guide_scale : see :func:`decide`; default the config's
+    cache_guides : read each distinct guide once (see :class:`~lbm_core.act.guide_cache.GuideCache`); pays for long ones
 
     Raises
     ------
     ValueError
-        A guide source for LLM-DT or Prompt-LLM-DT, a target that is not positive.
+        A guide source for LLM-DT or Prompt-LLM-DT, a target or scale that is not positive.
     """
 
     def __init__(
-        self, model: LBMAct, guide_source: GuideSource | None = None, target_return: float | None = None
+        self,
+        model: LBMAct,
+        guide_source: GuideSource | None = None,
+        target_return: float | None = None,
+        *,
+        guide_scale: float | None = None,
+        cache_guides: bool = False,
     ) -> None:
-        guided = model.config.guide in ("sentence", "cot")
+        guided = model.config.guide in TOLD
         if guide_source is not None and not guided:
             raise ValueError(f"{model.config.method} takes no guides")
         self.model = model
@@ -63,6 +90,10 @@ class LBMActBidder:
         self.target_return = model.config.target_return if target_return is None else target_return
         if not self.target_return > 0:
             raise ValueError(f"target_return must be positive; got {self.target_return}")
+        self.guide_scale = model.config.guide_scale if guide_scale is None else guide_scale
+        if not self.guide_scale > 0:
+            raise ValueError(f"guide_scale must be positive; got {self.guide_scale}")
+        self.cache = GuideCache(model) if cache_guides else None
 
     def reset(self, advertisers: Advertisers) -> None:
         """Start a period for n advertisers."""
@@ -73,7 +104,8 @@ class LBMActBidder:
         if observation.tick == 0:
             return self.advertisers.cpa_target.copy()
         guides = None if self.guide_source is None else self.guide_source(observation, self.advertisers)
-        return decide(self.model, self.windows(observation), guides)
+        window = self.windows(observation)
+        return decide(self.model, window, guides, guide_scale=self.guide_scale, cache=self.cache)
 
     def windows(self, observation: Observation) -> Windows:
         """What the model sees, with the return-to-go it is asked for."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lbm_core.act.backbone import Backbone
-from lbm_core.act.config import ActConfig
-from lbm_core.act.guides import TASK_DESCRIPTION
+from lbm_core.act.config import TOLD, ActConfig
+from lbm_core.act.guides import TASK_DESCRIPTION, directions
 from lbm_core.auction.bidder import N_TICKS
 from lbm_core.data.features import StateEncoder, log_alpha_ratio
 from lbm_core.data.returns import return_unit
@@ -39,8 +39,10 @@ class ActBatch:
     previous_actions: Tensor  # (n, L) log(alpha / C) one tick earlier; 0 before the first
     timesteps: Tensor  # (n, L) int
     mask: Tensor  # (n, L) bool
+    counted: Tensor  # (n, L) bool, ticks with a bid: the loss is taken on these
     guide_ids: Tensor | None = None  # (n, G) int
     guide_mask: Tensor | None = None  # (n, G) bool
+    directions: Tensor | None = None  # (n,) in {-1, 0, 1}, for guide="number"
 
 
 class LBMAct(nn.Module):
@@ -72,9 +74,9 @@ class LBMAct(nn.Module):
         self.config, self.encoder = config, encoder
         self.revision, self.tokenizer = backbone.revision, backbone.tokenizer
         self.transformer: Any = backbone.model.get_decoder()
-        self.token_embedding.requires_grad_(False)
+        adapt_layers(self.transformer, config)
         self.embed_return = mlp(1, hidden, hidden)
-        self.embed_state = mlp(encoder.dimension, hidden, hidden)
+        self.embed_state = mlp(encoder.dimension + (config.guide == "number"), hidden, hidden)
         self.embed_action = mlp(1, hidden, hidden)
         self.embed_time = nn.Embedding(N_TICKS, hidden)
         self.head = mlp(hidden, hidden, 1)
@@ -106,8 +108,11 @@ class LBMAct(nn.Module):
         hidden = self.transformer(
             inputs_embeds=z, attention_mask=mask, position_ids=positions(mask), use_cache=False
         ).last_hidden_state
-        state_tokens = hidden[:, words + ITEMS.index("state") :: len(ITEMS)]
-        action = self.head(state_tokens)[..., 0]
+        return self.actions(hidden[:, words:], batch)
+
+    def actions(self, hidden: Tensor, batch: ActBatch) -> Tensor:
+        """(n, L) predicted log(alpha / C) from what the numbers' (n, 3 L - 1, H) positions have become."""
+        action = self.head(hidden[:, ITEMS.index("state") :: len(ITEMS)])[..., 0]
         return action + batch.previous_actions if self.config.predicts == "change" else action
 
     def embed(self, batch: ActBatch) -> tuple[Tensor, Tensor, int]:
@@ -119,14 +124,21 @@ class LBMAct(nn.Module):
         mask : (n, G + 3 L - 1) bool
         words : G
         """
+        states = batch.states
+        if batch.directions is not None:  # one more channel, which like the sentence speaks of the last tick only
+            channel = torch.zeros_like(states[..., :1])
+            channel[:, -1, 0] = batch.directions
+            states = torch.cat([states, channel], dim=-1)
         items = [
             self.embed_return(batch.returns_to_go[..., None]),
-            self.embed_state(batch.states),
+            self.embed_state(states),
             self.embed_action(batch.actions[..., None]),
         ]
         z = torch.stack(items, dim=2) + self.embed_time(batch.timesteps)[:, :, None]
         z = z.flatten(1, 2)[:, :-1]  # the last action is what we want to know
         mask = batch.mask.repeat_interleave(len(ITEMS), dim=1)[:, :-1]
+        if not self.config.attention_mask:
+            mask = torch.ones_like(mask)
         if batch.guide_ids is None or batch.guide_mask is None:
             return z, mask, 0
         z_words = self.token_embedding(batch.guide_ids).to(z.dtype)
@@ -147,13 +159,10 @@ class LBMAct(nn.Module):
         """
         if len(window) == 0:
             raise ValueError("no windows given")
-        if self.config.guide in ("none", "task"):
-            if guides is not None:
-                raise ValueError(f"{self.config.method} takes no guides")
-            guides = [TASK_DESCRIPTION] * len(window) if self.config.guide == "task" else None
-        elif guides is None or len(guides) != len(window):
-            given = "none" if guides is None else len(guides)
-            raise ValueError(f"{self.config.method} needs one guide per window: {len(window)} windows, {given} given")
+        return replace(self.numbers(window), **self.told(guides, len(window)))
+
+    def numbers(self, window: Windows) -> ActBatch:
+        """Tensors of windows, without guides."""
         unit = return_unit(window.budget, window.cpa_target, self.config.return_scale, self.config.dataset)
         device = self.embed_time.weight.device
 
@@ -163,7 +172,6 @@ class LBMAct(nn.Module):
         def logarithm(alphas: NDArray) -> Tensor:
             return tensor(np.where(window.mask, log_alpha_ratio(alphas, window.cpa_target), np.float32(0)))
 
-        ids, words = (None, None) if guides is None else self.tokenize(guides)
         return ActBatch(
             returns_to_go=tensor(window.returns_to_go / unit[:, None]),
             states=tensor(self.encoder.encode(window)),
@@ -171,9 +179,25 @@ class LBMAct(nn.Module):
             previous_actions=logarithm(window.previous_alphas[:, :, 0]),
             timesteps=tensor(window.timesteps),
             mask=tensor(window.mask),
-            guide_ids=None if ids is None else tensor(ids),
-            guide_mask=None if words is None else tensor(words),
+            counted=tensor(window.mask & (window.alphas > 0)),
         )
+
+    def told(self, guides: Sequence[str] | None, n: int) -> dict[str, Tensor]:
+        """The guides' part of an :class:`ActBatch` of n windows; see :meth:`batch`."""
+        device = self.embed_time.weight.device
+        if self.config.guide not in TOLD:
+            if guides is not None:
+                raise ValueError(f"{self.config.method} takes no guides")
+            guides = [TASK_DESCRIPTION] * n if self.config.guide == "task" else None
+        elif guides is None or len(guides) != n:
+            given = "none" if guides is None else len(guides)
+            raise ValueError(f"{self.config.method} needs one guide per window: {n} windows, {given} given")
+        if guides is None:
+            return {}
+        if self.config.guide == "number":
+            return {"directions": torch.tensor(directions(guides), dtype=torch.float32, device=device)}
+        ids, mask = self.tokenize(guides)
+        return {"guide_ids": torch.as_tensor(ids, device=device), "guide_mask": torch.as_tensor(mask, device=device)}
 
     def tokenize(self, guides: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Token numbers of guides, padded on the left: (n, G) int and (n, G) bool. Each distinct text is read once."""
@@ -192,6 +216,22 @@ class LBMAct(nn.Module):
             ids[k, width - len(row) :] = row
             mask[k, width - len(row) :] = True
         return ids, mask
+
+
+def adapt_layers(transformer: Any, config: ActConfig) -> None:
+    """Decide what is trained of a language model's layers; its token embedding never is (Fig. 1).
+
+    ``config.adapt`` "full": all of them; "frozen": nothing, only the decision embedding and the head learn; "lora":
+    low-rank updates of every linear layer (LoRA), which start as no change.
+    """
+    transformer.requires_grad_(config.adapt == "full")
+    transformer.get_input_embeddings().requires_grad_(False)
+    if config.adapt == "lora":
+        from peft import LoraConfig, inject_adapter_in_model
+
+        scale = 2 * config.lora_rank  # LoRA's alpha: the usual twice the rank
+        lora = LoraConfig(r=config.lora_rank, lora_alpha=scale, target_modules="all-linear")
+        inject_adapter_in_model(lora, transformer)
 
 
 def positions(mask: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ DECREASE = "Please decrease the bidding parameter now."
 UNCERTAIN = "The right direction is uncertain now."
 FIRST = "Please set the first bidding parameter."
 SENTENCES: dict[int, str] = {1: INCREASE, -1: DECREASE, 0: UNCERTAIN}
+# Texts of training codes: directions, and 2 for the first tick of the day. -1 counts from the end, as indices do.
+CODED = (UNCERTAIN, INCREASE, FIRST, DECREASE)
 
 # The language input of Prompt-LLM-DT (A.3): the task in words, the same at every tick.
 TASK_DESCRIPTION = (
@@ -35,6 +37,28 @@ def sentences(directions: Sequence[int] | NDArray) -> list[str]:
     return [SENTENCES[int(direction)] for direction in directions]
 
 
+def directions(texts: Sequence[str]) -> list[int]:
+    """What guide sentences say, in {-1, 0, 1}: the inverse of :func:`sentences`; the first tick's says 0.
+
+    Raises
+    ------
+    ValueError
+        A text that is none of the sentences.
+    """
+    said = {text: direction for direction, text in SENTENCES.items()} | {FIRST: 0}
+    unknown = [text for text in texts if text not in said]
+    if unknown:
+        raise ValueError(f"not one of the guide sentences: {unknown[0]!r}")
+    return [said[text] for text in texts]
+
+
+def moves(alphas: NDArray, previous: NDArray, dead_band: float = 0.0) -> NDArray[np.int64]:
+    """Sign of the move from ``previous`` to ``alphas`` (same shape); |log| up to ``dead_band`` counts as 0."""
+    last, before = alphas.astype(np.float64), previous.astype(np.float64)
+    moved = np.abs(np.log(np.maximum(last, 1e-9) / np.maximum(before, 1e-9))) > dead_band
+    return np.where(moved, np.sign(last - before), 0).astype(np.int64)
+
+
 def anchor_directions(window: Windows, dead_band: float = 0.0) -> NDArray[np.int64]:
     """Direction of the logged action, sign(a_t - a_{t-1}), the anchor of §3.2.
 
@@ -47,9 +71,26 @@ def anchor_directions(window: Windows, dead_band: float = 0.0) -> NDArray[np.int
     -------
     (n,) int in {-1, 0, 1}; at the first tick the direction from the CPA target
     """
-    last, before = window.alphas[:, -1].astype(np.float64), window.previous_alphas[:, -1, 0].astype(np.float64)
-    moved = np.abs(np.log(np.maximum(last, 1e-9) / np.maximum(before, 1e-9))) > dead_band
-    return np.where(moved, np.sign(last - before), 0).astype(np.int64)
+    return moves(window.alphas[:, -1], window.previous_alphas[:, -1, 0], dead_band)
+
+
+def training_codes(
+    anchors: NDArray[np.int64], ticks: NDArray[np.int64], rng: np.random.Generator, dropout: float
+) -> NDArray[np.int64]:
+    """Which of :data:`CODED` to say: the anchor, at times withheld, and the day's first sentence at tick 0.
+
+    Parameters
+    ----------
+    anchors : (n,) int in {-1, 0, 1}
+    ticks : (n,) int in [0, 48)
+    dropout : share withheld
+
+    Returns
+    -------
+    (n,) int in {-1, 0, 1, 2}
+    """
+    told = np.where(rng.random(len(anchors)) < dropout, 0, anchors)
+    return np.where(ticks == 0, CODED.index(FIRST), told)
 
 
 def training_sentences(
@@ -66,10 +107,8 @@ def training_sentences(
     dropout : share of sentences replaced by :data:`UNCERTAIN`, so that the model can also act unguided; release: 0.05
     dead_band : see :func:`anchor_directions`
     """
-    directions = anchor_directions(window, dead_band)
-    directions[rng.random(len(directions)) < dropout] = 0
-    chosen = sentences(directions)
-    return [FIRST if tick == 0 else text for tick, text in zip(window.timesteps[:, -1], chosen, strict=True)]
+    codes = training_codes(anchor_directions(window, dead_band), window.timesteps[:, -1], rng, dropout)
+    return [CODED[code] for code in codes]
 
 
 def accepted(texts: Sequence[str], directions: Sequence[int | None], anchors: NDArray) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,14 @@ from lbm_core.seeding import generator
 # The paper's delivery periods; the project trains on others only (their numbers start at 1000).
 HELD_OUT_PERIODS = tuple(range(7, 28))
 _KEYS = ["method", "period", "seed", "advertiser"]
+
+
+@runtime_checkable
+class Foreseeing(Protocol):
+    """A bidder that may look at a period before it is replayed: an upper reference, never a method."""
+
+    def foresee(self, period: ReplayPeriod) -> None:
+        """Look at the period."""
 
 
 def held_out(n: int) -> tuple[int, ...]:
@@ -81,6 +90,8 @@ def evaluate(
     for period in periods:
         advertisers = _scaled(period.advertisers, budget_ratio)
         for name, bidder in made.items():
+            if isinstance(bidder, Foreseeing):
+                bidder.foresee(period)
             for seed in seeds:
                 rng = generator(seed, "evaluation", period.period)
                 result = replay(period, bidder, rng, advertisers=advertisers, rows=rows)

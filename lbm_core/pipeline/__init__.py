@@ -21,6 +21,7 @@ from lbm_core.pipeline.contenders import (
     evaluate_closed_loop,
     evaluate_methods,
 )
+from lbm_core.pipeline.guides import GUIDES, guide_source, guided_bidder
 from lbm_core.pipeline.models import act, critic, dt
 from lbm_core.pipeline.recipes import OFFLINE_BASELINES, TRAINABLE, tuned
 from lbm_core.pipeline.stages import (
@@ -45,6 +46,7 @@ from lbm_core.pipeline.thinking import (
 
 __all__ = [
     "CONTROLS",
+    "GUIDES",
     "INSTRUCTIONS",
     "LEARNED",
     "METHODS",
@@ -64,6 +66,8 @@ __all__ = [
     "evaluate_methods",
     "gqpo_model",
     "gqpo_selection",
+    "guide_source",
+    "guided_bidder",
     "held_out_periods",
     "learning_curves",
     "moments",

@@ -17,6 +17,7 @@ from lbm_core.auction.controls import ConstantAlpha, OnlineLpBidder
 from lbm_core.evaluation.closed_loop import BEHAVIOUR, closed_loop, logged_rows
 from lbm_core.evaluation.runner import evaluate, spread_rows
 from lbm_core.pipeline.baselines import baseline_bidder
+from lbm_core.pipeline.guides import guide_of, guided_bidder
 from lbm_core.pipeline.models import act
 from lbm_core.pipeline.recipes import OFFLINE_BASELINES
 from lbm_core.pipeline.stages import RECIPES, cores, held_out_periods, past_tables, side_by_side, tell
@@ -49,8 +50,9 @@ def bidders(
     Parameters
     ----------
     seed : of the data and the generated texts
-    methods : some of :data:`METHODS`, :data:`OFFLINE_BASELINES` and :data:`INSTRUCTIONS`. "LBM(GQPO)" is left out
-        where GQPO found nothing to learn from.
+    methods : some of :data:`METHODS`, :data:`OFFLINE_BASELINES` and :data:`INSTRUCTIONS`, or LBM-Act under a guide, as
+        in "LBM-Act + rule" (:func:`lbm_core.pipeline.guides.guided_bidder`). "LBM(GQPO)" is left out where GQPO found
+        nothing to learn from.
     train_seed : of the models; default ``seed``
 
     Raises
@@ -69,9 +71,9 @@ def bidders(
         return LBMActBidder(act(tier, dataset, seed, train_seed=train_seed), guide_source)
 
     def instructed(direction: int) -> Bidder:
-        from lbm_core.act.guides import SENTENCES
+        from lbm_core.act.guide_sources import constant
 
-        return guided(lambda observation, advertisers: [SENTENCES[direction]] * len(advertisers))
+        return guided(constant(direction))
 
     def unguided(guide: str) -> Bidder:
         from lbm_core.baselines.language import LLMDTBidder
@@ -92,6 +94,10 @@ def bidders(
         **{name: partial(instructed, direction) for name, direction in INSTRUCTIONS.items()},
     }
     chosen = list(methods)
+    for name in chosen:
+        if name.startswith("LBM-Act + "):
+            guide_of(name)  # a bad name is refused now
+            made[name] = partial(guided_bidder, tier, dataset, seed, name, train_seed=train_seed)
     unknown = [name for name in chosen if name not in made]
     if unknown:
         raise ValueError(f"unknown method {unknown[0]!r}; choose some of {', '.join(made)}")

@@ -49,6 +49,8 @@ def act(
     guide: str = "sentence",
     *,
     train_seed: int | None = None,
+    log_folder: Path | None = None,
+    checkpoint_every: int = 500,
     **overrides: Any,
 ) -> LBMAct:
     """LBM-Act (§3.2), or LLM-DT or Prompt-LLM-DT (A.3).
@@ -56,7 +58,8 @@ def act(
     Parameters
     ----------
     seed, train_seed : as in :func:`dt`
-    guide : "sentence" is LBM-Act, "none" LLM-DT, "task" Prompt-LLM-DT
+    guide : "sentence" is LBM-Act, "none" LLM-DT, "task" Prompt-LLM-DT, "number" Fig. 3's control
+    log_folder, checkpoint_every : as in :func:`lbm_core.act.train.train_act`
     overrides : fields of :class:`~lbm_core.act.config.ActConfig`
     """
     from lbm_core.act.train import load, train_act
@@ -64,7 +67,8 @@ def act(
     config = act_config(tier, dataset, seed if train_seed is None else train_seed, guide, **overrides)
 
     def make(path: Path) -> None:
-        train_act(config, trajectories(tier, dataset, seed), folder=path, progress=bars())
+        found = trajectories(tier, dataset, seed)
+        train_act(config, found, folder=path, checkpoint_every=checkpoint_every, log_folder=log_folder, progress=bars())
 
     return found_or_made(
         f"{config.method} ({dataset}, training seed {config.seed})",

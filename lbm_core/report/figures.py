@@ -152,8 +152,8 @@ def fig3_losses(frame: pd.DataFrame, *, smooth: int = 25) -> Figure:
 
     Parameters
     ----------
-    frame : method, step, loss[, seed]
-    smooth : width of the running median in recorded steps; the raw loss is drawn faintly
+    frame : method, step, loss[, seed]; with several seeds the line is their mean and the band their range
+    smooth : width of the running median in recorded steps; the raw loss of a single seed is drawn faintly
     """
     _require(frame, "method", "step", "loss")
     figure, (left, right) = panels(2)
@@ -161,8 +161,10 @@ def fig3_losses(frame: pd.DataFrame, *, smooth: int = 25) -> Figure:
     colour = style.colours(methods)
     for method in methods:
         rows = frame[frame["method"] == method]
-        for i, (_, run) in enumerate(rows.groupby("seed") if "seed" in rows else [(0, rows)]):
-            _curve(left, run, smooth, colour[method], method if i == 0 else "")
+        if "seed" in rows and rows["seed"].nunique() > 1:
+            _band(left, rows, smooth, colour[method], method)
+        else:
+            _curve(left, rows, smooth, colour[method], method)
     left.set(xlabel="training step", ylabel=r"loss on $\log \alpha$", title="Ours", yscale="log")
     left.legend()
     for (method, rows), line in zip(paper.figure3().groupby("method", sort=False), ("--", "-"), strict=True):
@@ -252,8 +254,18 @@ def protocols(frame: pd.DataFrame) -> Figure:
 
 def _curve(axes: Axes, rows: pd.DataFrame, smooth: int, colour, label: str, line: str = "-") -> None:
     axes.plot(rows["step"], rows["loss"], color=colour, alpha=0.2, linewidth=0.6)
-    median = rows["loss"].rolling(min(smooth, max(len(rows) // 10, 1)), center=True, min_periods=1).median()
-    axes.plot(rows["step"], median, line, color=colour, label=label or None)
+    axes.plot(rows["step"], _running_median(rows["loss"], smooth), line, color=colour, label=label)
+
+
+def _band(axes: Axes, rows: pd.DataFrame, smooth: int, colour, label: str) -> None:
+    """Mean and range over seeds, each seed smoothed by itself."""
+    curves = rows.pivot(index="step", columns="seed", values="loss").apply(_running_median, smooth=smooth)
+    axes.fill_between(curves.index, curves.min(axis=1), curves.max(axis=1), color=colour, alpha=0.2, linewidth=0)
+    axes.plot(curves.index, curves.mean(axis=1), color=colour, label=label)
+
+
+def _running_median(loss: pd.Series, smooth: int) -> pd.Series:
+    return loss.rolling(min(smooth, max(len(loss) // 10, 1)), center=True, min_periods=1).median()
 
 
 def _with_share(counts: pd.DataFrame) -> pd.DataFrame:

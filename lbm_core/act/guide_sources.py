@@ -1,0 +1,156 @@
+"""Who may lead LBM-Act besides LBM-Think: does a chain of thought tell it more than these do?
+
+Each is a ``GuideSource``: called with what may be known at a tick, it gives one sentence per advertiser. "None" is
+:func:`lbm_core.act.guides.uninstructed`; a critic's is :class:`lbm_core.baselines.critic_search.CriticGuide`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbm_core.act.decide import LBMActBidder
+from lbm_core.act.dual_embedding import LBMAct
+from lbm_core.act.guides import UNCERTAIN, GuideSource, sentences
+from lbm_core.auction.bidder import N_TICKS, Advertisers, Observation
+from lbm_core.auction.controls import even_plan, pacing_error
+from lbm_core.auction.hindsight import best_constant
+from lbm_core.auction.replay import ReplayPeriod
+from lbm_core.auction.response_tables import ResponseTables
+from lbm_core.seeding import generator
+
+
+def constant(direction: int) -> GuideSource:
+    """The same direction, -1, 0 or 1, for everyone at every tick (Table 4)."""
+    sentences([direction])  # a wrong direction is refused now
+    return lambda observation, advertisers: sentences([direction] * len(advertisers))
+
+
+def random_directions(seed: int = 0) -> GuideSource:
+    """Increase or decrease by the toss of a coin; the same for an advertiser and tick in every run of a seed."""
+
+    def source(observation: Observation, advertisers: Advertisers) -> list[str]:
+        tossed = generator(seed, "evaluation", 4, observation.tick).integers(2, size=advertisers.index.max() + 1)
+        return sentences(2 * tossed[advertisers.index] - 1)
+
+    return source
+
+
+def spend_rate_rule(
+    *, dead_band: float = 0.1, lowest: float = 0.5, highest: float = 1.2, memory: int = 3
+) -> GuideSource:
+    """Spending projected at the rate of the last ticks: too fast, decrease; too slow, increase.
+
+    The rate is measured against an even share of the budget *left* at each tick, so nothing winds up, and alpha is
+    kept in a band: in a replay a bid of alpha pays at most alpha per conversion, so its upper edge guards the target.
+
+    Parameters
+    ----------
+    dead_band : |log(spent / planned)| up to this is on plan: "uncertain"
+    lowest, highest : band of the last alpha / C; beyond it the direction is back into it
+    memory : ticks over which the rate is taken
+    """
+    plan = even_plan()
+
+    def source(observation: Observation, advertisers: Advertisers) -> list[str]:
+        error = pacing_error(observation, advertisers.budget, plan, memory)
+        told = np.where(np.abs(error) > dead_band, -np.sign(error), 0)
+        ratio = observation.alphas[:, -1] / advertisers.cpa_target
+        told = np.where((ratio >= highest) & (told > 0), 0, told)
+        told = np.where((ratio <= lowest) & (told < 0), 0, told)
+        told = np.where(ratio > highest * np.exp(dead_band), -1, np.where(ratio < lowest * np.exp(-dead_band), 1, told))
+        return sentences(told)
+
+    return source
+
+
+def cumulative_rule() -> GuideSource:
+    """Errors since the day's start: over the target, decrease; else behind an even plan, increase, ahead, decrease.
+
+    What a first attempt looks like, and a warning: after a slow start it calls "increase" until the whole backlog is
+    spent, however high alpha has climbed by then (integral wind-up).
+    """
+    due = np.cumsum(even_plan())
+
+    def source(observation: Observation, advertisers: Advertisers) -> list[str]:
+        spent, count = observation.costs.sum(axis=1), observation.conversions.sum(axis=1)
+        behind = np.sign(due[observation.tick - 1] * advertisers.budget - spent)
+        return sentences(np.where(spent > count * advertisers.cpa_target, -1, behind))
+
+    return source
+
+
+def every(k: int, source: GuideSource) -> GuideSource:
+    """Ask a source at every k-th tick only (ticks k, 2k, …); "uncertain" in between.
+
+    Raises
+    ------
+    ValueError
+        k outside 1..48.
+    """
+    if not 1 <= k <= N_TICKS:
+        raise ValueError(f"a guide may speak at every tick, or at every k-th up to {N_TICKS}; got {k}")
+
+    def thinned(observation: Observation, advertisers: Advertisers) -> list[str]:
+        return [UNCERTAIN] * len(advertisers) if observation.tick % k else source(observation, advertisers)
+
+    return thinned
+
+
+class Oracle:
+    """Knows the replayed day: points toward the constant alpha with the best score in hindsight.
+
+    In a replay the data's next move, which trained LBM-Act, does not exist, because the bidder has left the logged
+    path. So the oracle's direction is sign(alpha* - alpha_{t-1}), with alpha* the best constant of the day for each
+    advertiser (:func:`lbm_core.auction.hindsight.best_constant`). An upper reference for guides, not a method.
+
+    Parameters
+    ----------
+    dead_band : |log(alpha* / alpha_{t-1})| up to this is close enough: "uncertain"
+    """
+
+    def __init__(self, dead_band: float = 0.02) -> None:
+        self.dead_band = dead_band
+        self._tables: ResponseTables | None = None
+        self._best: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None  # budgets and their alpha*
+
+    def foresee(self, tables: ResponseTables) -> None:
+        """Look at the day that will be replayed."""
+        self._tables, self._best = tables, None
+
+    def __call__(self, observation: Observation, advertisers: Advertisers) -> list[str]:
+        """One sentence per advertiser.
+
+        Raises
+        ------
+        RuntimeError
+            No day was foreseen: prices that react to the bids (closed loop) cannot be.
+        """
+        if self._tables is None:
+            raise RuntimeError("the oracle knows replayed days only, and none was shown to it")
+        if self._best is None or not np.array_equal(self._best[0], advertisers.budget):
+            self._best = advertisers.budget, best_constant(self._tables, advertisers).alpha
+        distance = np.log(self._best[1] / np.maximum(observation.alphas[:, -1], 1e-9))
+        return sentences(np.where(np.abs(distance) > self.dead_band, np.sign(distance), 0))
+
+
+class OracleBidder(LBMActBidder):
+    """LBM-Act led by an :class:`Oracle`, which sees each period before it is replayed.
+
+    Parameters
+    ----------
+    model : LBMAct
+    oracle : Oracle
+    guide_source : what passes the oracle's words on, e.g. ``every(2, oracle)``; default the oracle itself
+    options : of :class:`lbm_core.act.decide.LBMActBidder`
+    """
+
+    def __init__(self, model: LBMAct, oracle: Oracle, guide_source: GuideSource | None = None, **options: Any) -> None:
+        super().__init__(model, guide_source or oracle, **options)
+        self.oracle = oracle
+
+    def foresee(self, period: ReplayPeriod) -> None:
+        """Look at a period; :func:`lbm_core.evaluation.runner.evaluate` shows it."""
+        self.oracle.foresee(ResponseTables.from_period(period))

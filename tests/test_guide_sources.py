@@ -1,0 +1,232 @@
+"""Who may lead LBM-Act: what each guide says, how often, and how far it is followed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from small_period import small_period
+from synthetic_trajectories import synthetic_trajectories
+from tiny_backbone import save_tiny_backbone
+
+from lbm_core.act.backbone import load_backbone
+from lbm_core.act.config import ActConfig
+from lbm_core.act.decide import LBMActBidder, decide
+from lbm_core.act.dual_embedding import LBMAct
+from lbm_core.act.following import following_rate, instructed_moves
+from lbm_core.act.guide_cache import GuideCache
+from lbm_core.act.guide_sources import (
+    Oracle,
+    OracleBidder,
+    constant,
+    cumulative_rule,
+    every,
+    random_directions,
+    spend_rate_rule,
+)
+from lbm_core.act.guides import DECREASE, FIRST, INCREASE, UNCERTAIN
+from lbm_core.auction.bidder import Advertisers, Observation
+from lbm_core.auction.hindsight import best_constant
+from lbm_core.auction.response_tables import ResponseTables
+from lbm_core.baselines.critic_search import CriticGuide
+from lbm_core.data.features import StateEncoder
+from lbm_core.data.trajectories import windows
+from lbm_core.evaluation.runner import Foreseeing, evaluate
+from lbm_core.pipeline.guides import GUIDES, guide_of
+from lbm_core.pipeline.launch import _setting
+
+WHO = Advertisers(np.arange(3), np.full(3, 480.0), np.full(3, 8.0))
+
+
+@pytest.fixture(scope="module")
+def days():
+    return synthetic_trajectories(12, seed=4)
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory, days):
+    folder = str(save_tiny_backbone(tmp_path_factory.mktemp("tiny")))
+
+    def build(**settings) -> LBMAct:
+        config = ActConfig(backbone=folder, **settings)
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            model = LBMAct(load_backbone(folder), StateEncoder.fit(days, config.state_kind), config)
+            torch.nn.init.normal_(model.head[-1].weight)
+        return model.eval()
+
+    return build
+
+
+def observed(costs, alphas=8.0, conversions=0.0) -> Observation:
+    """Three advertisers after ticks of the same spending each; alphas and conversions as given."""
+    costs = np.asarray(costs, dtype=float)
+    tick = costs.shape[1]
+    states = np.zeros((3, tick + 1, 16))
+    states[:, :, 1] = 1 - np.pad(np.cumsum(costs, axis=1), ((0, 0), (1, 0))) / 480.0  # budget left
+    shape = (3, tick)
+    return Observation(
+        tick, states, np.broadcast_to(alphas, shape), np.broadcast_to(conversions, shape).astype(float), costs
+    )
+
+
+# Three advertisers: too slow, on plan, too fast, after four ticks of a plan of 10 each.
+PACES = np.repeat([[2.0], [10.0], [30.0]], 4, axis=1)
+
+
+def test_the_rule_follows_the_spend_rate_within_its_band():
+    rule = spend_rate_rule()
+    assert rule(observed(PACES), WHO) == [INCREASE, UNCERTAIN, DECREASE]
+    assert rule(observed(PACES, alphas=8 * 1.25), WHO) == [UNCERTAIN, UNCERTAIN, DECREASE], "no higher than the band"
+    assert rule(observed(PACES, alphas=8 * 0.48), WHO) == [INCREASE, UNCERTAIN, UNCERTAIN], "no lower"
+    assert rule(observed(PACES, alphas=16.0), WHO) == [DECREASE] * 3, "back into the band"
+    assert rule(observed(PACES, alphas=2.0), WHO) == [INCREASE] * 3
+
+
+def test_the_cumulative_rule_winds_up_where_the_spend_rate_does_not():
+    costs = np.zeros((3, 24))
+    costs[:, 12:] = [[16.0], [16.0], [25.0]]  # half a day lost; now faster than what is left allows, but for the first
+    seen = observed(costs, conversions=4.0)
+    assert cumulative_rule()(seen, WHO) == [INCREASE, INCREASE, DECREASE]
+    assert spend_rate_rule()(seen, WHO)[:2] == [DECREASE, DECREASE]
+    assert cumulative_rule()(observed(PACES), WHO) == [DECREASE] * 3, "no conversion yet: the target is missed"
+
+
+def test_simple_sources():
+    seen = observed(np.full((3, 6), 10.0))
+    assert constant(1)(seen, WHO) == [INCREASE] * 3
+    with pytest.raises(ValueError, match="direction"):
+        constant(2)
+    many = Advertisers(np.arange(48), np.full(48, 480.0), np.full(48, 8.0))
+    day = [random_directions(1)(replace(seen, tick=tick), many) for tick in range(1, 40)]
+    ups = np.mean([text == INCREASE for texts in day for text in texts])
+    assert 0.45 < ups < 0.55
+    assert {text for texts in day for text in texts} == {INCREASE, DECREASE}
+    assert random_directions(1)(replace(seen, tick=1), many[np.array([7, 3])]) == [day[0][7], day[0][3]]
+    assert random_directions(2)(replace(seen, tick=1), many) != day[0]
+    thinned = every(3, constant(-1))
+    assert [thinned(replace(seen, tick=tick), WHO)[0] for tick in (1, 2, 3, 4)] == [
+        UNCERTAIN,
+        UNCERTAIN,
+        DECREASE,
+        UNCERTAIN,
+    ]
+    with pytest.raises(ValueError, match="got 0"):
+        every(0, constant(1))
+
+
+def test_a_critics_guide_names_the_best_multiple(days):
+    class Prefers:
+        config = ActConfig()
+
+        def q(self, window, candidates):
+            wanted = window.cpa_target * np.array([2.0, 1.0, 0.5])
+            return -np.abs(np.log(candidates / wanted[:, None]))
+
+    assert CriticGuide(Prefers())(observed(PACES), WHO) == [INCREASE, UNCERTAIN, DECREASE]
+
+
+def test_the_oracle_points_at_the_best_constant_of_the_replayed_day(make):
+    period = small_period()
+    oracle = Oracle()
+    n = len(period.advertisers)
+    with pytest.raises(RuntimeError, match="replayed days only"):
+        oracle(observed(PACES), WHO)
+    tables = ResponseTables.from_period(period)
+    oracle.foresee(tables)
+    best = best_constant(tables, period.advertisers).alpha
+    for factor, expected in ((0.5, INCREASE), (1.001, UNCERTAIN), (2.0, DECREASE)):
+        blank = np.zeros((n, 1))
+        seen = Observation(1, np.zeros((n, 2, 16)), factor * best[:, None], blank, blank)
+        assert oracle(seen, period.advertisers) == [expected] * n
+    bidder = OracleBidder(make(), Oracle())
+    assert isinstance(bidder, Foreseeing)
+    assert not isinstance(LBMActBidder(make()), Foreseeing)
+    frame = evaluate({"oracle": lambda: bidder}, [period], [0], progress=False)
+    assert len(frame) == n
+
+
+def test_guide_scale_multiplies_instructed_moves_only(make, days):
+    model = make()
+    full = np.flatnonzero(days.length == 48)
+    window = windows(days, full, np.full(len(full), 20))
+    before = window.previous_alphas[:, -1, 0]
+
+    def moves(text, **options):
+        return np.log(decide(model, window, [text] * len(window), **options) / before)
+
+    np.testing.assert_allclose(moves(INCREASE, guide_scale=0.5), 0.5 * moves(INCREASE), rtol=1e-4, atol=1e-6)
+    for text in (UNCERTAIN, FIRST):
+        np.testing.assert_array_equal(moves(text, guide_scale=0.5), moves(text))
+    loud = make(guide_scale=2.0)
+    np.testing.assert_allclose(
+        decide(loud, window, [INCREASE] * len(window)), decide(model, window, [INCREASE] * len(window), guide_scale=2.0)
+    )
+    assert LBMActBidder(loud).guide_scale == 2.0
+    with pytest.raises(ValueError, match="guide_scale"):
+        LBMActBidder(model, guide_scale=0.0)
+
+
+@pytest.mark.parametrize("settings", [{}, {"guide": "cot"}, {"guide": "task"}, {"attention_mask": False}])
+def test_kept_guides_give_equal_decisions(make, days, settings):
+    model = make(**settings)
+    cache = GuideCache(model)
+    for ticks in ([0, 2, 9, 40], [40, 3, 12, 0]):  # the second time nothing is read anew
+        window = windows(days, np.zeros(4, dtype=int), np.array(ticks))
+        guides = None if model.config.guide == "task" else [FIRST, "increase", DECREASE, UNCERTAIN]
+        found, expected = cache.predict(window, guides), model(model.batch(window, guides))
+        real = torch.as_tensor(window.mask) if model.config.attention_mask else torch.ones_like(found, dtype=torch.bool)
+        torch.testing.assert_close(found[real], expected[real], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(decide(model, window, guides, cache=cache), decide(model, window, guides), rtol=1e-5)
+    alphas = []
+    for cached in (False, True):
+        bidder = LBMActBidder(model, cache_guides=cached)
+        bidder.reset(days.advertisers([0]))
+        alphas.append(bidder.act(days.observation([0], 5)))
+    np.testing.assert_allclose(*alphas, rtol=1e-5)
+
+
+def test_models_without_words_have_nothing_to_keep(make):
+    for guide in ("none", "number"):
+        with pytest.raises(ValueError, match="reads no words"):
+            GuideCache(make(guide=guide))
+
+
+def test_following_rate(make, days):
+    frame = following_rate([0.1, -0.2, 0.3, -0.4, 9.0], [1, 1, 1, -1, 0]).set_index("direction")
+    assert frame.loc["increase", "followed"] == pytest.approx(2 / 3)
+    assert frame.loc["increase", "median_move"] == pytest.approx(0.1)
+    assert frame.loc["decrease", "mean_move"] == pytest.approx(0.4)
+    assert frame.loc["all", "decisions"] == 4
+    assert following_rate([0.1], [1])["direction"].tolist() == ["increase", "all"]
+    with pytest.raises(ValueError, match="nobody"):
+        following_rate([0.1], [0])
+    with pytest.raises(ValueError, match="as many directions"):
+        following_rate([0.1, 0.2], [1])
+    window = windows(days, np.arange(3), np.full(3, 2))
+    moved = instructed_moves(make(), window)
+    assert isinstance(moved, pd.DataFrame)
+    assert len(moved) == 9
+    assert np.isfinite(moved["log_move"]).all()
+
+
+def test_names_of_guided_methods():
+    assert guide_of("LBM-Act + rule") == ("rule", 1, None)
+    assert guide_of("LBM-Act + oracle, every 2 ticks, scale 0.5") == ("oracle", 2, 0.5)
+    for guide in GUIDES:
+        assert guide_of(f"LBM-Act + {guide}, scale 2")[0] == guide
+    with pytest.raises(ValueError, match="unknown guide"):
+        guide_of("LBM-Act + poem")
+
+
+def test_settings_of_the_launcher():
+    assert _setting("steps=5") == ("steps", 5)
+    assert _setting("adapt=lora") == ("adapt", "lora")
+    assert _setting("compile=True") == ("compile", True)
+    assert _setting("layers=None") == ("layers", None)
+    assert _setting("learning_rate=1e-4") == ("learning_rate", 1e-4)
+    with pytest.raises(ValueError, match="knows no 'depth'"):
+        _setting("depth=3")
+    with pytest.raises(ValueError, match="True or False"):
+        _setting("compile=yes")

@@ -1,0 +1,17 @@
+"""Run by a test in two processes: train a tiny model on made-up days. Arguments: backbone, target folder."""
+
+import sys
+from pathlib import Path
+
+from accelerate import PartialState
+from synthetic_trajectories import synthetic_trajectories
+
+from lbm_core.act.config import ActConfig
+from lbm_core.act.train import train_act
+
+crew = PartialState(cpu=True)
+config = ActConfig(backbone=sys.argv[1], steps=4, batch_size=8, learning_rate=3e-3, accumulation=2)
+train_act(config, synthetic_trajectories(32, seed=2), folder=Path(sys.argv[2]), checkpoint_every=2, progress=False)
+if crew.is_main_process:
+    print("processes", crew.num_processes)
+crew.destroy_process_group()
