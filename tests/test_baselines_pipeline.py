@@ -51,6 +51,7 @@ def cache(tmp_path_factory):
         patch.setattr("lbm_core.pipeline.recipes.past_tables", lambda *arguments: tables)
         patch.setattr("lbm_core.pipeline.baselines.past_tables", lambda *arguments: tables)
         patch.setattr("lbm_core.pipeline.tuning.tuning_tables", lambda *arguments: tables)
+        patch.setattr("lbm_core.pipeline.baselines.tuning_tables", lambda *arguments: tables)
         pipeline.trajectories(_tiny(), "dense", 0)
         yield folder
 
@@ -84,7 +85,7 @@ def test_evaluation_of_baselines():
 def test_target_sweep():
     sweep = pipeline.target_sweep(_tiny(), "dense", 0, "DT", (0.5, 2.0), advertisers=[0, 9])
     assert sweep["target_return"].tolist() == [0.5, 2.0]
-    assert sweep["period"].eq(stages.FIRST_TRAIN_PERIOD).all(), "targets are chosen on training periods"
+    assert sweep["period"].eq(stages.FIRST_TRAIN_PERIOD).all(), "the stand-in for the tuning periods"
     assert (sweep["score"] <= sweep["conversions"] + 1e-9).all()
     assert sweep["score"].nunique() == 2, "the target reaches the bids"
     with pytest.raises(ValueError, match="not conditioned on a return"):

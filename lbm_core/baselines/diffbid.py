@@ -86,6 +86,7 @@ class DiffBidConfig:
             "channels": sizes.diffusion_channels,
             "steps": sizes.diffusion_steps,
             "batch_size": sizes.diffusion_batch_size,
+            "sampling_steps": sizes.diffusion_sampling,
             "seed": seed,
         }
         if method == "DiffBid-Q":  # its completions are chosen from, which guidance would make alike, at twice the time

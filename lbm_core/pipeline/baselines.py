@@ -23,12 +23,12 @@ from lbm_core.pipeline.recipes import (
     recipe_path,
     tuned,
 )
-from lbm_core.pipeline.stages import TOOK, found_or_made, past_tables, trajectories
+from lbm_core.pipeline.stages import TOOK, found_or_made, past_tables, trajectories, tuning_tables
 from lbm_core.pipeline.tuning import SPACES
 from lbm_core.tiers import Dataset, Tier
 
 RETURN_CONDITIONED = ("DT", "DT-score", "DT-Q (search)", "DT-Q (fine-tuned)", *DIFFUSION)
-RETURN_TARGETS = (0.6, 0.8, 1.0, 1.1, 1.2, 1.5, 2.0, 1 / 0.3)  # in units of B / C; the last is the release's
+RETURN_TARGETS = (0.6, 1.0, 1.3, 2.0, 1 / 0.3)  # in units of B / C; the last is the release's
 
 
 def baseline(
@@ -100,7 +100,7 @@ def target_sweep(
     train_seed: int | None = None,
     advertisers: Sequence[int] | None = None,
 ) -> pd.DataFrame:
-    """What a return-conditioned method reaches with several first return-to-gos, in periods of the *training* data.
+    """What a return-conditioned method reaches with several first return-to-gos, on the tuning periods.
 
     The held-out periods stay unseen, so that a target may be chosen here.
 
@@ -121,7 +121,7 @@ def target_sweep(
     model = _model(made, tier, dataset, seed, name, train_seed)
     in_use = tuned(tier, dataset, seed, name).in_use
     rows = []
-    for tables in past_tables(tier, dataset, seed):
+    for tables in tuning_tables(tier, dataset, seed):
         for target in targets:
             bidder = made.bidder(model, in_use | {"target_return": target})
             found = table_replay(tables, bidder, rows=advertisers).summary()

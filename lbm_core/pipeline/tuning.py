@@ -116,7 +116,8 @@ def search(
         with writing(path.parent) as folder:
             trials.to_parquet(folder / path.name)
     trials = pd.read_parquet(path)
-    tell(f"{len(trials)} trials of {name} ({dataset})", not there, time.monotonic() - start)
+    if not there:  # a search is asked for again at every use of its method
+        tell(f"{len(trials)} trials of {name} ({dataset})", True, time.monotonic() - start)
     best = json.loads(trials.loc[trials["chosen"], "setting"].iloc[0])
     changed = {k: v for k, v in best.items() if v != defaults[k]}
     return Tuned(

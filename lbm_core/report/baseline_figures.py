@@ -55,7 +55,7 @@ def black_box_day(day: pd.DataFrame) -> Figure:
     grid[0, 0].set_ylabel("alpha / C")
     grid[1, 0].set_ylabel("CPA so far / C")
     handles, labels = grid[1, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.02))
+    figure.legend(handles, labels, loc="outside lower center")
     return figure
 
 
@@ -74,7 +74,7 @@ def learning_curves(curves: pd.DataFrame) -> Figure:
             axes.plot([], [], color=style.PALETTE[place], label=loss)
         axes.set_title(name)
         axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 3))
-        if rows["name"].nunique() > 1:
+        if set(rows["name"]) != {"loss"}:
             axes.legend()
     for axes in grid.flat[len(names) :]:
         axes.set_visible(False)
