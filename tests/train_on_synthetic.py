@@ -3,13 +3,12 @@
 import sys
 from pathlib import Path
 
-from accelerate import PartialState
 from synthetic_trajectories import synthetic_trajectories
 
 from lbm_core.act.config import ActConfig
-from lbm_core.act.train import train_act
+from lbm_core.act.train import processes, train_act
 
-crew = PartialState(cpu=True)
+crew = processes()
 config = ActConfig(backbone=sys.argv[1], steps=4, batch_size=8, learning_rate=3e-3, accumulation=2)
 train_act(config, synthetic_trajectories(32, seed=2), folder=Path(sys.argv[2]), checkpoint_every=2, progress=False)
 if crew.is_main_process:

@@ -98,7 +98,7 @@ def train_act(
         raise ValueError(f"the config is for {config.dataset} data, the trajectories are {trajectories.dataset}")
     if (guides is None) == (config.guide == "cot"):
         raise ValueError("guides are given to train_act exactly when the config's guide is 'cot'")
-    crew = PartialState()
+    crew = processes()
     shares = crew.num_processes * config.accumulation
     if config.batch_size % shares:
         raise ValueError(f"a batch of {config.batch_size} cannot be shared evenly by {shares} (processes x pieces)")
@@ -176,6 +176,11 @@ def train_act(
         resumable.clear()
     crew.wait_for_everyone()
     return model
+
+
+def processes() -> PartialState:
+    """This process among those that train together; alone unless a launcher said otherwise."""
+    return PartialState(cpu=not torch.cuda.is_available())  # without the flag, processes on CPUs do not find each other
 
 
 def _pieces(drawn: Draw, n: int) -> list[Draw]:

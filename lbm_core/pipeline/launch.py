@@ -17,9 +17,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
-
 from lbm_core.act.config import METHODS, ActConfig
+from lbm_core.act.train import processes
 from lbm_core.pipeline.models import act
 from lbm_core.pipeline.stages import trajectories
 from lbm_core.tiers import DATASETS, TIER_NAMES, get_tier
@@ -43,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     except ValueError as error:
         parser.error(str(error))
     periods = {} if options.train_periods is None else {"data__train_periods": options.train_periods}
-    tier, crew = get_tier(options.tier, **periods), PartialState()
+    tier, crew = get_tier(options.tier, **periods), processes()
     with contextlib.ExitStack() as stack:
         if not crew.is_main_process:  # one voice
             stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
