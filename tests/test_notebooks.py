@@ -34,6 +34,11 @@ MINIATURE = {
     "MAX_NEW_TOKENS": 24,
     "THINK_EVERY": 24,
     "DT_STEPS": 20,
+    "DT_Q_STEPS": 3,
+    "RL_STEPS": 6,
+    "USCB_STEPS": 60,
+    "DIFFUSION_STEPS": 4,
+    "TUNING_TRIALS": 1,
 }
 
 
