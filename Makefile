@@ -11,8 +11,9 @@ STAMP := $(VENV)/.installed
 reproduce: $(STAMP)
 	$(BIN)/lbm reproduce --tier $(TIER)
 
+# Two processes, one thread each: most tests use no more.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lab: $(STAMP)
 	$(BIN)/jupyter lab --notebook-dir=notebooks

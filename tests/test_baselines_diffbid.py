@@ -193,4 +193,4 @@ def test_unsuitable_data_and_targets_are_refused(models, trajectories):
 def test_tier_sets_the_sizes():
     tier = get_tier("laptop")
     assert DiffBidConfig.from_tier(tier, "sparse", 2).candidates == 1
-    assert DiffBidConfig.from_tier(tier, "sparse", 2, "DiffBid-Q").candidates == 4
+    assert DiffBidConfig.from_tier(tier, "sparse", 2, "DiffBid-Q").candidates == 2

@@ -95,7 +95,7 @@ def test_target_sweep():
 
 def test_train_method_measures(capsys):
     tier = _tiny(baseline__rl_steps=4)
-    first, second = (pipeline.train_method(tier, "dense", 0, "BC") for _ in range(2))
+    first, second = (pipeline.train_method(tier, "dense", 0, "BC", tune=False) for _ in range(2))
     assert (first.computed, second.computed) == (True, False)
     # Two hidden layers of 8 on 23 features, and one action.
     assert first.parameters == second.parameters == 23 * 8 + 8 + 8 * 8 + 8 + 8 + 1
