@@ -49,6 +49,8 @@ class CriticTier:
     batch_size: int = 128  # Table 9
     learning_rate: float = 1e-3  # Table 9: 1e-4
     n_step: int = 12  # rewards summed before bootstrapping; Table 9 and Eq. 9: 1 (needs many steps to reach back)
+    # Critics that chapter 3 compares, of lbm_core.pipeline.critic_study
+    variants: tuple[str, ...] = ("default", "conversions, 16 features")
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,21 @@ class Tier:
     evaluation: EvaluationTier = field(default_factory=EvaluationTier)
 
 
+_CRITICS = (
+    "default",
+    "conversions",
+    "16 features",
+    "conversions, 16 features",
+    "as Table 9",
+    "one step",
+    "Monte Carlo",
+    "expectile 0.5",
+    "expectile 0.9",
+    "share 0.1 of the data",
+    "share 0.3 of the data",
+    "ensemble",
+    "ensemble, pessimistic",
+)
 _FULL_EVALUATION = EvaluationTier(
     advertisers=48, budget_ratios=(0.5, 0.75, 1.0, 1.25, 1.5), closed_loop_periods=6, closed_loop_at_once=6
 )
@@ -135,7 +152,7 @@ _LAPTOP = Tier(
     # Days differ ten times as much as draws do, so a second draw of conversions would buy next to nothing.
     data=DataTier(("dense", "sparse"), train_periods=200, evaluation_periods=12, evaluation_seeds=1),
     act=ActTier(layers=8, steps=2_000, batch_size=64, learning_rate=1e-4, guide_dropout=0.05, dead_band=0.0, seeds=3),
-    critic=CriticTier(hidden_size=128, layers=3, heads=8, steps=3_000, learning_rate=5e-4),
+    critic=CriticTier(hidden_size=128, layers=3, heads=8, steps=3_000, learning_rate=5e-4, variants=_CRITICS),
     think=ThinkTier(
         prompts=1_000,
         latency_batch=48,
@@ -176,7 +193,9 @@ _GPU = Tier(
     act=ActTier(
         layers=None, steps=20_000, batch_size=64, learning_rate=1e-5, guide_dropout=0.05, dead_band=0.0, seeds=3
     ),
-    critic=CriticTier(hidden_size=512, layers=6, heads=8, steps=40_000, learning_rate=1e-4, n_step=1),
+    critic=CriticTier(
+        hidden_size=512, layers=6, heads=8, steps=40_000, learning_rate=1e-4, n_step=1, variants=_CRITICS
+    ),
     think=ThinkTier(
         prompts=4_000,
         latency_batch=48,

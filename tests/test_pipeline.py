@@ -123,6 +123,17 @@ def test_a_killed_evaluation_resumes(cache, monkeypatch):
     assert set(frame["method"]) == {"constant", "pacing"}
 
 
+def test_light_methods_share_out_their_days_over_processes(cache, monkeypatch):
+    monkeypatch.setattr("lbm_core.pipeline.contenders.cores", lambda: 2)
+    one, several = _tiny(act__seeds=1), _tiny(act__seeds=3, data__evaluation_periods=2)
+    rows = pipeline.evaluate_methods(several, "dense", 0, ["constant", "pacing"])
+    assert set(rows["period"]) == set(pipeline.held_out_periods(several, "dense", 0).numbers)
+    same = pipeline.evaluate_methods(one, "dense", 0, ["constant", "pacing"])
+    shared = rows.merge(same, on=["method", "period", "seed", "advertiser"], suffixes=("", "_alone"))
+    assert len(shared) == len(same)
+    assert (shared["cost"] == shared["cost_alone"]).all()
+
+
 def test_killed_training_leaves_no_artifact(cache, monkeypatch):
     from lbm_core.baselines import decision_transformer
 

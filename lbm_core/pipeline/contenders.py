@@ -20,7 +20,15 @@ from lbm_core.pipeline.baselines import baseline_bidder
 from lbm_core.pipeline.guides import guide_of, guided_bidder
 from lbm_core.pipeline.models import act
 from lbm_core.pipeline.recipes import OFFLINE_BASELINES
-from lbm_core.pipeline.stages import RECIPES, cores, held_out_periods, past_tables, side_by_side, tell
+from lbm_core.pipeline.stages import (
+    RECIPES,
+    cores,
+    held_out_periods,
+    past_tables,
+    replay_period,
+    side_by_side,
+    tell,
+)
 from lbm_core.pipeline.thinking import gqpo_model, think_guide
 from lbm_core.tiers import Dataset, Tier
 
@@ -133,7 +141,7 @@ def evaluate_methods(
     rows, seeds = spread_rows(tier.evaluation.advertisers), range(tier.data.evaluation_seeds)
 
     def run(one: dict[str, Factory], number: int) -> pd.DataFrame:
-        period = periods[periods.numbers.index(number)]
+        period = replay_period(dataset, number, seed)  # not out of ``periods``: this may be another process
         return evaluate(one, [period], seeds, rows=rows, budget_ratio=budget_ratio, progress=False)
 
     what = f"replays of {len(methods)} methods ({dataset})"
@@ -201,6 +209,7 @@ def _each_kept(
     settings = asdict(tier)
     for name in _CLOSED_LOOP_SETTINGS:  # say nothing of a single period; at_once is the closed loop's ``setting``
         del settings["evaluation"][name]
+    del settings["critic"]["variants"]
     start, keys = time.monotonic(), {}
     for train_seed in range(seed, seed + tier.act.seeds):
         trained = [name for name in methods if train_seed == seed or name not in CONTROLS]
@@ -225,7 +234,7 @@ def _each_kept(
         names = list(dict.fromkeys(name for _, name in days))
         made = bidders(tier, dataset, seed, names, train_seed=train_seed)
         factories = {name: lru_cache(maxsize=1)(make) for name, make in made.items()}
-        for number, name in days:
+        for number, name in sorted(days):  # a period is built once for all
             found, path = run({name: factories[name]}, number), keys[train_seed, number, name]
             with writing(path.parent) as folder:
                 found.to_parquet(folder / path.name)

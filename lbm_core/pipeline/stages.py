@@ -124,6 +124,12 @@ def _period_path(dataset: Dataset, period: int, seed: int) -> Path:
     return artifact_path("periods", {**_market(dataset), "period": period, "seed": seed})
 
 
+@lru_cache(maxsize=1)
+def replay_period(dataset: Dataset, period: int, seed: int) -> ReplayPeriod:
+    """A simulated period with its impressions regenerated (200 MB, the last one kept in memory)."""
+    return ReplayPeriod.from_log(period_log(dataset, period, seed))
+
+
 class HeldOutPeriods(Sequence[ReplayPeriod]):
     """Evaluation periods, their impressions regenerated when asked for (200 MB each, one kept in memory).
 
