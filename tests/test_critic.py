@@ -13,7 +13,7 @@ from lbm_core.critic import iql
 from lbm_core.critic.config import CriticConfig
 from lbm_core.critic.iql import expectile_loss, n_step_returns, train_critic
 from lbm_core.critic.network import Critic
-from lbm_core.critic.reward import PRIOR, reward_table, smoothed_score
+from lbm_core.critic.reward import COUNTS, PRIOR, reward_table, smoothed_score
 from lbm_core.data.features import StateEncoder
 from lbm_core.data.returns import return_unit
 from lbm_core.data.trajectories import sample_ends, windows
@@ -54,22 +54,28 @@ def test_expectile_minimiser_lies_above_the_mean():
     assert best[0.7] == pytest.approx(0.7 / (0.7 + 3 * 0.3), abs=2e-3)
 
 
-def test_score_to_go_telescopes(days):
-    total = reward_table(days, "score_to_go").astype(np.float64).sum(axis=1)
+@pytest.mark.parametrize("counted", COUNTS)
+def test_score_to_go_telescopes(days, counted):
+    total = reward_table(days, "score_to_go", counted=counted).astype(np.float64).sum(axis=1)
     unit = return_unit(days.budget, days.cpa_target)
-    final = smoothed_score(days.conversions.sum(axis=1), days.costs.sum(axis=1), days.cpa_target)
+    counts = days.conversions if counted == "sampled" else days.expected_conversions
+    final = smoothed_score(counts.sum(axis=1), days.costs.sum(axis=1), days.cpa_target)
     np.testing.assert_allclose(total, (final - PRIOR) / unit, rtol=1e-4, atol=1e-5)
 
 
 def test_rewards(days):
-    conversions = reward_table(days, "conversions", "dataset")
+    conversions = reward_table(days, "conversions", "dataset", "sampled")
     np.testing.assert_allclose(conversions, days.conversions / 1500, rtol=1e-6)
-    score = reward_table(days, "score_to_go")
+    expected = reward_table(days, "conversions", "dataset")
+    np.testing.assert_allclose(expected, days.expected_conversions / 1500, rtol=1e-6)
+    score = reward_table(days, "score_to_go", counted="sampled")
     assert (score < 0).any(), "a conversion that cost too much takes score away"
     after_end = np.arange(48) >= days.length[:, None]
     assert (score[after_end] == 0).all()
     with pytest.raises(ValueError, match="unknown reward"):
         reward_table(days, "clicks")
+    with pytest.raises(ValueError, match="unknown conversions"):
+        reward_table(days, counted="hoped for")
 
 
 def test_smoothed_score_formula():
@@ -115,7 +121,8 @@ def test_value_of_the_last_bid_is_its_reward(n_step):
     short = replace(
         days, length=last + 1, states=states, alphas=alphas, conversions=conversions, costs=days.costs * valid
     )
-    config = replace(TINY, reward="conversions", state_kind="paper", n_step=n_step, steps=200, learning_rate=5e-3)
+    sizes = {"n_step": n_step, "steps": 200, "learning_rate": 5e-3}
+    config = replace(TINY, reward="conversions", counted="sampled", state_kind="paper", **sizes)
     critic = train_critic(config, short, progress=False)
     window = windows(short, rows, last)
     q = critic.q(window, alphas[rows, last])

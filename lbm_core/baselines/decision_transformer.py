@@ -13,7 +13,12 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from tqdm.auto import trange
-from transformers import DecisionTransformerConfig, DecisionTransformerModel
+from transformers import (
+    DecisionTransformerConfig,
+    DecisionTransformerModel,
+    get_constant_schedule_with_warmup,
+    get_cosine_schedule_with_warmup,
+)
 
 from lbm_core.artifacts import writing
 from lbm_core.auction.bidder import N_TICKS, Advertisers, Observation
@@ -38,6 +43,7 @@ class DTConfig:
     steps: int = 400  # gradient steps
     batch_size: int = 64
     learning_rate: float = 1e-3  # AdamW, after a linear warm-up over a tenth of the steps
+    decay: bool = True  # whether it then falls to 0 as half a cosine; published: constant
     weight_decay: float = 1e-4
     gradient_norm: float = 0.25  # largest norm of the gradient
     state_kind: StateKind = "extended"  # "paper": the 16 features alone
@@ -199,8 +205,11 @@ def train_dt(config: DTConfig, trajectories: TrajectorySet, *, progress: bool = 
     penalties = penalty_to_go(trajectories) if config.penalty_weight else np.ones_like(trajectories.alphas)
     model = transformer.model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    warm_up = max(1, config.steps // 10)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warm_up))
+    warm_up = config.steps // 10
+    if config.decay:
+        schedule = get_cosine_schedule_with_warmup(optimizer, warm_up, config.steps)
+    else:
+        schedule = get_constant_schedule_with_warmup(optimizer, warm_up)
     log_every = max(1, config.steps // 100)
     losses: list[float] = []
     history: list[tuple[int, float]] = []

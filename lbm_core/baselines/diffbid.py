@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm.auto import trange
 
 from lbm_core.auction.bidder import N_TICKS, Advertisers, Observation
@@ -48,6 +49,7 @@ class DiffBidConfig:
     steps: int = 500  # gradient steps
     batch_size: int = 64  # advertiser-days
     learning_rate: float = 5e-4  # Adam
+    decay: bool = True  # whether it falls to 0 as half a cosine; published: constant
     noise_levels: int = 100  # in training
     sampling_steps: int = 10  # in use (DDIM)
     guidance: float = 1.2  # weight of the condition in use (classifier-free guidance); 1: as learned
@@ -259,6 +261,7 @@ def train_diffbid(config: DiffBidConfig, trajectories: TrajectorySet, *, progres
         raise ValueError("no bid to learn from that a further state follows")
     scheduler, rng = model.scheduler(), generator(config.seed, "train", 1)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    schedule = CosineAnnealingLR(optimizer, config.steps) if config.decay else None
     log_every = max(1, config.steps // 100)
     losses: list[tuple[float, float]] = []
     history: list[tuple[float, float, float]] = []
@@ -280,6 +283,8 @@ def train_diffbid(config: DiffBidConfig, trajectories: TrajectorySet, *, progres
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            if schedule is not None:
+                schedule.step()
             losses.append((float(states.detach()), float(acting.detach())))
             if step % log_every == 0 or step == config.steps:
                 history.append((step, *np.mean(losses, axis=0)))

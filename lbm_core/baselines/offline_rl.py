@@ -17,7 +17,7 @@ from lbm_core.auction.bidder import Advertisers, Observation
 from lbm_core.baselines.decision_transformer import one_thread
 from lbm_core.baselines.storage import load_config, load_weights, save_model, without_notices
 from lbm_core.critic.iql import n_step_returns
-from lbm_core.critic.reward import REWARDS, Reward, reward_table
+from lbm_core.critic.reward import COUNTS, REWARDS, Counted, Reward, reward_table
 from lbm_core.data.features import LOG_RATIO_LIMIT, N_FEATURES, StateEncoder, StateKind, log_alpha_ratio
 from lbm_core.data.trajectories import TrajectorySet, windows
 from lbm_core.data.windows import windows_of_observation
@@ -35,14 +35,17 @@ class OfflineRLConfig:
     algorithm: Algorithm = "IQL"
     dataset: Dataset = "dense"
     reward: Reward = "score_to_go"  # paper: "conversions", which never hears of the CPA target
+    counted: Counted = "expected"  # conversions that the reward counts; "sampled": as they were drawn
     # Of a reward in units of B / C. IQL weighs actions by exp(temperature * advantage); one tick decides about half a
-    # per cent of a day, so that at 1 every weight would be 1 and IQL be BC.
-    reward_multiplier: float = 100.0
+    # per cent of a day, so that at 1 every weight would be 1 and IQL be BC. At 100 the weights follow the errors of Q:
+    # a small tilt of every move, up or down, compounds over the day.
+    reward_multiplier: float = 10.0
     state_kind: StateKind = "extended"  # "paper": the 16 features alone
     hidden_size: int = 256  # of two hidden layers; d3rlpy's and the published size
     steps: int = 1_000  # gradient steps
     batch_size: int = 256
     learning_rate: float = 3e-4  # Adam, actor and critic
+    decay: bool = True  # whether it falls to 0 as half a cosine; published: IQL's actor only
     gamma: float = 0.99  # discount per tick
     tau: float = 0.005  # share of the online Q in each update of the target Q
     n_step: int = 1  # rewards summed before bootstrapping; published: 1
@@ -58,6 +61,7 @@ class OfflineRLConfig:
             "algorithm": ALGORITHMS,
             "dataset": DATASETS,
             "reward": REWARDS,
+            "counted": COUNTS,
             "state_kind": tuple(N_FEATURES),
         }
         for name, allowed in choices.items():
@@ -122,7 +126,8 @@ class Transitions:
         rows, ticks = np.nonzero(trajectories.acting)
         if len(rows) == 0:
             raise ValueError("no transition to learn from: nobody ever bid")
-        rewards = reward_table(trajectories, config.reward) * np.float32(config.reward_multiplier)
+        rewards = reward_table(trajectories, config.reward, counted=config.counted)
+        rewards = rewards * np.float32(config.reward_multiplier)
         returns, over = n_step_returns(rewards, trajectories.last_action, config.gamma, config.n_step)
         terminal = over[rows, ticks]
         following = np.where(terminal, ticks, ticks + config.n_step)
@@ -282,11 +287,17 @@ def _learner(config: OfflineRLConfig) -> Any:
     with without_notices():
         from d3rlpy import algos
         from d3rlpy.models.encoders import VectorEncoderFactory
+        from d3rlpy.optimizers import AdamFactory
+        from d3rlpy.optimizers.lr_schedulers import CosineAnnealingLRFactory
 
     encoder = VectorEncoderFactory([config.hidden_size, config.hidden_size])
+    adam = AdamFactory(lr_scheduler_factory=CosineAnnealingLRFactory(T_max=config.steps) if config.decay else None)
     if config.algorithm == "BC":
         return algos.BCConfig(
-            batch_size=config.batch_size, learning_rate=config.learning_rate, encoder_factory=encoder
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            encoder_factory=encoder,
+            optim_factory=adam,
         ).create(False)
     shared: dict[str, Any] = {
         "batch_size": config.batch_size,
@@ -296,6 +307,8 @@ def _learner(config: OfflineRLConfig) -> Any:
         "critic_learning_rate": config.learning_rate,
         "actor_encoder_factory": encoder,
         "critic_encoder_factory": encoder,
+        "actor_optim_factory": adam,
+        "critic_optim_factory": adam,
     }
     if config.algorithm == "IQL":
         return algos.IQLConfig(
@@ -312,6 +325,7 @@ def _learner(config: OfflineRLConfig) -> Any:
     return algos.BCQConfig(
         imitator_learning_rate=config.learning_rate,
         imitator_encoder_factory=encoder,
+        imitator_optim_factory=adam,
         n_action_samples=config.action_samples,
         action_flexibility=config.flexibility,
         **shared,

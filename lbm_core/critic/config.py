@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lbm_core.critic.reward import REWARDS, Reward
+from lbm_core.critic.reward import COUNTS, REWARDS, Counted, Reward
 from lbm_core.data.features import N_FEATURES, StateKind
 from lbm_core.data.returns import RETURN_SCALES, ReturnScale
 from lbm_core.tiers import DATASETS, Dataset, Tier
@@ -17,6 +17,7 @@ class CriticConfig:
 
     dataset: Dataset = "dense"
     reward: Reward = "score_to_go"  # paper: "conversions"
+    counted: Counted = "expected"  # conversions that the reward counts; "sampled": as they were drawn
     reward_scale: ReturnScale = "budget"  # unit of the reward; "dataset": the release's 1500 | 100
     state_kind: StateKind = "extended"  # paper: "paper", the 16 features alone
     window_length: int = 10
@@ -31,6 +32,7 @@ class CriticConfig:
     steps: int = 400_000
     batch_size: int = 128  # transitions per step
     learning_rate: float = 1e-4  # AdamW
+    decay: bool = True  # whether it falls to 0 as half a cosine; Table 9 names no schedule
     weight_decay: float = 1e-2
     seed: int = 0
 
@@ -38,6 +40,7 @@ class CriticConfig:
         choices: dict[str, Any] = {
             "dataset": DATASETS,
             "reward": REWARDS,
+            "counted": COUNTS,
             "reward_scale": RETURN_SCALES,
             "state_kind": tuple(N_FEATURES),
         }

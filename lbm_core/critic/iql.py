@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -76,6 +77,11 @@ def n_step_returns(
     return returns.astype(np.float32), over
 
 
+def cosine_decay(step: int, steps: int) -> float:
+    """Share of the learning rate left at a step: half a cosine from 1 to 0."""
+    return 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
 def train_critic(
     config: CriticConfig,
     trajectories: TrajectorySet,
@@ -113,7 +119,7 @@ def train_critic(
     if folder is not None and folder.exists():
         return Critic.load(folder, config).to(device)
     encoder = StateEncoder.fit(trajectories, config.state_kind)
-    rewards = reward_table(trajectories, config.reward, config.reward_scale)
+    rewards = reward_table(trajectories, config.reward, config.reward_scale, config.counted)
     returns, over = n_step_returns(rewards, trajectories.last_action, config.gamma, config.n_step)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(integer_seed(config.seed, "train", 0))
@@ -139,6 +145,8 @@ def train_critic(
             later = critic.inputs(windows(trajectories, rows, following, config.window_length))
             next_value = config.gamma**config.n_step * critic.value(*later, with_last_action=False)
             next_value = torch.where(torch.as_tensor(ends, device=device), 0.0, next_value)
+        for group in optimizer.param_groups:  # set anew at every step, so that a resumed training needs no other state
+            group["lr"] = config.learning_rate * (cosine_decay(step, config.steps) if config.decay else 1.0)
         v = value_loss(critic, target_q, batch)
         q = q_loss(critic, batch, torch.as_tensor(returns[rows, ticks], device=device), next_value)
         optimizer.zero_grad()

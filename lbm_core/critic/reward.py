@@ -12,6 +12,8 @@ from lbm_core.data.trajectories import TrajectorySet
 
 Reward = Literal["score_to_go", "conversions"]
 REWARDS: tuple[Reward, ...] = ("score_to_go", "conversions")
+Counted = Literal["expected", "sampled"]  # which conversions a reward counts
+COUNTS: tuple[Counted, ...] = ("expected", "sampled")
 PRIOR = 2.0  # imagined conversions bought exactly at the CPA target, so that an empty day has a CPA ratio of 1
 
 
@@ -33,7 +35,10 @@ def smoothed_score(conversions: NDArray, costs: NDArray, cpa_target: NDArray) ->
 
 
 def reward_table(
-    trajectories: TrajectorySet, reward: Reward = "score_to_go", scale: ReturnScale = "budget"
+    trajectories: TrajectorySet,
+    reward: Reward = "score_to_go",
+    scale: ReturnScale = "budget",
+    counted: Counted = "expected",
 ) -> NDArray[np.float32]:
     """Reward of every tick.
 
@@ -41,11 +46,15 @@ def reward_table(
     ``"score_to_go"``, the default, is r_t = S_{t+1} - S_t (:func:`smoothed_score`), whose sum over the day is the
     day's final score; a conversion that cost too much can count negatively.
 
+    Conversions are rare, and whether one is drawn is luck that no action explains. ``counted="expected"`` counts the
+    sum of p over the impressions shown instead, which the benchmark's logs hold as ``reward_continuous``.
+
     Parameters
     ----------
     trajectories : N of them
     reward : "score_to_go" or "conversions"
     scale : unit of the reward, :func:`lbm_core.data.returns.return_unit`
+    counted : "expected" or "sampled" conversions
 
     Returns
     -------
@@ -53,11 +62,13 @@ def reward_table(
     """
     if reward not in REWARDS:
         raise ValueError(f"unknown reward {reward!r}; one of {', '.join(REWARDS)}")
+    if counted not in COUNTS:
+        raise ValueError(f"unknown conversions {counted!r}; one of {', '.join(COUNTS)}")
     unit = return_unit(trajectories.budget, trajectories.cpa_target, scale, trajectories.dataset)[:, None]
-    gained = trajectories.conversions.astype(np.float64)
+    drawn = trajectories.conversions if counted == "sampled" else trajectories.expected_conversions
+    gained, costs = drawn.astype(np.float64), trajectories.costs.astype(np.float64)
     if reward == "score_to_go":
         target = trajectories.cpa_target[:, None].astype(np.float64)
-        before = trajectories.conversions_before, trajectories.costs_before
-        after = before[0] + gained, before[1] + trajectories.costs
-        gained = smoothed_score(*after, target) - smoothed_score(*before, target)
+        after = gained.cumsum(axis=1), costs.cumsum(axis=1)
+        gained = smoothed_score(*after, target) - smoothed_score(after[0] - gained, after[1] - costs, target)
     return (gained / unit).astype(np.float32)

@@ -28,7 +28,7 @@ from lbm_core.pipeline.tuning import SPACES
 from lbm_core.tiers import Dataset, Tier
 
 RETURN_CONDITIONED = ("DT", "DT-score", "DT-Q (search)", "DT-Q (fine-tuned)", *DIFFUSION)
-RETURN_TARGETS = (0.6, 1.0, 1.3, 2.0, 1 / 0.3)  # in units of B / C; the last is the release's
+RETURN_TARGETS = (0.6, 0.8, 1.1, 1.5, 2.0, 1 / 0.3)  # in units of B / C; the last is the release's
 
 
 def baseline(

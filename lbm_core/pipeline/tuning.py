@@ -20,7 +20,7 @@ from lbm_core.evaluation.runner import spread_rows
 from lbm_core.pipeline.stages import RECIPES, data_config, tell, tuning_tables
 from lbm_core.tiers import Dataset, Tier
 
-_TARGETS = (0.8, 1.0, 1.1, 1.3)  # first return-to-go, in units of B / C
+_TARGETS = (0.8, 1.1, 1.5, 2.0)  # first return-to-go, in units of B / C
 _RATES = (1e-4, 3e-4, 1e-3, 3e-3)
 _STATES = ("extended", "paper")  # with past alphas, an action can only be judged against them; without, by its level
 # What is searched, parameter by parameter. A default is always among the values, and the first trial has them all.
