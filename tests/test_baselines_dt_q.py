@@ -124,4 +124,4 @@ def test_models_that_do_not_fit_are_refused(transformer, critic, trajectories):
 
 
 def test_tier_sets_the_steps():
-    assert DTQConfig.from_tier(get_tier("laptop"), 3) == DTQConfig(steps=200, batch_size=64, seed=3)
+    assert DTQConfig.from_tier(get_tier("laptop"), 3) == DTQConfig(steps=150, batch_size=64, seed=3)

@@ -168,6 +168,22 @@ def test_penalty_sweep_trains_one_transformer_per_weight():
     assert found.groupby("penalty_weight").size().to_dict() == {0.0: 2, 1.0: 2}
 
 
+def test_one_decision_put_back():
+    constant = ("constant learning rate", "BC", {"decay": False})
+    unextended = ("the 16 features alone", "DT", {"state_kind": "paper"})
+    found = pipeline.put_back(_tiny(), "dense", 0, [constant, unextended])
+    assert found[["change", "method"]].drop_duplicates().values.tolist() == [
+        ["as tuned", "BC"],
+        ["as tuned", "DT"],
+        ["constant learning rate", "BC"],
+        ["the 16 features alone", "DT"],
+    ]
+    own = found[found["change"] == "as tuned"].set_index("method")["score"]
+    changed = found[found["change"] != "as tuned"].set_index("method")["score"]
+    assert (own != changed).all(), "the change reaches the bids"
+    assert (found["score"] <= found["conversions"] + 1e-9).all()
+
+
 def test_trainings_side_by_side_are_those_one_after_another(tmp_path, monkeypatch):
     tier, names = _tiny(act__seeds=2), ["BC", "IQL"]
     pipeline.train_all(tier, "dense", 0, names, jobs=2)

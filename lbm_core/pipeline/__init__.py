@@ -11,7 +11,14 @@ from lbm_core.pipeline.baselines import (
     target_sweep,
     train_method,
 )
-from lbm_core.pipeline.comparison import learning_curves, penalty_sweep, train_all, training_report, tuning_log
+from lbm_core.pipeline.comparison import (
+    learning_curves,
+    penalty_sweep,
+    put_back,
+    train_all,
+    training_report,
+    tuning_log,
+)
 from lbm_core.pipeline.contenders import (
     CONTROLS,
     INSTRUCTIONS,
@@ -74,6 +81,7 @@ __all__ = [
     "past_tables",
     "penalty_sweep",
     "period_log",
+    "put_back",
     "target_sweep",
     "think_backend",
     "think_chains",

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from lbm_core.auction.bidder import Bidder
-from lbm_core.auction.response_tables import table_replay
+from lbm_core.auction.response_tables import ResponseTables, table_replay
 from lbm_core.pipeline.models import critic
 from lbm_core.pipeline.recipes import (
     DIFFUSION,
@@ -69,6 +70,7 @@ def baseline_bidder(
     train_seed: int | None = None,
     tune: bool = True,
     target_return: float | None = None,
+    **overrides: Any,
 ) -> Bidder:
     """Bidder of a baseline, a control or the critic alone, with the settings that a small search chose.
 
@@ -78,6 +80,7 @@ def baseline_bidder(
     seed, train_seed, tune : as in :func:`baseline`
     target_return : first return-to-go in units of B / C; default the chosen one. Methods outside
         :data:`RETURN_CONDITIONED` do not read it.
+    overrides : fields of the config of one of :data:`TRAINABLE`, over what the search chose
     """
     in_use = tuned(tier, dataset, seed, name).in_use if tune and name in SPACES else {}
     if name in ("pacing", "PID"):
@@ -86,8 +89,19 @@ def baseline_bidder(
         return critic_bidder(critic(tier, dataset, seed, train_seed=train_seed), in_use)
     if target_return is not None:
         in_use = in_use | {"target_return": target_return}
-    made = _settled(tier, dataset, seed, name, train_seed, tune, {})
+    made = _settled(tier, dataset, seed, name, train_seed, tune, overrides)
     return made.bidder(_model(made, tier, dataset, seed, name, train_seed), in_use)
+
+
+def table_means(tables: ResponseTables, bidder: Bidder, rows: ArrayLike | None = None) -> dict[str, float]:
+    """Means over advertisers of expected ``score``, ``conversions`` and ``budget_utilization`` of a replayed period.
+
+    Parameters
+    ----------
+    rows : numbers of the advertisers, default all 48
+    """
+    found = table_replay(tables, bidder, rows=rows).summary()
+    return {name: float(np.mean(found[name])) for name in ("score", "conversions", "budget_utilization")}
 
 
 def target_sweep(
@@ -124,9 +138,7 @@ def target_sweep(
     for tables in tuning_tables(tier, dataset, seed):
         for target in targets:
             bidder = made.bidder(model, in_use | {"target_return": target})
-            found = table_replay(tables, bidder, rows=advertisers).summary()
-            means = {k: float(np.mean(found[k])) for k in ("score", "conversions", "budget_utilization")}
-            rows.append({"target_return": target, "period": tables.period} | means)
+            rows.append({"target_return": target, "period": tables.period} | table_means(tables, bidder, advertisers))
     return pd.DataFrame(rows)
 
 

@@ -10,13 +10,25 @@ import pandas as pd
 
 from lbm_core.auction.bidder import Bidder
 from lbm_core.evaluation.runner import evaluate, spread_rows
-from lbm_core.pipeline.baselines import baseline, train_method
+from lbm_core.pipeline.baselines import baseline, baseline_bidder, table_means, train_method
 from lbm_core.pipeline.recipes import OFFLINE_BASELINES, TRAINS, recipe, recipe_path, tuned
 from lbm_core.pipeline.stages import Call, found_or_made, held_out_periods, side_by_side, trajectories, tuning_tables
 from lbm_core.pipeline.tuning import SPACES, Tuned
 from lbm_core.tiers import Dataset, Tier
 
 PENALTY_WEIGHTS = (0.0, 0.1, 0.2, 0.5, 1.0)  # w of Table 3
+# One decision at a time put back to how the method is usually run: what is changed, method, fields of its config.
+PUT_BACK: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("constant learning rate", "BC", {"decay": False}),
+    ("constant learning rate", "DT", {"decay": False}),
+    ("constant learning rate", "IQL", {"decay": False}),
+    ("constant learning rate", "DiffBid", {"decay": False}),
+    ("the 16 features alone", "BC", {"state_kind": "paper"}),
+    ("the 16 features alone", "DT", {"state_kind": "paper"}),
+    ("conversions as drawn", "IQL", {"counted": "sampled"}),
+    ("conversions as the reward", "IQL", {"reward": "conversions"}),
+    ("rewards ten times as large", "IQL", {"reward_multiplier": 100.0}),
+)
 
 
 def tuning_log(tier: Tier, dataset: Dataset, seed: int, methods: Iterable[str] = tuple(SPACES)) -> pd.DataFrame:
@@ -104,6 +116,45 @@ def _curve(model: Any, rows: int = 100) -> pd.DataFrame:
         curve = pd.DataFrame(model.losses, columns=["step", *names])
     blocks = curve.index * rows // len(curve) if len(curve) > rows else curve.index
     return curve.groupby(blocks).mean()
+
+
+def put_back(
+    tier: Tier,
+    dataset: Dataset,
+    seed: int,
+    changes: Sequence[tuple[str, str, dict[str, Any]]] = PUT_BACK,
+    *,
+    jobs: int = 1,
+) -> pd.DataFrame:
+    """What single decisions are worth: methods as tuned, and with one decision put back, on the tuning periods.
+
+    Everything else, the settings in use among it, stays as the method's search chose it; one training seed.
+
+    Parameters
+    ----------
+    changes : (what is changed, method, fields of the method's config) each
+    jobs : processes that train side by side
+
+    Returns
+    -------
+    One row per method, change ("as tuned" first) and period: ``method``, ``change``, ``period`` and means over
+    advertisers of expected ``score``, ``conversions`` and ``budget_utilization``
+    """
+    methods = dict.fromkeys(name for _, name, _ in changes)
+    rows: list[tuple[str, str, dict[str, Any]]] = [*(("as tuned", name, {}) for name in methods), *changes]
+    trajectories(tier, dataset, seed)
+    trainings: list[Call] = [
+        (baseline, (tier, dataset, seed, name), {"tune": True} | fields) for _, name, fields in rows
+    ]
+    side_by_side(trainings, jobs)
+    tables, who = tuning_tables(tier, dataset, seed), spread_rows(tier.evaluation.advertisers)
+    found = []
+    for change, name, fields in rows:
+        bidder = baseline_bidder(tier, dataset, seed, name, **fields)
+        for table in tables:
+            means = table_means(table, bidder, who)
+            found.append({"method": name, "change": change, "period": table.period} | means)
+    return pd.DataFrame(found)
 
 
 def penalty_sweep(tier: Tier, dataset: Dataset, seed: int, weights: Sequence[float] = PENALTY_WEIGHTS) -> pd.DataFrame:
