@@ -12,6 +12,7 @@ from lbm_core.pipeline.baselines import (
     train_method,
 )
 from lbm_core.pipeline.comparison import (
+    PUT_BACK,
     learning_curves,
     penalty_sweep,
     put_back,
@@ -58,6 +59,7 @@ __all__ = [
     "LEARNED",
     "METHODS",
     "OFFLINE_BASELINES",
+    "PUT_BACK",
     "TRAINABLE",
     "HeldOutPeriods",
     "Moments",

@@ -86,6 +86,25 @@ def learning_curves(curves: pd.DataFrame) -> Figure:
     return figure
 
 
+def put_back(worth: pd.DataFrame) -> Figure:
+    """Score of methods as tuned (vertical lines) and with one decision put back: method, change, score."""
+    style.use()
+    names = list(worth["method"].unique())
+    changed = worth[worth["change"] != "as tuned"]
+    counts = [int((changed["method"] == name).sum()) for name in names]
+    size = (4.8, 0.28 * sum(counts) + 0.35 * len(names) + 0.4)
+    figure, panes = plt.subplots(len(names), 1, figsize=size, sharex=True, squeeze=False, height_ratios=counts)
+    for axes, name, colour in zip(panes[:, 0], names, style.PALETTE, strict=False):
+        rows = changed[changed["method"] == name]
+        tuned = worth.loc[(worth["method"] == name) & (worth["change"] == "as tuned"), "score"].item()
+        axes.hlines(rows["change"], rows["score"], tuned, color=colour)
+        axes.plot(rows["score"], rows["change"], "o", color=colour, markersize=4)
+        axes.axvline(tuned, color=colour, linewidth=1.5)
+        axes.set(title=name, xlim=(0, None), ylim=(len(rows) - 0.5, -0.5))
+    panes[-1, 0].set_xlabel("score per advertiser (line: as tuned)")
+    return figure
+
+
 def penalty_sweep(ours: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """Table 3 as curves: w against score; ours (w, mean, low, high) the paper's (w, value) apart."""
     style.use()
