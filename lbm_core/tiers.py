@@ -130,6 +130,7 @@ class Tier:
 
 _CRITICS = (
     "default",
+    "drawn conversions",
     "conversions",
     "16 features",
     "conversions, 16 features",
@@ -182,7 +183,7 @@ _LAPTOP = Tier(
         tuning_share=0.25,
         tuning_periods=2,
     ),
-    evaluation=replace(_FULL_EVALUATION, closed_loop_periods=12, closed_loop_at_once=16),
+    evaluation=replace(_FULL_EVALUATION, closed_loop_at_once=16),
 )
 _GPU = Tier(
     "gpu",

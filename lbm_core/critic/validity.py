@@ -73,6 +73,50 @@ def counterfactual_scores(
     return scores.reshape(n, n_factors)
 
 
+def validity(verdicts: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
+    """:func:`agreement` of every critic, change and period.
+
+    Parameters
+    ----------
+    verdicts : variant, change, period, factor, relative_q, gain, and the columns of ``by``
+    by : further columns to split by, e.g. a bin of the tick
+
+    Returns
+    -------
+    variant, change, *by, period, the columns of :func:`agreement`, and says_up, is_up: shares of the alternatives above
+    the logged alpha that are called better, and that are better. Groups in which no alternative changed anything are
+    left out.
+    """
+    keys, rows = ["variant", "change", *by, "period"], []
+    for key, group in verdicts.groupby(keys, sort=False, observed=True):
+        told = group[group["gain"].abs() > 1e-9]
+        if told.empty:
+            continue
+        raised = told[told["factor"] > 1]
+        found = agreement(told["relative_q"].to_numpy(), told["gain"].to_numpy())
+        shares = {"says_up": (raised["relative_q"] > 0).mean(), "is_up": (raised["gain"] > 0).mean()}
+        rows.append(found.assign(**dict(zip(keys, key, strict=True)), **shares))
+    if not rows:
+        raise ValueError("no alternative changed anything: nothing to compare the critics with")
+    found = pd.concat(rows, ignore_index=True)
+    return found[[*keys, *(name for name in found if name not in keys)]]
+
+
+def calibration(verdicts: pd.DataFrame, bins: int = 8) -> pd.DataFrame:
+    """Mean counterfactual gain where a critic says about the same: bins of equal counts by relative-Q.
+
+    Returns
+    -------
+    variant, change, place (of the bin, from the lowest), relative_q and gain (means), samples
+    """
+    kept = verdicts[verdicts["gain"].abs() > 1e-9]
+    groups = kept.groupby(["variant", "change"], sort=False)["relative_q"]
+    place = groups.transform(lambda said: pd.qcut(said.rank(method="first"), bins, labels=False))
+    keys = ["variant", "change", "place"]
+    means = kept.assign(place=place).groupby(keys, sort=False)[["relative_q", "gain"]]
+    return means.mean().assign(samples=means.size()).reset_index().sort_values(keys, ignore_index=True)
+
+
 def agreement(relative_q: NDArray, gain: NDArray) -> pd.DataFrame:
     """How well relative-Q ranks alternatives to the logged action.
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from lbm_core.auction.bidder import Bidder
+from lbm_core.auction.controls import ConstantAlpha
 from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.replay import ReplayPeriod
 from lbm_core.auction.response_tables import ResponseTables
@@ -28,10 +31,11 @@ SAMPLES = 400  # logged states per held-out period
 # Fields of the critic's configuration that differ from the tier's.
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
+    "drawn conversions": {"counted": "sampled"},
     "conversions": {"reward": "conversions"},
     "16 features": {"state_kind": "paper"},
     "conversions, 16 features": {"reward": "conversions", "state_kind": "paper"},
-    "as Table 9": {"reward": "conversions", "state_kind": "paper", "n_step": 1},
+    "as Table 9": {"reward": "conversions", "counted": "sampled", "state_kind": "paper", "n_step": 1, "decay": False},
     "one step": {"n_step": 1},
     "Monte Carlo": {"n_step": 48, "expectile": 0.5},
     "expectile 0.5": {"expectile": 0.5},
@@ -143,7 +147,14 @@ def verdicts(
 
 
 def steering(tier: Tier, dataset: Dataset, seed: int, critics: Mapping[str, Critic | CriticEnsemble]) -> pd.DataFrame:
-    """What happens when each critic alone steers: rows of :func:`lbm_core.evaluation.runner.evaluate`."""
-    bidders = {name: (lambda judge=judge: CriticBidder(judge)) for name, judge in critics.items()}
+    """What happens when each critic alone steers, beside nobody steering ("constant", alpha = C all day).
+
+    Returns
+    -------
+    Rows of :func:`lbm_core.evaluation.runner.evaluate`
+    """
+    bidders: dict[str, Callable[[], Bidder]] = {"constant": ConstantAlpha}
+    for name, judge in critics.items():
+        bidders[name] = partial(CriticBidder, judge)
     rows, draws = spread_rows(tier.evaluation.advertisers), range(tier.data.evaluation_seeds)
     return evaluate(bidders, held_out_periods(tier, dataset, seed), draws, rows=rows, progress=False)
