@@ -36,8 +36,8 @@ class VllmBackend:
     """Generation with vLLM, on the GPU where the installed build finds one, else on the CPU.
 
     The engine starts with the first text, so that a run whose texts are all stored never waits for it. Its worker is a
-    process of its own: a script that uses it needs ``if __name__ == "__main__":``, and :meth:`close` gives its memory
-    back.
+    process of its own: a script that uses it needs ``if __name__ == "__main__":``, and its memory comes back with
+    :meth:`close`, or when this process ends.
 
     Parameters
     ----------
