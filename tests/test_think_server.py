@@ -7,12 +7,14 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from tiny_backbone import save_tiny_backbone
 from tiny_language_model import tiny_language_model
 
 from lbm_core.act.backbone import BackboneFiles
 from lbm_core.think.backends import choose_backend, engine_of
 from lbm_core.think.generate import Generation, Sampling, generate
 from lbm_core.think.server_backend import ServerBackend
+from lbm_core.tiers import get_tier
 
 TOKENIZER = tiny_language_model().tokenizer
 FILES = BackboneFiles("nowhere", 512, TOKENIZER, "tiny", "seed 0")
@@ -175,3 +177,18 @@ def test_backends_by_name(server):
     assert engine_of(server.url) == server.url
     assert engine_of("transformers") == "transformers"
     assert engine_of("auto") in ("transformers", "vllm")
+
+
+def test_a_tier_names_its_backend_and_artifacts_know_it(server, tmp_path):
+    from lbm_core.pipeline.thinking import backend_key, think_backend
+
+    assert backend_key(get_tier("smoke")) == backend_key(get_tier("laptop")) == {}
+    folder = str(save_tiny_backbone(tmp_path))
+    server.models = [folder]
+    tier = get_tier("smoke", think__backend=server.url, think_backbone=folder)
+    assert backend_key(tier) == {"backend": server.url}
+    found = think_backend(tier)
+    assert isinstance(found, ServerBackend)
+    found.close()
+    with pytest.raises(ValueError, match="unknown backend 'gpt'"):
+        backend_key(get_tier("smoke", think__backend="gpt"))
