@@ -124,6 +124,24 @@ def test_closing_ends_the_worker(backend, prompts):
 @needs_vllm
 @pytest.mark.weights
 @pytest.mark.slow
+def test_a_script_needs_no_guard_and_may_import_numba(tmp_path, prompts):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import numba\nfrom lbm_core.think.generate import Sampling\n"
+        "from lbm_core.think.vllm_backend import VllmBackend\n"
+        f"backend = VllmBackend.load({MODEL!r}, longest=128)\n"
+        f"texts = backend.sample([{prompts[0]!r}], 1, Sampling(8, 0.0), 0)\n"
+        "print(__file__, texts[0][0].text)\nbackend.close()\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    last = done.stdout.strip().splitlines()[-1]
+    assert last == f"{script} The capital of France is Paris."
+
+
+@needs_vllm
+@pytest.mark.weights
+@pytest.mark.slow
 def test_the_server_writes_the_same_texts(prompts, by_transformers, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

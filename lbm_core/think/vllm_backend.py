@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +38,7 @@ class VllmBackend:
     """Generation with vLLM, on the GPU where the installed build finds one, else on the CPU.
 
     The engine starts with the first text, so that a run whose texts are all stored never waits for it. Its worker is a
-    process of its own: a script that uses it needs ``if __name__ == "__main__":``, and its memory comes back with
-    :meth:`close`, or when this process ends.
+    process of its own, whose memory comes back with :meth:`close`, or when this process ends.
 
     Parameters
     ----------
@@ -140,16 +141,17 @@ class VllmBackend:
             elif not current_platform.is_cuda_alike():
                 raise RuntimeError("the installed vLLM is the one for GPUs and finds none; run 'make vllm' again")
             local = Path(self.files.source).is_dir()
-            self._engine = vllm.LLM(
-                model=self.files.source,
-                revision=None if local else self.files.revision,
-                dtype=self.dtype,
-                max_model_len=self.longest,
-                enable_prefix_caching=True,
-                generation_config="vllm",  # only the tokenizer's end token ends a text, as with transformers
-                distributed_executor_backend="mp",
-                **options,
-            )
+            with _main_left_alone():
+                self._engine = vllm.LLM(
+                    model=self.files.source,
+                    revision=None if local else self.files.revision,
+                    dtype=self.dtype,
+                    max_model_len=self.longest,
+                    enable_prefix_caching=True,
+                    generation_config="vllm",  # only the tokenizer's end token ends a text, as with transformers
+                    distributed_executor_backend="mp",
+                    **options,
+                )
         return self._engine
 
     def _read(self, output: Any, seconds: float) -> Generation:
@@ -157,6 +159,23 @@ class VllmBackend:
         ids = output.token_ids
         ended = len(ids) > 0 and ids[-1] == self.tokenizer.eos_token_id
         return Generation(output.text, len(ids) - ended, output.finish_reason, seconds)
+
+
+@contextmanager
+def _main_left_alone() -> Iterator[None]:
+    """Keep a new worker from importing the script that is running, which it has no use for.
+
+    Python's "spawn" does that wherever the main module has a name or a file. A script without a guard would then run
+    twice, and one that imports numba ends vLLM's worker on CPUs, which looks at every variable of every module and
+    trips over llvmlite's.
+    """
+    main: Any = sys.modules["__main__"]
+    kept = {name: vars(main)[name] for name in ("__spec__", "__file__") if name in vars(main)}
+    vars(main).update(dict.fromkeys(kept))
+    try:
+        yield
+    finally:
+        vars(main).update(kept)
 
 
 def installed() -> bool:
