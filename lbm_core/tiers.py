@@ -57,6 +57,8 @@ class CriticTier:
 class ThinkTier:
     """LBM-Think and GQPO (§3.3)."""
 
+    # Who writes: transformers, vllm, auto (vLLM where it is installed), or a server's address (think.backends)
+    backend: str = "transformers"
     prompts: int = 8  # GQPO prompts; paper: enough for 2,000 chosen samples
     samples: int = 3  # N chains of thought per prompt (Eq. 13); paper: 3
     max_new_tokens: int = 112  # length limit of a chain of thought
@@ -197,6 +199,7 @@ _GPU = Tier(
         hidden_size=512, layers=6, heads=8, steps=40_000, learning_rate=1e-4, n_step=1, variants=_CRITICS
     ),
     think=ThinkTier(
+        backend="auto",
         prompts=4_000,
         latency_batch=48,
         max_new_tokens=768,

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from tqdm.auto import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from lbm_core import paths
@@ -101,18 +101,9 @@ def load_backbone(
     if dtype not in DTYPES:
         raise ValueError(f"unknown dtype {dtype!r}; one of {', '.join(DTYPES)}")
     source, revision = _locate(name)
-    with _quiet():
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(source)
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=DTYPES[dtype])
-        except OSError as error:
-            raise FileNotFoundError(
-                f"cannot load the model {name!r} ({str(error).splitlines()[0]}); give a local folder or .gguf file, or "
-                f"'smollm2-135m'"
-            ) from error
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.padding_side = "left"
+    with _loading(name):
+        tokenizer = _tokenizer(source)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=DTYPES[dtype])
     if layers is not None:
         _truncate(model, layers)
     revision = revision or getattr(model.config, "_commit_hash", None) or "unknown"
@@ -122,6 +113,44 @@ def load_backbone(
             model = AutoModelForCausalLM.from_config(model.config, dtype=DTYPES[dtype])
         revision += f", weights drawn anew from seed {random_seed}"
     return Backbone(model.eval(), tokenizer, name, revision)
+
+
+@dataclass(frozen=True)
+class BackboneFiles:
+    """A model that another engine loads (vLLM, a server).
+
+    Attributes
+    ----------
+    source : folder in transformers' format, or hub name
+    positions : tokens that it can read
+    tokenizer, name, revision : as of :class:`Backbone`
+    """
+
+    source: str
+    positions: int
+    tokenizer: Any
+    name: str
+    revision: str
+
+
+def backbone_files(name: str) -> BackboneFiles:
+    """Where the weights of a model lie, and its tokenizer, without loading the weights.
+
+    Parameters and errors as of :func:`load_backbone`.
+    """
+    source, revision = _locate(name)
+    with _loading(name):
+        tokenizer, config = _tokenizer(source), AutoConfig.from_pretrained(source)
+    revision = revision or getattr(config, "_commit_hash", None) or "unknown"
+    return BackboneFiles(source, int(config.max_position_embeddings), tokenizer, name, revision)
+
+
+def _tokenizer(source: str) -> Any:
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    return tokenizer
 
 
 def _locate(name: str) -> tuple[str, str | None]:
@@ -259,12 +288,17 @@ def _sha256(path: Path) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bar for the loads that take seconds."""
+def _loading(name: str) -> Iterator[None]:
+    """No progress bar for the loads that take seconds, and one sentence where they fail."""
     enabled = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
         yield
+    except OSError as error:
+        raise FileNotFoundError(
+            f"cannot load the model {name!r} ({str(error).splitlines()[0]}); give a local folder or .gguf file, or "
+            f"'smollm2-135m'"
+        ) from error
     finally:
         if enabled:
             transformers_logging.enable_progress_bar()

@@ -29,7 +29,7 @@ from lbm_core.pipeline.stages import (
     side_by_side,
     tell,
 )
-from lbm_core.pipeline.thinking import gqpo_model, think_guide
+from lbm_core.pipeline.thinking import backend_key, gqpo_model, think_guide
 from lbm_core.tiers import Dataset, Tier
 
 if TYPE_CHECKING:
@@ -210,6 +210,8 @@ def _each_kept(
     for name in _CLOSED_LOOP_SETTINGS:  # say nothing of a single period; at_once is the closed loop's ``setting``
         del settings["evaluation"][name]
     del settings["critic"]["variants"]
+    del settings["think"]["backend"]  # what "auto" means here decides
+    settings["think"] |= backend_key(tier)
     start, keys = time.monotonic(), {}
     for train_seed in range(seed, seed + tier.act.seeds):
         trained = [name for name in methods if train_seed == seed or name not in CONTROLS]

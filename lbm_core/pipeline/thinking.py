@@ -20,11 +20,10 @@ from lbm_core.seeding import generator
 from lbm_core.tiers import Dataset, Tier
 
 if TYPE_CHECKING:
-    from lbm_core.think.generate import Generation, Sampling
+    from lbm_core.think.generate import Backend, Generation, Sampling
     from lbm_core.think.gqpo import Selection
     from lbm_core.think.guide import ThinkGuide
     from lbm_core.think.prompt import PromptFacts, PromptStyle
-    from lbm_core.think.transformers_backend import TransformersBackend
 
 
 @dataclass(frozen=True)
@@ -66,11 +65,22 @@ def think_settings(tier: Tier) -> tuple[Sampling, PromptStyle]:
     return Sampling.from_tier(tier), PromptStyle.from_tier(tier)
 
 
-def think_backend(tier: Tier, model: Path | None = None) -> TransformersBackend:
-    """The language model that thinks: the tier's pretrained one, or the fine-tuned one in a folder."""
-    from lbm_core.think.transformers_backend import TransformersBackend
+def think_backend(tier: Tier, model: Path | None = None) -> Backend:
+    """The language model that thinks: the tier's pretrained one, or the fine-tuned one in a folder.
 
-    return TransformersBackend.load(tier.think_backbone if model is None else str(model))
+    It runs in the tier's ``think.backend`` (:func:`lbm_core.think.backends.choose_backend`).
+    """
+    from lbm_core.think.backends import choose_backend
+
+    return choose_backend(tier.think.backend, tier.think_backbone if model is None else str(model))
+
+
+def backend_key(tier: Tier) -> dict[str, str]:
+    """The part of an artifact's key that says who wrote its texts; empty for transformers."""
+    from lbm_core.think.backends import engine_of
+
+    engine = engine_of(tier.think.backend)
+    return {} if engine == "transformers" else {"backend": engine}
 
 
 def chain_store(dataset: Dataset, seed: int, purpose: str) -> Path:
@@ -96,7 +106,10 @@ def think_chains(
     prompts = [render(fact, backend.tokenizer, style) for fact in asked.facts]
     store = chain_store(dataset, seed, "logged")
     start, before = time.monotonic(), _size(store)
-    groups = generate(prompts, tier.think.samples, backend, sampling, seed=seed, store=store, progress=bars())
+    try:
+        groups = generate(prompts, tier.think.samples, backend, sampling, seed=seed, store=store, progress=bars())
+    finally:
+        backend.close()
     what = f"{len(groups)} x {tier.think.samples} chains of thought ({dataset}, {'GQPO' if model else 'pretrained'})"
     tell(what, _size(store) > before, time.monotonic() - start)
     return asked, groups
@@ -146,7 +159,7 @@ def gqpo_model(tier: Tier, dataset: Dataset, seed: int, *, train_seed: int | Non
 
 
 def think_guide(
-    tier: Tier, dataset: Dataset, seed: int, *, model: Path | None = None, backend: TransformersBackend | None = None
+    tier: Tier, dataset: Dataset, seed: int, *, model: Path | None = None, backend: Backend | None = None
 ) -> ThinkGuide:
     """LBM-Think as the guide of a running day; its texts are kept, so that an interrupted evaluation resumes.
 
@@ -185,6 +198,7 @@ def _gqpo_key(tier: Tier, dataset: Dataset, seed: int, own_seed: int, config: An
         "ratio_required": tier.think.ratio_required,
         "sampling": asdict(sampling),
         "style": asdict(style),
+        **backend_key(tier),
         "act": model_key("act", tier, dataset, seed, act_config(tier, dataset, own_seed)),
         "critic": model_key("critic", tier, dataset, seed, critic_config(tier, dataset, own_seed)),
     }

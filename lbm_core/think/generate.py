@@ -1,7 +1,9 @@
 """Sample chains of thought (Eq. 3): prompts in, n texts each out; seeded, stored, resumable.
 
 :func:`generate` knows no model: it asks a :class:`Backend`.
-:class:`~lbm_core.think.transformers_backend.TransformersBackend` runs everywhere.
+:class:`~lbm_core.think.transformers_backend.TransformersBackend` runs everywhere,
+:class:`~lbm_core.think.vllm_backend.VllmBackend` is faster, and
+:class:`~lbm_core.think.server_backend.ServerBackend` asks a server.
 """
 
 from __future__ import annotations
@@ -74,9 +76,9 @@ class Generation:
 
 
 class Backend(Protocol):
-    """A language model that samples texts: transformers here; vLLM or a server fit behind the same method."""
+    """A language model that samples texts; :func:`lbm_core.think.backends.choose_backend` makes one by its name."""
 
-    name: str  # model and revision; part of what a stored text is known by
+    name: str  # model, revision and engine; part of what a stored text is known by
     batch_size: int  # prompts per call of ``sample``: what a killed run loses at most
 
     @property
@@ -86,6 +88,10 @@ class Backend(Protocol):
 
     def sample(self, prompts: Sequence[str], n: int, sampling: Sampling, seed: int) -> list[list[Generation]]:
         """n texts of each prompt; equal arguments give equal texts."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds outside this process: a worker, connections."""
         ...
 
 

@@ -106,6 +106,9 @@ class TransformersBackend:
         texts = [self._read(row, sampling, seconds) for row in written]
         return [texts[k : k + n] for k in range(0, len(texts), n)]
 
+    def close(self) -> None:
+        """Nothing to give back: the model lies in this process's memory, and other code may use it."""
+
     def _read_prompts(self, ids: torch.Tensor, mask: torch.Tensor, shared: int) -> DynamicCache:
         """Keys and values of all tokens but each prompt's last, the shared beginning computed for one row only."""
         model, last = self.backbone.model, ids.shape[1] - 1

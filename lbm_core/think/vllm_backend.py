@@ -1,0 +1,200 @@
+"""Text generation with vLLM, behind :func:`lbm_core.think.generate.generate`.
+
+vLLM (Kwon et al. 2023, "Efficient Memory Management for Large Language Model Serving with PagedAttention") keeps many
+texts in flight, replaces each that ends by the next, and reads what prompts share only once. `make vllm` installs it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lbm_core.act.backbone import DTYPES, BackboneFiles, backbone_files
+from lbm_core.seeding import integer_seed
+from lbm_core.think.generate import Generation, Sampling
+
+# vLLM reads its settings from the environment. Set before it is imported, and only where the user has not set them.
+_ENVIRONMENT = {
+    # The scheduler in this process: it then sees a whole batch at once. In its own process it would begin with as many
+    # prompts as happened to have arrived, and bfloat16 sums depend on what is computed together: other texts each time.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    # On CPUs, threads pinned to a core (the default) wait for whatever else runs there, and one core is left out.
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",  # a line per weight otherwise, in the notebook's output
+}
+CPU_CACHE_BYTES = 2**30  # keys and values: 46,000 tokens of SmolLM2-135M in bfloat16, what prompts share counted once
+CPU_TEXTS = 48  # texts in flight; more gain nothing on a CPU
+CPU_BLOCK = 32  # tokens; what prompts share is found in whole blocks, and the default of 128 leaves much to read again
+
+
+class VllmBackend:
+    """Generation with vLLM, on the GPU where the installed build finds one, else on the CPU.
+
+    The engine starts with the first text, so that a run whose texts are all stored never waits for it. Its worker is a
+    process of its own, whose memory comes back with :meth:`close`, or when this process ends.
+
+    Parameters
+    ----------
+    files : instruction-tuned model
+    batch_size : prompts per call, >= 1; vLLM decides itself how many texts are in flight
+    dtype : "float32", "bfloat16" or "float16"
+    longest : tokens of a prompt and its text together, at most; cut down to what the model can read
+    gpu_share : of the GPU's memory, in (0, 1]; the rest is left to LBM-Act and the critic. Without effect on CPUs
+    """
+
+    def __init__(
+        self,
+        files: BackboneFiles,
+        batch_size: int = 48,
+        *,
+        dtype: str = "bfloat16",
+        longest: int = 4096,
+        gpu_share: float = 0.5,
+    ) -> None:
+        if batch_size < 1 or longest < 2:
+            raise ValueError(f"batch_size must be at least 1 and longest 2; got {batch_size} and {longest}")
+        if dtype not in DTYPES:
+            raise ValueError(f"unknown dtype {dtype!r}; one of {', '.join(DTYPES)}")
+        if not 0 < gpu_share <= 1:
+            raise ValueError(f"gpu_share must lie in (0, 1]; got {gpu_share}")
+        if not installed():
+            raise ModuleNotFoundError("vLLM is not installed; install it with 'make vllm'", name="vllm")
+        self.files, self.batch_size, self.dtype = files, batch_size, dtype
+        self.longest, self.gpu_share = min(longest, files.positions), gpu_share
+        self.name = f"{files.name} ({files.revision}, {dtype}, vllm)"
+        self._engine: Any = None
+
+    @classmethod
+    def load(cls, name: str, *, batch_size: int = 48, dtype: str = "bfloat16", **options: Any) -> VllmBackend:
+        """Backend of a model that :func:`lbm_core.act.backbone.load_backbone` knows; ``options`` of the class."""
+        return cls(backbone_files(name), batch_size, dtype=dtype, **options)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer, for :func:`lbm_core.think.prompt.render`."""
+        return self.files.tokenizer
+
+    def sample(self, prompts: Sequence[str], n: int, sampling: Sampling, seed: int) -> list[list[Generation]]:
+        """n texts of each prompt (:class:`Backend`).
+
+        Raises
+        ------
+        ValueError
+            A prompt that with its text is longer than ``longest`` or than the model can read.
+        """
+        # Token ids rather than text: the chat template has written the special tokens already.
+        encoded = [self.tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
+        longest = max(map(len, encoded)) + sampling.max_new_tokens
+        if longest > self.longest:
+            raise ValueError(
+                f"a prompt and its text take up to {longest} tokens, but the limit is {self.longest}: shorten the "
+                f"prompt or max_new_tokens, or raise 'longest' (this model reads {self.files.positions} tokens)"
+            )
+        vllm = _import_vllm()
+        engine = self._start(vllm)
+        start = time.perf_counter()
+        # What an earlier batch left would change what is computed together, and with it the last bits of bfloat16.
+        engine.reset_prefix_cache()
+        drawn = n if sampling.temperature > 0 else 1  # vLLM refuses to write the most likely text n times
+        parameters = [
+            vllm.SamplingParams(
+                n=drawn,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_tokens=sampling.max_new_tokens,
+                stop=[sampling.stop] if sampling.stop else None,
+                include_stop_str_in_output=True,
+                seed=integer_seed(seed, "think", k),  # vLLM adds 0 … n - 1 for the n texts
+            )
+            for k in range(len(prompts))
+        ]
+        outputs = engine.generate([{"prompt_token_ids": ids} for ids in encoded], parameters, use_tqdm=False)
+        seconds = (time.perf_counter() - start) / (len(prompts) * n)
+        groups = [[self._read(text, seconds) for text in output.outputs] for output in outputs]
+        return groups if drawn == n else [group * n for group in groups]
+
+    def close(self) -> None:
+        """End the worker and give its memory back; the next text starts another."""
+        if self._engine is not None:
+            self._engine.llm_engine.engine_core.shutdown()
+            self._engine = None
+
+    def _start(self, vllm: Any) -> Any:
+        if self._engine is None:
+            from vllm.platforms import current_platform
+
+            options: dict[str, Any] = {"gpu_memory_utilization": self.gpu_share}
+            if current_platform.is_cpu():
+                options = {
+                    "kv_cache_memory_bytes": CPU_CACHE_BYTES,
+                    "max_num_seqs": CPU_TEXTS,
+                    "block_size": CPU_BLOCK,
+                    "enforce_eager": True,  # compiling takes longer than it saves
+                }
+            elif not current_platform.is_cuda_alike():
+                raise RuntimeError("the installed vLLM is the one for GPUs and finds none; run 'make vllm' again")
+            local = Path(self.files.source).is_dir()
+            with _main_left_alone():
+                self._engine = vllm.LLM(
+                    model=self.files.source,
+                    revision=None if local else self.files.revision,
+                    dtype=self.dtype,
+                    max_model_len=self.longest,
+                    enable_prefix_caching=True,
+                    generation_config="vllm",  # only the tokenizer's end token ends a text, as with transformers
+                    distributed_executor_backend="mp",
+                    **options,
+                )
+        return self._engine
+
+    def _read(self, output: Any, seconds: float) -> Generation:
+        """One text; its end token is not counted, as with transformers."""
+        ids = output.token_ids
+        ended = len(ids) > 0 and ids[-1] == self.tokenizer.eos_token_id
+        return Generation(output.text, len(ids) - ended, output.finish_reason, seconds)
+
+
+@contextmanager
+def _main_left_alone() -> Iterator[None]:
+    """Keep a new worker from importing the script that is running, which it has no use for.
+
+    Python's "spawn" does that wherever the main module has a name or a file. A script without a guard would then run
+    twice, and one that imports numba ends vLLM's worker on CPUs, which looks at every variable of every module and
+    trips over llvmlite's.
+    """
+    main: Any = sys.modules["__main__"]
+    kept = {name: vars(main)[name] for name in ("__spec__", "__file__") if name in vars(main)}
+    vars(main).update(dict.fromkeys(kept))
+    try:
+        yield
+    finally:
+        vars(main).update(kept)
+
+
+def installed() -> bool:
+    """Whether there is a vLLM to import (which takes seconds and is not tried)."""
+    return importlib.util.find_spec("vllm") is not None
+
+
+def _import_vllm() -> Any:
+    """The module vllm, with the settings above; one sentence where its import fails."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        import vllm
+
+        vllm.LLM  # noqa: B018 -- this is what imports the rest
+    except (ImportError, OSError, RuntimeError) as error:
+        raise ModuleNotFoundError(
+            f"vLLM is installed but cannot be imported ({str(error).splitlines()[0]}); 'make vllm' installs the build "
+            f"for this machine and removes torchvision, torchaudio and torchcodec, which break it",
+            name="vllm",
+        ) from error
+    return vllm

@@ -1,0 +1,194 @@
+"""Sampling from a server: a real HTTP server that answers in OpenAI's completions protocol."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from tiny_backbone import save_tiny_backbone
+from tiny_language_model import tiny_language_model
+
+from lbm_core.act.backbone import BackboneFiles
+from lbm_core.think.backends import choose_backend, engine_of
+from lbm_core.think.generate import Generation, Sampling, generate
+from lbm_core.think.server_backend import ServerBackend
+from lbm_core.tiers import get_tier
+
+TOKENIZER = tiny_language_model().tokenizer
+FILES = BackboneFiles("nowhere", 512, TOKENIZER, "tiny", "seed 0")
+
+
+class Protocol(BaseHTTPRequestHandler):
+    """Writes "<seed> yes</answer>" to every prompt; the server's attributes say how it misbehaves."""
+
+    def do_GET(self):
+        self.answer(200, {"data": [{"id": name} for name in self.server.models]})
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append({**asked, "authorization": self.headers["Authorization"]})
+        if self.server.failures:
+            return self.answer(self.server.failures.pop(), {"error": "busy"})
+        text = f"{asked['seed']} yes</answer>"
+        choice = {"finish_reason": "stop", "stop_reason": None}
+        end = 1  # a model's own end token is counted
+        if "stop" in asked:
+            end, choice["stop_reason"] = 0, "</answer>"
+            if not self.server.keeps_stop:
+                text = text.removesuffix("</answer>")
+        elif asked["max_tokens"] < 20:
+            text, end, choice = text[: asked["max_tokens"]], 0, {"finish_reason": "length", "stop_reason": None}
+        elif self.server.ends_unseen:
+            text = text.removesuffix("</answer>")
+        else:
+            text += " and so on"
+        tokens = len(TOKENIZER(text)["input_ids"]) + end + (9 if "stop" in asked and not self.server.keeps_stop else 0)
+        if not self.server.says_reason:
+            del choice["stop_reason"]
+        usage = {
+            "prompt_tokens": len(TOKENIZER(asked["prompt"])["input_ids"]) + self.server.extra,
+            "completion_tokens": tokens,
+        }
+        self.answer(200, {"choices": [{"text": text, **choice}], "usage": usage})
+
+    def answer(self, status, content):
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Protocol) as found:
+        found.models, found.asked, found.failures = ["other", "tiny"], [], []
+        found.keeps_stop, found.says_reason, found.ends_unseen, found.extra = True, True, False, 0
+        found.url = f"http://127.0.0.1:{found.server_port}"
+        thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield found
+        found.shutdown()
+        thread.join()
+
+
+def texts(groups):
+    return [[generation.text for generation in group] for group in groups]
+
+
+def test_texts_have_the_form_of_the_other_backends(server):
+    backend = ServerBackend(server.url, FILES, api_key="secret")
+    assert backend.base_url == server.url + "/v1"
+    assert backend.name == "tiny (served, with the tokenizer of tiny, seed 0)"
+    groups = backend.sample(["one", "two"], 3, Sampling(40, 0.5, top_p=0.9), 7)
+    flat = [text for group in groups for text in group]
+    assert [len(group) for group in groups] == [3, 3]
+    assert len({text.text for text in flat}) == 6, "every text has its own seed"
+    for text in flat:
+        assert text.text.endswith("yes</answer>")
+        assert (text.finish, text.tokens) == ("stop", len(text.text))
+        assert text.seconds > 0
+    first = server.asked[0]
+    assert (first["temperature"], first["top_p"], first["max_tokens"]) == (0.5, 0.9, 40)
+    assert first["stop"] == ["</answer>"]
+    assert first["authorization"] == "Bearer secret"
+    again, other = (backend.sample(["one", "two"], 3, Sampling(40, 0.5, top_p=0.9), seed) for seed in (7, 8))
+    assert texts(again) == texts(groups) != texts(other)
+
+
+def test_a_stop_string_that_the_server_cuts_off_is_put_back(server):
+    whole = ServerBackend(server.url, FILES).sample(["one"], 2, Sampling(40), 0)
+    server.keeps_stop = False
+    cut = ServerBackend(server.url, FILES).sample(["one"], 2, Sampling(40), 0)
+    assert [(text.text, text.tokens, text.finish) for text in cut[0]] == [
+        (text.text, text.tokens, text.finish) for text in whole[0]
+    ]
+    server.says_reason = False
+    with pytest.raises(ValueError, match="stops=False"):
+        ServerBackend(server.url, FILES).sample(["one"], 1, Sampling(40), 0)
+
+
+def test_texts_of_servers_that_say_no_reason_are_cut_here(server):
+    server.says_reason = False
+    backend = ServerBackend(server.url, FILES, stops=False)
+    ((text,),) = backend.sample(["one"], 1, Sampling(40), 0)
+    assert "stop" not in server.asked[0]
+    assert text.text.endswith("yes</answer>")
+    assert (text.tokens, text.finish) == (len(text.text), "stop")
+    ((short,),) = backend.sample(["one"], 1, Sampling(5), 0)
+    assert (len(short.text), short.tokens, short.finish) == (5, 5, "length")
+    server.ends_unseen = True
+    ((own,),) = backend.sample(["one"], 1, Sampling(40), 0)
+    assert own.text.endswith(" yes")
+    assert (own.tokens, own.finish) == (len(own.text), "stop"), "its end token is not counted"
+
+
+def test_a_busy_server_is_asked_again_a_few_times(server):
+    server.failures = [503, 429]
+    ((text,),) = ServerBackend(server.url, FILES, pause=0.01).sample(["one"], 1, Sampling(40), 0)
+    assert isinstance(text, Generation)
+    assert len(server.asked) == 3
+    server.failures = [500] * 9
+    with pytest.raises(ConnectionError, match=r"no answer .* 2 attempts \(status 500"):
+        ServerBackend(server.url, FILES, retries=1, pause=0.01).sample(["one"], 1, Sampling(40), 0)
+    assert len(server.failures) == 7
+    server.failures = [400]
+    with pytest.raises(ValueError, match="refused the request"):
+        ServerBackend(server.url, FILES).sample(["one"], 1, Sampling(40), 0)
+
+
+def test_another_model_is_refused(server):
+    with pytest.raises(ValueError, match=r"serves 'other', 'tiny' and not 'qwen'"):
+        ServerBackend(server.url, FILES, "qwen")
+    assert ServerBackend(server.url, FILES, "other").name.startswith("other")
+    server.extra = 1
+    with pytest.raises(ValueError, match="read a prompt as 4 tokens"):
+        ServerBackend(server.url, FILES).sample(["one"], 1, Sampling(40), 0)
+
+
+def test_no_server_and_no_address(server):
+    with pytest.raises(ConnectionError, match="no answer from"):
+        ServerBackend("http://127.0.0.1:9/v1", FILES, retries=1, pause=0.01)
+    for wrong in ("ftp://somewhere", "http://", "localhost"):
+        with pytest.raises(ValueError, match="not the address"):
+            ServerBackend(wrong, FILES)
+    for bad in ({"batch_size": 0}, {"parallel": 0}, {"retries": -1}, {"pause": -1.0}, {"timeout": 0}):
+        with pytest.raises(ValueError, match="must be at least"):
+            ServerBackend(server.url, FILES, **bad)
+
+
+def test_stored_texts_are_not_asked_for_again(server, tmp_path):
+    backend = ServerBackend(server.url, FILES, batch_size=2)
+    store = tmp_path / "texts.jsonl"
+    first = generate(["a", "bb", "ccc"], 2, backend, Sampling(40), store=store, progress=False)
+    asked = len(server.asked)
+    assert generate(["a", "bb", "ccc"], 2, backend, Sampling(40), store=store, progress=False) == first
+    assert len(server.asked) == asked == 6
+
+
+def test_backends_by_name(server):
+    with pytest.raises(ValueError, match=r"unknown backend 'vlm'; one of auto, transformers, vllm or the address"):
+        choose_backend("vlm")
+    assert engine_of(server.url) == server.url
+    assert engine_of("transformers") == "transformers"
+    assert engine_of("auto") in ("transformers", "vllm")
+
+
+def test_a_tier_names_its_backend_and_artifacts_know_it(server, tmp_path):
+    from lbm_core.pipeline.thinking import backend_key, think_backend
+
+    assert backend_key(get_tier("smoke")) == backend_key(get_tier("laptop")) == {}
+    folder = str(save_tiny_backbone(tmp_path))
+    server.models = [folder]
+    tier = get_tier("smoke", think__backend=server.url, think_backbone=folder)
+    assert backend_key(tier) == {"backend": server.url}
+    found = think_backend(tier)
+    assert isinstance(found, ServerBackend)
+    found.close()
+    with pytest.raises(ValueError, match="unknown backend 'gpt'"):
+        backend_key(get_tier("smoke", think__backend="gpt"))
