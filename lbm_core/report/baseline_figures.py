@@ -100,7 +100,7 @@ def put_back(worth: pd.DataFrame) -> Figure:
         axes.hlines(rows["change"], rows["score"], tuned, color=colour)
         axes.plot(rows["score"], rows["change"], "o", color=colour, markersize=4)
         axes.axvline(tuned, color=colour, linewidth=1.5)
-        axes.set(title=name, xlim=(0, None), ylim=(len(rows) - 0.5, -0.5))
+        axes.set(title=name, xlim=(0, 1.04 * worth["score"].max()), ylim=(len(rows) - 0.5, -0.5))
     panes[-1, 0].set_xlabel("score per advertiser (line: as tuned)")
     return figure
 
