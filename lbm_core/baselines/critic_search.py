@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from lbm_core.act.guides import sentences
 from lbm_core.auction.bidder import Advertisers, Observation
+from lbm_core.critic.ensemble import CriticEnsemble
 from lbm_core.critic.network import Critic
 from lbm_core.data.trajectories import ALPHA_LIMIT
 from lbm_core.data.windows import windows_of_observation
 
 
 def best_multiples(
-    critic: Critic, observation: Observation, advertisers: Advertisers, multiples: NDArray[np.float64]
+    critic: Critic | CriticEnsemble, observation: Observation, advertisers: Advertisers, multiples: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Candidates (n, K), alpha in currency per conversion, and (n,) which of them has the highest Q."""
     config = critic.config
@@ -36,7 +37,7 @@ class CriticBidder:
     multiples : candidates per tick, in units of the last alpha, each > 0
     """
 
-    def __init__(self, critic: Critic, multiples: Sequence[float] = (0.88, 1.0, 1.14)) -> None:
+    def __init__(self, critic: Critic | CriticEnsemble, multiples: Sequence[float] = (0.88, 1.0, 1.14)) -> None:
         if len(multiples) == 0 or not all(multiple > 0 for multiple in multiples):
             raise ValueError(f"multiples must be positive numbers, at least one; got {list(multiples)}")
         self.critic, self.multiples = critic, np.asarray(multiples, dtype=np.float64)
@@ -62,7 +63,9 @@ class CriticGuide:
     multiples : what "decrease", "uncertain" and "increase" stand for, in units of the last alpha
     """
 
-    def __init__(self, critic: Critic, multiples: tuple[float, float, float] = (0.88, 1.0, 1.14)) -> None:
+    def __init__(
+        self, critic: Critic | CriticEnsemble, multiples: tuple[float, float, float] = (0.88, 1.0, 1.14)
+    ) -> None:
         self.critic, self.multiples = critic, np.asarray(multiples, dtype=np.float64)
 
     def __call__(self, observation: Observation, advertisers: Advertisers) -> list[str]:

@@ -87,7 +87,8 @@ def validity(verdicts: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     the logged alpha that are called better, and that are better. Groups in which no alternative changed anything are
     left out.
     """
-    keys, rows = ["variant", "change", *by, "period"], []
+    rows: list[pd.DataFrame] = []
+    keys = ["variant", "change", *by, "period"]
     for key, group in verdicts.groupby(keys, sort=False, observed=True):
         told = group[group["gain"].abs() > 1e-9]
         if told.empty:
@@ -95,7 +96,7 @@ def validity(verdicts: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
         raised = told[told["factor"] > 1]
         found = agreement(told["relative_q"].to_numpy(), told["gain"].to_numpy())
         shares = {"says_up": (raised["relative_q"] > 0).mean(), "is_up": (raised["gain"] > 0).mean()}
-        rows.append(found.assign(**dict(zip(keys, key, strict=True)), **shares))
+        rows.append(pd.concat([pd.DataFrame([key], columns=keys), found.assign(**shares)], axis=1))
     if not rows:
         raise ValueError("no alternative changed anything: nothing to compare the critics with")
     found = pd.concat(rows, ignore_index=True)

@@ -71,18 +71,19 @@ def calibration(rows: pd.DataFrame, by: Sequence[pd.DataFrame]) -> Figure:
     Parameters
     ----------
     rows : variant, relative_q, gain
-    by : two frames of variant, bin (text) and sign_accuracy: over ticks, over the CPA ratio
+    by : two frames of variant, bin (text, in the order to draw) and sign_accuracy: over ticks, over the CPA ratio
     """
     style.use()
     figure, panes = plt.subplots(1, 3, figsize=(7, 2.3))
+    colours = style.colours(list(rows["variant"].unique()))
     for variant, line in rows.groupby("variant", sort=False):
-        panes[0].plot(line["relative_q"], line["gain"], "o-", markersize=3, label=variant)
+        panes[0].plot(line["relative_q"], line["gain"], "o-", markersize=3, label=variant, color=colours[str(variant)])
     panes[0].axhline(0, color=style.PAPER_COLOUR, linewidth=0.8)
     panes[0].axvline(0, color=style.PAPER_COLOUR, linewidth=0.8)
     panes[0].set(xlabel="relative-Q (mean of a bin)", ylabel="replayed gain (score)")
     for axes, frame, label in zip(panes[1:], by, ("tick", "CPA so far / C"), strict=True):
         for variant, line in frame.groupby("variant", sort=False):
-            axes.plot(line["bin"], line["sign_accuracy"], "o-", markersize=3, label=variant)
+            axes.plot(line["bin"], line["sign_accuracy"], "o-", markersize=3, color=colours[str(variant)])
         axes.axhline(0.5, color=style.PAPER_COLOUR, linestyle="--")
         axes.set(xlabel=label, ylim=(0, 1))
         axes.tick_params(axis="x", rotation=30)
