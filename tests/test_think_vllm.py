@@ -96,6 +96,17 @@ def test_sampling_is_seeded(backend, prompts):
 @needs_vllm
 @pytest.mark.weights
 @pytest.mark.slow
+def test_many_long_prompts_are_read_whole(backend):
+    """More tokens than vLLM reads in one step; a seeded prompt that it cut would end the worker on a CPU."""
+    long = [chat(backend.tokenizer, f"{k} " + "more conversions, please " * 100) for k in range(16)]
+    found = backend.sample(long, 2, Sampling(max_new_tokens=4, temperature=0.7, stop=""), 0)
+    assert [len(group) for group in found] == [2] * 16
+    assert all(generation.tokens > 0 for group in found for generation in group)
+
+
+@needs_vllm
+@pytest.mark.weights
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_texts_of_an_uninterrupted_one(backend, prompts, tmp_path):
     def run(store, engine):
         sampling = Sampling(max_new_tokens=8, temperature=1.0)

@@ -137,6 +137,10 @@ class VllmBackend:
                     "max_num_seqs": CPU_TEXTS,
                     "block_size": CPU_BLOCK,
                     "enforce_eager": True,  # compiling takes longer than it saves
+                    # Every prompt is read in one step: vLLM winds the seed of one read in pieces back by an offset,
+                    # which generators on CPUs do not have.
+                    "enable_chunked_prefill": False,
+                    "max_num_batched_tokens": self.longest,
                 }
             elif not current_platform.is_cuda_alike():
                 raise RuntimeError("the installed vLLM is the one for GPUs and finds none; run 'make vllm' again")
