@@ -36,6 +36,14 @@ class ActTier:
     guide_dropout: float = 0.2  # share of training sentences replaced by "uncertain"; release: 0.05
     dead_band: float = 0.02  # training moves |log(a_t / a_{t-1})| up to this count as "uncertain"; paper: 0
     seeds: int = 1  # training seeds; paper: 5
+    # What chapter 2 compares, of lbm_core.pipeline.act_study
+    curves: tuple[str, ...] = ("none", "sentence", "number")  # language inputs of Fig. 3; "task" is Prompt-LLM-DT
+    guides: tuple[str, ...] = ("random", "rule", "oracle")  # who leads LBM-Act, besides nobody and a constant word
+    guide_scales: tuple[float, ...] = (0.25,)  # factors on constantly instructed moves, beside Table 4's 1
+    guide_intervals: tuple[int, ...] = (4,)  # ticks from one instruction to the next, beside Table 4's 1
+    sizes: tuple[str, ...] = ("default", "1 layer")  # of SIZES there
+    study_seeds: int = 1  # training seeds of guides, instructions and sizes
+    study_advertisers: int = 3  # who is replayed under guides and instructions: decisions of a language model are dear
 
 
 @dataclass(frozen=True)
@@ -146,6 +154,13 @@ _CRITICS = (
     "ensemble",
     "ensemble, pessimistic",
 )
+_STUDIED: dict[str, Any] = {  # everything that chapter 2 asks of LBM-Act
+    "curves": ("none", "task", "sentence", "number"),
+    "guides": ("random", "rule", "cumulative rule", "critic", "oracle"),
+    "guide_scales": (0.1, 0.25, 0.5),
+    "guide_intervals": (2, 4),
+    "sizes": ("default", "1 layer", "2 layers", "random", "frozen", "random, frozen", "LoRA"),
+}
 _FULL_EVALUATION = EvaluationTier(
     advertisers=48, budget_ratios=(0.5, 0.75, 1.0, 1.25, 1.5), closed_loop_periods=6, closed_loop_at_once=6
 )
@@ -154,7 +169,18 @@ _LAPTOP = Tier(
     "laptop",
     # Days differ ten times as much as draws do, so a second draw of conversions would buy next to nothing.
     data=DataTier(("dense", "sparse"), train_periods=200, evaluation_periods=12, evaluation_seeds=1),
-    act=ActTier(layers=8, steps=2_000, batch_size=64, learning_rate=1e-4, guide_dropout=0.05, dead_band=0.0, seeds=3),
+    act=ActTier(
+        layers=4,
+        steps=300,
+        batch_size=32,
+        learning_rate=3e-4,
+        precision="bfloat16",
+        guide_dropout=0.1,
+        dead_band=0.0,
+        seeds=3,
+        study_advertisers=8,
+        **_STUDIED,
+    ),
     critic=CriticTier(steps=1_000, variants=_CRITICS),
     think=ThinkTier(
         prompts=1_000,
@@ -193,7 +219,16 @@ _GPU = Tier(
     think_backbone="Qwen/Qwen2.5-3B-Instruct",
     data=DataTier(("dense", "sparse"), train_periods=1_000, evaluation_periods=20, evaluation_seeds=5),
     act=ActTier(
-        layers=None, steps=20_000, batch_size=64, learning_rate=1e-5, guide_dropout=0.05, dead_band=0.0, seeds=3
+        layers=None,
+        steps=20_000,
+        batch_size=64,
+        learning_rate=1e-5,
+        guide_dropout=0.05,
+        dead_band=0.0,
+        seeds=3,
+        study_seeds=3,
+        study_advertisers=48,
+        **_STUDIED,
     ),
     critic=CriticTier(
         hidden_size=512, layers=6, heads=8, steps=40_000, learning_rate=1e-4, n_step=1, variants=_CRITICS
@@ -241,7 +276,16 @@ _PAPER = replace(
     name="paper",
     data=DataTier(("dense", "sparse"), train_periods=9_987, evaluation_periods=20, evaluation_seeds=5),
     act=ActTier(
-        layers=None, steps=400_000, batch_size=64, learning_rate=1e-5, guide_dropout=0.05, dead_band=0.0, seeds=5
+        layers=None,
+        steps=400_000,
+        batch_size=64,
+        learning_rate=1e-5,
+        guide_dropout=0.05,
+        dead_band=0.0,
+        seeds=5,
+        study_seeds=3,
+        study_advertisers=48,
+        **_STUDIED,
     ),
     critic=CriticTier(hidden_size=512, layers=6, heads=8, steps=400_000, learning_rate=1e-4, n_step=1),
 )

@@ -1,15 +1,16 @@
 """Fig. 5's attention: a distribution over labelled positions, and the model unchanged by looking."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from synthetic_trajectories import synthetic_trajectories
 
-from lbm_core.act.attention import attention_frame
+from lbm_core.act.attention import attention_frame, language_share
 from lbm_core.act.backbone import load_backbone
 from lbm_core.act.config import ActConfig
 from lbm_core.act.decide import decide
 from lbm_core.act.dual_embedding import LBMAct
-from lbm_core.act.guides import INCREASE
+from lbm_core.act.guides import DECREASE, INCREASE
 from lbm_core.data.features import StateEncoder
 from lbm_core.data.trajectories import windows
 
@@ -45,3 +46,18 @@ def test_looking_changes_nothing(model_and_days):
     assert decide(model, window, [INCREASE]) == pytest.approx(before, rel=1e-6)
     with pytest.raises(ValueError, match="one window"):
         attention_frame(model, windows(days, np.array([0, 1]), np.array([20, 20])), INCREASE)
+
+
+def test_share_of_attention_on_words(model_and_days):
+    model, days = model_and_days
+    window, told = windows(days, np.array([0, 1]), np.array([30, 20])), [INCREASE, DECREASE]
+    frame = language_share(model, window, told)
+    heads = model.transformer.config.num_attention_heads
+    assert frame["layer"].tolist() == list(np.repeat(range(3), heads))
+    assert frame["share"].between(0, 1).all()
+    words = len(model.tokenize(told)[0][0])
+    assert frame["even"].iloc[0] == pytest.approx(words / (words + 29))
+    single = [attention_frame(model, window[k : k + 1], told[k]) for k in range(2)]
+    language = pd.concat(single).query("part == 'language' and layer == 'last'")
+    expected = language.groupby("head")["attention"].sum() / 2
+    np.testing.assert_allclose(frame[frame["layer"] == 2]["share"], expected, atol=1e-5)

@@ -42,6 +42,11 @@ LIGHT = ("critic alone", "DT", *OFFLINE_BASELINES)  # small networks, which run 
 METHODS = CONTROLS + LEARNED  # Tables 1 and 2, without the baselines of notebook 06 (OFFLINE_BASELINES)
 INSTRUCTIONS = {"increase": 1, "decrease": -1, "uncertain": 0}  # Table 4: LBM-Act told the same at every tick
 
+# Settings that say what a chapter compares, and nothing of how one of the compared bids.
+_STUDIES = {
+    "critic": ("variants",),
+    "act": ("curves", "guides", "guide_scales", "guide_intervals", "sizes", "study_seeds", "study_advertisers"),
+}
 _CLOSED_LOOP_SETTINGS = ("closed_loop_periods", "closed_loop_at_once")
 
 
@@ -209,7 +214,9 @@ def _each_kept(
     settings = asdict(tier)
     for name in _CLOSED_LOOP_SETTINGS:  # say nothing of a single period; at_once is the closed loop's ``setting``
         del settings["evaluation"][name]
-    del settings["critic"]["variants"]
+    for section, names in _STUDIES.items():
+        for name in names:
+            del settings[section][name]
     del settings["think"]["backend"]  # what "auto" means here decides
     settings["think"] |= backend_key(tier)
     start, keys = time.monotonic(), {}
