@@ -13,7 +13,7 @@ from lbm_core import paths
 NEEDS: dict[str, tuple[str, ...]] = {
     "01": (),
     "02": ("01",),
-    "03": ("01",),
+    "03": ("01", "02"),  # chapter 2 may train the critic first, as a guide
     "04": ("01", "02"),
     "05": ("02", "03", "04"),
     "06": ("01", "03"),

@@ -107,7 +107,7 @@ def instruction_strength(frame: pd.DataFrame, published: pd.DataFrame) -> Figure
         axes.axhline(len(ways) - 0.5, color="0.85", linewidth=0.8)
         axes.set(xlabel=label, xlim=(0, None))
     panes[0].set_yticks(list(places.values()), [*ways[:-1], ways[-1], "paper, every tick"])
-    panes[0].invert_yaxis()
+    panes[0].set_ylim(len(ways) + 0.5, -0.5)
     marks = [
         Line2D([], [], marker=marker, linestyle="", color=colour, label=name)
         for marker, colour, name in zip("<|>", _colours(), ("decrease", "base", "increase"), strict=True)
@@ -133,11 +133,11 @@ def guides(differences: pd.DataFrame, spending: pd.DataFrame, reference: str) ->
     left.plot(differences["difference"], places, "o", markersize=4, color=style.PALETTE[0])
     left.axvline(0, color=style.PAPER_COLOUR, linewidth=0.8)
     left.set_yticks(places, [name.removeprefix("LBM-Act + ") for name in names])
-    left.set(xlabel=f"score less that of {_short(reference)}", ylabel="guide")
+    left.set(xlabel=f"score minus that under '{_short(reference)}'", ylabel="guide")
     share = spending.set_index("method")["budget_utilization"]
     right.barh(places, share.loc[names], height=0.6, color=style.PALETTE[7])
     right.axvline(share[reference], color=style.PAPER_COLOUR, linestyle="--")
-    right.set(xlabel=f"share of the budget spent (dashed: {_short(reference)})", xlim=(0, 1))
+    right.set(xlabel=f"share of the budget spent (dashed: '{_short(reference)}')", xlim=(0, 1))
     left.invert_yaxis()
     return figure
 

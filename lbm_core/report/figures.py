@@ -174,6 +174,9 @@ def fig3_losses(frame: pd.DataFrame, *, smooth: int = 25) -> Figure:
     )
     right.set_yscale("log")
     right.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:.0f}")
+    for axes in (left, right):  # plain numbers: the losses span less than a power of ten
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "12357" else "")
     right.legend()
     return closed(figure)
 
