@@ -226,7 +226,6 @@ _GPU = Tier(
         guide_dropout=0.05,
         dead_band=0.0,
         seeds=3,
-        study_seeds=3,
         study_advertisers=48,
         **_STUDIED,
     ),

@@ -182,7 +182,6 @@ def sizes_compared(tier: Tier, dataset: Dataset, seed: int, moments: Windows) ->
         No such size.
     """
     from lbm_core.act.following import following_rate, instructed_moves
-    from lbm_core.checkpoint import trainable
 
     unknown = [name for name in tier.act.sizes if name not in SIZES]
     if unknown:
@@ -197,7 +196,7 @@ def sizes_compared(tier: Tier, dataset: Dataset, seed: int, moments: Windows) ->
             counts = {
                 "layers": len(model.transformer.layers),
                 "parameters": sum(p.numel() for p in model.parameters()) - words,
-                "trained": sum(p.numel() for p in trainable(model).values()),
+                "trained": sum(p.numel() for p in model.parameters() if p.requires_grad),
             }
             probes = pd.DataFrame({"method": name, "seed": train_seed, "step": 1 + np.arange(len(model.history))})
             last = final_losses(probes.assign(loss=model.history[:, 1]).dropna())["loss"].iloc[0]

@@ -165,7 +165,8 @@ def fig3_losses(frame: pd.DataFrame, *, smooth: int = 25) -> Figure:
             _band(left, rows, smooth, colour[method], method)
         else:
             _curve(left, rows, smooth, colour[method], method)
-    left.set(xlabel="training step", ylabel=r"loss on $\log \alpha$", title="Ours", yscale="log")
+    wide = frame["loss"].max() > 3 * frame["loss"].min()  # a logarithmic axis would have one label or two otherwise
+    left.set(xlabel="training step", ylabel=r"loss on $\log \alpha$", title="Ours", yscale="log" if wide else "linear")
     left.legend()
     for (method, rows), line in zip(paper.figure3().groupby("method", sort=False), ("--", "-"), strict=True):
         _curve(right, rows.sort_values("step"), smooth, style.PAPER_COLOUR, str(method), line)
@@ -174,7 +175,7 @@ def fig3_losses(frame: pd.DataFrame, *, smooth: int = 25) -> Figure:
     )
     right.set_yscale("log")
     right.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:.0f}")
-    for axes in (left, right):  # plain numbers: the losses span less than a power of ten
+    for axes in [left, right] if wide else [right]:  # plain numbers: the losses span less than a power of ten
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "12357" else "")
     right.legend()
