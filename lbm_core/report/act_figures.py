@@ -49,7 +49,7 @@ def language_share(frame: pd.DataFrame) -> Figure:
     bar = axes.collections[0].colorbar
     if bar is not None:
         bar.ax.axhline(even, color="white", linewidth=1.5)
-    axes.set(xlabel="head", ylabel="layer", title=f"Spread evenly, words would get {even:.0f} % (white line)")
+    axes.set(xlabel="head", ylabel="layer", title=f"White line: spread evenly, {even:.0f} %")
     axes.tick_params(length=0)
     axes.set_yticklabels(axes.get_yticklabels(), rotation=0)
     return figure
