@@ -76,6 +76,7 @@ def running_away(days: pd.DataFrame, drift: dict[str, float]) -> Figure:
         left.plot(ticks, np.exp(move * ticks), ":", color=_COLOURS[name], linewidth=0.9)
     left.set(xlabel="tick", ylabel=r"$\alpha / C$", yscale="log", ylim=reach, title="Bidding parameter")
     left.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    left.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
     right.set(xlabel="tick", ylabel="share of the budget", ylim=(0, 1.03), title="Spent so far")
     right.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
@@ -137,7 +138,7 @@ def guides(differences: pd.DataFrame, spending: pd.DataFrame, reference: str) ->
     share = spending.set_index("method")["budget_utilization"]
     right.barh(places, share.loc[names], height=0.6, color=style.PALETTE[7])
     right.axvline(share[reference], color=style.PAPER_COLOUR, linestyle="--")
-    right.set(xlabel=f"share of the budget spent (dashed: '{_short(reference)}')", xlim=(0, 1))
+    right.set(xlabel=f"share of the budget spent (dashed: '{_short(reference)}')", xlim=(0, 1.03))
     left.invert_yaxis()
     return figure
 
@@ -147,6 +148,7 @@ def sizes(frame: pd.DataFrame) -> Figure:
     style.use()
     names = list(dict.fromkeys(frame["size"]))
     figure, panes = plt.subplots(1, 3, figsize=(7.0, 0.26 * len(names) + 1.0), sharey=True)
+    figure.get_layout_engine().set(w_pad=0.08)  # type: ignore[union-attr, call-arg]  # tick labels of neighbours would touch
     places = frame["size"].map({name: k for k, name in enumerate(names)})
     for axes, column, label in zip(
         panes, ("loss", "followed", "seconds"), ("loss at the end", "moves as told, share", "training, s"), strict=True
