@@ -42,6 +42,7 @@ class ActTier:
     guide_scales: tuple[float, ...] = (0.25,)  # factors on constantly instructed moves, beside Table 4's 1
     guide_intervals: tuple[int, ...] = (4,)  # ticks from one instruction to the next, beside Table 4's 1
     sizes: tuple[str, ...] = ("default", "1 layer")  # of SIZES there
+    language_steps: int = 10  # gradient steps of those that read more or less of a chain of thought
     study_seeds: int = 1  # training seeds of guides, instructions and sizes
     study_advertisers: int = 3  # who is replayed under guides and instructions: decisions of a language model are dear
 
@@ -156,7 +157,7 @@ _CRITICS = (
 )
 _STUDIED: dict[str, Any] = {  # everything that chapter 2 asks of LBM-Act
     "curves": ("none", "task", "sentence", "number"),
-    "guides": ("random", "rule", "cumulative rule", "critic", "oracle"),
+    "guides": ("random", "rule", "cumulative rule", "critic", "oracle", "LBM-Think"),
     "guide_scales": (0.1, 0.25, 0.5),
     "guide_intervals": (2, 4),
     "sizes": ("default", "1 layer", "2 layers", "random", "frozen", "random, frozen", "LoRA"),
@@ -178,6 +179,7 @@ _LAPTOP = Tier(
         guide_dropout=0.1,
         dead_band=0.0,
         seeds=3,
+        language_steps=300,
         study_advertisers=8,
         **_STUDIED,
     ),
@@ -226,6 +228,7 @@ _GPU = Tier(
         guide_dropout=0.05,
         dead_band=0.0,
         seeds=3,
+        language_steps=2_000,
         study_advertisers=48,
         **_STUDIED,
     ),
@@ -282,6 +285,7 @@ _PAPER = replace(
         guide_dropout=0.05,
         dead_band=0.0,
         seeds=5,
+        language_steps=20_000,
         study_seeds=3,
         study_advertisers=48,
         **_STUDIED,

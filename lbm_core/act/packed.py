@@ -49,13 +49,22 @@ class PackedDays:
         ids, mask = model.tokenize(CODED)
         self._ids, self._mask = torch.as_tensor(ids, device=self.device), torch.as_tensor(mask, device=self.device)
 
-    def draw(self, n: int, rng: np.random.Generator) -> tuple[Places, NDArray[np.int64] | None]:
+    def draw(
+        self, n: int, rng: np.random.Generator, moments: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+    ) -> tuple[Places, NDArray[np.int64] | None]:
         """n training windows and, where sentences or numbers tell the direction, their codes (``guides.CODED``).
+
+        Parameters
+        ----------
+        moments : trajectories and end ticks from which the first half of the windows is drawn; default all of them
 
         Differs from the paper: its authors' release draws a window's *start*, so that short windows occur only at the
         end of a training episode but at the start of an evaluated one; ``config.windows_by == "start"`` does so.
         """
         rows, ticks = sample_ends(self.trajectories, n, rng)
+        if moments is not None:
+            chosen = rng.integers(len(moments[0]), size=n // 2)
+            rows[: n // 2], ticks[: n // 2] = moments[0][chosen], moments[1][chosen]
         first = np.zeros_like(ticks)
         if self.config.windows_by == "start":
             first = ticks

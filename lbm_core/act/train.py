@@ -63,6 +63,7 @@ def train_act(
     folder: Path | None = None,
     checkpoint_every: int = 500,
     guides: TrainingGuides | None = None,
+    moments: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
     device: str | None = None,
     log_folder: Path | None = None,
     progress: bool = True,
@@ -81,6 +82,8 @@ def train_act(
         training goes on from its last checkpoint beside it. None keeps nothing.
     checkpoint_every : steps between two checkpoints
     guides : texts of (trajectory, tick) pairs, for ``config.guide == "cot"``
+    moments : (m,) trajectories and (m,) ticks, e.g. those that have a text: half of every step's windows end there, and
+        half anywhere. Default: all of them end anywhere
     device : torch device; default the GPU if there is one, under ``accelerate launch`` the process's own
     log_folder : where TensorBoard finds loss, probe loss, learning rate and speed; needs ``pip install tensorboard``
 
@@ -91,13 +94,15 @@ def train_act(
     Raises
     ------
     ValueError
-        Trajectories of another data set, guides missing or not wanted, a checkpoint of another training, a batch that
-        cannot be shared out evenly.
+        Trajectories of another data set, guides missing or not wanted, moments without a bid, a checkpoint of another
+        training, a batch that cannot be shared out evenly.
     """
     if trajectories.dataset != config.dataset:
         raise ValueError(f"the config is for {config.dataset} data, the trajectories are {trajectories.dataset}")
     if (guides is None) == (config.guide == "cot"):
         raise ValueError("guides are given to train_act exactly when the config's guide is 'cot'")
+    if moments is not None and not (len(moments[0]) and trajectories.acting[moments].all()):
+        raise ValueError("moments must name at least one logged tick, and ticks with a bid only")
     crew = processes()
     shares = crew.num_processes * config.accumulation
     if config.batch_size % shares:
@@ -130,7 +135,7 @@ def train_act(
     network = torch.compile(team) if config.compile else team
 
     def draw(size: int, *keys: int) -> Draw:
-        places, codes = days.draw(size, generator(config.seed, "train", *keys))
+        places, codes = days.draw(size, generator(config.seed, "train", *keys), moments)
         return places, codes if guides is None else guides(*places[:2])
 
     def loss_of(network: Any, drawn: Draw) -> Tensor:

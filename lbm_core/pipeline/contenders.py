@@ -45,7 +45,16 @@ INSTRUCTIONS = {"increase": 1, "decrease": -1, "uncertain": 0}  # Table 4: LBM-A
 # Settings that say what a chapter compares, and nothing of how one of the compared bids.
 _STUDIES = {
     "critic": ("variants",),
-    "act": ("curves", "guides", "guide_scales", "guide_intervals", "sizes", "study_seeds", "study_advertisers"),
+    "act": (
+        "curves",
+        "guides",
+        "guide_scales",
+        "guide_intervals",
+        "sizes",
+        "language_steps",
+        "study_seeds",
+        "study_advertisers",
+    ),
 }
 _CLOSED_LOOP_SETTINGS = ("closed_loop_periods", "closed_loop_at_once")
 
