@@ -41,6 +41,7 @@ class ActTier:
     guides: tuple[str, ...] = ("random", "rule", "oracle")  # who leads LBM-Act, besides nobody and a constant word
     guide_scales: tuple[float, ...] = (0.25,)  # factors on constantly instructed moves, beside Table 4's 1
     guide_intervals: tuple[int, ...] = (4,)  # ticks from one instruction to the next, beside Table 4's 1
+    guide_levels: tuple[float, ...] = (1.2,)  # how far a constant instruction may lead alpha, factors on the CPA target
     sizes: tuple[str, ...] = ("default", "1 layer")  # of SIZES there
     language_steps: int = 10  # gradient steps of those that read more or less of a chain of thought
     study_seeds: int = 1  # training seeds of guides, instructions and sizes
@@ -160,6 +161,7 @@ _STUDIED: dict[str, Any] = {  # everything that chapter 2 asks of LBM-Act
     "guides": ("random", "rule", "cumulative rule", "critic", "oracle", "LBM-Think"),
     "guide_scales": (0.1, 0.25, 0.5),
     "guide_intervals": (2, 4),
+    "guide_levels": (1.1, 1.3),
     "sizes": ("default", "1 layer", "2 layers", "random", "frozen", "random, frozen", "LoRA"),
 }
 _FULL_EVALUATION = EvaluationTier(

@@ -85,18 +85,25 @@ def _evaluated(asked):
 def test_instructions_by_strength(monkeypatch):
     asked: list[str] = []
     monkeypatch.setattr(act_study, "evaluate_methods", _evaluated(asked))
-    tier = get_tier("smoke", act__guide_scales=(0.5,), act__guide_intervals=(2,))
+    tier = get_tier("smoke", act__guide_scales=(0.5,), act__guide_intervals=(2,), act__guide_levels=(1.2,))
     table = act_study.by_strength(act_study.forced(tier, "dense", 0))
     assert asked == ["increase", "decrease", "uncertain", *act_study.softer(tier)]
     assert [guide_of(name) for name in act_study.softer(tier)] == [
-        ("increase", 1, 0.5),
-        ("decrease", 1, 0.5),
-        ("increase", 2, None),
-        ("decrease", 2, None),
+        ("increase", 1, 0.5, None),
+        ("decrease", 1, 0.5, None),
+        ("increase", 2, None, None),
+        ("decrease", 2, None, None),
+        ("increase", 1, None, 1.2),
+        ("decrease", 1, None, 1.2),
     ]
-    assert table["instruction"].tolist() == ["increase", "decrease", "base", *["increase", "decrease"] * 2]
-    assert table["way"].tolist() == [*["every tick"] * 3, *["scale 0.5"] * 2, *["every 2 ticks"] * 2]
-    assert table["score"].tolist() == list(range(7))
+    assert table["instruction"].tolist() == ["increase", "decrease", "base", *["increase", "decrease"] * 3]
+    assert table["way"].tolist() == [
+        *["every tick"] * 3,
+        *["scale 0.5"] * 2,
+        *["every 2 ticks"] * 2,
+        *["up to 1.2"] * 2,
+    ]
+    assert table["score"].tolist() == list(range(9))
 
 
 def test_guides_are_named_alike(monkeypatch):

@@ -24,6 +24,7 @@ from lbm_core.act.guide_sources import (
     every,
     random_directions,
     spend_rate_rule,
+    until,
 )
 from lbm_core.act.guides import DECREASE, FIRST, INCREASE, UNCERTAIN
 from lbm_core.auction.bidder import Advertisers, Observation
@@ -114,6 +115,18 @@ def test_simple_sources():
     ]
     with pytest.raises(ValueError, match="got 0"):
         every(0, constant(1))
+
+
+def test_a_level_ends_an_instruction():
+    ratios = np.ones((3, 6))
+    ratios[:, -1] = 0.7, 1.0, 1.25
+    seen = observed(np.full((3, 6), 10.0), alphas=ratios * WHO.cpa_target[:, None])
+    assert until(1.2, constant(1))(seen, WHO) == [INCREASE, INCREASE, UNCERTAIN]
+    assert until(1.2, constant(-1))(seen, WHO) == [UNCERTAIN, DECREASE, DECREASE]
+    assert until(1.5, constant(-1))(seen, WHO) == [DECREASE] * 3
+    assert until(1.2, constant(0))(seen, WHO) == [UNCERTAIN] * 3
+    with pytest.raises(ValueError, match="factor above 1"):
+        until(1.0, constant(1))
 
 
 def test_a_critics_guide_names_the_best_multiple(days):
@@ -212,8 +225,11 @@ def test_following_rate(make, days):
 
 
 def test_names_of_guided_methods():
-    assert guide_of("LBM-Act + rule") == ("rule", 1, None)
-    assert guide_of("LBM-Act + oracle, every 2 ticks, scale 0.5") == ("oracle", 2, 0.5)
+    assert guide_of("LBM-Act + rule") == ("rule", 1, None, None)
+    assert guide_of("LBM-Act + oracle, every 2 ticks, scale 0.5") == ("oracle", 2, 0.5, None)
+    assert guide_of("LBM-Act + decrease, every 2 ticks, up to 1.2, scale 0.5") == ("decrease", 2, 0.5, 1.2)
+    with pytest.raises(ValueError, match="unknown guide"):
+        guide_of("LBM-Act + rule, up to")
     for guide in GUIDES:
         assert guide_of(f"LBM-Act + {guide}, scale 2")[0] == guide
     with pytest.raises(ValueError, match="unknown guide"):

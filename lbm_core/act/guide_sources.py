@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lbm_core.act.decide import LBMActBidder
 from lbm_core.act.dual_embedding import LBMAct
-from lbm_core.act.guides import UNCERTAIN, GuideSource, sentences
+from lbm_core.act.guides import UNCERTAIN, GuideSource, directions, sentences
 from lbm_core.auction.bidder import N_TICKS, Advertisers, Observation
 from lbm_core.auction.controls import even_plan, pacing_error
 from lbm_core.auction.hindsight import best_constant
@@ -97,6 +97,31 @@ def every(k: int, source: GuideSource) -> GuideSource:
         return [UNCERTAIN] * len(advertisers) if observation.tick % k else source(observation, advertisers)
 
     return thinned
+
+
+def until(level: float, source: GuideSource) -> GuideSource:
+    """Pass a source's direction on only until alpha has got there; "uncertain" beyond.
+
+    A constant word then names a level, "up to 1.2 times the target", instead of a move that is repeated all day.
+
+    Parameters
+    ----------
+    level : > 1; up to level * C an "increase" is passed on, down to C / level a "decrease"
+
+    Raises
+    ------
+    ValueError
+        A level that is not above 1.
+    """
+    if not level > 1:
+        raise ValueError(f"a level is a factor above 1, on the CPA target; got {level}")
+
+    def stopped(observation: Observation, advertisers: Advertisers) -> list[str]:
+        told = np.array(directions(source(observation, advertisers)))
+        way = np.log(observation.alphas[:, -1] / advertisers.cpa_target) * told
+        return sentences(np.where(way < np.log(level), told, 0))
+
+    return stopped
 
 
 class Oracle:

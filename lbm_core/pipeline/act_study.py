@@ -91,9 +91,10 @@ def obedience(tier: Tier, dataset: Dataset, seed: int, moments: Windows) -> pd.D
 
 
 def softer(tier: Tier) -> list[str]:
-    """Names of constant instructions that are followed a part of the way, or spoken now and then."""
+    """Names of constant instructions that are followed a part of the way, spoken now and then, or up to a level."""
     ways = [f"scale {scale:g}" for scale in tier.act.guide_scales]
     ways += [f"every {k} ticks" for k in tier.act.guide_intervals]
+    ways += [f"up to {level:g}" for level in tier.act.guide_levels]
     return [f"LBM-Act + {told}, {way}" for way in ways for told in ("increase", "decrease")]
 
 

@@ -50,6 +50,7 @@ _STUDIES = {
         "guides",
         "guide_scales",
         "guide_intervals",
+        "guide_levels",
         "sizes",
         "language_steps",
         "study_seeds",

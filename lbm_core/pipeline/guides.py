@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lbm_core.auction.bidder import Bidder
 from lbm_core.pipeline.models import act, critic
@@ -27,7 +27,10 @@ GUIDES = (
     "LBM-Think",
     "LBM-Think (GQPO)",
 )
-_NAME = re.compile(r"LBM-Act \+ (?P<guide>.+?)(, every (?P<every>\d+) ticks)?(, scale (?P<scale>\d+(\.\d+)?))?")
+_NAME = re.compile(
+    r"LBM-Act \+ (?P<guide>.+?)(, every (?P<every>\d+) ticks)?(, up to (?P<level>\d+(\.\d+)?))?"
+    r"(, scale (?P<scale>\d+(\.\d+)?))?"
+)
 
 
 def guided_bidder(tier: Tier, dataset: Dataset, seed: int, name: str, *, train_seed: int | None = None) -> Bidder:
@@ -36,9 +39,9 @@ def guided_bidder(tier: Tier, dataset: Dataset, seed: int, name: str, *, train_s
     Parameters
     ----------
     seed : of the data and the generated texts
-    name : "LBM-Act + GUIDE[, every K ticks][, scale X]" with GUIDE one of :data:`GUIDES`, e.g. "LBM-Act + rule" or
-        "LBM-Act + oracle, every 2 ticks, scale 0.5". Between its ticks a guide says "uncertain"; the scale multiplies
-        the moves that a guide asked for.
+    name : "LBM-Act + GUIDE[, every K ticks][, up to L][, scale X]" with GUIDE one of :data:`GUIDES`, e.g.
+        "LBM-Act + rule" or "LBM-Act + oracle, every 2 ticks, scale 0.5". Between its ticks, and once alpha is beyond L
+        (or 1 / L) times the CPA target, a guide says "uncertain"; the scale multiplies the moves that it asked for.
     train_seed : of the models and of random guides; default ``seed``
 
     Raises
@@ -49,17 +52,32 @@ def guided_bidder(tier: Tier, dataset: Dataset, seed: int, name: str, *, train_s
     from lbm_core.act import guide_sources
     from lbm_core.act.decide import LBMActBidder
 
-    guide, every, scale = guide_of(name)
+    asked = guide_of(name)
     model = act(tier, dataset, seed, train_seed=train_seed)
-    if guide == "oracle":
+
+    def passed_on(source: GuideSource) -> GuideSource:
+        if asked.level is not None:
+            source = guide_sources.until(asked.level, source)
+        return source if asked.every == 1 else guide_sources.every(asked.every, source)
+
+    if asked.guide == "oracle":
         oracle = guide_sources.Oracle()
-        return guide_sources.OracleBidder(model, oracle, guide_sources.every(every, oracle), guide_scale=scale)
-    source = guide_source(tier, dataset, seed, guide, train_seed=train_seed)
-    return LBMActBidder(model, source if every == 1 else guide_sources.every(every, source), guide_scale=scale)
+        return guide_sources.OracleBidder(model, oracle, passed_on(oracle), guide_scale=asked.scale)
+    source = guide_source(tier, dataset, seed, asked.guide, train_seed=train_seed)
+    return LBMActBidder(model, passed_on(source), guide_scale=asked.scale)
 
 
-def guide_of(name: str) -> tuple[str, int, float | None]:
-    """Guide, ticks between two of its words, and scale (None: the model's own) of a method's name.
+class Guided(NamedTuple):
+    """Who leads LBM-Act, and how."""
+
+    guide: str  # of GUIDES
+    every: int = 1  # ticks from one of its words to the next
+    scale: float | None = None  # factor on instructed moves; None: the model's own
+    level: float | None = None  # how far it may lead alpha, as a factor on the CPA target; None: any distance
+
+
+def guide_of(name: str) -> Guided:
+    """What the name of a method asks for.
 
     Raises
     ------
@@ -69,7 +87,8 @@ def guide_of(name: str) -> tuple[str, int, float | None]:
     read = _NAME.fullmatch(name)
     if read is None or read["guide"] not in GUIDES:
         raise ValueError(f"unknown guide in {name!r}; one of {', '.join(GUIDES)} after 'LBM-Act + '")
-    return read["guide"], int(read["every"] or 1), None if read["scale"] is None else float(read["scale"])
+    scale, level = (None if read[part] is None else float(read[part]) for part in ("scale", "level"))
+    return Guided(read["guide"], int(read["every"] or 1), scale, level)
 
 
 def guide_source(tier: Tier, dataset: Dataset, seed: int, guide: str, *, train_seed: int | None = None) -> GuideSource:
