@@ -116,6 +116,20 @@ def test_smoke_lives_apart_until_it_is_kept(tmp_path):
         results.keep("gpu", output=tmp_path)
 
 
+def test_paths_to_local_models_are_not_recorded(tmp_path):
+    frame = pd.DataFrame({"score": [1.0]})
+    for name, written in (
+        ("/models/qwen2.5-0.5b.gguf", "qwen2.5-0.5b"),
+        ("/models/tuned", "tuned"),
+        ("local/small.gguf", "small"),
+        ("Qwen/Qwen2.5-0.5B-Instruct", "Qwen/Qwen2.5-0.5B-Instruct"),
+        ("smollm2-135m", "smollm2-135m"),
+    ):
+        results.record("one", frame, tier="laptop", backbone=name, output=tmp_path, think=name)
+        row = results.load("one", "laptop", tmp_path).iloc[0]
+        assert row["backbone"] == row["think"] == written
+
+
 def test_what_cannot_be_recorded_says_why_and_leaves_the_file_alone(tmp_path):
     before = _record(tmp_path).read_bytes()
     for options, message in [

@@ -45,7 +45,8 @@ def record(
     frame : tidy, non-empty, no infinite values; may hold its own columns ``dataset``, ``seed`` and ``backbone``
     tier : a computing tier ("cached" records nothing)
     dataset : "dense", "sparse" or "" where neither applies; ignored if the frame has the column
-    backbone : name of the language model; ignored if the frame has the column
+    backbone : name of the language model; of a local file or folder only the last part is written, since the path to it
+        says nothing elsewhere. Ignored if the frame has the column
     seeds : what was averaged over; ignored if the frame has a column ``seed``
     output : folder in the place of the checkout
     provenance : further constant columns, e.g. ``train_periods=12``
@@ -68,8 +69,8 @@ def record(
     if len(infinite):
         raise ValueError(f"column {infinite[0]!r} of {experiment!r} holds infinite values; nothing was recorded")
     listed = [seeds] if isinstance(seeds, int) else list(seeds)
-    constants = {"tier": tier, "dataset": dataset, "seed": " ".join(map(str, listed)), "backbone": backbone}
-    constants |= {"hardware": hardware(), "commit": commit(), **{k: str(v) for k, v in provenance.items()}}
+    constants = {"tier": tier, "dataset": dataset, "seed": " ".join(map(str, listed)), "backbone": _public(backbone)}
+    constants |= {"hardware": hardware(), "commit": commit(), **{k: _public(str(v)) for k, v in provenance.items()}}
     new = frame.assign(**{name: value for name, value in constants.items() if name not in frame})
     unknown = set(new["dataset"]) - {"", *DATASETS}
     if unknown:
@@ -185,6 +186,11 @@ def _path(experiment: str, tier: str, output: str | Path) -> Path:
     if tier not in TIER_NAMES:
         raise ValueError(f"unknown TIER {tier!r}; choose one of {', '.join(TIER_NAMES)}")
     return paths.results_dir(tier, output) / f"{experiment}.csv"
+
+
+def _public(name: str) -> str:
+    """A name without the path to it on this machine."""
+    return Path(name).name.removesuffix(".gguf") if Path(name).is_absolute() or name.endswith(".gguf") else name
 
 
 def _shown(path: Path, output: str | Path) -> str:
