@@ -109,6 +109,33 @@ class BaselineTier:
 
 
 @dataclass(frozen=True)
+class LanguageTier:
+    """Prompting, SFT and GRPO of Table 2: one language model that writes alpha as text (§4.3, A.3).
+
+    They are asked as often as LBM-Think (``think.think_every``) and start from the same model (``think_backbone``).
+    """
+
+    worked_examples: int = 2  # solved cases in the prompts of Prompting and GRPO; SFT gets none; paper: 0
+    max_new_tokens: int = 56  # length limit of reasoning and alpha; Fig. 6 starts at 571
+    temperature: float = 0.5  # of sampling in use; GRPO trains at 1
+    lora_rank: int | None = 8  # of low-rank updates; None trains all weights
+    precision: Literal["float32", "bfloat16"] = "float32"  # of training's forward pass; weights stay float32
+    sft_samples: int = 4  # logged moments that SFT learns from
+    sft_epochs: int = 1
+    sft_batch_size: int = 4
+    sft_learning_rate: float = 2e-4
+    # Trainings of GRPO that Fig. 6 compares: loss types, perhaps with a reward for texts that are not too short.
+    grpo_variants: tuple[str, ...] = ("grpo", "dapo, length floor")
+    grpo_moments: int = 4  # logged moments that GRPO is asked about
+    grpo_steps: int = 2  # Fig. 6: 400
+    grpo_prompts_per_step: int = 1
+    grpo_generations: int = 2  # G of Eq. 6
+    grpo_learning_rate: float = 5e-5
+    grpo_kl: float = 0.0  # beta of Eq. 6; 0 saves the reference model's pass
+    grpo_length_floor: int = 24  # tokens below which a "length floor" punishes
+
+
+@dataclass(frozen=True)
 class EvaluationTier:
     """How much of every held-out period is replayed (§4.1), and how many are bid in with competitors that react."""
 
@@ -135,6 +162,7 @@ class Tier:
     critic: CriticTier = field(default_factory=CriticTier)
     think: ThinkTier = field(default_factory=ThinkTier)
     baseline: BaselineTier = field(default_factory=BaselineTier)
+    language: LanguageTier = field(default_factory=LanguageTier)
     evaluation: EvaluationTier = field(default_factory=EvaluationTier)
 
 
@@ -161,6 +189,7 @@ _STUDIED: dict[str, Any] = {  # everything that chapter 2 asks of LBM-Act
     "guide_intervals": (2, 4),
     "sizes": ("default", "1 layer", "2 layers", "random", "frozen", "random, frozen", "LoRA"),
 }
+_GRPOS = ("grpo", "bnpo", "dapo", "dr_grpo", "grpo, length floor")
 _FULL_EVALUATION = EvaluationTier(
     advertisers=48, budget_ratios=(0.5, 0.75, 1.0, 1.25, 1.5), closed_loop_periods=6, closed_loop_at_once=6
 )
@@ -210,6 +239,17 @@ _LAPTOP = Tier(
         tuning_trials=6,
         tuning_share=0.25,
         tuning_periods=2,
+    ),
+    language=LanguageTier(
+        max_new_tokens=96,
+        lora_rank=16,
+        sft_samples=2_000,
+        sft_batch_size=16,
+        grpo_variants=_GRPOS,
+        grpo_moments=400,
+        grpo_steps=100,
+        grpo_generations=6,
+        grpo_length_floor=40,
     ),
     evaluation=replace(_FULL_EVALUATION, closed_loop_at_once=16),
 )
@@ -268,6 +308,23 @@ _GPU = Tier(
         tuning_share=0.1,
         tuning_periods=6,
     ),
+    language=LanguageTier(
+        worked_examples=0,
+        max_new_tokens=768,
+        temperature=0.7,
+        lora_rank=64,
+        precision="bfloat16",
+        sft_samples=20_000,
+        sft_batch_size=64,
+        sft_learning_rate=1e-4,
+        grpo_variants=_GRPOS,
+        grpo_moments=1_600,
+        grpo_steps=200,
+        grpo_prompts_per_step=8,
+        grpo_generations=8,
+        grpo_learning_rate=1e-5,
+        grpo_length_floor=200,
+    ),
     evaluation=_FULL_EVALUATION,
 )
 _PAPER = replace(
@@ -287,6 +344,15 @@ _PAPER = replace(
         **_STUDIED,
     ),
     critic=CriticTier(hidden_size=512, layers=6, heads=8, steps=400_000, learning_rate=1e-4, n_step=1),
+    language=replace(
+        _GPU.language,
+        lora_rank=None,
+        sft_samples=400_000,
+        sft_learning_rate=1e-5,
+        grpo_moments=3_200,
+        grpo_steps=400,
+        grpo_learning_rate=1e-6,
+    ),
 )
 _TIERS = {tier.name: tier for tier in (_SMOKE, _LAPTOP, _GPU, _PAPER)}
 # "cached" computes nothing large: it reads committed results; its live demonstrations are smoke-sized.
