@@ -10,7 +10,7 @@ from lbm_core.report.figures import closed, panels
 
 
 def fig6_lengths(log: pd.DataFrame, published: pd.DataFrame) -> Figure:
-    """Fig. 6: length of GRPO's texts over the steps, the paper's in grey beside ours, and how many of ours hold an alpha.
+    """Fig. 6: length of GRPO's texts over the steps, the paper's in grey beside ours, and how many of ours name alpha.
 
     Parameters
     ----------
