@@ -189,7 +189,7 @@ _STUDIED: dict[str, Any] = {  # everything that chapter 2 asks of LBM-Act
     "guide_intervals": (2, 4),
     "sizes": ("default", "1 layer", "2 layers", "random", "frozen", "random, frozen", "LoRA"),
 }
-_GRPOS = ("grpo", "bnpo", "dapo", "dr_grpo", "grpo, length floor")
+_GRPOS = ("grpo", "dapo", "dr_grpo", "grpo, length floor")  # with one prompt per step "bnpo" is "dapo"
 _FULL_EVALUATION = EvaluationTier(
     advertisers=48, budget_ratios=(0.5, 0.75, 1.0, 1.25, 1.5), closed_loop_periods=6, closed_loop_at_once=6
 )
@@ -243,12 +243,12 @@ _LAPTOP = Tier(
     language=LanguageTier(
         max_new_tokens=96,
         lora_rank=16,
-        sft_samples=2_000,
+        sft_samples=1_000,
         sft_batch_size=16,
         grpo_variants=_GRPOS,
         grpo_moments=400,
         grpo_steps=100,
-        grpo_generations=6,
+        grpo_generations=4,
         grpo_length_floor=40,
     ),
     evaluation=replace(_FULL_EVALUATION, closed_loop_at_once=16),
@@ -317,10 +317,10 @@ _GPU = Tier(
         sft_samples=20_000,
         sft_batch_size=64,
         sft_learning_rate=1e-4,
-        grpo_variants=_GRPOS,
-        grpo_moments=1_600,
-        grpo_steps=200,
-        grpo_prompts_per_step=8,
+        grpo_variants=("grpo", "dapo, length floor"),
+        grpo_moments=600,
+        grpo_steps=150,
+        grpo_prompts_per_step=4,
         grpo_generations=8,
         grpo_learning_rate=1e-5,
         grpo_length_floor=200,
@@ -349,8 +349,10 @@ _PAPER = replace(
         lora_rank=None,
         sft_samples=400_000,
         sft_learning_rate=1e-5,
+        grpo_variants=(*_GRPOS, "bnpo"),
         grpo_moments=3_200,
         grpo_steps=400,
+        grpo_prompts_per_step=8,
         grpo_learning_rate=1e-6,
     ),
 )

@@ -1,4 +1,4 @@
-"""Prompting, SFT and GRPO in the pipeline: trained once, found again, evaluated beside the others; and their figures."""
+"""Prompting, SFT and GRPO in the pipeline: trained once, found again, evaluated beside others; and their figures."""
 
 from dataclasses import replace
 

@@ -8,6 +8,18 @@ from matplotlib.figure import Figure
 from lbm_core.report import style
 from lbm_core.report.figures import closed, panels
 
+_DASHES = ("-", "--", ":", "-.")  # curves of one seed begin on top of each other
+_MARKERS = ("o", "x", "s", "^")
+# What became of a text keeps its colour in every figure, also where nothing was accepted.
+_STATUS_COLOURS = {
+    "accepted": style.PALETTE[2],
+    "truncated": style.PALETTE[7],
+    "no alpha": style.PALETTE[1],
+    "several alphas": style.PALETTE[4],
+    "alpha not a number": style.PALETTE[5],
+    "alpha out of range": style.PALETTE[3],
+}
+
 
 def fig6_lengths(log: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """Fig. 6: length of GRPO's texts over the steps, the paper's in grey beside ours, and how many of ours name alpha.
@@ -23,33 +35,35 @@ def fig6_lengths(log: pd.DataFrame, published: pd.DataFrame) -> Figure:
     variants = list(log["variant"].unique())
     colour = style.colours(variants)
     few = log["step"].max() <= 20  # single steps are then worth a marker
-    for name in variants:
+    for k, name in enumerate(variants):
         rows = log[log["variant"] == name].sort_values("step")
-        look = {"color": colour[name], "label": name, "marker": "o" if few else "", "markersize": 3}
+        look = {"color": colour[name], "label": name, "linestyle": _DASHES[k % 4]}
+        if few:
+            look |= {"marker": _MARKERS[k % 4], "markersize": 4}
         ours.plot(rows["step"], rows["length"], **look)
         answered.plot(rows["step"], 100 * rows["answered"], **look)
     ours.set(xlabel="step", ylabel="tokens per text", title="Ours")
     answered.set(xlabel="step", ylabel="% of texts", title="One readable alpha", ylim=(-4, 104))
-    for axes in (theirs, ours):
-        axes.set_ylim(bottom=0)
+    theirs.set_ylim(bottom=0)
+    ours.set_ylim(0, 1.1 * log["length"].max())
     if few:
         for axes in (ours, answered):
             axes.set_xticks(sorted(log["step"].unique()))
     handles, labels = ours.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(variants), 5))
+    figure.set_layout_engine("constrained", wspace=0.06)
     return closed(figure)
 
 
 def statuses(answers: pd.DataFrame) -> Figure:
-    """What became of every consultation: method, status, count."""
+    """What became of every consultation: method, status (of ``text_action.TextStatus``), count."""
     figure, (axes,) = panels(1, size=(5.2, 1.9))
     shares = answers.pivot_table(index="method", columns="status", values="count", sort=False, fill_value=0)
     shares = 100 * shares.div(shares.sum(axis=1), axis=0)
-    order = [name for name in dict.fromkeys(["accepted", *shares.columns]) if name in shares]
-    colour = style.colours(order)
+    order = [name for name in _STATUS_COLOURS if name in shares]
     left = pd.Series(0.0, index=shares.index)
     for name in order:
-        axes.barh(shares.index, shares[name], left=left, color=colour[name], label=name, height=0.6)
+        axes.barh(shares.index, shares[name], left=left, color=_STATUS_COLOURS[name], label=name, height=0.6)
         left += shares[name]
     axes.invert_yaxis()
     axes.set(xlabel="% of consultations", xlim=(0, 100))
