@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -37,7 +39,7 @@ def fig6_lengths(log: pd.DataFrame, published: pd.DataFrame) -> Figure:
     few = log["step"].max() <= 20  # single steps are then worth a marker
     for k, name in enumerate(variants):
         rows = log[log["variant"] == name].sort_values("step")
-        look = {"color": colour[name], "label": name, "linestyle": _DASHES[k % 4]}
+        look: dict[str, Any] = {"color": colour[name], "label": name, "linestyle": _DASHES[k % 4]}
         if few:
             look |= {"marker": _MARKERS[k % 4], "markersize": 4}
         ours.plot(rows["step"], rows["length"], **look)
