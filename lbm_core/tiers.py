@@ -112,14 +112,18 @@ class BaselineTier:
 class LanguageTier:
     """Prompting, SFT and GRPO of Table 2: one language model that writes alpha as text (§4.3, A.3).
 
-    They are asked as often as LBM-Think (``think.think_every``) and start from the same model (``think_backbone``).
+    They start from the model that LBM-Think starts from (``think_backbone``).
     """
 
-    worked_examples: int = 2  # solved cases in the prompts of Prompting and GRPO; SFT gets none; paper: 0
-    max_new_tokens: int = 56  # length limit of reasoning and alpha; Fig. 6 starts at 571
-    temperature: float = 0.5  # of sampling in use; GRPO trains at 1
+    study_advertisers: int = 6  # who is replayed in chapter 7: texts are dear; paper: all 48
+    ask_every: int = 24  # ticks between two questions; paper: 1
+    worked_examples: int = 1  # solved cases in the prompts of Prompting and GRPO; SFT gets none; paper: 0
+    max_new_tokens: int = 48  # length limit of reasoning and alpha; Fig. 6 starts at 571
+    temperature: float = 0.5  # of sampling in use
+    seeds: int = 1  # training seeds of SFT and GRPO; paper: 5
     lora_rank: int | None = 8  # of low-rank updates; None trains all weights
-    precision: Literal["float32", "bfloat16"] = "float32"  # of training's forward pass; weights stay float32
+    trained_layers: int | None = 4  # last transformer layers that low-rank updates change; None = all
+    precision: Literal["float32", "bfloat16"] = "bfloat16"  # of the forward pass; what is trained stays float32
     sft_samples: int = 4  # logged moments that SFT learns from
     sft_epochs: int = 1
     sft_batch_size: int = 4
@@ -127,10 +131,11 @@ class LanguageTier:
     # Trainings of GRPO that Fig. 6 compares: loss types, perhaps with a reward for texts that are not too short.
     grpo_variants: tuple[str, ...] = ("grpo", "dapo, length floor")
     grpo_moments: int = 4  # logged moments that GRPO is asked about
-    grpo_steps: int = 2  # Fig. 6: 400
+    grpo_steps: int = 3  # Fig. 6: 400
     grpo_prompts_per_step: int = 1
     grpo_generations: int = 2  # G of Eq. 6
     grpo_learning_rate: float = 5e-5
+    grpo_temperature: float = 0.7  # of the texts that GRPO compares; at 1 a model of 135M loses the thread
     grpo_kl: float = 0.0  # beta of Eq. 6; 0 saves the reference model's pass
     grpo_length_floor: int = 24  # tokens below which a "length floor" punishes
 
@@ -221,14 +226,18 @@ _LAPTOP = Tier(
         batch_size=16,
     ),
     language=LanguageTier(
-        max_new_tokens=96,
+        study_advertisers=8,
+        ask_every=12,
+        max_new_tokens=64,
         lora_rank=16,
-        sft_samples=1_000,
-        sft_batch_size=16,
-        grpo_variants=_GRPOS,
-        grpo_moments=400,
-        grpo_steps=100,
+        trained_layers=8,
+        sft_samples=192,
+        sft_batch_size=8,
+        grpo_variants=("grpo", "dr_grpo", "grpo, length floor"),
+        grpo_moments=40,
+        grpo_steps=40,
         grpo_generations=4,
+        grpo_learning_rate=2e-4,
         grpo_length_floor=40,
     ),
     baseline=BaselineTier(
@@ -309,10 +318,13 @@ _GPU = Tier(
         tuning_periods=6,
     ),
     language=LanguageTier(
+        study_advertisers=48,
+        ask_every=4,
         worked_examples=0,
         max_new_tokens=768,
         temperature=0.7,
         lora_rank=64,
+        trained_layers=None,
         precision="bfloat16",
         sft_samples=20_000,
         sft_batch_size=64,
@@ -323,6 +335,7 @@ _GPU = Tier(
         grpo_prompts_per_step=4,
         grpo_generations=8,
         grpo_learning_rate=1e-5,
+        grpo_temperature=1.0,
         grpo_length_floor=200,
     ),
     evaluation=_FULL_EVALUATION,
@@ -346,6 +359,8 @@ _PAPER = replace(
     critic=CriticTier(hidden_size=512, layers=6, heads=8, steps=400_000, learning_rate=1e-4, n_step=1),
     language=replace(
         _GPU.language,
+        ask_every=1,
+        seeds=5,
         lora_rank=None,
         sft_samples=400_000,
         sft_learning_rate=1e-5,

@@ -64,6 +64,7 @@ class GRPOTextConfig(TextTraining):
         settings: dict[str, Any] = {
             "backbone": tier.think_backbone,
             "lora_rank": tier.language.lora_rank,
+            "trained_layers": tier.language.trained_layers,
             "learning_rate": tier.language.grpo_learning_rate,
             "precision": tier.language.precision,
             "dataset": dataset,
@@ -72,6 +73,7 @@ class GRPOTextConfig(TextTraining):
             "prompts_per_step": tier.language.grpo_prompts_per_step,
             "generations": tier.language.grpo_generations,
             "max_new_tokens": tier.language.max_new_tokens,
+            "temperature": tier.language.grpo_temperature,
             "kl": tier.language.grpo_kl,
             "length_floor": tier.language.grpo_length_floor if extra else 0,
             "seed": seed,
@@ -186,7 +188,7 @@ def train_grpo(
             ),
             train_dataset=Samples.from_dict({"prompt": list(prompts), "logged_alpha": [float(a) for a in alphas]}),
             processing_class=start.tokenizer,
-            peft_config=low_rank(config),
+            peft_config=low_rank(config, start.model),
         )
         logged = run_quietly(trainer)
     names = {

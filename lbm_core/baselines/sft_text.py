@@ -37,6 +37,7 @@ class SFTTextConfig(TextTraining):
         settings: dict[str, Any] = {
             "backbone": tier.think_backbone,
             "lora_rank": tier.language.lora_rank,
+            "trained_layers": tier.language.trained_layers,
             "learning_rate": tier.language.sft_learning_rate,
             "precision": tier.language.precision,
             "epochs": tier.language.sft_epochs,
@@ -96,7 +97,7 @@ def train_sft(
             ),
             train_dataset=Dataset.from_list(rows),
             processing_class=start.tokenizer,
-            peft_config=low_rank(config),
+            peft_config=low_rank(config, start.model),
         )
         logged = run_quietly(trainer)
     losses = pd.DataFrame({"step": [e["step"] for e in logged], "loss": [e["loss"] for e in logged]})

@@ -27,13 +27,16 @@ class TextTraining:
     backbone: str = "smollm2-135m"  # what load_backbone takes
     layers: int | None = None  # transformer layers kept; None = all (fewer only make sense in tests)
     lora_rank: int | None = 16  # of the low-rank updates; None trains all weights
+    trained_layers: int | None = None  # last transformer layers that low-rank updates change; None = all
     learning_rate: float = 1e-4  # AdamW, constant
-    precision: str = "float32"  # of the forward pass, "float32" or "bfloat16"; weights stay float32
+    precision: str = "float32"  # of the forward pass, "float32" or "bfloat16"; what is trained stays float32
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.lora_rank is not None and self.lora_rank < 1:
             raise ValueError(f"lora_rank must be at least 1, or None for all weights; got {self.lora_rank}")
+        if self.trained_layers is not None and (self.trained_layers < 1 or self.lora_rank is None):
+            raise ValueError(f"trained_layers must be at least 1, with a lora_rank; got {self.trained_layers}")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be positive; got {self.learning_rate}")
         if self.precision not in ("float32", "bfloat16"):
@@ -41,20 +44,40 @@ class TextTraining:
 
 
 def base_model(config: TextTraining) -> Backbone:
-    """The pretrained model, in float32: updates too small for bfloat16 weights would be lost."""
-    return load_backbone(config.backbone, layers=config.layers)
+    """The pretrained model as training wants it.
+
+    Weights that are trained are float32: updates too small for bfloat16 would be lost. Frozen ones, under low-rank
+    updates (which peft keeps in float32), are of the config's precision.
+    """
+    dtype = "float32" if config.lora_rank is None else config.precision
+    return load_backbone(config.backbone, layers=config.layers, dtype=dtype)
 
 
-def low_rank(config: TextTraining) -> Any:
-    """peft's configuration of low-rank updates of every linear layer; None where all weights are trained."""
+def low_rank(config: TextTraining, model: Any) -> Any:
+    """peft's configuration of low-rank updates of the linear layers; None where all weights are trained.
+
+    Raises
+    ------
+    ValueError
+        More ``trained_layers`` than the model has.
+    """
     if config.lora_rank is None:
         return None
     from peft import LoraConfig
 
+    layers, last = model.get_decoder().layers, config.trained_layers
+    if last is not None and last > len(layers):
+        raise ValueError(f"trained_layers must lie in 1..{len(layers)} for this backbone; got {last}")
+    some = [
+        f"layers.{k}.{name}"
+        for k in range(len(layers) - (last or 0), len(layers))
+        for name, module in layers[k].named_modules()
+        if isinstance(module, torch.nn.Linear)
+    ]
     return LoraConfig(
         r=config.lora_rank,
         lora_alpha=2 * config.lora_rank,
-        target_modules="all-linear",
+        target_modules=some or "all-linear",
         task_type="CAUSAL_LM",
     )
 
@@ -65,10 +88,12 @@ def common_settings(config: TextTraining) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as scratch:
         yield {
             "output_dir": scratch,
-            "gradient_checkpointing": True,  # recomputed activations bound the memory
+            # Recomputed activations bound the memory; where few layers are trained, there are few to keep.
+            "gradient_checkpointing": config.trained_layers is None,
             "learning_rate": config.learning_rate,
             "lr_scheduler_type": "constant",
-            "bf16": config.precision == "bfloat16",  # TRL's default is bfloat16
+            # TRL's default is bfloat16. Under low-rank updates the frozen weights are of that type already.
+            "bf16": config.precision == "bfloat16" and config.lora_rank is None,
             "use_cpu": not torch.cuda.is_available(),
             "logging_steps": 1,
             "save_strategy": "no",
@@ -108,7 +133,7 @@ def finished(model: Any, start: Backbone, config: TextTraining, log: pd.DataFram
             log.to_csv(temporary / LOG, index=False)
             (temporary / "training.json").write_text(json.dumps(asdict(config), indent=1))
     if config.lora_rank is not None:
-        model = model.merge_and_unload()
+        model = model.float().merge_and_unload()
     return Backbone(model, start.tokenizer, start.name, f"{start.revision}, trained with seed {config.seed}")
 
 
@@ -132,7 +157,7 @@ def load_text_model(folder: Path, config: TextTraining, *, dtype: str = "float32
         raise FileNotFoundError(f"{folder} holds no low-rank updates: adapter_model.safetensors is missing")
     from peft import PeftModel
 
-    start = base_model(config)
+    start = load_backbone(config.backbone, layers=config.layers)
     model: Any = PeftModel.from_pretrained(start.model, str(folder))
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
     merged = model.merge_and_unload().to(DTYPES[dtype]).eval()

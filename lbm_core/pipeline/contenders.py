@@ -203,6 +203,13 @@ def evaluate_closed_loop(
     return pd.concat(frames, ignore_index=True)
 
 
+def _training_seeds(tier: Tier, name: str) -> int:
+    """Trainings of a method that are evaluated."""
+    if name in UNTRAINED:
+        return 1
+    return tier.language.seeds if name in LANGUAGE else tier.act.seeds
+
+
 def _each_kept(
     kind: str,
     what: str,
@@ -225,10 +232,11 @@ def _each_kept(
     settings["think"] |= backend_key(tier)
     # Only those who write alpha as text depend on these: the evaluations of others stay known when they change.
     of_language = {"language": settings.pop("language"), "language recipe": RECIPE}
-    del of_language["language"]["grpo_variants"]
+    for name in ("grpo_variants", "study_advertisers", "seeds"):
+        del of_language["language"][name]
     start, keys = time.monotonic(), {}
-    for train_seed in range(seed, seed + tier.act.seeds):
-        trained = [name for name in methods if train_seed == seed or name not in UNTRAINED]
+    for train_seed in range(seed, seed + max(tier.act.seeds, tier.language.seeds)):
+        trained = [name for name in methods if train_seed - seed < _training_seeds(tier, name)]
         for name in bidders(tier, dataset, seed, trained, train_seed=train_seed):
             for number in numbers:
                 key = {

@@ -97,6 +97,12 @@ def grpo_lengths(tier: Tier, dataset: Dataset, seed: int) -> pd.DataFrame:
     return frame[["variant", *(name for name in frame if name != "variant")]]
 
 
+def language_tier(tier: Tier) -> Tier:
+    """The tier with the advertisers whom chapter 7 replays: texts are dear."""
+    few = min(tier.language.study_advertisers, tier.evaluation.advertisers)
+    return replace(tier, evaluation=replace(tier.evaluation, advertisers=few))
+
+
 def language_bidder(
     tier: Tier, dataset: Dataset, seed: int, name: str, *, train_seed: int | None = None
 ) -> TextActionBidder:
@@ -139,7 +145,7 @@ def language_bidder(
         ALPHA_LIMIT[dataset],
         Sampling(tier.language.max_new_tokens, tier.language.temperature, stop=STOP),
         style,
-        think_every=tier.think.think_every,
+        think_every=tier.language.ask_every,
         seed=seed,
         store=chain_store(dataset, seed, "text-actions"),
     )
