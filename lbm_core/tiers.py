@@ -117,8 +117,8 @@ class LanguageTier:
 
     study_advertisers: int = 6  # who is replayed in chapter 7: texts are dear; paper: all 48
     ask_every: int = 24  # ticks between two questions; paper: 1
-    worked_examples: int = 1  # solved cases in the prompts of Prompting and GRPO; SFT gets none; paper: 0
-    max_new_tokens: int = 48  # length limit of reasoning and alpha; Fig. 6 starts at 571
+    worked_examples: int = 2  # solved cases in the prompts of Prompting and GRPO; SFT gets none; paper: 0
+    max_new_tokens: int = 56  # length limit of reasoning and alpha; Fig. 6 starts at 571
     temperature: float = 0.5  # of sampling in use
     seeds: int = 1  # training seeds of SFT and GRPO; paper: 5
     lora_rank: int | None = 8  # of low-rank updates; None trains all weights
@@ -129,9 +129,9 @@ class LanguageTier:
     sft_batch_size: int = 4
     sft_learning_rate: float = 2e-4
     # Trainings of GRPO that Fig. 6 compares: loss types, perhaps with a reward for texts that are not too short.
-    grpo_variants: tuple[str, ...] = ("grpo", "dapo, length floor")
+    grpo_variants: tuple[str, ...] = ("grpo", "grpo, length floor")
     grpo_moments: int = 4  # logged moments that GRPO is asked about
-    grpo_steps: int = 3  # Fig. 6: 400
+    grpo_steps: int = 2  # Fig. 6: 400
     grpo_prompts_per_step: int = 1
     grpo_generations: int = 2  # G of Eq. 6
     grpo_learning_rate: float = 5e-5
@@ -329,7 +329,7 @@ _GPU = Tier(
         sft_samples=20_000,
         sft_batch_size=64,
         sft_learning_rate=1e-4,
-        grpo_variants=("grpo", "dapo, length floor"),
+        grpo_variants=("grpo", "grpo, length floor"),
         grpo_moments=600,
         grpo_steps=150,
         grpo_prompts_per_step=4,

@@ -24,6 +24,8 @@ def tiny(tmp_path, monkeypatch):
         data__train_periods=1,
         data__evaluation_periods=1,
         evaluation__advertisers=2,
+        language__study_advertisers=1,
+        language__trained_layers=1,
         language__worked_examples=0,
         language__max_new_tokens=8,
         language__grpo_length_floor=4,
@@ -35,7 +37,7 @@ def tiny(tmp_path, monkeypatch):
 
 def test_models_are_trained_once_and_evaluated(tiny, capsys):
     lengths = pipeline.grpo_lengths(tiny, "dense", 0)
-    assert list(lengths["variant"]) == ["grpo", "dapo, length floor"]
+    assert list(lengths["variant"]) == ["grpo", "grpo, length floor"]
     assert (lengths["length"] <= 8).all()
     frame = pipeline.evaluate_methods(tiny, "dense", 0, ["constant", *pipeline.LANGUAGE])
     printed = capsys.readouterr().out
@@ -58,6 +60,18 @@ def test_settings_of_the_language_baselines_leave_the_others_known(tiny, capsys,
     changed = replace(tiny, language=replace(tiny.language, sft_samples=99))
     pipeline.evaluate_methods(changed, "dense", 0, ["constant"])
     assert "1 replays of 1 methods (dense): loaded" in capsys.readouterr().out
+
+
+def test_training_seeds_and_advertisers_of_their_own(tiny):
+    more = replace(tiny, act=replace(tiny.act, seeds=3), language=replace(tiny.language, seeds=2))
+    few = pipeline.language_tier(more)
+    assert few.evaluation.advertisers == 1
+    frame = pipeline.evaluate_methods(few, "dense", 0, ["constant", "Prompting", "SFT"])
+    assert frame.groupby("method")["train_seed"].unique().map(list).to_dict() == {
+        "constant": [0],
+        "Prompting": [0],
+        "SFT": [0, 1],
+    }
 
 
 def test_moments_hold_the_logged_alpha(tiny):

@@ -1,5 +1,7 @@
 """SFT and GRPO on text with TRL: weights change, losses and lengths are recorded, the model is found again."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -60,6 +62,26 @@ def test_all_weights_on_request(tmp_path):
     model, _ = train_sft(config, PROMPTS, ALPHAS, tmp_path / "full", backbone=tiny_language_model())
     assert all(not torch.equal(before[n], p) for n, p in model.model.named_parameters() if "lm_head" not in n)
     torch.testing.assert_close(_logits(load_text_model(tmp_path / "full", config)), _logits(model))
+
+
+def test_only_the_last_layers_on_request(tmp_path, monkeypatch):
+    before = {n: p.clone() for n, p in tiny_language_model().model.named_parameters()}
+    config = replace(SFT, trained_layers=1, precision="bfloat16")
+    start = tiny_language_model()
+    start.model.to(torch.bfloat16)
+    model, losses = train_sft(config, PROMPTS, ALPHAS, tmp_path / "last", backbone=start)
+    assert losses["loss"].iloc[-1] < losses["loss"].iloc[0], "updates in float32 are not lost on bfloat16 weights"
+    rounded = {n: p.to(torch.bfloat16).float() for n, p in before.items()}
+    changed = {n for n, p in model.model.named_parameters() if not torch.equal(rounded[n], p)}
+    assert changed, "something was trained"
+    assert all(".layers.1." in name for name in changed)
+    monkeypatch.setattr("lbm_core.baselines.text_training.load_backbone", lambda *_, **__: tiny_language_model())
+    again = load_text_model(tmp_path / "last", config)
+    assert all(torch.equal(before[n], p) for n, p in again.model.named_parameters() if ".layers.1." not in n)
+    with pytest.raises(ValueError, match=r"1\.\.2"):
+        train_sft(replace(SFT, trained_layers=3), PROMPTS, ALPHAS, backbone=tiny_language_model())
+    with pytest.raises(ValueError, match="lora_rank"):
+        SFTTextConfig(trained_layers=1, lora_rank=None)
 
 
 @pytest.mark.parametrize("loss_type", grpo_text.LOSS_TYPES)

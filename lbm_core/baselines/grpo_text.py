@@ -25,7 +25,9 @@ class GRPOTextConfig(TextTraining):
     """How GRPO is trained. The paper states none of it."""
 
     dataset: Dataset = "dense"  # sets the range of alphas
-    loss_type: str = "grpo"  # how token losses are averaged, one of LOSS_TYPES; Eq. 6 is "grpo": over each text
+    # How token losses are averaged, one of LOSS_TYPES; Eq. 6 is "grpo": over each text. "dr_grpo" averages over the
+    # limit, and does not divide advantages by the group's standard deviation.
+    loss_type: str = "grpo"
     steps: int = 100
     prompts_per_step: int = 1
     generations: int = 4  # G of Eq. 6, texts per prompt
@@ -184,6 +186,8 @@ def train_grpo(
                 epsilon=config.clip,
                 beta=config.kl,
                 loss_type=config.loss_type,
+                # Dr. GRPO also leaves out the division by the group's standard deviation.
+                scale_rewards="none" if config.loss_type == "dr_grpo" else "group",
                 reward_weights=weights,
             ),
             train_dataset=Samples.from_dict({"prompt": list(prompts), "logged_alpha": [float(a) for a in alphas]}),

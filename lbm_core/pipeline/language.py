@@ -23,6 +23,7 @@ LANGUAGE = ("Prompting", "SFT", "GRPO")
 # Raise it when code changes what is made from an unchanged configuration. Not among the other recipes, which name the
 # artifacts of methods that have nothing to do with these.
 RECIPE = 1
+ANSWER_TOKENS = 24  # enough for SFT's texts, which hold nothing but the tag
 GRPO_IN_TABLE = "grpo"  # the variant behind Table 2's row: Eq. 6
 
 
@@ -129,6 +130,7 @@ def language_bidder(
     if name not in LANGUAGE:
         raise ValueError(f"unknown language baseline {name!r}; choose one of {', '.join(LANGUAGE)}")
     own_seed = seed if train_seed is None else train_seed
+    longest = min(ANSWER_TOKENS, tier.language.max_new_tokens) if name == "SFT" else tier.language.max_new_tokens
     if name == "Prompting":
         backend, style = think_backend(tier), TextStyle.from_tier(tier)
     else:
@@ -143,7 +145,7 @@ def language_bidder(
     return TextActionBidder(
         backend,
         ALPHA_LIMIT[dataset],
-        Sampling(tier.language.max_new_tokens, tier.language.temperature, stop=STOP),
+        Sampling(longest, tier.language.temperature, stop=STOP),
         style,
         think_every=tier.language.ask_every,
         seed=seed,
