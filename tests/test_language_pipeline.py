@@ -32,6 +32,7 @@ def tiny(tmp_path, monkeypatch):
         language__sft_samples=2,
         language__grpo_moments=2,
         language__grpo_steps=1,
+        language__grpo_variants=("grpo", "grpo, length floor"),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import tempfile
@@ -110,6 +111,7 @@ def run_quietly(trainer: Any) -> list[dict[str, Any]]:
 
     trainer.remove_callback(PrinterCallback)  # its lines would fill a notebook; the log is returned
     trainer.train()
+    gc.collect()  # circular references would keep the optimiser's tensors until some later collection
     return [entry for entry in trainer.state.log_history if "loss" in entry]
 
 
