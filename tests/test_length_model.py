@@ -1,9 +1,11 @@
 """The model of one parameter: the gradient is Eq. 6's, a risk per word shortens texts, a floor holds them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lbm_core.baselines.length_model import LengthModel, group_advantages, shares, train_length
+from lbm_core.report import language_figures
 
 
 def test_every_text_has_one_vote_only_under_eq_6():
@@ -37,3 +39,15 @@ def test_bad_input():
     for wrong in ({"loss_type": "ppo"}, {"hazard": 1.0}, {"first_length": 1}, {"generations": 1}):
         with pytest.raises(ValueError, match=next(iter(wrong)).split("_")[0]):
             LengthModel(**wrong)
+
+
+def test_the_figure_has_a_panel_per_floor():
+    rows = [("grpo", 0, 0.0), ("grpo", 0, 0.01), ("dapo", 0, 0.01), ("grpo", 40, 0.01), ("dapo", 40, 0.01)]
+    curves = pd.concat(
+        pd.DataFrame({"average": name, "floor": floor, "risk": risk, "step": [1, 2], "length": [50.0, 40.0]})
+        for name, floor, risk in rows
+    )
+    free, held = language_figures.modelled_lengths(curves).axes
+    assert [line.get_label() for line in free.lines] == ["no risk", "grpo", "dapo"]
+    np.testing.assert_array_equal(free.lines[1].get_ydata(), [50, 40])
+    assert len(held.lines) == 3, "two curves and the floor"

@@ -57,6 +57,32 @@ def fig6_lengths(log: pd.DataFrame, published: pd.DataFrame) -> Figure:
     return closed(figure)
 
 
+def modelled_lengths(curves: pd.DataFrame) -> Figure:
+    """Lengths of the model of one parameter over the steps, without and with a floor (dotted).
+
+    Parameters
+    ----------
+    curves : average, floor (words; 0 = none), risk (chance per word), step, length (words)
+    """
+    floors = sorted(curves["floor"].unique())
+    figure, drawn = panels(len(floors))
+    risky = curves[curves["risk"] > 0]
+    colour = style.colours(list(risky["average"].unique()))
+    for axes, floor in zip(drawn, floors, strict=True):
+        safe = curves[(curves["risk"] == 0) & (curves["floor"] == floor)]
+        if len(safe):
+            axes.plot(safe["step"], safe["length"], color="0.6", label="no risk")
+        for k, (name, rows) in enumerate(risky[risky["floor"] == floor].groupby("average", sort=False)):
+            axes.plot(rows["step"], rows["length"], color=colour[name], linestyle=_DASHES[k % 4], label=name)
+        if floor:
+            axes.axhline(floor, color="0.3", linestyle=(0, (1, 2)), linewidth=1)
+        axes.set(xlabel="step", ylabel="words per text", title=f"Floor of {floor} words" if floor else "No floor")
+        axes.set_ylim(0, 1.1 * curves["length"].max())
+    handles, labels = drawn[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    return closed(figure)
+
+
 def statuses(answers: pd.DataFrame) -> Figure:
     """What became of every consultation: method, status (of ``text_action.TextStatus``), count."""
     figure, (axes,) = panels(1, size=(5.2, 1.9))
