@@ -111,6 +111,38 @@ class BaselineTier:
 
 
 @dataclass(frozen=True)
+class LanguageTier:
+    """Prompting, SFT and GRPO of Table 2: one language model that writes alpha as text (§4.3, A.3).
+
+    They start from the model that LBM-Think starts from (``think_backbone``).
+    """
+
+    study_advertisers: int = 6  # who is replayed in chapter 7: texts are dear; paper: all 48
+    ask_every: int = 24  # ticks between two questions; paper: 1
+    worked_examples: int = 2  # solved cases in the prompts of Prompting and GRPO; SFT gets none; paper: 0
+    max_new_tokens: int = 56  # length limit of reasoning and alpha; Fig. 6 starts at 571
+    temperature: float = 0.5  # of sampling in use
+    seeds: int = 1  # training seeds of SFT and GRPO; paper: 5
+    lora_rank: int | None = 8  # of low-rank updates; None trains all weights
+    trained_layers: int | None = 4  # last transformer layers that low-rank updates change; None = all
+    precision: Literal["float32", "bfloat16"] = "bfloat16"  # of the forward pass; what is trained stays float32
+    sft_samples: int = 4  # logged moments that SFT learns from
+    sft_epochs: int = 1
+    sft_batch_size: int = 4
+    sft_learning_rate: float = 2e-4
+    # Trainings of GRPO that Fig. 6 compares: loss types, perhaps with a reward for texts that are not too short.
+    grpo_variants: tuple[str, ...] = ("grpo",)
+    grpo_moments: int = 4  # logged moments that GRPO is asked about
+    grpo_steps: int = 2  # Fig. 6: 400
+    grpo_prompts_per_step: int = 1
+    grpo_generations: int = 2  # G of Eq. 6
+    grpo_learning_rate: float = 5e-5
+    grpo_temperature: float = 0.7  # of the texts that GRPO compares; at 1 a model of 135M loses the thread
+    grpo_kl: float = 0.0  # beta of Eq. 6; 0 saves the reference model's pass
+    grpo_length_floor: int = 24  # tokens below which a "length floor" punishes
+
+
+@dataclass(frozen=True)
 class EvaluationTier:
     """How much of every held-out period is replayed (§4.1), and how many are bid in with competitors that react."""
 
@@ -137,6 +169,7 @@ class Tier:
     critic: CriticTier = field(default_factory=CriticTier)
     think: ThinkTier = field(default_factory=ThinkTier)
     baseline: BaselineTier = field(default_factory=BaselineTier)
+    language: LanguageTier = field(default_factory=LanguageTier)
     evaluation: EvaluationTier = field(default_factory=EvaluationTier)
 
 
@@ -164,6 +197,7 @@ _STUDIED: dict[str, Any] = {  # everything that chapter 2 asks of LBM-Act
     "guide_levels": (1.1, 1.3),
     "sizes": ("default", "1 layer", "2 layers", "random", "frozen", "random, frozen", "LoRA"),
 }
+_GRPOS = ("grpo", "dapo", "dr_grpo", "grpo, length floor")  # with one prompt per step "bnpo" is "dapo"
 _FULL_EVALUATION = EvaluationTier(
     advertisers=48, budget_ratios=(0.5, 0.75, 1.0, 1.25, 1.5), closed_loop_periods=6, closed_loop_at_once=6
 )
@@ -194,6 +228,22 @@ _LAPTOP = Tier(
         ratio_required=False,
         epochs=2,
         batch_size=16,
+    ),
+    language=LanguageTier(
+        study_advertisers=8,
+        ask_every=12,
+        max_new_tokens=64,
+        lora_rank=16,
+        trained_layers=8,
+        sft_samples=192,
+        sft_batch_size=8,
+        sft_learning_rate=5e-4,
+        grpo_variants=("grpo", "dr_grpo", "grpo, length floor"),
+        grpo_moments=32,
+        grpo_steps=32,
+        grpo_generations=4,
+        grpo_learning_rate=2e-4,
+        grpo_length_floor=40,
     ),
     baseline=BaselineTier(
         dt_hidden_size=128,
@@ -273,6 +323,27 @@ _GPU = Tier(
         tuning_share=0.1,
         tuning_periods=6,
     ),
+    language=LanguageTier(
+        study_advertisers=48,
+        ask_every=4,
+        worked_examples=0,
+        max_new_tokens=768,
+        temperature=0.7,
+        lora_rank=64,
+        trained_layers=None,
+        precision="bfloat16",
+        sft_samples=20_000,
+        sft_batch_size=64,
+        sft_learning_rate=1e-4,
+        grpo_variants=("grpo", "grpo, length floor"),
+        grpo_moments=600,
+        grpo_steps=150,
+        grpo_prompts_per_step=4,
+        grpo_generations=8,
+        grpo_learning_rate=1e-5,
+        grpo_temperature=1.0,
+        grpo_length_floor=200,
+    ),
     evaluation=_FULL_EVALUATION,
 )
 _PAPER = replace(
@@ -293,6 +364,19 @@ _PAPER = replace(
         **_STUDIED,
     ),
     critic=CriticTier(hidden_size=512, layers=6, heads=8, steps=400_000, learning_rate=1e-4, n_step=1),
+    language=replace(
+        _GPU.language,
+        ask_every=1,
+        seeds=5,
+        lora_rank=None,
+        sft_samples=400_000,
+        sft_learning_rate=1e-5,
+        grpo_variants=(*_GRPOS, "bnpo"),
+        grpo_moments=3_200,
+        grpo_steps=400,
+        grpo_prompts_per_step=8,
+        grpo_learning_rate=1e-6,
+    ),
 )
 _TIERS = {tier.name: tier for tier in (_SMOKE, _LAPTOP, _GPU, _PAPER)}
 # "cached" computes nothing large: it reads committed results; its live demonstrations are smoke-sized.

@@ -40,6 +40,9 @@ MINIATURE = {
     "USCB_STEPS": 60,
     "DIFFUSION_STEPS": 4,
     "TUNING_TRIALS": 1,
+    "SFT_SAMPLES": 2,
+    "GRPO_STEPS": 1,
+    "ANSWER_TOKENS": 24,
 }
 
 

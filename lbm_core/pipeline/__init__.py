@@ -30,6 +30,16 @@ from lbm_core.pipeline.contenders import (
     evaluate_methods,
 )
 from lbm_core.pipeline.guides import GUIDES, guide_source, guided_bidder
+from lbm_core.pipeline.language import (
+    LANGUAGE,
+    grpo_lengths,
+    grpo_text_model,
+    language_bidder,
+    language_tier,
+    sft_losses,
+    sft_text_model,
+    text_moments,
+)
 from lbm_core.pipeline.models import act, critic, dt
 from lbm_core.pipeline.recipes import OFFLINE_BASELINES, TRAINABLE, tuned
 from lbm_core.pipeline.stages import (
@@ -56,6 +66,7 @@ __all__ = [
     "CONTROLS",
     "GUIDES",
     "INSTRUCTIONS",
+    "LANGUAGE",
     "LEARNED",
     "METHODS",
     "OFFLINE_BASELINES",
@@ -75,16 +86,23 @@ __all__ = [
     "evaluate_methods",
     "gqpo_model",
     "gqpo_selection",
+    "grpo_lengths",
+    "grpo_text_model",
     "guide_source",
     "guided_bidder",
     "held_out_periods",
+    "language_bidder",
+    "language_tier",
     "learning_curves",
     "moments",
     "past_tables",
     "penalty_sweep",
     "period_log",
     "put_back",
+    "sft_losses",
+    "sft_text_model",
     "target_sweep",
+    "text_moments",
     "think_backend",
     "think_chains",
     "think_guide",

@@ -18,6 +18,7 @@ from lbm_core.evaluation.closed_loop import BEHAVIOUR, closed_loop, logged_rows
 from lbm_core.evaluation.runner import evaluate, spread_rows
 from lbm_core.pipeline.baselines import baseline_bidder
 from lbm_core.pipeline.guides import guide_of, guided_bidder
+from lbm_core.pipeline.language import LANGUAGE, RECIPE, language_bidder
 from lbm_core.pipeline.models import act
 from lbm_core.pipeline.recipes import OFFLINE_BASELINES
 from lbm_core.pipeline.stages import (
@@ -39,7 +40,9 @@ Factory = Callable[[], Bidder]
 CONTROLS = ("constant", "pacing", "PID", "online LP")  # learn nothing, so have no training seed
 LEARNED = ("critic alone", "DT", "LLM-DT", "Prompt-LLM-DT", "LBM(P)", "LBM(GQPO)")
 LIGHT = ("critic alone", "DT", *OFFLINE_BASELINES)  # small networks, which run on one thread
-METHODS = CONTROLS + LEARNED  # Tables 1 and 2, without the baselines of notebook 06 (OFFLINE_BASELINES)
+# Tables 1 and 2, without the baselines of notebooks 06 (OFFLINE_BASELINES) and 07 (LANGUAGE)
+METHODS = CONTROLS + LEARNED
+UNTRAINED = (*CONTROLS, "Prompting")  # have one training seed, since they have no training
 INSTRUCTIONS = {"increase": 1, "decrease": -1, "uncertain": 0}  # Table 4: LBM-Act told the same at every tick
 
 # Settings that say what a chapter compares, and nothing of how one of the compared bids.
@@ -73,9 +76,9 @@ def bidders(
     Parameters
     ----------
     seed : of the data and the generated texts
-    methods : some of :data:`METHODS`, :data:`OFFLINE_BASELINES` and :data:`INSTRUCTIONS`, or LBM-Act under a guide, as
-        in "LBM-Act + rule" (:func:`lbm_core.pipeline.guides.guided_bidder`). "LBM(GQPO)" is left out where GQPO found
-        nothing to learn from.
+    methods : some of :data:`METHODS`, :data:`OFFLINE_BASELINES`, :data:`LANGUAGE` and :data:`INSTRUCTIONS`, or LBM-Act
+        under a guide, as in "LBM-Act + rule" (:func:`lbm_core.pipeline.guides.guided_bidder`). "LBM(GQPO)" is left out
+        where GQPO found nothing to learn from.
     train_seed : of the models; default ``seed``
 
     Raises
@@ -110,6 +113,7 @@ def bidders(
             name: partial(baseline_bidder, tier, dataset, seed, name, train_seed=train_seed)
             for name in ("pacing", "PID", "critic alone", "DT", *OFFLINE_BASELINES)
         },
+        **{name: partial(language_bidder, tier, dataset, seed, name, train_seed=train_seed) for name in LANGUAGE},
         "LLM-DT": partial(unguided, "none"),
         "Prompt-LLM-DT": partial(unguided, "task"),
         "LBM(P)": partial(lbm, False),
@@ -209,6 +213,13 @@ def evaluate_closed_loop(
     return pd.concat(frames, ignore_index=True)
 
 
+def _training_seeds(tier: Tier, name: str) -> int:
+    """Trainings of a method that are evaluated."""
+    if name in UNTRAINED:
+        return 1
+    return tier.language.seeds if name in LANGUAGE else tier.act.seeds
+
+
 def _each_kept(
     kind: str,
     what: str,
@@ -229,9 +240,13 @@ def _each_kept(
             del settings[section][name]
     del settings["think"]["backend"]  # what "auto" means here decides
     settings["think"] |= backend_key(tier)
+    # Only those who write alpha as text depend on these: the evaluations of others stay known when they change.
+    of_language = {"language": settings.pop("language"), "language recipe": RECIPE}
+    for name in ("grpo_variants", "study_advertisers", "seeds"):
+        del of_language["language"][name]
     start, keys = time.monotonic(), {}
-    for train_seed in range(seed, seed + tier.act.seeds):
-        trained = [name for name in methods if train_seed == seed or name not in CONTROLS]
+    for train_seed in range(seed, seed + max(tier.act.seeds, tier.language.seeds)):
+        trained = [name for name in methods if train_seed - seed < _training_seeds(tier, name)]
         for name in bidders(tier, dataset, seed, trained, train_seed=train_seed):
             for number in numbers:
                 key = {
@@ -240,6 +255,7 @@ def _each_kept(
                     "data": [dataset, seed, number],
                     "method": [name, train_seed, setting],
                 }
+                key |= of_language if name in LANGUAGE else {}
                 keys[train_seed, number, name] = artifact_path(kind, key) / "rows.parquet"
     # Light methods share out their days; a language model fills the machine alone and is loaded once for all days.
     light = set(methods) <= {*CONTROLS, *LIGHT}

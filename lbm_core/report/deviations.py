@@ -7,7 +7,7 @@ import pandas as pd
 from lbm_core import paths
 from lbm_core.report.paper import CITATION
 
-PARTS = ("data", "act", "critic", "think", "baselines", "evaluation")
+PARTS = ("data", "act", "critic", "think", "baselines", "language", "evaluation")
 _FOLDER = paths.PACKAGE / "report"
 
 

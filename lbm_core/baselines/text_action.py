@@ -1,0 +1,171 @@
+"""A language model that writes alpha as text (Table 2's Prompting, SFT and GRPO): its parser and its bidder."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lbm_core.auction.bidder import N_TICKS, Advertisers, Observation
+from lbm_core.baselines.text_prompt import TextStyle, text_prompt
+from lbm_core.think.generate import Backend, Sampling, generate
+from lbm_core.think.guide import SMALLEST_BUDGET
+from lbm_core.think.prompt import prompt_facts
+
+STOP = "</alpha>"
+
+
+class TextStatus(StrEnum):
+    """Why a text was followed or not; the first that applies, in this order."""
+
+    TRUNCATED = "truncated"  # the token limit was hit before the tag was closed
+    NO_ALPHA = "no alpha"
+    SEVERAL_ALPHAS = "several alphas"
+    NOT_A_NUMBER = "alpha not a number"
+    OUT_OF_RANGE = "alpha out of range"
+    ACCEPTED = "accepted"
+
+
+@dataclass(frozen=True)
+class TextAction:
+    """What a text says.
+
+    Attributes
+    ----------
+    alpha : currency per conversion; None unless accepted
+    status : :class:`TextStatus`
+    """
+
+    alpha: float | None
+    status: TextStatus
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the bidder follows it."""
+        return self.status is TextStatus.ACCEPTED
+
+
+_BLOCK = re.compile(r"<\s*alpha\s*>(.*?)<\s*/\s*alpha\s*>", re.DOTALL)
+_OPENING = re.compile(r"<\s*alpha\s*>")
+# A plain decimal number and nothing else: no unit, no percent sign, no calculation.
+_NUMBER = re.compile(r"[+\-−]?(?:\d{1,3}(?:,\d{3})+(?:\.\d*)?|\d+(?:\.\d*)?|\.\d+)", re.ASCII)
+
+
+def parse_alpha(text: str, limit: float, *, truncated: bool = False) -> TextAction:
+    """Read alpha from a text: exactly one tag, one plain number in it, in (0, limit].
+
+    Parameters
+    ----------
+    text : the model's text, without the prompt
+    limit : largest alpha that is accepted, currency per conversion
+        (:data:`lbm_core.data.trajectories.ALPHA_LIMIT`), > 0
+    truncated : whether the generation stopped at its token limit
+
+    Raises
+    ------
+    ValueError
+        A limit that is not positive.
+    """
+    if not limit > 0:
+        raise ValueError(f"the largest alpha must be positive; got {limit}")
+    blocks, openings = _BLOCK.findall(text), len(_OPENING.findall(text))
+    if not blocks:
+        return TextAction(None, TextStatus.TRUNCATED if truncated or openings else TextStatus.NO_ALPHA)
+    if len(blocks) > 1 or openings > 1:
+        return TextAction(None, TextStatus.SEVERAL_ALPHAS)
+    written = blocks[0].strip()
+    if not _NUMBER.fullmatch(written):
+        return TextAction(None, TextStatus.NOT_A_NUMBER)
+    alpha = float(written.replace(",", "").replace("−", "-"))
+    if not 0 < alpha <= limit:
+        return TextAction(None, TextStatus.OUT_OF_RANGE)
+    return TextAction(alpha, TextStatus.ACCEPTED)
+
+
+class TextActionBidder:
+    """Bids what a language model writes.
+
+    The first alpha of the day is the CPA target, as LBM-Act's. The model is asked at the ticks at which LBM-Think
+    would be; in between, and where a text is not accepted, the last alpha stays. Whoever has no budget left is not
+    asked.
+
+    Parameters
+    ----------
+    backend : the language model
+    limit : largest alpha accepted, currency per conversion
+    sampling : how texts are drawn; they end behind ``</alpha>``
+    style : of the prompt
+    think_every : ticks between two consultations, in 1..48; the first is at tick ``think_every``
+    seed : of the texts
+    store : jsonl file of all texts; those found there are not written again
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        limit: float,
+        sampling: Sampling | None = None,
+        style: TextStyle | None = None,
+        *,
+        think_every: int = 1,
+        seed: int = 0,
+        store: Path | None = None,
+    ) -> None:
+        if not 1 <= think_every <= N_TICKS:
+            raise ValueError(f"think_every must lie in 1..{N_TICKS}; got {think_every}")
+        self.backend, self.limit, self.style = backend, limit, style or TextStyle()
+        self.sampling = sampling or Sampling(stop=STOP)
+        self.think_every, self.seed, self.store = think_every, seed, store
+        self._said: list[dict] = []
+
+    def reset(self, advertisers: Advertisers) -> None:
+        """Start a period for n advertisers."""
+        self.advertisers = advertisers
+        self._alphas = advertisers.cpa_target.copy()
+
+    def act(self, observation: Observation) -> NDArray[np.float64]:
+        """(n,) alpha, currency per conversion."""
+        if observation.tick >= 1 and observation.tick % self.think_every == 0:
+            left = self.advertisers.budget - observation.costs.sum(axis=1)
+            able = np.flatnonzero(left >= SMALLEST_BUDGET)
+            if len(able):
+                self._ask(observation[able], able)
+        return self._alphas.copy()
+
+    def _ask(self, observation: Observation, rows: NDArray[np.int64]) -> None:
+        advertisers = self.advertisers[rows]
+        facts = prompt_facts(observation, advertisers)
+        prompts = [text_prompt(fact, self.backend.tokenizer, self.style) for fact in facts]
+        groups = generate(prompts, 1, self.backend, self.sampling, seed=self.seed, store=self.store, progress=False)
+        for row, who, fact, (text,) in zip(rows, advertisers.index, facts, groups, strict=True):
+            read = parse_alpha(text.text, self.limit, truncated=text.truncated)
+            self._said.append(
+                {
+                    "advertiser": int(who),
+                    "tick": fact.tick,
+                    "last_alpha": self._alphas[row],
+                    "alpha": np.nan if read.alpha is None else read.alpha,
+                    "cpa_target": fact.cpa_target,
+                    "status": read.status.value,
+                    "tokens": text.tokens,
+                    "seconds": text.seconds,
+                    "text": text.text,
+                }
+            )
+            if read.alpha is not None:
+                self._alphas[row] = read.alpha
+
+    @property
+    def said(self) -> pd.DataFrame:
+        """One row per consultation so far: advertiser, tick, last_alpha, alpha (NaN if not accepted), status, …"""
+        return pd.DataFrame(self._said)
+
+    @property
+    def failures(self) -> int:
+        """Consultations so far whose text was not accepted, so that the last alpha stayed."""
+        return sum(one["status"] != TextStatus.ACCEPTED for one in self._said)

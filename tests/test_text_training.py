@@ -1,0 +1,135 @@
+"""SFT and GRPO on text with TRL: weights change, losses and lengths are recorded, the model is found again."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tiny_language_model import tiny_language_model
+
+from lbm_core.baselines import grpo_text
+from lbm_core.baselines.grpo_text import GRPOTextConfig, train_grpo
+from lbm_core.baselines.sft_text import SFTTextConfig, train_sft
+from lbm_core.baselines.text_prompt import answer_text
+from lbm_core.baselines.text_training import load_text_model
+
+PROMPTS = ["The budget is 100. The next bidding parameter:", "It is late. The next bidding parameter:"]
+ALPHAS = [8.0, 12.5]
+SFT = SFTTextConfig(epochs=6, batch_size=2, learning_rate=1e-2, lora_rank=4)
+GRPO = GRPOTextConfig(steps=2, generations=3, max_new_tokens=8, learning_rate=1e-2, lora_rank=4)
+
+
+def _logits(model, text=PROMPTS[0]):
+    ids = torch.tensor([model.tokenizer(text)["input_ids"]])
+    with torch.no_grad():
+        return model.model(ids).logits
+
+
+def test_sft_learns_the_answer_alone_and_is_found_again(tmp_path, monkeypatch):
+    before = _logits(tiny_language_model())
+    model, losses = train_sft(SFT, PROMPTS, ALPHAS, tmp_path / "sft", backbone=tiny_language_model())
+    assert list(losses["step"]) == [1, 2, 3, 4, 5, 6]
+    assert losses["loss"].iloc[-1] < losses["loss"].iloc[0]
+    assert not torch.allclose(before, _logits(model))
+    assert pd.read_csv(tmp_path / "sft" / "steps.csv").equals(losses.round(16))
+    assert not list((tmp_path / "sft").glob("model*.safetensors")), "low-rank updates are kept alone"
+    monkeypatch.setattr("lbm_core.baselines.text_training.load_backbone", lambda *_, **__: tiny_language_model())
+    again = load_text_model(tmp_path / "sft", SFT)
+    torch.testing.assert_close(_logits(again), _logits(model))
+    assert "updates sha256" in again.revision
+    assert load_text_model(tmp_path / "sft", SFT, dtype="bfloat16").model.dtype == torch.bfloat16
+    with pytest.raises(FileNotFoundError, match="low-rank"):
+        load_text_model(tmp_path / "nowhere", SFT)
+
+
+def test_the_first_loss_is_the_answers_likelihood_in_float32():
+    fresh = tiny_language_model()
+    prompt = fresh.tokenizer(PROMPTS[0])["input_ids"]
+    answer = [*fresh.tokenizer(answer_text(8.0))["input_ids"], fresh.tokenizer.eos_token_id]
+    with torch.no_grad():
+        logits = fresh.model(torch.tensor([prompt + answer])).logits[0]
+    expected = -torch.log_softmax(logits[:-1], -1)[np.arange(len(prompt + answer) - 1), (prompt + answer)[1:]]
+    config = SFTTextConfig(epochs=1, batch_size=1, learning_rate=1e-9, lora_rank=4)
+    model, losses = train_sft(config, PROMPTS[:1], ALPHAS[:1], backbone=tiny_language_model())
+    assert losses["loss"].iloc[0] == pytest.approx(expected[len(prompt) - 1 :].mean().item(), rel=1e-3)
+    assert model.model.dtype == torch.float32
+
+
+def test_all_weights_on_request(tmp_path):
+    config = SFTTextConfig(epochs=1, batch_size=2, learning_rate=1e-3, lora_rank=None)
+    before = {n: p.clone() for n, p in tiny_language_model().model.named_parameters()}
+    model, _ = train_sft(config, PROMPTS, ALPHAS, tmp_path / "full", backbone=tiny_language_model())
+    assert all(not torch.equal(before[n], p) for n, p in model.model.named_parameters() if "lm_head" not in n)
+    torch.testing.assert_close(_logits(load_text_model(tmp_path / "full", config)), _logits(model))
+
+
+def test_only_the_last_layers_on_request(tmp_path, monkeypatch):
+    before = {n: p.clone() for n, p in tiny_language_model().model.named_parameters()}
+    config = replace(SFT, trained_layers=1, precision="bfloat16")
+    start = tiny_language_model()
+    start.model.to(torch.bfloat16)
+    model, losses = train_sft(config, PROMPTS, ALPHAS, tmp_path / "last", backbone=start)
+    assert losses["loss"].iloc[-1] < losses["loss"].iloc[0], "updates in float32 are not lost on bfloat16 weights"
+    rounded = {n: p.to(torch.bfloat16).float() for n, p in before.items()}
+    changed = {n for n, p in model.model.named_parameters() if not torch.equal(rounded[n], p)}
+    assert changed, "something was trained"
+    assert all(".layers.1." in name for name in changed)
+    monkeypatch.setattr("lbm_core.baselines.text_training.load_backbone", lambda *_, **__: tiny_language_model())
+    again = load_text_model(tmp_path / "last", config)
+    assert all(torch.equal(before[n], p) for n, p in again.model.named_parameters() if ".layers.1." not in n)
+    with pytest.raises(ValueError, match=r"1\.\.2"):
+        train_sft(replace(SFT, trained_layers=3), PROMPTS, ALPHAS, backbone=tiny_language_model())
+    with pytest.raises(ValueError, match="lora_rank"):
+        SFTTextConfig(trained_layers=1, lora_rank=None)
+
+
+@pytest.mark.parametrize("loss_type", grpo_text.LOSS_TYPES)
+def test_grpo_changes_weights_and_records_lengths(loss_type, tmp_path, monkeypatch):
+    """A tiny model never writes a tag: the reward is made to differ by the first byte written."""
+
+    def by_first_byte(texts, limit):
+        return [float(ord((text or " ")[0]) % 7) for text in texts]
+
+    monkeypatch.setattr(grpo_text, "format_reward", by_first_byte)
+    before = _logits(tiny_language_model())
+    config = GRPOTextConfig(**{**GRPO.__dict__, "loss_type": loss_type})
+    model, log = train_grpo(config, PROMPTS, ALPHAS, tmp_path / "grpo", backbone=tiny_language_model())
+    assert list(log["step"]) == [1, 2]
+    assert log["length"].between(1, 8).all()
+    assert (log["shortest"] <= log["length"]).all()
+    assert (log["length"] <= log["longest"]).all()
+    assert log["answered"].between(0, 7).all()
+    np.testing.assert_allclose(log["alpha_reward"], -grpo_text.WORST, rtol=1e-5)
+    assert not torch.allclose(before, _logits(model))
+    assert (tmp_path / "grpo" / "adapter_model.safetensors").is_file()
+    assert len(pd.read_csv(tmp_path / "grpo" / "steps.csv")) == 2
+
+
+def test_without_a_difference_in_reward_nothing_is_learned():
+    before = _logits(tiny_language_model())
+    model, log = train_grpo(GRPO, PROMPTS, ALPHAS, backbone=tiny_language_model())
+    assert (log["idle"] == 1).all()
+    torch.testing.assert_close(before, _logits(model))
+
+
+def test_a_length_floor_enters_the_reward():
+    config = GRPOTextConfig(**{**GRPO.__dict__, "length_floor": 8, "steps": 1, "kl": 0.1})
+    _, log = train_grpo(config, PROMPTS, ALPHAS, backbone=tiny_language_model())
+    expected = -grpo_text.WORST + log["length"] / 8 - 1
+    np.testing.assert_allclose(log["reward"], expected, rtol=1e-5)
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="at least one"):
+        train_sft(SFT, [], [], backbone=tiny_language_model())
+    with pytest.raises(ValueError, match="positive"):
+        train_sft(SFT, PROMPTS, [8.0, 0.0], backbone=tiny_language_model())
+    with pytest.raises(ValueError, match="max_length"):
+        train_sft(SFTTextConfig(max_length=4), PROMPTS, ALPHAS, backbone=tiny_language_model())
+    with pytest.raises(ValueError, match="as many prompts"):
+        train_grpo(GRPO, PROMPTS, [8.0], backbone=tiny_language_model())
+    with pytest.raises(ValueError, match="positive"):
+        train_grpo(GRPO, PROMPTS, [8.0, float("nan")], backbone=tiny_language_model())
+    with pytest.raises(ValueError, match="epochs"):
+        SFTTextConfig(epochs=0)
