@@ -212,8 +212,8 @@ def test_following_rate(make, days):
 
 
 def test_names_of_guided_methods():
-    assert guide_of("LBM-Act + rule") == ("rule", 1, None)
-    assert guide_of("LBM-Act + oracle, every 2 ticks, scale 0.5") == ("oracle", 2, 0.5)
+    assert guide_of("LBM-Act + rule") == ("rule", 1, None, 0, 0.0, False)
+    assert guide_of("LBM-Act + oracle, every 2 ticks, scale 0.5")[:3] == ("oracle", 2, 0.5)
     for guide in GUIDES:
         assert guide_of(f"LBM-Act + {guide}, scale 2")[0] == guide
     with pytest.raises(ValueError, match="unknown guide"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lbm_core.auction.bidder import Bidder
 from lbm_core.pipeline.models import act, critic
@@ -27,7 +27,37 @@ GUIDES = (
     "LBM-Think",
     "LBM-Think (GQPO)",
 )
-_NAME = re.compile(r"LBM-Act \+ (?P<guide>.+?)(, every (?P<every>\d+) ticks)?(, scale (?P<scale>\d+(\.\d+)?))?")
+_NAME = re.compile(
+    r"LBM-Act \+ (?P<guide>.+?)(, every (?P<every>\d+) ticks)?"
+    r"(, late (?P<late>\d+))?(, missing (?P<missing>\d+(\.\d+)?))?(?P<hold>, hold)?"
+    r"(, scale (?P<scale>\d+(\.\d+)?))?"
+)
+
+
+class GuideName(NamedTuple):
+    """What a method's name says of its guide.
+
+    Attributes
+    ----------
+    guide : one of :data:`GUIDES`
+    every : ticks between two of its words
+    scale : of the moves it asks for; None: the model's own
+    late : ticks from question to use
+    missing : share of its words that never arrive
+    hold : whether its last word holds while no new one is there
+    """
+
+    guide: str
+    every: int = 1
+    scale: float | None = None
+    late: int = 0
+    missing: float = 0.0
+    hold: bool = False
+
+    @property
+    def delayed(self) -> bool:
+        """Whether its words may come late or not at all, or be held."""
+        return bool(self.late or self.missing or self.hold)
 
 
 def guided_bidder(tier: Tier, dataset: Dataset, seed: int, name: str, *, train_seed: int | None = None) -> Bidder:
@@ -36,10 +66,12 @@ def guided_bidder(tier: Tier, dataset: Dataset, seed: int, name: str, *, train_s
     Parameters
     ----------
     seed : of the data and the generated texts
-    name : "LBM-Act + GUIDE[, every K ticks][, scale X]" with GUIDE one of :data:`GUIDES`, e.g. "LBM-Act + rule" or
-        "LBM-Act + oracle, every 2 ticks, scale 0.5". Between its ticks a guide says "uncertain"; the scale multiplies
-        the moves that a guide asked for.
-    train_seed : of the models and of random guides; default ``seed``
+    name : "LBM-Act + GUIDE[, every K ticks][, late L][, missing P][, hold][, scale X]" with GUIDE one of
+        :data:`GUIDES`, e.g. "LBM-Act + rule" or "LBM-Act + oracle, every 2 ticks, scale 0.5". Words come L ticks after
+        they were asked for, a share P of them never. Where nothing has come, the guide says "uncertain", or with
+        "hold" its last word (:class:`lbm_core.think.asynchrony.Delayed`). The scale multiplies the moves that a guide
+        asked for.
+    train_seed : of the models, of random guides and of what goes missing; default ``seed``
 
     Raises
     ------
@@ -49,17 +81,29 @@ def guided_bidder(tier: Tier, dataset: Dataset, seed: int, name: str, *, train_s
     from lbm_core.act import guide_sources
     from lbm_core.act.decide import LBMActBidder
 
-    guide, every, scale = guide_of(name)
+    asked, own_seed = guide_of(name), seed if train_seed is None else train_seed
     model = act(tier, dataset, seed, train_seed=train_seed)
-    if guide == "oracle":
+    if asked.guide == "oracle":
         oracle = guide_sources.Oracle()
-        return guide_sources.OracleBidder(model, oracle, guide_sources.every(every, oracle), guide_scale=scale)
-    source = guide_source(tier, dataset, seed, guide, train_seed=train_seed)
-    return LBMActBidder(model, source if every == 1 else guide_sources.every(every, source), guide_scale=scale)
+        return guide_sources.OracleBidder(model, oracle, _passed_on(oracle, asked, own_seed), guide_scale=asked.scale)
+    source = guide_source(tier, dataset, seed, asked.guide, train_seed=train_seed)
+    return LBMActBidder(model, _passed_on(source, asked, own_seed), guide_scale=asked.scale)
 
 
-def guide_of(name: str) -> tuple[str, int, float | None]:
-    """Guide, ticks between two of its words, and scale (None: the model's own) of a method's name.
+def _passed_on(source: GuideSource, asked: GuideName, seed: int) -> GuideSource:
+    """The source's words, as seldom and as late as a name says."""
+    from lbm_core.act.guide_sources import every
+    from lbm_core.think.asynchrony import Delayed
+
+    if not asked.delayed:
+        return source if asked.every == 1 else every(asked.every, source)
+    until = "last" if asked.hold else "uncertain"
+    interval = asked.every if asked.every > 1 else getattr(source, "think_every", 1)
+    return Delayed(source, asked.late, asked.missing, until, every=interval, seed=seed)
+
+
+def guide_of(name: str) -> GuideName:
+    """What a method's name says of its guide.
 
     Raises
     ------
@@ -69,7 +113,14 @@ def guide_of(name: str) -> tuple[str, int, float | None]:
     read = _NAME.fullmatch(name)
     if read is None or read["guide"] not in GUIDES:
         raise ValueError(f"unknown guide in {name!r}; one of {', '.join(GUIDES)} after 'LBM-Act + '")
-    return read["guide"], int(read["every"] or 1), None if read["scale"] is None else float(read["scale"])
+    return GuideName(
+        guide=read["guide"],
+        every=int(read["every"] or 1),
+        scale=None if read["scale"] is None else float(read["scale"]),
+        late=int(read["late"] or 0),
+        missing=float(read["missing"] or 0),
+        hold=read["hold"] is not None,
+    )
 
 
 def guide_source(tier: Tier, dataset: Dataset, seed: int, guide: str, *, train_seed: int | None = None) -> GuideSource:
