@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -94,7 +96,7 @@ def test_nothing_goes_missing_at_0_and_everything_at_1():
 
 def test_what_goes_missing_is_common_to_all_settings():
     shares = [lost(at(5), WHO, 5, share, 0) for share in (0.1, 0.4, 0.8)]
-    for less, more in zip(shares, shares[1:], strict=False):
+    for less, more in itertools.pairwise(shares):
         assert (less <= more).all(), "missing at one share, missing at every larger one"
     everyone = Advertisers(np.arange(48), np.full(48, 100.0), np.full(48, 10.0))
     among_all = lost(at(5, who=everyone), everyone, 5, 0.5, 0)

@@ -74,7 +74,8 @@ def test_models_stand_side_by_side_and_may_have_nothing_to_say():
     found = hallucination(pd.concat([BY_HAND, silent]), np.random.default_rng(0))
     assert list(dict.fromkeys(found["model"])) == ["m", "silent"]
     mute = found[found["model"] == "silent"].set_index("quantity")
-    assert mute.loc["answered", "value"] == mute.loc["answered", "high"] == 0.0
+    assert mute.loc["answered", ["value", "low"]].eq(0.0).all()
+    assert mute.loc["answered", "high"] == pytest.approx(1 - 0.025 ** (1 / 8)), "none of 8 prompts is not never"
     assert mute.loc[["ratio right", "ratio error, median", "contradiction", "raise below 1"], "value"].isna().all()
 
 

@@ -75,6 +75,8 @@ def test_read_number(text, value):
         ("We should not increase the bidding parameter. Lowering the alpha is better.", -1),
         ("Lowering the alpha is better. Do not increase the bidding parameter.", -1),
         ("The budget decreases over time.", None),
+        ("Raise the bids? No direction is clearly better for the bidding parameter.", 0),
+        ("We can't tell.", 0),
         ("", None),
     ],
 )

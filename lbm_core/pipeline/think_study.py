@@ -93,8 +93,8 @@ def led_day(tier: Tier, dataset: Dataset, seed: int) -> tuple[pd.DataFrame, pd.D
 
     Returns
     -------
-    advice : one row per text: period, advertiser, tick, budget, cpa_target, facts (the prompt's numbers in words), text,
-        true_ratio, ratio, direction, check (strict status), followed (whether it became a guide other than
+    advice : one row per text: period, advertiser, tick, budget, cpa_target, facts (the prompt's numbers in words),
+        text, true_ratio, ratio, direction, check (strict status), followed (whether it became a guide other than
         "uncertain"), guide, tokens, seconds, alpha_before, alpha_with, alpha_without (currency per conversion, of
         the tick), and of its and the next three ticks, with and without the advice: cost, conversions (expected);
         score_with, score_without (expected, of the whole day, no later advice)

@@ -62,7 +62,7 @@ class ChainInspector:
         return rows.iloc[0]
 
     def example(self) -> tuple[int, int]:
-        """Advertiser and tick worth a look: a followed text that passed the whole check, else the one that moved most."""
+        """Advertiser and tick worth a look: followed, if possible after the whole check; of these, what moved most."""
         move = (self.advice["alpha_with"] - self.advice["alpha_without"]).abs() / self.advice["cpa_target"]
         worth = 4 * (self.advice["followed"] & (self.advice["check"] == "accepted")) + 2 * self.advice["followed"]
         found = self.advice.loc[(worth + move.fillna(0).clip(0, 1)).idxmax()]

@@ -74,17 +74,18 @@ class WritingSpeed:
 
     @classmethod
     def measured(
-        cls, write: Callable[[int], object], batch: int, *, tokens: int = 8, repetitions: int = 3
+        cls, write: Callable[[int], object], batch: int, *, tokens: int = 8, repetitions: int = 3, warm_up: int = 1
     ) -> WritingSpeed:
         """Time a short text of ``tokens`` + 1 tokens and one of a single token; medians of the repetitions.
 
         Parameters
         ----------
         write : writes the batch, with exactly so many tokens in each text
+        warm_up : single tokens written before anything is timed
         """
         if tokens < 1:
             raise ValueError(f"tokens must be at least 1; got {tokens}")
-        first = measure(lambda: write(1), repetitions=repetitions)["median_seconds"]
+        first = measure(lambda: write(1), repetitions=repetitions, warm_up=warm_up)["median_seconds"]
         more = measure(lambda: write(tokens + 1), repetitions=repetitions, warm_up=0)["median_seconds"]
         return cls(batch, first, max(more - first, 0.0) / tokens)
 

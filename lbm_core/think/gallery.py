@@ -29,7 +29,7 @@ class Case:
     direction : expected, in {-1, 0, 1}; None where no single valid answer is given
     true_ratio : CPA ratio at the time of the prompt; NaN without a conversion
     truncated : whether the token limit ended the text
-    contradiction : whether reasoning and answer oppose each other
+    contradiction : whether the answer moves the bid against the reasoning
     """
 
     kind: str
@@ -161,5 +161,7 @@ CASES: tuple[Case, ...] = (
     _said("no need", "There is no need to raise the bidding parameter.", 1, False),
     _said("changes its mind", "One could raise the bids. But better lower the bids.", -1, False),
     _said("says lower, answers unsure", "So decrease the bidding parameter.", 0, False),
+    _said("says no direction, answers raise", "So no direction is clearly better for the bids.", 1, True),
+    _said("says no direction, answers unsure", "So no direction is clearly better for the bids.", 0, False),
     _said("speaks of the budget only", "The budget decreases over time.", 1, False),
 )

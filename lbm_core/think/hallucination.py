@@ -35,11 +35,14 @@ def hallucination(texts: pd.DataFrame, rng: np.random.Generator, *, n_resamples:
     - "answered": share with one valid direction;
     - "ratio right": share within 3 % of the truth, among texts that state a ratio where the truth is defined;
     - "ratio error, median" and "… 90th percentile" of |stated - true| / true, among the same;
-    - "contradiction": share whose answer opposes the reasoning, among texts that answer and recommend 1 or -1;
+    - "contradiction": share whose reasoning recommends the opposite or no direction, among texts that answer 1 or -1
+      and whose reasoning could be read;
     - "raise below 1": share that raises where the CPA ratio is below 1, minus the share where it is above: 0 if the
       answer does not depend on the ratio.
 
-    Intervals are NaN below six prompts, and where a quantity is undefined in some resample.
+    Intervals are NaN below six prompts, and where a quantity is undefined in some resample. Where all prompts agree (a
+    share of 0 or 1) a resample says nothing, and the interval is that of so many independent prompts
+    (Clopper-Pearson).
 
     Raises
     ------
@@ -91,14 +94,15 @@ def _of_model(texts: pd.DataFrame, rng: np.random.Generator, n_resamples: int) -
     known = int(error.notna().sum())
     asked["ratio error, median"] = _quantile(table(error), 0.5), known
     asked["ratio error, 90th percentile"] = _quantile(table(error), 0.9), known
-    against = opinion & (direction == -stated)
+    against = opinion & (direction != stated)
     asked["contradiction"] = _share(table(against), table(opinion)), int(opinion.sum())
     below = _share(table(low & (direction == 1)), table(low))
     above = _share(table(high & (direction == 1)), table(high))
     asked["raise below 1"] = (lambda drawn: below(drawn) - above(drawn)), int((low | high).sum())
     rows = []
     for name, (statistic, about) in asked.items():
-        rows.append((name, *_with_interval(statistic, n, rng, n_resamples), about, n))
+        share = not name.startswith(("ratio error", "raise"))
+        rows.append((name, *_with_interval(statistic, n, rng, n_resamples, share), about, n))
     return pd.DataFrame(rows, columns=["quantity", "value", "low", "high", "texts", "prompts"])
 
 
@@ -122,7 +126,7 @@ def _quantile(values: NDArray, q: float) -> Statistic:
 
 
 def _with_interval(
-    statistic: Statistic, n: int, rng: np.random.Generator, n_resamples: int
+    statistic: Statistic, n: int, rng: np.random.Generator, n_resamples: int, share: bool
 ) -> tuple[float, float, float]:
     everyone = np.arange(n)
     value = float(statistic(everyone))
@@ -137,4 +141,8 @@ def _with_interval(
         batch=200,
         rng=rng,
     )
-    return value, float(found.confidence_interval.low), float(found.confidence_interval.high)
+    low, high = float(found.confidence_interval.low), float(found.confidence_interval.high)
+    if share and low == high and value in (0.0, 1.0):
+        exact = stats.binomtest(n if value else 0, n).proportion_ci()
+        low, high = float(exact.low), float(exact.high)
+    return value, low, high

@@ -44,7 +44,8 @@ class Parsed:
     ratio : the CPA ratio stated; None without exactly one readable ``<ratio>``
     ratio_error : |ratio - true| / true; NaN where either is missing
     status : :class:`Status`
-    stated : direction that the reasoning's last recommendation speaks for, 1 or -1; None if it makes none
+    stated : what the reasoning's last recommendation speaks for: 1, -1, or 0 ("no direction is better"); None if there
+        is none
     """
 
     direction: int | None
@@ -60,8 +61,11 @@ class Parsed:
 
     @property
     def contradiction(self) -> bool:
-        """Whether the reasoning recommends one direction and the answer gives the opposite one."""
-        return self.direction is not None and self.stated is not None and self.direction == -self.stated
+        """Whether the answer moves the bid, 1 or -1, and the reasoning recommends the opposite or no direction.
+
+        An answer of 0 moves nothing and contradicts nothing.
+        """
+        return self.direction in (-1, 1) and self.stated is not None and self.direction != self.stated
 
 
 _BLOCK = {tag: re.compile(rf"<\s*{tag}\s*>(.*?)<\s*/\s*{tag}\s*>", re.DOTALL) for tag in ("ratio", "answer")}
@@ -78,7 +82,9 @@ _MOVE = re.compile(  # "increase the bidding parameter"; "the bidding parameter 
     rf"(?P<negation>\b{_NEGATION}\s+(?:\w+\s+)?)?"
     rf"\b(?:(?P<up>{_RAISE})|(?P<down>{_LOWER}))\s+(?:\w+\s+){{0,3}}?{_BID}\b"
     rf"|\b{_BID}\s+(?:should|must|ought to|needs? to)\s+(?P<kept>not\s+)?(?:\w+\s+)?be\s+"
-    rf"(?:(?P<raised>{_RAISE})|(?P<lowered>{_LOWER}))\b",
+    rf"(?:(?P<raised>{_RAISE})|(?P<lowered>{_LOWER}))\b"
+    rf"|\b(?P<none>no direction is|direction is (?:\w+\s+)?(?:unclear|uncertain)"
+    rf"|(?:cannot|can['’]t) (?:tell|decide))\b",
     re.IGNORECASE,
 )
 
@@ -165,7 +171,7 @@ def read_number(text: str) -> float | None:
 
 
 def stated_direction(text: str) -> int | None:
-    """Direction of the last recommendation in the reasoning: 1 raise, -1 lower, None if there is none.
+    """The last recommendation in the reasoning: 1 raise, -1 lower, 0 no direction, None if there is none.
 
     A rough reading by keywords (a verb of raising or lowering, then bid, bidding parameter or alpha, or these with
     "should be raised"); a negated verb ("do not increase the bids") counts for nothing.
@@ -174,4 +180,5 @@ def stated_direction(text: str) -> int | None:
     moves = [match for match in found if not (match["negation"] or match["kept"])]
     if not moves:
         return None
-    return 1 if moves[-1]["up"] or moves[-1]["raised"] else -1
+    last = moves[-1]
+    return 0 if last["none"] else 1 if last["up"] or last["raised"] else -1
