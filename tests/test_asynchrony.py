@@ -136,7 +136,7 @@ def test_every_tier_asks_for_what_exists(name):
 
 def test_a_delayed_guide_leads_lbm_act(monkeypatch):
     """The name becomes the wrapper, around the named guide, with the training seed's luck."""
-    from lbm_core.act import decide
+    from lbm_core.act import decide, guide_sources  # noqa: F401  (its classes derive from the patched one)
     from lbm_core.pipeline import guides
 
     monkeypatch.setattr(guides, "act", lambda *arguments, **options: "the model")

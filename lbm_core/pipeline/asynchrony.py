@@ -60,8 +60,8 @@ def costs(rows: pd.DataFrame, rng: np.random.Generator, metric: str = "expected_
         plain = f"LBM-Act + {guide}"
         others = [name for name in means.index if guide_of(name).guide == guide and name != plain]
         found = paired_differences(rows, plain, rng, metrics=[metric], methods=[*others, "LBM-Act + none"])
-        for row in [{"method": plain}, *found.to_dict("records")]:
-            asked = guide_of(str(row["method"]))
+        for row in pd.concat([pd.DataFrame({"method": [plain]}), found]).to_dict("records"):
+            asked = guide_of(row["method"])
             none = asked.guide == "none"
             told = {"guide": guide, "late": 1 if none else asked.late, "missing": 1.0 if none else asked.missing}
             told |= {"hold": asked.hold, "every": asked.every, "mean": means[row["method"]]}

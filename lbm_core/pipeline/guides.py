@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from lbm_core.auction.bidder import Bidder
 from lbm_core.pipeline.models import act, critic
@@ -97,7 +97,7 @@ def _passed_on(source: GuideSource, asked: GuideName, seed: int) -> GuideSource:
 
     if not asked.delayed:
         return source if asked.every == 1 else every(asked.every, source)
-    until = "last" if asked.hold else "uncertain"
+    until: Literal["last", "uncertain"] = "last" if asked.hold else "uncertain"
     interval = asked.every if asked.every > 1 else getattr(source, "think_every", 1)
     return Delayed(source, asked.late, asked.missing, until, every=interval, seed=seed)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,14 +153,14 @@ def _scripted(
     from lbm_core.act.decide import LBMActBidder
     from lbm_core.act.guides import UNCERTAIN
 
-    def script(observation: Observation, advertisers: Advertisers) -> Sequence[str]:
+    def script(observation: Observation, advertisers: Advertisers) -> list[str]:
         return told.get(observation.tick, [UNCERTAIN] * len(advertisers))
 
     return replay(period, LBMActBidder(model, script), generator(seed, "evaluation", period.period), rows=rows)
 
 
 def _row(
-    said: dict[str, Any], facts: str, guide: str, with_it: ReplayResult, without: ReplayResult, place: int
+    said: Mapping[Any, Any], facts: str, guide: str, with_it: ReplayResult, without: ReplayResult, place: int
 ) -> dict[str, Any]:
     from lbm_core.act.guides import UNCERTAIN
     from lbm_core.think.parse import Status, parse

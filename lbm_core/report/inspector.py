@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 
 import ipywidgets
+import numpy as np
 import pandas as pd
 
 DIRECTIONS = {1: "raise", 0: "unsure", -1: "lower"}
@@ -65,7 +66,7 @@ class ChainInspector:
         """Advertiser and tick worth a look: followed, if possible after the whole check; of these, what moved most."""
         move = (self.advice["alpha_with"] - self.advice["alpha_without"]).abs() / self.advice["cpa_target"]
         worth = 4 * (self.advice["followed"] & (self.advice["check"] == "accepted")) + 2 * self.advice["followed"]
-        found = self.advice.loc[(worth + move.fillna(0).clip(0, 1)).idxmax()]
+        found = self.advice.iloc[int(np.argmax(worth + move.fillna(0).clip(0, 1)))]
         return int(found["advertiser"]), int(found["tick"])
 
     def page(self, advertiser: int, tick: int) -> str:

@@ -146,12 +146,12 @@ def timeline(rows: pd.DataFrame, interval: float, act_seconds: float) -> Figure:
     late = rows["p99_seconds"] > interval
     shade = [style.PALETTE[3] if over else style.PALETTE[0] for over in late]
     axes.barh(places, rows["median_seconds"].clip(upper=interval * 1.25), height=0.6, color=shade)
-    for place, row in zip(places, rows.itertuples(), strict=True):
-        end = min(row.p99_seconds, interval * 1.25)
-        axes.hlines(place, min(row.median_seconds, interval * 1.25), end, color="0.25", linewidth=1.2)
-        left = interval - row.p99_seconds
+    furthest = interval * 1.25
+    for place, (median, slow) in enumerate(rows[["median_seconds", "p99_seconds"]].to_numpy(dtype=float)):
+        end, left = min(slow, furthest), interval - slow
+        axes.hlines(place, min(median, furthest), end, color="0.25", linewidth=1.2)
         text = f"{left:,.0f} s left" if left >= 0 else f"{-left:,.0f} s too late"
-        axes.text(end + interval * 0.01, place, text, va="center", fontsize=7)
+        axes.text(end + interval * 0.01, float(place), text, va="center", fontsize=7)
     axes.axvline(interval, color="0.2", linewidth=1)
     axes.axvline(0, color="0.2", linewidth=1)
     axes.set_yticks(places, [f"{n:,}" for n in rows["advertisers"]])

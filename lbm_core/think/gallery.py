@@ -47,12 +47,14 @@ class Case:
 
 
 def frame() -> pd.DataFrame:
-    """The gallery as a table: kind, case, status, direction, ratio and contradiction as the parser reads them."""
+    """The gallery as a table: kind, case, text, and as the parser reads it status, direction, ratio, contradiction."""
     rows = []
     for case in CASES:
         read = case.read()
-        rows.append((case.kind, case.name, read.status.value, read.direction, read.ratio, read.contradiction))
-    return pd.DataFrame(rows, columns=["kind", "case", "status", "direction", "ratio", "contradiction"], dtype=object)
+        told = (read.status.value, read.direction, read.ratio, read.contradiction)
+        rows.append((case.kind, case.name, case.text, *told))
+    columns = ["kind", "case", "text", "status", "direction", "ratio", "contradiction"]
+    return pd.DataFrame(rows, columns=columns, dtype=object)
 
 
 def _form(name: str, text: str, status: Status = _ACCEPTED, direction: int | None = 1) -> Case:

@@ -41,8 +41,8 @@ def hallucination(texts: pd.DataFrame, rng: np.random.Generator, *, n_resamples:
       answer does not depend on the ratio.
 
     Intervals are NaN below six prompts, and where a quantity is undefined in some resample. Where all prompts agree (a
-    share of 0 or 1) a resample says nothing, and the interval is that of so many independent prompts
-    (Clopper-Pearson).
+    share of 0 or 1) a resample says nothing, and the interval is that of as many independent draws as prompts have
+    their say (Clopper-Pearson).
 
     Raises
     ------
@@ -91,6 +91,7 @@ def _of_model(texts: pd.DataFrame, rng: np.random.Generator, n_resamples: int) -
     asked: dict[str, tuple[Statistic, int]] = {
         name: (_share(table(hit & among), table(among)), int(among.sum())) for name, (hit, among) in shares.items()
     }
+    independent = {name: int(table(among).any(axis=1).sum()) for name, (_, among) in shares.items()}
     known = int(error.notna().sum())
     asked["ratio error, median"] = _quantile(table(error), 0.5), known
     asked["ratio error, 90th percentile"] = _quantile(table(error), 0.9), known
@@ -101,8 +102,8 @@ def _of_model(texts: pd.DataFrame, rng: np.random.Generator, n_resamples: int) -
     asked["raise below 1"] = (lambda drawn: below(drawn) - above(drawn)), int((low | high).sum())
     rows = []
     for name, (statistic, about) in asked.items():
-        share = not name.startswith(("ratio error", "raise"))
-        rows.append((name, *_with_interval(statistic, n, rng, n_resamples, share), about, n))
+        interval = _with_interval(statistic, n, rng, n_resamples, independent.get(name, 0))
+        rows.append((name, *interval, about, n))
     return pd.DataFrame(rows, columns=["quantity", "value", "low", "high", "texts", "prompts"])
 
 
@@ -126,7 +127,7 @@ def _quantile(values: NDArray, q: float) -> Statistic:
 
 
 def _with_interval(
-    statistic: Statistic, n: int, rng: np.random.Generator, n_resamples: int, share: bool
+    statistic: Statistic, n: int, rng: np.random.Generator, n_resamples: int, agreeing: int
 ) -> tuple[float, float, float]:
     everyone = np.arange(n)
     value = float(statistic(everyone))
@@ -142,7 +143,7 @@ def _with_interval(
         rng=rng,
     )
     low, high = float(found.confidence_interval.low), float(found.confidence_interval.high)
-    if share and low == high and value in (0.0, 1.0):
-        exact = stats.binomtest(n if value else 0, n).proportion_ci()
+    if agreeing and low == high and value in (0.0, 1.0):  # a share, and so many prompts agree
+        exact = stats.binomtest(agreeing if value else 0, agreeing).proportion_ci()
         low, high = float(exact.low), float(exact.high)
     return value, low, high
