@@ -170,3 +170,22 @@ def test_costs_are_paired_with_the_guide_without_delay():
     assert np.isnan(found["difference"][0])
     np.testing.assert_allclose(found["difference"][1:], [-3.0, -6.0, 3.0])
     assert found["verdict"][1:].eq("resolved").all()
+
+
+def test_the_comparison_asks_for_the_study_and_names_nobodys_guide(monkeypatch):
+    asked = {}
+
+    def evaluate_methods(tier, dataset, seed, methods):
+        asked.update(methods=list(methods), advertisers=tier.evaluation.advertisers)
+        return pd.DataFrame({"method": list(methods)})
+
+    monkeypatch.setattr(asynchrony, "evaluate_methods", evaluate_methods)
+    tier = get_tier("smoke", think__late_guides=("rule", "critic"), think__late=(1, 4), think__missing=(0.5,))
+    frame = asynchrony.late_guides_compared(tier, "dense", 0)
+    assert asked["advertisers"] == tier.act.study_advertisers
+    assert asked["methods"][0] == "uncertain"
+    assert frame["method"].tolist() == ["LBM-Act + none", *asynchrony.settings(tier)]
+    for guide in ("rule", "critic"):
+        ways = ["", ", late 1", ", late 4", ", every 4 ticks, late 4, hold", ", late 1, missing 0.5"]
+        wanted = [f"LBM-Act + {guide}{way}" for way in (*ways, ", late 1, missing 0.5, hold")]
+        assert [name for name in frame["method"] if f"+ {guide}" in name] == wanted

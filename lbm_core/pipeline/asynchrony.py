@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lbm_core.evaluation.statistics import paired_differences
-from lbm_core.pipeline.act_study import study_tier
+from lbm_core.pipeline.act_study import AS_GUIDES, study_tier
 from lbm_core.pipeline.contenders import evaluate_methods
 from lbm_core.pipeline.guides import guide_of
 from lbm_core.tiers import Dataset, Tier
@@ -37,7 +37,8 @@ def late_guides_compared(tier: Tier, dataset: Dataset, seed: int) -> pd.DataFram
     -------
     Rows of :func:`~lbm_core.pipeline.contenders.evaluate_methods`
     """
-    return evaluate_methods(study_tier(tier), dataset, seed, ["LBM-Act + none", *settings(tier)])
+    rows = evaluate_methods(study_tier(tier), dataset, seed, ["uncertain", *settings(tier)])
+    return rows.assign(method=rows["method"].replace(AS_GUIDES))
 
 
 def costs(rows: pd.DataFrame, rng: np.random.Generator, metric: str = "expected_score") -> pd.DataFrame:

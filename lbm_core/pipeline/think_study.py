@@ -77,7 +77,7 @@ def scores_by_model(tier: Tier, dataset: Dataset, seed: int) -> pd.DataFrame:
     "uncertain" all day
     """
     few = study_tier(tier)
-    frames = [evaluate_methods(few, dataset, seed, ["LBM-Act + none"]).assign(model="none")]
+    frames = [evaluate_methods(few, dataset, seed, ["uncertain"]).assign(model="none")]
     for model in models_compared(tier):
         rows = evaluate_methods(replace(few, think_backbone=model), dataset, seed, ["LBM(P)"])
         frames.append(rows.assign(model=model_label(model)))
@@ -100,6 +100,11 @@ def led_day(tier: Tier, dataset: Dataset, seed: int) -> tuple[pd.DataFrame, pd.D
         score_with, score_without (expected, of the whole day, no later advice)
     paths : period, advertiser, tick, advice_tick, kind ("with" | "without"), alpha_ratio (alpha / C), cost and
         conversions (expected) of the tick; NaN alpha once the budget is gone
+
+    Raises
+    ------
+    ValueError
+        Nobody could be asked, because all money was gone before the first consultation.
     """
     own = replace(tier, think=replace(tier.think, think_every=tier.think.day_every))
     number = held_out_periods(tier, dataset, seed).numbers[-1]
@@ -110,6 +115,8 @@ def led_day(tier: Tier, dataset: Dataset, seed: int) -> tuple[pd.DataFrame, pd.D
         told, facts = _played(period, model, guide, rows, seed)
     finally:
         guide.backend.close()
+    if not facts:
+        raise ValueError(f"nobody had budget left at a multiple of {tier.think.day_every} ticks: lower think.day_every")
     ticks = sorted({tick for _, tick in facts})
     days = [_scripted(period, model, {t: told[t] for t in ticks[:k]}, rows, seed) for k in range(len(ticks) + 1)]
     advice, paths = [], []
