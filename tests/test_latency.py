@@ -7,7 +7,14 @@ import time
 import numpy as np
 import pytest
 
-from lbm_core.report.latency import WritingSpeed, advertisers_served, late_share, measure, percentiles
+from lbm_core.report.latency import (
+    WritingSpeed,
+    advertisers_served,
+    late_share,
+    load_per_core,
+    measure,
+    percentiles,
+)
 
 SPEED = WritingSpeed(batch=4, prompt_seconds=1.0, step_seconds=0.1)
 
@@ -91,3 +98,11 @@ def test_bad_input_is_refused():
         late_share(SPEED, [5], 0, rng())
     with pytest.raises(ValueError, match="tokens"):
         WritingSpeed.measured(lambda tokens: None, 1, tokens=0)
+
+
+def test_the_load_is_that_of_the_machine(monkeypatch):
+    monkeypatch.setattr("os.getloadavg", lambda: (6.0, 1.0, 1.0), raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    assert load_per_core() == 1.5
+    monkeypatch.delattr("os.getloadavg")
+    assert np.isnan(load_per_core())

@@ -13,7 +13,7 @@ from lbm_core.data.trajectories import windows
 from lbm_core.pipeline.models import act, critic
 from lbm_core.pipeline.stages import trajectories
 from lbm_core.pipeline.thinking import think_backend, think_chains, think_settings
-from lbm_core.report.latency import WritingSpeed, measure, percentiles
+from lbm_core.report.latency import WritingSpeed, load_per_core, measure, percentiles
 from lbm_core.seeding import generator
 from lbm_core.tiers import Dataset, Tier
 
@@ -38,7 +38,7 @@ def modules(
     -------
     latencies : module, batch, median_seconds, p90_seconds, p99_seconds, repetitions, parameters, engine, basis
         ("measured", "prompts, steps and lengths", "whole text"), and for LBM-Think tokens (mean of a text, or of the
-        whole text timed), prompt_seconds, step_seconds
+        whole text timed), prompt_seconds, step_seconds; load (processes per core of the machine before it all began)
     lengths : tokens and whether it was truncated, of every chain of thought of chapter 4
     """
     from lbm_core.act.decide import decide
@@ -55,6 +55,7 @@ def modules(
     if len(rows) < largest:
         raise ValueError(f"only {len(rows)} trajectories are longer than {TICK} ticks; latency_batch is {largest}")
     model, judge = act(tier, dataset, seed), critic(tier, dataset, seed)
+    load = load_per_core()
     own: dict[str, Any] = {"engine": "torch", "basis": "measured"}
     table: list[dict[str, Any]] = []
     for batch in (1, largest):
@@ -78,7 +79,7 @@ def modules(
         backend.close()
     frame = pd.DataFrame(table)
     frame.loc[frame["module"] == "LBM-Think", "parameters"] = _parameters(tier.think_backbone)
-    return frame, lengths
+    return frame.assign(load=load), lengths
 
 
 def _think(

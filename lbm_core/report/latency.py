@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +38,16 @@ def measure(call: Callable[[], object], *, repetitions: int = 10, warm_up: int =
         seconds.append(time.perf_counter() - start)
     slowest = percentiles(seconds, method="higher")
     return slowest | {"median_seconds": float(np.median(seconds)), "repetitions": repetitions}
+
+
+def load_per_core() -> float:
+    """Processes that want to run, per core, over the last minute: above 1 others compete, and times mean little.
+
+    NaN where the operating system does not tell.
+    """
+    if not hasattr(os, "getloadavg"):
+        return float("nan")
+    return os.getloadavg()[0] / (os.cpu_count() or 1)
 
 
 def percentiles(seconds: ArrayLike, method: str = "linear") -> dict[str, float]:
