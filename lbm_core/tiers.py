@@ -74,12 +74,18 @@ class ThinkTier:
     max_new_tokens: int = 112  # length limit of a chain of thought
     temperature: float = 0.5  # of sampling; at 0.7 a model of 135M loses the thread
     worked_examples: int = 3  # solved cases in the prompt; without, a model of 135M never answers in the tags; paper: 0
-    latency_batch: int = 8  # texts written at once where latency is measured; a market asks for 48
+    latency_batch: int = 48  # texts written at once where latency is measured; a market asks for 48
     think_every: int = 24  # ticks between two consultations of LBM-Think; paper: 1
     ratio_required: bool = False  # whether a CoT must state the CPA ratio correctly to be kept; paper: True
     epochs: int = 1  # paper: 5
     batch_size: int = 4  # paper: 64
     learning_rate: float = 1e-5  # paper: 1e-6
+    # What chapters 4 and 9 compare, of lbm_core.pipeline.think_study and .asynchrony
+    models: tuple[str, ...] = ()  # language models beside think_backbone (Table 6): folders, GGUF files, hub names
+    day_every: int = 16  # ticks between two chains of thought of the day that is shown; Fig. 4: 1
+    late_guides: tuple[str, ...] = ("rule",)  # whose words come late or not at all
+    late: tuple[int, ...] = (1, 4)  # ticks from question to use, beside none; Fig. 4: 1
+    missing: tuple[float, ...] = (0.5,)  # shares of words that never come, beside none
 
 
 @dataclass(frozen=True)
@@ -198,6 +204,7 @@ _STUDIED: dict[str, Any] = {  # everything that chapter 2 asks of LBM-Act
     "sizes": ("default", "1 layer", "2 layers", "random", "frozen", "random, frozen", "LoRA"),
 }
 _GRPOS = ("grpo", "dapo", "dr_grpo", "grpo, length floor")  # with one prompt per step "bnpo" is "dapo"
+_LATE: dict[str, Any] = {"late": (1, 2, 4, 8), "missing": (0.25, 0.5, 0.75)}  # what chapter 9 asks of late guides
 _FULL_EVALUATION = EvaluationTier(
     advertisers=48, budget_ratios=(0.5, 0.75, 1.0, 1.25, 1.5), closed_loop_periods=6, closed_loop_at_once=6
 )
@@ -222,12 +229,14 @@ _LAPTOP = Tier(
     critic=CriticTier(steps=1_000, variants=_CRITICS),
     think=ThinkTier(
         prompts=1_000,
-        latency_batch=48,
         max_new_tokens=160,
         think_every=4,
         ratio_required=False,
         epochs=2,
         batch_size=16,
+        day_every=4,
+        late_guides=("rule", "critic", "oracle"),
+        **_LATE,
     ),
     language=LanguageTier(
         study_advertisers=8,
@@ -290,7 +299,6 @@ _GPU = Tier(
     think=ThinkTier(
         backend="auto",
         prompts=4_000,
-        latency_batch=48,
         max_new_tokens=768,
         temperature=0.7,
         worked_examples=0,
@@ -299,6 +307,10 @@ _GPU = Tier(
         epochs=5,
         batch_size=64,
         learning_rate=1e-6,
+        models=tuple(f"Qwen/Qwen2.5-{size}-Instruct" for size in ("0.5B", "1.5B", "7B")),
+        day_every=1,
+        late_guides=("rule", "critic", "oracle", "LBM-Think"),
+        **_LATE,
     ),
     baseline=BaselineTier(
         dt_hidden_size=512,
@@ -377,6 +389,7 @@ _PAPER = replace(
         grpo_prompts_per_step=8,
         grpo_learning_rate=1e-6,
     ),
+    think=replace(_GPU.think, models=tuple(f"Qwen/Qwen2.5-{size}-Instruct" for size in ("7B", "32B"))),
 )
 _TIERS = {tier.name: tier for tier in (_SMOKE, _LAPTOP, _GPU, _PAPER)}
 # "cached" computes nothing large: it reads committed results; its live demonstrations are smoke-sized.

@@ -88,7 +88,8 @@ def test_instructions_by_strength(monkeypatch):
     tier = get_tier("smoke", act__guide_scales=(0.5,), act__guide_intervals=(2,), act__guide_levels=(1.2,))
     table = act_study.by_strength(act_study.forced(tier, "dense", 0))
     assert asked == ["increase", "decrease", "uncertain", *act_study.softer(tier)]
-    assert [guide_of(name) for name in act_study.softer(tier)] == [
+    named = [guide_of(name) for name in act_study.softer(tier)]
+    assert [(each.guide, each.every, each.scale, each.level) for each in named] == [
         ("increase", 1, 0.5, None),
         ("decrease", 1, 0.5, None),
         ("increase", 2, None, None),

@@ -225,9 +225,10 @@ def test_following_rate(make, days):
 
 
 def test_names_of_guided_methods():
-    assert guide_of("LBM-Act + rule") == ("rule", 1, None, None)
-    assert guide_of("LBM-Act + oracle, every 2 ticks, scale 0.5") == ("oracle", 2, 0.5, None)
-    assert guide_of("LBM-Act + decrease, every 2 ticks, up to 1.2, scale 0.5") == ("decrease", 2, 0.5, 1.2)
+    assert guide_of("LBM-Act + rule") == ("rule", 1, None, 0, 0.0, False, None)
+    assert guide_of("LBM-Act + oracle, every 2 ticks, scale 0.5")[:3] == ("oracle", 2, 0.5)
+    named = guide_of("LBM-Act + decrease, every 2 ticks, up to 1.2, late 1, scale 0.5")
+    assert (named.guide, named.every, named.level, named.late, named.scale) == ("decrease", 2, 1.2, 1, 0.5)
     with pytest.raises(ValueError, match="unknown guide"):
         guide_of("LBM-Act + rule, up to")
     for guide in GUIDES:

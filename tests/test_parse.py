@@ -8,70 +8,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lbm_core.think.gallery import CASES, frame
 from lbm_core.think.parse import ANSWER_FAILURES, Status, parse, read_number, stated_direction
 
 GOOD = "The CPA ratio is <ratio>0.66</ratio>. Hence <answer>1</answer>"
 
-# text, true ratio, expected status, expected direction
-GALLERY = {
-    "plain": (GOOD, 0.6698, Status.ACCEPTED, 1),
-    "tags with spaces": ("< ratio > 0.66 </ ratio > < answer > -1 </ answer >", 0.66, Status.ACCEPTED, -1),
-    "newlines inside tags": ("<ratio>\n0.66\n</ratio>\n<answer>\n0\n</answer>", 0.66, Status.ACCEPTED, 0),
-    "plus sign": ("<ratio>0.66</ratio><answer>+1</answer>", 0.66, Status.ACCEPTED, 1),
-    "unicode minus": ("<ratio>0.66</ratio><answer>−1</answer>", 0.66, Status.ACCEPTED, -1),
-    "float answer": ("<ratio>0.66</ratio><answer>-1.0</answer>", 0.66, Status.ACCEPTED, -1),
-    "percent": ("<ratio>66%</ratio><answer>0</answer>", 0.66, Status.ACCEPTED, 0),
-    "calculation in brackets": ("<ratio>0.66 (5.386 / 8.0)</ratio><answer>1</answer>", 0.67, Status.ACCEPTED, 1),
-    "calculation with equals sign": ("<ratio>5.386 / 8.0 = 0.673</ratio><answer>1</answer>", 0.67, Status.ACCEPTED, 1),
-    "thousands": ("<ratio>1,234.5</ratio><answer>-1</answer>", 1234.5, Status.ACCEPTED, -1),
-    "answer before ratio": ("<answer>1</answer><ratio>0.66</ratio>", 0.66, Status.ACCEPTED, 1),
-    "text after the answer": (GOOD + " Good luck!", 0.66, Status.ACCEPTED, 1),
-    "just inside 3 %": ("<ratio>1.03</ratio><answer>1</answer>", 1.0, Status.ACCEPTED, 1),
-    "just outside 3 %": ("<ratio>1.031</ratio><answer>1</answer>", 1.0, Status.WRONG_RATIO, 1),
-    "empty": ("", 0.66, Status.NO_ANSWER, None),
-    "no tags": ("I would raise the bids. Answer: 1", 0.66, Status.NO_ANSWER, None),
-    "closing tag alone": ("<ratio>0.66</ratio> 1</answer>", 0.66, Status.NO_ANSWER, None),
-    "unfinished answer": ("<ratio>0.66</ratio><answer>1", 0.66, Status.TRUNCATED, None),
-    "upper case is another tag": ("<ratio>0.66</ratio><ANSWER>1</ANSWER>", 0.66, Status.NO_ANSWER, None),
-    "two answers": (GOOD + "<answer>1</answer>", 0.66, Status.SEVERAL_ANSWERS, None),
-    "echoed options": (
-        "<ratio>0.66</ratio><answer>1</answer> or <answer>-1</answer>",
-        0.66,
-        Status.SEVERAL_ANSWERS,
-        None,
-    ),
-    "second answer unfinished": (GOOD + " so <answer>", 0.66, Status.SEVERAL_ANSWERS, None),
-    "empty answer": ("<ratio>0.66</ratio><answer></answer>", 0.66, Status.BAD_ANSWER, None),
-    "answer two": ("<ratio>0.66</ratio><answer>2</answer>", 0.66, Status.BAD_ANSWER, None),
-    "answer in words": ("<ratio>0.66</ratio><answer>increase</answer>", 0.66, Status.BAD_ANSWER, None),
-    "answer with a reason": ("<ratio>0.66</ratio><answer>1 (increase)</answer>", 0.66, Status.BAD_ANSWER, None),
-    "fractional answer": ("<ratio>0.66</ratio><answer>0.5</answer>", 0.66, Status.BAD_ANSWER, None),
-    "list of answers": ("<ratio>0.66</ratio><answer>-1, 0, 1</answer>", 0.66, Status.BAD_ANSWER, None),
-    "no ratio": ("Raise it. <answer>1</answer>", 0.66, Status.NO_RATIO, 1),
-    "unfinished ratio": ("<ratio>0.66 <answer>1</answer>", 0.66, Status.NO_RATIO, 1),
-    "two ratios": ("<ratio>0.66</ratio>" + GOOD, 0.66, Status.SEVERAL_RATIOS, 1),
-    "ratio in words": ("<ratio>low</ratio><answer>1</answer>", 0.66, Status.BAD_RATIO, 1),
-    "empty ratio": ("<ratio></ratio><answer>1</answer>", 0.66, Status.BAD_RATIO, 1),
-    "ratio nan": ("<ratio>nan</ratio><answer>1</answer>", 0.66, Status.BAD_RATIO, 1),
-    "ratio infinite": ("<ratio>1e999</ratio><answer>1</answer>", 0.66, Status.BAD_RATIO, 1),
-    "two numbers": ("<ratio>0.66 0.67</ratio><answer>1</answer>", 0.66, Status.BAD_RATIO, 1),
-    "formula without result": ("<ratio>5.386 / 8.0</ratio><answer>1</answer>", 0.673, Status.BAD_RATIO, 1),
-    "negative ratio": ("<ratio>-0.66</ratio><answer>1</answer>", 0.66, Status.WRONG_RATIO, 1),
-    "inverted ratio": ("<ratio>1.5</ratio><answer>1</answer>", 1 / 1.5, Status.WRONG_RATIO, 1),
-    "nothing spent": ("<ratio>0</ratio><answer>1</answer>", 0.0, Status.UNDEFINED_RATIO, 1),
-    "no conversion yet": ("<ratio>0.66</ratio><answer>1</answer>", math.nan, Status.UNDEFINED_RATIO, 1),
-}
 
-
-@pytest.mark.parametrize(("text", "true", "status", "direction"), GALLERY.values(), ids=GALLERY.keys())
-def test_gallery(text, true, status, direction):
-    parsed = parse(text, true)
-    assert parsed.status is status
-    assert parsed.direction == direction
-    assert parsed.accepted == (status is Status.ACCEPTED)
+@pytest.mark.parametrize("case", CASES, ids=[f"{case.kind}: {case.name}" for case in CASES])
+def test_gallery(case):
+    parsed = case.read()
+    assert parsed.status is case.status
+    assert parsed.direction == case.direction
+    assert parsed.accepted == (case.status is Status.ACCEPTED)
+    assert parsed.contradiction == case.contradiction
     # Without the ratio's check, exactly the failures of the answer remain.
-    lenient = parse(text, true, ratio_required=False)
-    assert lenient.status is (status if status in ANSWER_FAILURES else Status.ACCEPTED)
+    assert case.read(ratio_required=False).status is (
+        case.status if case.status in ANSWER_FAILURES else Status.ACCEPTED
+    )
+
+
+def test_the_gallery_tries_every_status_and_names_no_case_twice():
+    assert {case.status for case in CASES} == set(Status)
+    assert len({(case.kind, case.name) for case in CASES}) == len(CASES)
+    shown = frame()
+    assert shown["status"].tolist() == [case.status.value for case in CASES]
 
 
 def test_a_generation_cut_off_before_its_answer_is_truncated_but_a_complete_one_is_not():
@@ -115,6 +75,8 @@ def test_read_number(text, value):
         ("We should not increase the bidding parameter. Lowering the alpha is better.", -1),
         ("Lowering the alpha is better. Do not increase the bidding parameter.", -1),
         ("The budget decreases over time.", None),
+        ("Raise the bids? No direction is clearly better for the bidding parameter.", 0),
+        ("We can't tell.", 0),
         ("", None),
     ],
 )

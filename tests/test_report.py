@@ -403,15 +403,3 @@ def test_report_imports_without_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_latency_counts_calls_and_orders_percentiles():
-    from lbm_core.report.latency import measure
-
-    calls = []
-    timed = measure(lambda: calls.append(1), repetitions=7, warm_up=2)
-    assert len(calls) == 9
-    assert 0 < timed["median_seconds"] <= timed["p99_seconds"]
-    assert timed["repetitions"] == 7
-    with pytest.raises(ValueError, match="repetitions"):
-        measure(lambda: None, repetitions=0)

@@ -59,6 +59,7 @@ _STUDIES = {
         "study_seeds",
         "study_advertisers",
     ),
+    "think": ("models", "day_every", "late_guides", "late", "missing"),
 }
 _CLOSED_LOOP_SETTINGS = ("closed_loop_periods", "closed_loop_at_once")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from lbm_core.auction.bidder import Bidder
 from lbm_core.pipeline.models import act, critic
@@ -29,8 +29,37 @@ GUIDES = (
 )
 _NAME = re.compile(
     r"LBM-Act \+ (?P<guide>.+?)(, every (?P<every>\d+) ticks)?(, up to (?P<level>\d+(\.\d+)?))?"
+    r"(, late (?P<late>\d+))?(, missing (?P<missing>\d+(\.\d+)?))?(?P<hold>, hold)?"
     r"(, scale (?P<scale>\d+(\.\d+)?))?"
 )
+
+
+class GuideName(NamedTuple):
+    """What a method's name says of its guide.
+
+    Attributes
+    ----------
+    guide : one of :data:`GUIDES`
+    every : ticks between two of its words
+    scale : of the moves it asks for; None: the model's own
+    late : ticks from question to use
+    missing : share of its words that never arrive
+    hold : whether its last word holds while no new one is there
+    level : how far it may lead alpha, as a factor on the CPA target; None: any distance
+    """
+
+    guide: str
+    every: int = 1
+    scale: float | None = None
+    late: int = 0
+    missing: float = 0.0
+    hold: bool = False
+    level: float | None = None
+
+    @property
+    def delayed(self) -> bool:
+        """Whether its words may come late or not at all, or be held."""
+        return bool(self.late or self.missing or self.hold)
 
 
 def guided_bidder(tier: Tier, dataset: Dataset, seed: int, name: str, *, train_seed: int | None = None) -> Bidder:
@@ -39,10 +68,12 @@ def guided_bidder(tier: Tier, dataset: Dataset, seed: int, name: str, *, train_s
     Parameters
     ----------
     seed : of the data and the generated texts
-    name : "LBM-Act + GUIDE[, every K ticks][, up to L][, scale X]" with GUIDE one of :data:`GUIDES`, e.g.
-        "LBM-Act + rule" or "LBM-Act + oracle, every 2 ticks, scale 0.5". Between its ticks, and once alpha is beyond L
-        (or 1 / L) times the CPA target, a guide says "uncertain"; the scale multiplies the moves that it asked for.
-    train_seed : of the models and of random guides; default ``seed``
+    name : "LBM-Act + GUIDE[, every K ticks][, up to L][, late T][, missing P][, hold][, scale X]" with GUIDE one of
+        :data:`GUIDES`, e.g. "LBM-Act + rule" or "LBM-Act + oracle, every 2 ticks, scale 0.5". Once alpha is beyond L
+        (or 1 / L) times the CPA target, the guide says "uncertain". Words come T ticks after they were asked for, a
+        share P of them never. Where nothing has come, the guide says "uncertain", or with "hold" its last word
+        (:class:`lbm_core.think.asynchrony.Delayed`). The scale multiplies the moves that a guide asked for.
+    train_seed : of the models, of random guides and of what goes missing; default ``seed``
 
     Raises
     ------
@@ -52,32 +83,32 @@ def guided_bidder(tier: Tier, dataset: Dataset, seed: int, name: str, *, train_s
     from lbm_core.act import guide_sources
     from lbm_core.act.decide import LBMActBidder
 
-    asked = guide_of(name)
+    asked, own_seed = guide_of(name), seed if train_seed is None else train_seed
     model = act(tier, dataset, seed, train_seed=train_seed)
-
-    def passed_on(source: GuideSource) -> GuideSource:
-        if asked.level is not None:
-            source = guide_sources.until(asked.level, source)
-        return source if asked.every == 1 else guide_sources.every(asked.every, source)
-
     if asked.guide == "oracle":
         oracle = guide_sources.Oracle()
-        return guide_sources.OracleBidder(model, oracle, passed_on(oracle), guide_scale=asked.scale)
+        return guide_sources.OracleBidder(model, oracle, _passed_on(oracle, asked, own_seed), guide_scale=asked.scale)
     source = guide_source(tier, dataset, seed, asked.guide, train_seed=train_seed)
-    return LBMActBidder(model, passed_on(source), guide_scale=asked.scale)
+    return LBMActBidder(model, _passed_on(source, asked, own_seed), guide_scale=asked.scale)
 
 
-class Guided(NamedTuple):
-    """Who leads LBM-Act, and how."""
+def _passed_on(source: GuideSource, asked: GuideName, seed: int) -> GuideSource:
+    """The source's words, as seldom and as late as a name says."""
+    from lbm_core.act.guide_sources import every, until
+    from lbm_core.think.asynchrony import Delayed
 
-    guide: str  # of GUIDES
-    every: int = 1  # ticks from one of its words to the next
-    scale: float | None = None  # factor on instructed moves; None: the model's own
-    level: float | None = None  # how far it may lead alpha, as a factor on the CPA target; None: any distance
+    own_interval = getattr(source, "think_every", 1)
+    if asked.level is not None:
+        source = until(asked.level, source)
+    if not asked.delayed:
+        return source if asked.every == 1 else every(asked.every, source)
+    meanwhile: Literal["last", "uncertain"] = "last" if asked.hold else "uncertain"
+    interval = asked.every if asked.every > 1 else own_interval
+    return Delayed(source, asked.late, asked.missing, meanwhile, every=interval, seed=seed)
 
 
-def guide_of(name: str) -> Guided:
-    """What the name of a method asks for.
+def guide_of(name: str) -> GuideName:
+    """What a method's name says of its guide.
 
     Raises
     ------
@@ -88,7 +119,15 @@ def guide_of(name: str) -> Guided:
     if read is None or read["guide"] not in GUIDES:
         raise ValueError(f"unknown guide in {name!r}; one of {', '.join(GUIDES)} after 'LBM-Act + '")
     scale, level = (None if read[part] is None else float(read[part]) for part in ("scale", "level"))
-    return Guided(read["guide"], int(read["every"] or 1), scale, level)
+    return GuideName(
+        guide=read["guide"],
+        every=int(read["every"] or 1),
+        scale=scale,
+        late=int(read["late"] or 0),
+        missing=float(read["missing"] or 0),
+        hold=read["hold"] is not None,
+        level=level,
+    )
 
 
 def guide_source(tier: Tier, dataset: Dataset, seed: int, guide: str, *, train_seed: int | None = None) -> GuideSource:

@@ -44,7 +44,8 @@ class Parsed:
     ratio : the CPA ratio stated; None without exactly one readable ``<ratio>``
     ratio_error : |ratio - true| / true; NaN where either is missing
     status : :class:`Status`
-    stated : direction that the reasoning's last recommendation speaks for, 1 or -1; None if it makes none
+    stated : what the reasoning's last recommendation speaks for: 1, -1, or 0 ("no direction is better"); None if there
+        is none
     """
 
     direction: int | None
@@ -60,20 +61,30 @@ class Parsed:
 
     @property
     def contradiction(self) -> bool:
-        """Whether the reasoning recommends one direction and the answer gives the opposite one."""
-        return self.direction is not None and self.stated is not None and self.direction == -self.stated
+        """Whether the answer moves the bid, 1 or -1, and the reasoning recommends the opposite or no direction.
+
+        An answer of 0 moves nothing and contradicts nothing.
+        """
+        return self.direction in (-1, 1) and self.stated is not None and self.direction != self.stated
 
 
 _BLOCK = {tag: re.compile(rf"<\s*{tag}\s*>(.*?)<\s*/\s*{tag}\s*>", re.DOTALL) for tag in ("ratio", "answer")}
-_OPENING = {tag: re.compile(rf"<\s*{tag}\s*>") for tag in ("ratio", "answer")}
-_NUMBER = r"[+\-−]?(?:\d{1,3}(?:,\d{3})+(?:\.\d*)?|\d+(?:\.\d*)?|\.\d+)(?:[eE][+\-]?\d+)?"
-# One number, perhaps a percent sign, perhaps a calculation in brackets or after "=": "0.66 (5.386 / 8.0)".
-_RATIO = re.compile(rf"(?:[^=]*=)?\s*({_NUMBER})\s*(%?)\s*(?:\([^()]*\))?\s*\.?")
+_TAG = {tag: re.compile(rf"<\s*(/?)\s*{tag}\s*>") for tag in ("ratio", "answer")}
+# Digits are spelled out: \d would also take those of other scripts. "0,663" is no number with thousands.
+_NUMBER = r"[+\-−]?(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]*)?|[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+\-]?[0-9]+)?"
+# One number, perhaps a percent sign, perhaps its calculation before "=" or in brackets: "0.66 (5.386 / 8.0)".
+_RATIO = re.compile(rf"(?:[^=]*=)?\s*({_NUMBER})\s*(%?)\s*(?:\([0-9.,\s+\-−*/×÷=%]*\))?\s*\.?")
 _ANSWER = re.compile(r"([+\-−]?)\s*([01])(?:\.0*)?")
 _RAISE, _LOWER = r"increas\w*|rais(?:e|es|ed|ing)", r"decreas\w*|lower(?:s|ed|ing)?|reduc\w*"
-_MOVE = re.compile(
-    rf"(?P<negation>\b(?:not|never|avoid|without|instead of|rather than)\s+(?:\w+\s+)?)?"
-    rf"\b(?:(?P<up>{_RAISE})|(?P<down>{_LOWER}))\s+(?:\w+\s+){{0,3}}?(?:bid\w*|parameters?|alphas?)\b",
+_NEGATION = r"(?:\w+n['’]t|not|never|avoid|without|against|instead of|rather than|refrain from|no (?:need|reason) to)"
+_BID = r"(?:bid\w*|parameters?|alphas?)"
+_MOVE = re.compile(  # "increase the bidding parameter"; "the bidding parameter should be increased"
+    rf"(?P<negation>\b{_NEGATION}\s+(?:\w+\s+)?)?"
+    rf"\b(?:(?P<up>{_RAISE})|(?P<down>{_LOWER}))\s+(?:\w+\s+){{0,3}}?{_BID}\b"
+    rf"|\b{_BID}\s+(?:should|must|ought to|needs? to)\s+(?P<kept>not\s+)?(?:\w+\s+)?be\s+"
+    rf"(?:(?P<raised>{_RAISE})|(?P<lowered>{_LOWER}))\b"
+    rf"|\b(?P<none>no direction is|direction is (?:\w+\s+)?(?:unclear|uncertain)"
+    rf"|(?:cannot|can['’]t) (?:tell|decide))\b",
     re.IGNORECASE,
 )
 
@@ -118,12 +129,17 @@ def parse(
     return Parsed(direction, ratio, error, status, stated_direction(text))
 
 
+def _tags(tag: str, text: str) -> tuple[list[str], int, int]:
+    """Contents of the closed tags, and how many openings and closings there are in all."""
+    slashes = _TAG[tag].findall(text)
+    return _BLOCK[tag].findall(text), slashes.count(""), slashes.count("/")
+
+
 def _read_answer(text: str, truncated: bool) -> tuple[int | None, Status | None]:
-    blocks = _BLOCK["answer"].findall(text)
-    openings = len(_OPENING["answer"].findall(text))
+    blocks, openings, closings = _tags("answer", text)
     if not blocks:
         return None, Status.TRUNCATED if truncated or openings else Status.NO_ANSWER
-    if len(blocks) > 1 or openings > 1:
+    if openings > 1 or closings > 1:
         return None, Status.SEVERAL_ANSWERS
     match = _ANSWER.fullmatch(blocks[0].strip())
     if match is None:
@@ -133,10 +149,10 @@ def _read_answer(text: str, truncated: bool) -> tuple[int | None, Status | None]
 
 
 def _read_ratio(text: str) -> tuple[float | None, Status | None]:
-    blocks = _BLOCK["ratio"].findall(text)
+    blocks, openings, closings = _tags("ratio", text)
     if not blocks:
         return None, Status.NO_RATIO
-    if len(blocks) > 1 or len(_OPENING["ratio"].findall(text)) > 1:
+    if openings > 1 or closings > 1:
         return None, Status.SEVERAL_RATIOS
     value = read_number(blocks[0])
     return value, Status.BAD_RATIO if value is None else None
@@ -155,12 +171,14 @@ def read_number(text: str) -> float | None:
 
 
 def stated_direction(text: str) -> int | None:
-    """Direction of the last recommendation in the reasoning: 1 raise, -1 lower, None if there is none.
+    """The last recommendation in the reasoning: 1 raise, -1 lower, 0 no direction, None if there is none.
 
-    A rough reading by keywords (a verb of raising or lowering, then bid, bidding parameter or alpha); a negated verb
-    ("do not increase the bids") counts for nothing.
+    A rough reading by keywords (a verb of raising or lowering, then bid, bidding parameter or alpha, or these with
+    "should be raised"); a negated verb ("do not increase the bids") counts for nothing.
     """
-    moves = [match for match in _MOVE.finditer(_BLOCK["answer"].sub(" ", text)) if not match["negation"]]
+    found = _MOVE.finditer(_BLOCK["answer"].sub(" ", text))
+    moves = [match for match in found if not (match["negation"] or match["kept"])]
     if not moves:
         return None
-    return 1 if moves[-1]["up"] else -1
+    last = moves[-1]
+    return 0 if last["none"] else 1 if last["up"] or last["raised"] else -1
