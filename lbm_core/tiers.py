@@ -78,6 +78,20 @@ class ThinkTier:
     epochs: int = 1  # paper: 5
     batch_size: int = 4  # paper: 64
     learning_rate: float = 1e-5  # paper: 1e-6
+    learned: int = 4  # chosen chains of thought that are learned, at most; paper: 2,000
+    precision: Literal["float32", "bfloat16"] = "bfloat16"  # of fine-tuning's forward pass; weights stay float32
+    lora_rank: int = 0  # of low-rank adapters in the place of all weights; 0 and paper: all weights
+    rounds: int = 1  # of sampling, choosing and fine-tuning; the paper names one
+    on_policy: float = 0.0  # share of the moments met by LBM-Act itself in replays of training periods; paper: 0
+    on_policy_guide: str = "rule"  # who leads it there, of lbm_core.pipeline.guides.GUIDES
+    beta: float = 50.0  # of the weights exp(beta * relative-Q) in Eq. 14's first line; the paper names none
+    # What chapter 5 compares, of lbm_core.pipeline.gqpo_study
+    controls: tuple[str, ...] = ("random",)  # fine-tunings beside GQPO's, of lbm_core.think.gqpo.RULES and "weights"
+    temperatures: tuple[float, ...] = (0.9,)  # of sampling, beside ``temperature``
+    sweep_prompts: int = 3  # moments at which N, tolerance and temperature are varied
+    sweep_samples: int = 3  # largest N there
+    probes: int = 6  # moments of held-out days asked before and after; Fig. 2: 1,000
+    coin_moments: int = 96  # moments at which every direction's relative-Q is computed
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from lbm_core.pipeline.contenders import (
 )
 from lbm_core.pipeline.guides import GUIDES, guide_source, guided_bidder
 from lbm_core.pipeline.models import act, critic, dt
+from lbm_core.pipeline.moments import Moments
 from lbm_core.pipeline.recipes import OFFLINE_BASELINES, TRAINABLE, tuned
 from lbm_core.pipeline.stages import (
     HeldOutPeriods,
@@ -41,7 +42,6 @@ from lbm_core.pipeline.stages import (
     tuning_tables,
 )
 from lbm_core.pipeline.thinking import (
-    Moments,
     chain_store,
     gqpo_model,
     gqpo_selection,

@@ -46,6 +46,7 @@ INSTRUCTIONS = {"increase": 1, "decrease": -1, "uncertain": 0}  # Table 4: LBM-A
 _STUDIES = {
     "critic": ("variants",),
     "act": ("curves", "guides", "guide_scales", "guide_intervals", "sizes", "study_seeds", "study_advertisers"),
+    "think": ("controls", "temperatures", "sweep_prompts", "sweep_samples", "probes", "coin_moments"),
 }
 _CLOSED_LOOP_SETTINGS = ("closed_loop_periods", "closed_loop_at_once")
 
