@@ -31,7 +31,7 @@ from lbm_core.pipeline.contenders import (
 )
 from lbm_core.pipeline.guides import GUIDES, guide_source, guided_bidder
 from lbm_core.pipeline.models import act, critic, dt
-from lbm_core.pipeline.moments import Moments
+from lbm_core.pipeline.moment_sets import Moments
 from lbm_core.pipeline.recipes import OFFLINE_BASELINES, TRAINABLE, tuned
 from lbm_core.pipeline.stages import (
     HeldOutPeriods,

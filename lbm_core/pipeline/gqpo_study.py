@@ -17,7 +17,7 @@ from lbm_core.critic.validity import counterfactual_scores
 from lbm_core.data.trajectories import TrajectorySet, sample_ends
 from lbm_core.data.windows import Windows
 from lbm_core.pipeline.models import act, critic, dt
-from lbm_core.pipeline.moments import Moments, draw_moments, joined, moments_at
+from lbm_core.pipeline.moment_sets import Moments, draw_moments, joined, moments_at
 from lbm_core.pipeline.stages import held_out_periods, trajectories
 from lbm_core.pipeline.thinking import ask, gqpo_model, judged, moments, on_policy_days, think_settings
 from lbm_core.seeding import generator
