@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -79,8 +81,9 @@ def before_and_after(measured: pd.DataFrame, reference: str, rng: np.random.Gene
             values = table[measure].dropna()
             if values.empty:
                 continue
-            row = dict(zip(("mean", "low", "high"), mean_interval(values.to_numpy(), rng), strict=True))
-            row |= {"model": name, "measure": measure, "moments": len(values)}
+            mean, low, high = mean_interval(values.to_numpy(), rng)
+            row: dict[str, Any] = {"model": name, "measure": measure, "moments": len(values)}
+            row |= {"mean": mean, "low": low, "high": high}
             paired = (values - tables[reference][measure]).dropna()
             if name != reference and len(paired):
                 difference, low, high = mean_interval(paired.to_numpy(), rng)

@@ -132,9 +132,9 @@ def days_of(result: ReplayResult, dataset: Dataset, period: int) -> TrajectorySe
         period=np.full(len(who), period),
         advertiser=who.index,
         length=result.lengths,
-        budget=who.budget,
-        cpa_target=who.cpa_target,
-        states=result.states * valid[:, :, None],
+        budget=who.budget.astype(np.float32),
+        cpa_target=who.cpa_target.astype(np.float32),
+        states=(result.states * valid[:, :, None]).astype(np.float32),
         **per_tick,
     )
     return whole.select(result.lengths >= MIN_LENGTH)

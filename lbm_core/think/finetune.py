@@ -12,8 +12,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from lbm_core.act.backbone import Backbone, load_backbone
 from lbm_core.artifacts import writing
@@ -70,7 +72,7 @@ def finetune(
     completions: Sequence[str],
     folder: Path | None = None,
     *,
-    weights: Sequence[float] | None = None,
+    weights: Sequence[float] | NDArray[np.float64] | None = None,
 ) -> tuple[Backbone, pd.DataFrame]:
     """Raise the likelihood of chosen chains of thought (Eq. 14).
 
