@@ -209,9 +209,9 @@ _LAPTOP = Tier(
         learning_rate=2e-4,  # LoRA's: its matrices start at no change at all
         controls=("random", "rule", "argmin", "weights"),
         temperatures=(0.2, 0.9),
-        sweep_prompts=24,
+        sweep_prompts=16,
         sweep_samples=6,
-        probes=96,
+        probes=80,
         coin_moments=1_000,
     ),
     baseline=BaselineTier(

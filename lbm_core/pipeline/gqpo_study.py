@@ -171,7 +171,7 @@ def probes(tier: Tier, dataset: Dataset, seed: int) -> Probes:
     n, logs = tier.think.probes, held_out_periods(tier, dataset, seed).logs
     parts, chosen, stratified, best = [], [], [], []
     for number, log in enumerate(logs):
-        share = n // len(logs) + (number < n % len(logs))
+        share, half = (count // len(logs) + (number < count % len(logs)) for count in (n, n // 2))
         if share == 0:
             continue
         held = TrajectorySet.from_logs([log])
@@ -179,7 +179,7 @@ def probes(tier: Tier, dataset: Dataset, seed: int) -> Probes:
         some = ticks > 0
         drawn = moments_at(held, rows[some], ticks[some])
         ratio, order = drawn.cpa_ratio, np.arange(len(drawn))
-        below, above = (side[: (share + k) // 2] for k, side in enumerate((order[ratio < 1], order[ratio > 1])))
+        below, above = (side[:half] for side in (order[ratio < 1], order[ratio > 1]))
         taken = np.unique(np.concatenate([order[:share], below, above]))
         part = moments_at(held, drawn.rows[taken], drawn.ticks[taken])
         parts.append(part)

@@ -177,8 +177,8 @@ def sweep(frame: pd.DataFrame) -> Figure:
         shown = rows.assign(tolerance=rows["tolerance"].astype(str)).set_index("tolerance").loc[tolerances]
         panes[2].plot(range(len(tolerances)), shown["accepted"], "o-", markersize=3, label=f"T = {temperature:g}")
     ticks = sorted(frame["n"].unique())
-    panes[0].set(xlabel="N, texts per group", ylabel="groups that leave something", ylim=(0, 1.03), xticks=ticks)
-    panes[1].set(xlabel="N, texts per group", ylabel="relative-Q gained per group", xticks=ticks)
+    panes[0].set(xlabel="N, texts per group", ylabel="groups that teach", ylim=(0, 1.03), xticks=ticks)
+    panes[1].set(xlabel="N, texts per group", ylabel="relative-Q per group", xticks=ticks)
     panes[2].set(xlabel="tolerance of the stated ratio", ylabel="texts accepted", ylim=(0, 1.03))
     panes[2].set_xticks(range(len(tolerances)), tolerances, rotation=30)
     figure.legend(*panes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
