@@ -86,6 +86,20 @@ class ThinkTier:
     late_guides: tuple[str, ...] = ("rule",)  # whose words come late or not at all
     late: tuple[int, ...] = (1, 4)  # ticks from question to use, beside none; Fig. 4: 1
     missing: tuple[float, ...] = (0.5,)  # shares of words that never come, beside none
+    learned: int = 4  # chosen chains of thought that are learned, at most; paper: 2,000
+    precision: Literal["float32", "bfloat16"] = "bfloat16"  # of fine-tuning's forward pass; weights stay float32
+    lora_rank: int = 0  # of low-rank adapters in the place of all weights; 0 and paper: all weights
+    rounds: int = 1  # of sampling, choosing and fine-tuning; the paper names one
+    on_policy: float = 0.0  # share of the moments met by LBM-Act itself in replays of training periods; paper: 0
+    on_policy_guide: str = "rule"  # who leads it there, of lbm_core.pipeline.guides.GUIDES
+    beta: float = 50.0  # of the weights exp(beta * relative-Q) in Eq. 14's first line; the paper names none
+    # What chapter 5 compares, of lbm_core.pipeline.gqpo_study
+    controls: tuple[str, ...] = ("random",)  # fine-tunings beside GQPO's, of lbm_core.think.gqpo.RULES and "weights"
+    temperatures: tuple[float, ...] = (0.9,)  # of sampling, beside ``temperature``
+    sweep_prompts: int = 3  # moments at which N, tolerance and temperature are varied
+    sweep_samples: int = 3  # largest N there
+    probes: int = 6  # moments of held-out days asked before and after; Fig. 2: 1,000
+    coin_moments: int = 96  # moments at which every direction's relative-Q is computed
 
 
 @dataclass(frozen=True)
@@ -228,12 +242,22 @@ _LAPTOP = Tier(
     ),
     critic=CriticTier(steps=1_000, variants=_CRITICS),
     think=ThinkTier(
-        prompts=1_000,
+        prompts=300,
+        backend="auto",
         max_new_tokens=160,
         think_every=4,
         ratio_required=False,
         epochs=2,
         batch_size=16,
+        learned=96,
+        lora_rank=16,
+        learning_rate=2e-4,  # LoRA's: its matrices start at no change at all
+        controls=("random", "rule", "argmin", "weights"),
+        temperatures=(0.2, 0.9),
+        sweep_prompts=16,
+        sweep_samples=6,
+        probes=80,
+        coin_moments=1_000,
         day_every=4,
         late_guides=("rule", "critic", "oracle"),
         **_LATE,
@@ -311,6 +335,14 @@ _GPU = Tier(
         day_every=1,
         late_guides=("rule", "critic", "oracle", "LBM-Think"),
         **_LATE,
+        learned=2_000,
+        precision="bfloat16",
+        controls=("random", "rule", "argmin", "weights"),
+        temperatures=(0.3, 0.5, 1.0, 1.3),
+        sweep_prompts=200,
+        sweep_samples=8,
+        probes=1_000,
+        coin_moments=2_000,
     ),
     baseline=BaselineTier(
         dt_hidden_size=512,

@@ -9,7 +9,8 @@ import torch
 from tiny_language_model import tiny_language_model
 
 from lbm_core.act.backbone import load_backbone
-from lbm_core.think.finetune import FinetuneConfig, finetune, tokenized
+from lbm_core.think.finetune import FinetuneConfig, finetune
+from lbm_core.think.packing import IGNORED, packed, tokenized
 from lbm_core.tiers import get_tier
 
 
@@ -24,29 +25,26 @@ def tiny_folder(tmp_path_factory):
 def test_only_the_completion_carries_loss():
     tokenizer = tiny_language_model().tokenizer
     row = tokenized(tokenizer, "prompt:", "\nyes")
-    learnt = [token for token, kept in zip(row["input_ids"], row["completion_mask"], strict=True) if kept]
+    learnt = [label for label in row["labels"] if label != IGNORED]
     assert tokenizer.decode(learnt) == "\nyes<end>"
     assert tokenizer.decode(row["input_ids"]) == "prompt:\nyes<end>"
 
 
 def test_the_trainer_sees_no_label_at_the_prompt(tiny_folder, monkeypatch):
-    """Checked where it counts: in the batch that reaches the model."""
-    from trl import SFTTrainer
-
+    """Checked where it counts: in the batch that reaches the trainer."""
     seen = []
-    compute_loss = SFTTrainer.compute_loss
 
-    def watched(self, model, inputs, *arguments, **options):
-        seen.append((inputs["input_ids"][0].tolist(), inputs["labels"][0].tolist()))
-        return compute_loss(self, model, inputs, *arguments, **options)
+    def watched(samples):
+        seen.append(packed(samples))
+        return seen[-1]
 
-    monkeypatch.setattr(SFTTrainer, "compute_loss", watched)
+    monkeypatch.setattr("lbm_core.think.finetune.packed", watched)
     finetune(FinetuneConfig(backbone=tiny_folder, epochs=1, batch_size=1), ["abc"], ["de"])
-    ids, labels = seen[0]
-    count = labels.index(next(label for label in labels if label != -100))
+    ids, labels = seen[0]["input_ids"][0].tolist(), seen[0]["labels"][0].tolist()
+    count = labels.index(next(label for label in labels if label != IGNORED))
     assert count == 3, "the three letters of the prompt carry no loss"
     assert labels[3:6] == ids[3:6]
-    assert all(label == -100 for label in labels[6:]), "nor does padding"
+    assert len(labels) == 6, "two letters and the end do"
 
 
 def test_the_loss_falls_and_the_model_loads_as_a_backbone(tiny_folder, tmp_path):

@@ -218,7 +218,8 @@ def test_the_whole_chain_with_a_language_model(cache, tiny_model, monkeypatch, c
     assert frame["cost"].gt(0).any()
 
     # Suppose the first chain of each moment had been worth learning.
-    chosen = replace(selection, chosen=np.zeros(4, dtype=np.int64))
+    first = selection.samples.assign(chosen=selection.samples["sample"] == 0, relative_q=0.1)
+    chosen = replace(selection, samples=first, chosen=np.zeros(4, dtype=np.int64))
     monkeypatch.setattr("lbm_core.think.gqpo.choose_chains", lambda *arguments, **options: chosen)
     tuned = pipeline.gqpo_model(tier, "dense", 0)
     assert tuned is not None

@@ -245,13 +245,6 @@ def test_side_by_side_keeps_the_rows_of_both_in_order():
 # --- figures -----------------------------------------------------------------------------------------------------
 
 
-def _samples(n=300):
-    rng = np.random.default_rng(0)
-    ratio = np.exp(rng.normal(0, 1.5, n))
-    rows = [pd.DataFrame({"model": m, "cpa_ratio": ratio, "delta_a": rng.normal(0, 0.1, n)}) for m in ("DT", "LLM")]
-    return pd.concat(rows)
-
-
 def _attention():
     rng = np.random.default_rng(0)
     labels = [*"abcdefg", "R0", "s0"]
@@ -265,12 +258,10 @@ def _attention():
 
 
 DRAWN = {
-    "fig2_direction": _samples(),
     "fig3_losses": pd.DataFrame(
         {"method": ["LLM-DT", "LBM-Act"] * 40, "step": np.arange(80) // 2, "loss": np.linspace(2, 1, 80)}
     ),
     "fig5_attention": _attention(),
-    "gqpo_funnel": pd.DataFrame({"stage": ["sampled", "chosen"], "count": [48, 0]}),
     "traffic_day": pd.DataFrame({"tick": range(48), "impressions": 10_000, "mean_pvalue": 0.005}),
     "lwc_ticks": pd.DataFrame(
         {"tick": [*range(48)] * 2, "source": ["ours"] * 48 + ["real, period 7"] * 48, "lwc": 0.1}
@@ -311,22 +302,11 @@ def test_fig3_shows_the_range_over_seeds():
     assert not left.collections, "one seed has no range"
 
 
-def test_direction_counts_split_by_sign_and_ratio_and_leave_out_what_did_not_move():
-    samples = pd.DataFrame(
-        {"model": "DT", "cpa_ratio": [0.5, 0.5, 2.0, 2.0, 2.0], "delta_a": [0.1, -0.1, -0.1, -0.2, 0.0]}
-    )
-    counts = figures.direction_counts(samples).set_index(["delta_a", "cpa_ratio"])
-    assert counts.loc[("increase", "below_1"), "count"] == 1
-    assert counts.loc[("decrease", "above_1"), "count"] == 2
-    assert counts.loc[("decrease", "above_1"), "share"] == 1
-    assert counts["count"].sum() == 4
-
-
 def test_smoke_figures_live_apart_and_names_are_checked(tmp_path):
-    figure = figures.gqpo_funnel(DRAWN["gqpo_funnel"])
-    assert figures.save(figure, "funnel", "smoke", tmp_path)[0] == tmp_path / "figures" / "_smoke" / "funnel.png"
+    figure = figures.fig3_losses(DRAWN["fig3_losses"])
+    assert figures.save(figure, "curves", "smoke", tmp_path)[0] == tmp_path / "figures" / "_smoke" / "curves.png"
     with pytest.raises(ValueError, match="figure name"):
-        figures.save(figure, "Funnel.png", "smoke", tmp_path)
+        figures.save(figure, "Curves.png", "smoke", tmp_path)
 
 
 def test_methods_keep_their_colours():
@@ -361,12 +341,12 @@ def test_session_records_loads_and_says_what_it_wrote(tmp_path, capsys):
     run = session.begin("smoke", "dense", 0, str(tmp_path))
     run.record("demo", FRAME, backbone="b")
     assert list(run.load("demo")["method"]) == ["A", "None"]
-    run.save(figures.gqpo_funnel(DRAWN["gqpo_funnel"]), "funnel")
+    run.save(figures.fig3_losses(DRAWN["fig3_losses"]), "curves")
     run.finish()
     printed = capsys.readouterr().out
     assert "wrote results/_smoke/demo.csv (2 rows)" in printed
-    assert "wrote figures/_smoke/funnel.png" in printed
-    assert "3 files written: demo.csv, funnel.png, funnel.svg" in printed
+    assert "wrote figures/_smoke/curves.png" in printed
+    assert "3 files written: demo.csv, curves.png, curves.svg" in printed
     assert str(tmp_path) not in printed
 
 

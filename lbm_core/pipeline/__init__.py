@@ -41,6 +41,7 @@ from lbm_core.pipeline.language import (
     text_moments,
 )
 from lbm_core.pipeline.models import act, critic, dt
+from lbm_core.pipeline.moment_sets import Moments
 from lbm_core.pipeline.recipes import OFFLINE_BASELINES, TRAINABLE, tuned
 from lbm_core.pipeline.stages import (
     HeldOutPeriods,
@@ -51,7 +52,6 @@ from lbm_core.pipeline.stages import (
     tuning_tables,
 )
 from lbm_core.pipeline.thinking import (
-    Moments,
     chain_store,
     gqpo_model,
     gqpo_selection,

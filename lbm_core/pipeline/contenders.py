@@ -59,7 +59,20 @@ _STUDIES = {
         "study_seeds",
         "study_advertisers",
     ),
-    "think": ("models", "day_every", "late_guides", "late", "missing"),
+    "think": (
+        "models",
+        "day_every",
+        "late_guides",
+        "late",
+        "missing",
+        "controls",
+        "temperatures",
+        "sweep_prompts",
+        "sweep_samples",
+        "probes",
+        "coin_moments",
+        "latency_batch",
+    ),
 }
 _CLOSED_LOOP_SETTINGS = ("closed_loop_periods", "closed_loop_at_once")
 
@@ -241,7 +254,9 @@ def _each_kept(
             del settings[section][name]
     del settings["think"]["backend"]  # what "auto" means here decides
     settings["think"] |= backend_key(tier)
-    # Only those who write alpha as text depend on these: the evaluations of others stay known when they change.
+    # Only those whom a language model tells, or who write alpha as text, depend on these: the evaluations of others stay
+    # known when they change.
+    of_think = {name: settings.pop(name) for name in ("think", "think_backbone")}
     of_language = {"language": settings.pop("language"), "language recipe": RECIPE}
     for name in ("grpo_variants", "study_advertisers", "seeds"):
         del of_language["language"][name]
@@ -256,6 +271,7 @@ def _each_kept(
                     "data": [dataset, seed, number],
                     "method": [name, train_seed, setting],
                 }
+                key |= of_think if name in LANGUAGE or "LBM(" in name or "LBM-Think" in name else {}
                 key |= of_language if name in LANGUAGE else {}
                 keys[train_seed, number, name] = artifact_path(kind, key) / "rows.parquet"
     # Light methods share out their days; a language model fills the machine alone and is loaded once for all days.

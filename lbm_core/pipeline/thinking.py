@@ -3,58 +3,90 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lbm_core import paths
 from lbm_core.artifacts import artifact_path, config_key
-from lbm_core.data.trajectories import sample_ends, windows
-from lbm_core.data.windows import Windows
 from lbm_core.pipeline.models import act, act_config, critic, critic_config, model_key
+from lbm_core.pipeline.moment_sets import Moments, draw_moments, joined, own_days
 from lbm_core.pipeline.stages import RECIPES, bars, tell, trajectories
 from lbm_core.seeding import generator
 from lbm_core.tiers import Dataset, Tier
 
 if TYPE_CHECKING:
+    from lbm_core.act.decide import LBMActBidder
+    from lbm_core.data.trajectories import TrajectorySet
     from lbm_core.think.generate import Backend, Generation, Sampling
     from lbm_core.think.gqpo import Selection
     from lbm_core.think.guide import ThinkGuide
     from lbm_core.think.prompt import PromptFacts, PromptStyle
 
 
-@dataclass(frozen=True)
-class Moments:
-    """Logged moments that LBM-Think is asked about (§3.3).
+def moments(
+    tier: Tier,
+    dataset: Dataset,
+    seed: int,
+    *,
+    round_number: int = 1,
+    model: Path | None = None,
+    train_seed: int | None = None,
+) -> Moments:
+    """The tier's number of moments with a bid and a past, drawn uniformly: of logged days and, where the tier says so,
+    of days that LBM-Act has bid itself.
 
-    Attributes
+    Parameters
     ----------
-    rows, ticks : (n,) which trajectory and tick
-    window : n windows of logged data; their last alpha is the logged action
-    facts : n, what the prompts tell
+    round_number : of GQPO, >= 1; each round has its own moments
+    model : whose advice LBM-Act followed, where LBM-Think leads it (``think.on_policy_guide``)
+    train_seed : of LBM-Act, in the days of its own
     """
+    n = tier.think.prompts
+    own = round(n * tier.think.on_policy)
+    later = () if round_number == 1 else (round_number,)
+    parts = []
+    if own < n:
+        logged = trajectories(tier, dataset, seed)
+        parts.append(draw_moments(logged, n - own, generator(seed, "think", 0, *later)))
+    if own:
+        days = on_policy_days(tier, dataset, seed, model=model, train_seed=train_seed)
+        parts.append(draw_moments(days, own, generator(seed, "think", 6, round_number), on_policy=True))
+    return joined(parts)
 
-    rows: NDArray[np.int64]
-    ticks: NDArray[np.int64]
-    window: Windows
-    facts: list[PromptFacts]
 
-    def __len__(self) -> int:
-        return len(self.rows)
+def on_policy_days(
+    tier: Tier, dataset: Dataset, seed: int, *, model: Path | None = None, train_seed: int | None = None
+) -> TrajectorySet:
+    """Days that LBM-Act has bid itself under the tier's ``think.on_policy_guide``, in replays of training periods.
 
+    Raises
+    ------
+    ValueError
+        A guide that is neither "rule" nor "LBM-Think".
+    """
+    guide = tier.think.on_policy_guide
+    if guide not in ("rule", "LBM-Think"):
+        raise ValueError(f"on_policy_guide must be 'rule' or 'LBM-Think'; got {guide!r}")
+    own_seed = seed if train_seed is None else train_seed
 
-def moments(tier: Tier, dataset: Dataset, seed: int) -> Moments:
-    """The tier's number of logged moments with a bid and a past, drawn uniformly."""
-    from lbm_core.think.prompt import logged_facts
+    def make() -> LBMActBidder:
+        from lbm_core.act.decide import LBMActBidder
+        from lbm_core.act.guide_sources import spend_rate_rule
 
-    found, n = trajectories(tier, dataset, seed), tier.think.prompts
-    rows, ticks = sample_ends(found, 2 * n + 64, generator(seed, "think", 0))
-    past = np.flatnonzero(ticks > 0)[:n]  # at tick 0 there is nothing to speak of
-    rows, ticks = rows[past], ticks[past]
-    return Moments(rows, ticks, windows(found, rows, ticks), logged_facts(found, rows, ticks))
+        source = spend_rate_rule() if guide == "rule" else think_guide(tier, dataset, seed, model=model)
+        return LBMActBidder(act(tier, dataset, seed, train_seed=train_seed), source)
+
+    key: dict[str, Any] = {
+        "act": model_key("act", tier, dataset, seed, act_config(tier, dataset, own_seed)),
+        "guide": guide,
+    }
+    if guide == "LBM-Think":
+        sampling, style = think_settings(tier)
+        key |= {"sampling": asdict(sampling), "style": asdict(style), "every": tier.think.think_every}
+        key |= {"backbone": tier.think_backbone, "model": model.name if model else "", **backend_key(tier)}
+    return own_days(tier, dataset, seed, make, key, f"days of LBM-Act led by {guide} ({dataset})")
 
 
 def think_settings(tier: Tier) -> tuple[Sampling, PromptStyle]:
@@ -90,71 +122,153 @@ def chain_store(dataset: Dataset, seed: int, purpose: str) -> Path:
 
 
 def think_chains(
-    tier: Tier, dataset: Dataset, seed: int, *, model: Path | None = None
+    tier: Tier,
+    dataset: Dataset,
+    seed: int,
+    *,
+    model: Path | None = None,
+    round_number: int = 1,
+    train_seed: int | None = None,
 ) -> tuple[Moments, list[list[Generation]]]:
     """N chains of thought for each of the tier's moments (Eq. 3, 13), kept text by text, so that a killed run resumes.
 
     Parameters
     ----------
     model : who thinks; default the tier's pretrained model, or the folder of a fine-tuned one (:func:`gqpo_model`)
+    round_number, train_seed : as of :func:`moments`
+    """
+    asked = moments(tier, dataset, seed, round_number=round_number, model=model, train_seed=train_seed)
+    return asked, ask(tier, dataset, seed, asked.facts, "logged", n=tier.think.samples, model=model)
+
+
+def ask(
+    tier: Tier,
+    dataset: Dataset,
+    seed: int,
+    facts: Sequence[PromptFacts],
+    purpose: str,
+    *,
+    n: int,
+    model: Path | None = None,
+    sampling: Sampling | None = None,
+) -> list[list[Generation]]:
+    """n chains of thought about each of some facts (Eq. 3); those kept under the purpose's name are not written again.
+
+    Parameters
+    ----------
+    model : as of :func:`think_chains`
+    sampling : default the tier's
     """
     from lbm_core.think.generate import generate
     from lbm_core.think.prompt import render
 
-    asked, backend = moments(tier, dataset, seed), think_backend(tier, model)
-    sampling, style = think_settings(tier)
-    prompts = [render(fact, backend.tokenizer, style) for fact in asked.facts]
-    store = chain_store(dataset, seed, "logged")
+    backend = think_backend(tier, model)
+    default, style = think_settings(tier)
+    prompts = [render(fact, backend.tokenizer, style) for fact in facts]
+    store = chain_store(dataset, seed, purpose)
     start, before = time.monotonic(), _size(store)
     try:
-        groups = generate(prompts, tier.think.samples, backend, sampling, seed=seed, store=store, progress=bars())
+        groups = generate(prompts, n, backend, sampling or default, seed=seed, store=store, progress=bars())
     finally:
         backend.close()
-    what = f"{len(groups)} x {tier.think.samples} chains of thought ({dataset}, {'GQPO' if model else 'pretrained'})"
+    what = f"{len(groups)} x {n} chains of thought ({dataset}, {'fine-tuned' if model else 'pretrained'})"
     tell(what, _size(store) > before, time.monotonic() - start)
-    return asked, groups
+    return groups
 
 
 def gqpo_selection(
-    tier: Tier, dataset: Dataset, seed: int, *, model: Path | None = None, train_seed: int | None = None
+    tier: Tier,
+    dataset: Dataset,
+    seed: int,
+    *,
+    model: Path | None = None,
+    round_number: int = 1,
+    train_seed: int | None = None,
 ) -> Selection:
     """Which of :func:`think_chains` are worth learning (Eq. 12-13), with the fate of each."""
+    asked, groups = think_chains(tier, dataset, seed, model=model, round_number=round_number, train_seed=train_seed)
+    return judged(tier, dataset, seed, asked, groups, train_seed=train_seed)
+
+
+def judged(
+    tier: Tier,
+    dataset: Dataset,
+    seed: int,
+    asked: Moments,
+    groups: Sequence[Sequence[Generation]],
+    *,
+    train_seed: int | None = None,
+    ratio_required: bool | None = None,
+) -> Selection:
+    """What LBM-Act and the critic make of chains of thought (:func:`lbm_core.think.gqpo.choose_chains`)."""
     from lbm_core.think.gqpo import choose_chains
 
-    asked, groups = think_chains(tier, dataset, seed, model=model)
     return choose_chains(
         act(tier, dataset, seed, train_seed=train_seed),
         critic(tier, dataset, seed, train_seed=train_seed),
         asked.window,
         asked.facts,
         groups,
-        ratio_required=tier.think.ratio_required,
+        ratio_required=tier.think.ratio_required if ratio_required is None else ratio_required,
     )
 
 
-def gqpo_model(tier: Tier, dataset: Dataset, seed: int, *, train_seed: int | None = None) -> Path | None:
+def gqpo_model(
+    tier: Tier,
+    dataset: Dataset,
+    seed: int,
+    *,
+    train_seed: int | None = None,
+    rule: str = "argmax",
+    rounds: int | None = None,
+) -> Path | None:
     """LBM-Think after GQPO (Eq. 14): the folder of the fine-tuned model; ``losses.csv`` lies in it.
 
     None, with a printed sentence, where no chain of thought was worth learning.
-    """
-    from lbm_core.think.finetune import finetune
-    from lbm_core.think.prompt import render
 
+    Parameters
+    ----------
+    rule : what is learned, one of :data:`lbm_core.think.rules.RULES`; "argmax" is GQPO, the others are controls
+    rounds : default the tier's; each samples with the model of the one before, and trains it further
+
+    Raises
+    ------
+    ValueError
+        No such rule, or fewer than one round.
+    """
+    from lbm_core.think.finetune import FinetuneConfig, finetune
+    from lbm_core.think.prompt import render
+    from lbm_core.think.rules import RULES, learned, weights
+
+    wanted = tier.think.rounds if rounds is None else rounds
+    if rule not in RULES or wanted < 1:
+        raise ValueError(f"rule must be one of {', '.join(RULES)} and rounds >= 1; got {rule!r} and {wanted}")
+    before = (
+        gqpo_model(tier, dataset, seed, train_seed=train_seed, rule=rule, rounds=wanted - 1) if wanted > 1 else None
+    )
+    if wanted > 1 and before is None:
+        return None
     own_seed = seed if train_seed is None else train_seed
-    config = _finetune_config(tier, own_seed)
-    path = artifact_path("gqpo", _gqpo_key(tier, dataset, seed, own_seed, config))
+    config = FinetuneConfig.from_tier(tier, own_seed)
+    path = artifact_path("gqpo", _gqpo_key(tier, dataset, seed, own_seed, asdict(config), rule, wanted))
+    name = "GQPO" if rule == "argmax" else f"learning {rule}"
+    what = f"LBM-Think after {name} ({dataset}{f', round {wanted}' if wanted > 1 else ''})"
     start, there = time.monotonic(), path.exists()
     if not there:
-        chosen = gqpo_selection(tier, dataset, seed, train_seed=train_seed).chosen
-        asked, groups = think_chains(tier, dataset, seed)
-        kept = np.flatnonzero(chosen >= 0)
-        if len(kept) == 0:
-            print(f"LBM-Think after GQPO ({dataset}): none, no chain of thought had a positive relative-Q")
+        where: dict[str, Any] = {"model": before, "round_number": wanted, "train_seed": train_seed}
+        samples = gqpo_selection(tier, dataset, seed, **where).samples
+        asked, groups = think_chains(tier, dataset, seed, **where)
+        rng = generator(own_seed, "think", 7, wanted)
+        rows = learned(samples, rule, rng, most=tier.think.learned, ruled=asked.ruled)
+        if rows.empty:
+            print(f"{what}: none, no chain of thought had a positive relative-Q")
             return None
         tokenizer, (_, style) = think_backend(tier).tokenizer, think_settings(tier)
-        prompts = [render(asked.facts[k], tokenizer, style) for k in kept]
-        finetune(config, prompts, [groups[k][chosen[k]].text for k in kept], path)
-    tell(f"LBM-Think after GQPO ({dataset})", not there, time.monotonic() - start)
+        prompts = [render(asked.facts[k], tokenizer, style) for k in rows["prompt"]]
+        texts = [groups[k][j].text for k, j in zip(rows["prompt"], rows["sample"], strict=True)]
+        config = replace(config, backbone=str(before)) if before else config
+        finetune(config, prompts, texts, path, weights=weights(rows, rule, tier.think.beta))
+    tell(what, not there, time.monotonic() - start)
     return path
 
 
@@ -182,20 +296,21 @@ def think_guide(
     )
 
 
-def _finetune_config(tier: Tier, own_seed: int) -> Any:
-    from lbm_core.think.finetune import FinetuneConfig
-
-    return FinetuneConfig.from_tier(tier, own_seed)
-
-
-def _gqpo_key(tier: Tier, dataset: Dataset, seed: int, own_seed: int, config: Any) -> dict[str, Any]:
+def _gqpo_key(
+    tier: Tier, dataset: Dataset, seed: int, own_seed: int, config: dict[str, Any], rule: str, rounds: int
+) -> dict[str, Any]:
     sampling, style = think_settings(tier)
+    told = asdict(tier.think)
+    settings = ("prompts", "samples", "ratio_required", "learned", "on_policy")
+    key = {name: told[name] for name in settings} | {"rule": rule, "rounds": rounds}
+    if tier.think.on_policy:
+        key["on_policy_guide"] = tier.think.on_policy_guide
+    if rule == "weights":
+        key["beta"] = tier.think.beta
     return {
         "recipe": RECIPES["think"],
-        "config": asdict(config),
-        "prompts": tier.think.prompts,
-        "samples": tier.think.samples,
-        "ratio_required": tier.think.ratio_required,
+        "config": config,
+        **key,
         "sampling": asdict(sampling),
         "style": asdict(style),
         **backend_key(tier),

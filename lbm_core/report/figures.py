@@ -8,15 +8,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lbm_core import paths
 from lbm_core.artifacts import writing_file
 from lbm_core.report import paper, style
-
-RATIO_SHOWN = (0.1, 10.0)  # CPA ratios beyond are drawn at the edge: capped ratios have no finite place
 
 
 def save(figure: Figure, name: str, tier: str, output: str | Path = "") -> list[Path]:
@@ -49,7 +46,7 @@ def save(figure: Figure, name: str, tier: str, output: str | Path = "") -> list[
 
 def traffic_day(frame: pd.DataFrame) -> Figure:
     """A day of traffic: tick, impressions, mean_pvalue[, category]."""
-    _require(frame, "tick", "impressions", "mean_pvalue")
+    require(frame, "tick", "impressions", "mean_pvalue")
     figure, (left, right) = panels(2)
     counts = frame.drop_duplicates("tick")
     left.bar(counts["tick"], counts["impressions"] / 1000, width=0.85, color=style.PALETTE[0])
@@ -67,7 +64,7 @@ def traffic_day(frame: pd.DataFrame) -> Figure:
 
 def lwc_ticks(frame: pd.DataFrame) -> Figure:
     """Mean least winning cost per tick: tick, source, lwc; sources named "real …" are drawn in grey."""
-    _require(frame, "tick", "source", "lwc")
+    require(frame, "tick", "source", "lwc")
     figure, (axes,) = panels(1, size=(5.2, 2.6))
     names = list(frame["source"].unique())
     ours = [name for name in names if not name.startswith("real")]
@@ -84,69 +81,6 @@ def lwc_ticks(frame: pd.DataFrame) -> Figure:
     return closed(figure)
 
 
-def direction_counts(samples: pd.DataFrame) -> pd.DataFrame:
-    """Fig. 2's counts: model, delta_a (increase | decrease), cpa_ratio (below_1 | above_1), count, share.
-
-    ``share`` is that of the column (samples with a CPA ratio on the same side of 1). Samples with no change of alpha
-    belong to neither row and are left out.
-    """
-    _require(samples, "model", "cpa_ratio", "delta_a")
-    moved = samples[samples["delta_a"] != 0]
-    side = np.where(moved["cpa_ratio"] < 1, "below_1", "above_1")
-    sign = np.where(moved["delta_a"] > 0, "increase", "decrease")
-    models = list(dict.fromkeys(samples["model"]))
-    cells = pd.MultiIndex.from_product(
-        [models, ["increase", "decrease"], ["below_1", "above_1"]], names=["model", "delta_a", "cpa_ratio"]
-    )
-    counts = moved.assign(delta_a=sign, cpa_ratio=side).groupby(["model", "delta_a", "cpa_ratio"]).size()
-    frame = counts.reindex(cells, fill_value=0).rename("count").reset_index()
-    return _with_share(frame)
-
-
-def fig2_direction(samples: pd.DataFrame) -> Figure:
-    """Fig. 2: does alpha go down when the CPA ratio is above 1? Counts beside the paper's, and every sample.
-
-    Parameters
-    ----------
-    samples : model, cpa_ratio (so far, at the decision), delta_a (log alpha_t / alpha_{t-1})
-    """
-    counts = direction_counts(samples)
-    published = _with_share(paper.figure2())
-    models = list(dict.fromkeys(counts["model"]))
-    style.use()
-    figure, grid = plt.subplots(2, len(models), figsize=(max(3.4, 2.35 * len(models)), 4.4), squeeze=False)
-    sides, signs = ["below_1", "above_1"], ["increase", "decrease"]
-    highest = 1.05 * float(samples["delta_a"].abs().max()) or 1.0
-    for column, model in enumerate(models):
-        top, bottom = grid[:, column]
-        ours = counts[counts["model"] == model].set_index(["delta_a", "cpa_ratio"])
-        theirs = published[published["model"] == model].set_index(["delta_a", "cpa_ratio"])
-        shares = ours["share"].unstack().loc[signs, sides]
-        sns.heatmap(shares.fillna(0), ax=top, vmin=0, vmax=1, cmap="Blues", cbar=False, linewidths=1, square=True)
-        for row, sign in enumerate(signs):
-            for place, side in enumerate(sides):
-                share, count = shares.loc[sign, side], ours.loc[(sign, side), "count"]
-                dark = "white" if share > 0.6 else "0.15"
-                head = "none" if np.isnan(share) else f"{share:.0%}"
-                top.text(place + 0.5, row + 0.42, f"{head}  (n = {count})", ha="center", color=dark, fontsize=7.5)
-                if len(theirs):
-                    text = f"paper {theirs.loc[(sign, side), 'share']:.0%}"
-                    top.text(place + 0.5, row + 0.68, text, ha="center", color=dark, fontsize=6.5, alpha=0.75)
-        top.set(title=model, xlabel="", ylabel="")
-        top.set_xticklabels(["CPA ratio < 1", "CPA ratio > 1"])
-        top.set_yticklabels([r"$\Delta a > 0$", r"$\Delta a < 0$"] if column == 0 else [], rotation=90, va="center")
-        top.tick_params(length=0)
-        rows = samples[samples["model"] == model]
-        ratio = rows["cpa_ratio"].clip(*RATIO_SHOWN)
-        bottom.scatter(ratio, rows["delta_a"], s=5, alpha=0.5, linewidths=0, color=style.PALETTE[0])
-        bottom.set(xscale="log", xlim=(RATIO_SHOWN[0] * 0.9, RATIO_SHOWN[1] * 1.1), xlabel="CPA ratio so far")
-        bottom.axvline(1, color="0.6", linewidth=0.8, zorder=0)
-        bottom.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-        bottom.set_ylim(-highest, highest)
-    grid[1, 0].set_ylabel(r"$\Delta a = \log(\alpha_t / \alpha_{t-1})$")
-    return closed(figure)
-
-
 def fig3_losses(frame: pd.DataFrame, *, smooth: int = 25) -> Figure:
     """Fig. 3: training loss of LLM-DT and LBM-Act, ours and (grey, in the paper's own unit) the published curves.
 
@@ -155,7 +89,7 @@ def fig3_losses(frame: pd.DataFrame, *, smooth: int = 25) -> Figure:
     frame : method, step, loss[, seed]; with several seeds the line is their mean and the band their range
     smooth : width of the running median in recorded steps; the raw loss of a single seed is drawn faintly
     """
-    _require(frame, "method", "step", "loss")
+    require(frame, "method", "step", "loss")
     figure, (left, right) = panels(2)
     methods = list(dict.fromkeys(frame["method"]))
     colour = style.colours(methods)
@@ -190,7 +124,7 @@ def fig5_attention(frame: pd.DataFrame) -> Figure:
     frame : layer ("first" | "middle" | "last"), head, position, label, part ("language" | "numbers"), attention in
         [0, 1], summing to 1 over positions
     """
-    _require(frame, "layer", "head", "position", "label", "part", "attention")
+    require(frame, "layer", "head", "position", "label", "part", "attention")
     layers = [name for name in ("first", "middle", "last") if name in set(frame["layer"])]
     style.use()
     heads = frame["head"].nunique()
@@ -222,26 +156,9 @@ def fig5_attention(frame: pd.DataFrame) -> Figure:
     return closed(figure)
 
 
-def gqpo_funnel(frame: pd.DataFrame) -> Figure:
-    """What is left of the sampled chains of thought after each filter of Eq. 12-13: stage, count, in order."""
-    _require(frame, "stage", "count")
-    figure, (axes,) = panels(1, size=(4.6, 0.34 * len(frame) + 0.7))
-    total = float(frame["count"].iloc[0])
-    places = np.arange(len(frame))
-    axes.barh(places, frame["count"], height=0.7, color=style.PALETTE[0])
-    for place, count in zip(places, frame["count"], strict=True):
-        share = f"  ({count / total:.0%})" if total else ""
-        axes.text(float(count), float(place), f" {count:.0f}{share}", va="center", fontsize=7)
-    axes.set_yticks(places, frame["stage"])
-    axes.invert_yaxis()
-    axes.set_xlim(0, max(total, 1) * 1.25)
-    axes.set_xlabel("chains of thought")
-    return closed(figure)
-
-
 def protocols(frame: pd.DataFrame) -> Figure:
     """Replay against closed loop, one line per method: method, metric, replay, closed_loop (``disagreement``)."""
-    _require(frame, "method", "metric", "replay", "closed_loop")
+    require(frame, "method", "metric", "replay", "closed_loop")
     figure, panes = panels(2)
     for axes, metric in zip(panes, ("conversions", "score"), strict=True):
         rows = frame[frame["metric"] == metric]
@@ -272,11 +189,6 @@ def _running_median(loss: pd.Series, smooth: int) -> pd.Series:
     return loss.rolling(min(smooth, max(len(loss) // 10, 1)), center=True, min_periods=1).median()
 
 
-def _with_share(counts: pd.DataFrame) -> pd.DataFrame:
-    total = counts.groupby(["model", "cpa_ratio"])["count"].transform("sum")
-    return counts.assign(share=counts["count"] / total.where(total > 0))
-
-
 def panels(n: int, size: tuple[float, float] = style.WIDE) -> tuple[Figure, list[Axes]]:
     """Figure with n panels side by side, in the house style; ``size`` in inches."""
     style.use()
@@ -290,7 +202,8 @@ def closed(figure: Figure) -> Figure:
     return figure
 
 
-def _require(frame: pd.DataFrame, *columns: str) -> None:
+def require(frame: pd.DataFrame, *columns: str) -> None:
+    """Refuse a frame without rows or without one of the columns."""
     missing = [name for name in columns if name not in frame]
     if missing:
         raise ValueError(f"the frame has no column {missing[0]!r}; it has {', '.join(map(str, frame.columns))}")

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from lbm_core.auction.bidder import N_TICKS
 from lbm_core.report import style
-from lbm_core.report.figures import RATIO_SHOWN, closed, panels
+from lbm_core.report.figures import closed, panels
 
 MOMENTS_SHOWN = (0.5, 1.6)  # ratios beyond are drawn at the edge as an arrow, with their value
 PRICE_ROLES: Mapping[int, str] = MappingProxyType({7: "fitted", 14: "held out"})  # what calibration does with a period
@@ -43,7 +43,7 @@ def market_day(ticks: pd.DataFrame, bidders: pd.DataFrame, groups: Sequence[str]
         group = rows["group"].iloc[0]
         look = {"color": colour.get(group, "0.75"), "linewidth": 1.2 if group else 0.5, "zorder": 3 if group else 2}
         budgets.plot(rows["tick"], rows["budget_left"], **look)
-        ratios.plot(rows["tick"], rows["cpa_ratio"].clip(*RATIO_SHOWN), **look)
+        ratios.plot(rows["tick"], rows["cpa_ratio"].clip(*style.RATIO_SHOWN), **look)
     for name in named:
         budgets.plot([], [], color=colour[name], label=name)
     if (bidders["group"] == "").any():
@@ -77,7 +77,7 @@ def bidders_day(frame: pd.DataFrame, colours: Mapping[str, object] | None = None
         look = {"color": colour[name], "linestyle": line, "label": name}
         alpha.plot(rows["tick"], rows["multiple"], drawstyle="steps-mid", **look)
         budget.plot(rows["tick"], rows["budget_left"], **look)
-        cpa.plot(rows["tick"], rows["cpa_ratio"].clip(*RATIO_SHOWN), **look)
+        cpa.plot(rows["tick"], rows["cpa_ratio"].clip(*style.RATIO_SHOWN), **look)
         conversions.plot(rows["tick"], rows["conversions"], **look)
     alpha.set(ylabel="alpha / CPA target", title="Action", ylim=(0, None))
     budget.set(ylabel="share of the budget", title="Budget left", ylim=(-0.02, 1.04))
@@ -174,7 +174,9 @@ def _settled(figure: Figure) -> Figure:
 
 
 def _ratio_axis(axes: Axes) -> None:
-    axes.set(yscale="log", ylim=(RATIO_SHOWN[0] * 0.9, RATIO_SHOWN[1] * 1.1), ylabel="ratio, cut at 0.1 and 10")
+    axes.set(
+        yscale="log", ylim=(style.RATIO_SHOWN[0] * 0.9, style.RATIO_SHOWN[1] * 1.1), ylabel="ratio, cut at 0.1 and 10"
+    )
     axes.set_yticks([0.1, 0.3, 1, 3, 10], ["0.1", "0.3", "1", "3", "10"])
     axes.minorticks_off()
     axes.axhline(1, color="0.3", linewidth=0.8, zorder=1)

@@ -11,8 +11,6 @@ from matplotlib.figure import Figure
 from lbm_core.report import style
 from lbm_core.report.figures import closed
 
-RATIO_SHOWN = (0.1, 10.0)  # CPA ratios beyond are drawn at the edge
-
 
 def outcomes(texts: pd.DataFrame, shares: pd.DataFrame) -> Figure:
     """What becomes of each model's texts, how wrong their ratios are, and the truth beside what they state.
@@ -40,8 +38,8 @@ def outcomes(texts: pd.DataFrame, shares: pd.DataFrame) -> Figure:
             middle.step(np.clip(error, 1e-3, 1e2), share, where="post", color=colour[model], label=model)
         stated = texts[texts["model"] == model].dropna(subset=["ratio_error"])
         right.scatter(
-            stated["true_ratio"].clip(*RATIO_SHOWN),
-            stated["ratio"].clip(*RATIO_SHOWN),
+            stated["true_ratio"].clip(*style.RATIO_SHOWN),
+            stated["ratio"].clip(*style.RATIO_SHOWN),
             s=9,
             alpha=0.7,
             linewidths=0,

@@ -1,0 +1,66 @@
+"""Training samples of LBM-Think, packed so that what their prompts share is read once.
+
+Prompts are long (1,400 tokens with worked examples) and begin alike; chains of thought are short. A pack holds the
+shared beginning once and behind it the rest of each sample, which sees the beginning and itself. Loss and gradient are
+those of the samples one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+IGNORED = -100  # label of a token without loss
+
+
+def tokenized(tokenizer: Any, prompt: str, completion: str, weight: float = 1.0) -> dict[str, Any]:
+    """One training sample: token ids, the completion's as labels, the weight of its loss.
+
+    Prompt and completion are tokenized apart, as in generation: together, the prompt's last character may merge with
+    the completion's first one (":" and a line break in Qwen's vocabulary), and the model would learn from a prompt that
+    it never sees.
+    """
+    before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    after = [*tokenizer(completion, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    return {"input_ids": before + after, "labels": [IGNORED] * len(before) + after, "weight": weight}
+
+
+def packed(samples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+    """Samples of :func:`tokenized` behind the beginning that their prompts share.
+
+    Returns
+    -------
+    input_ids, labels, position_ids : (1, T) int; a position is that in the sample's own text
+    attention_mask : (1, 1, T, T) bool, True where a token (row) sees another
+    weights : (1, T) float32, its sample's weight at every token
+    """
+    prompts = [sum(label == IGNORED for label in sample["labels"]) for sample in samples]
+    shared = shared_beginning([s["input_ids"][: n - 1] for s, n in zip(samples, prompts, strict=True)])
+    ids, labels = list(samples[0]["input_ids"][:shared]), [IGNORED] * shared
+    positions, owners, weights = list(range(shared)), [0] * shared, [0.0] * shared
+    for number, sample in enumerate(samples, 1):
+        length = len(sample["input_ids"])
+        ids += sample["input_ids"][shared:]
+        labels += sample["labels"][shared:]
+        positions += range(shared, length)
+        owners += [number] * (length - shared)
+        weights += [sample["weight"]] * (length - shared)
+    owner = torch.tensor(owners)
+    mask = torch.ones(len(ids), len(ids), dtype=torch.bool).tril()
+    mask &= (owner[None, :] == 0) | (owner[None, :] == owner[:, None])
+    return {
+        "input_ids": torch.tensor([ids]),
+        "labels": torch.tensor([labels]),
+        "position_ids": torch.tensor([positions]),
+        "attention_mask": mask[None, None],
+        "weights": torch.tensor([weights]),
+    }
+
+
+def shared_beginning(rows: Sequence[Sequence[int]]) -> int:
+    """Number of tokens in which all rows agree from the start on."""
+    shortest = min(map(len, rows))
+    return next((k for k in range(shortest) if any(row[k] != rows[0][k] for row in rows)), shortest)

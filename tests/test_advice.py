@@ -1,0 +1,81 @@
+"""Before and after: every measure by hand, paired differences, answers per bin of the CPA ratio."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lbm_core.evaluation import advice
+
+NAN = float("nan")
+
+
+def _frame():
+    columns = {
+        "model": "pretrained",
+        "moment": range(4),
+        "cpa_ratio": [2.0, 0.5, NAN, 1.5],
+        "direction": pd.array([-1, 1, 0, None], dtype="Int64"),
+        "delta_a": [-0.1, -0.1, 0.0, 0.1],
+        "relative_q": [0.2, -0.1, 0.0, 0.1],
+        "critic_best": [-1, -1, 0, 1],
+        "simulator_best": [-1.0, 1.0, NAN, 1.0],
+        "status": ["accepted", "ratio wrong", "accepted", "no answer"],
+        "ratio_error": [0.01, 0.5, NAN, NAN],
+    }
+    return pd.DataFrame(columns)
+
+
+def test_every_measure_by_hand():
+    found = advice.measures(_frame())
+    expected = {
+        "answered": [1, 1, 1, 0],
+        "hallucinated": [0, 1, NAN, 1],  # without a conversion there is no ratio to misstate
+        "with the ratio": [1, 0, NAN, 0],
+        "better than the log": [1, 0, 0, 1],
+        "as the critic": [1, 0, 1, 0],
+        "as the simulator": [1, 1, NAN, 0],  # no answer agrees with nobody
+    }
+    assert list(advice.MEASURES) == list(expected)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
+    wide = advice.measures(_frame(), tolerance=0.5)
+    np.testing.assert_array_equal(wide["hallucinated"], [0, 0, NAN, 1])
+
+
+def test_who_writes_nothing_neither_answers_nor_hallucinates():
+    found = advice.measures(_frame().assign(status=None))
+    assert found[["answered", "hallucinated"]].isna().all(axis=None)
+    assert found["as the critic"].notna().all()
+
+
+def test_differences_are_paired_over_moments():
+    rng = np.random.default_rng(0)
+    base = rng.integers(2, size=40).astype(float)
+    one = pd.DataFrame(dict.fromkeys(advice.MEASURES, base)).assign(model="pretrained", moment=range(40))
+    other = one.assign(model="GQPO", **{"as the critic": np.where(np.arange(40) < 20, 1.0, base)})
+    other = other.iloc[::-1]  # the order of rows does not matter
+    table = advice.before_and_after(pd.concat([one, other]), "pretrained", rng).set_index(["model", "measure"])
+    changed = table.loc[("GQPO", "as the critic")]
+    assert changed["difference"] == pytest.approx((20 - base[:20].sum()) / 40)
+    assert changed["verdict"] == "resolved"
+    assert table.loc[("GQPO", "answered"), "difference"] == 0
+    assert table.loc[("GQPO", "answered"), "verdict"] == "not resolved"
+    assert pd.isna(table.loc[("pretrained", "answered"), "verdict"])
+    assert table.loc[("pretrained", "answered"), "mean"] == pytest.approx(base.mean())
+
+
+def test_a_few_moments_give_no_interval_and_a_missing_reference_is_refused():
+    measured = advice.measures(_frame())
+    table = advice.before_and_after(measured, "pretrained", np.random.default_rng(0))
+    assert table["low"].isna().all()
+    with pytest.raises(ValueError, match="no rows of 'DT'"):
+        advice.before_and_after(measured, "DT", np.random.default_rng(0))
+
+
+def test_answers_per_bin():
+    table = advice.answers_by_ratio(_frame()).set_index(["bin", "answer"])
+    assert table.loc[("below 0.8", "raise"), "share"] == 1
+    assert table.loc[("above 1.25", "lower"), "count"] == 1
+    assert table.loc[("above 1.25", "none"), "share"] == 0.5
+    assert table["share"].loc["0.8 to 1"].isna().all()
+    assert table["count"].sum() == 3, "a moment without a ratio is in no bin"

@@ -1,0 +1,105 @@
+"""Packed fine-tuning: same loss and gradient as sample by sample, with weights, adapters and several rounds."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny_language_model import tiny_language_model
+
+from lbm_core.act.backbone import load_backbone
+from lbm_core.think.finetune import FinetuneConfig, finetune
+from lbm_core.think.packing import IGNORED, packed, shared_beginning, tokenized
+
+PROMPTS = ["the same start, one:", "the same start, two more:", "the same start:"]
+TEXTS = [" up", " down it goes", " no"]
+
+
+@pytest.fixture(scope="module")
+def tiny_folder(tmp_path_factory):
+    folder, made = tmp_path_factory.mktemp("tiny"), tiny_language_model()
+    made.model.save_pretrained(folder)
+    made.tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def _samples(weights=(1.0, 1.0, 1.0)):
+    tokenizer = tiny_language_model().tokenizer
+    return [tokenized(tokenizer, *parts) for parts in zip(PROMPTS, TEXTS, weights, strict=True)]
+
+
+def test_shared_beginning():
+    assert shared_beginning([[1, 2, 3], [1, 2, 4]]) == 2
+    assert shared_beginning([[1, 2], [1, 2, 3]]) == 2
+    assert shared_beginning([[5]]) == 1
+    assert shared_beginning([[], [1]]) == 0
+
+
+def test_every_sample_is_predicted_as_if_alone():
+    samples, model = _samples(), tiny_language_model().model
+    pack = packed(samples)
+    assert pack["input_ids"].shape[1] < sum(len(sample["input_ids"]) for sample in samples)
+    inputs = {name: pack[name] for name in ("input_ids", "position_ids", "attention_mask")}
+    with torch.no_grad():
+        together = model(**inputs).logits[0]
+        alone = [model(torch.tensor([sample["input_ids"]])).logits[0] for sample in samples]
+    labels = pack["labels"][0]
+    places = (labels[1:] != IGNORED).nonzero().flatten()
+    own = [
+        logits[k - 1]
+        for sample, logits in zip(samples, alone, strict=True)
+        for k, label in enumerate(sample["labels"])
+        if label != IGNORED
+    ]
+    torch.testing.assert_close(together[places], torch.stack(own), rtol=1e-4, atol=1e-4)
+    assert labels[1:][places].tolist() == [label for s in samples for label in s["labels"] if label != IGNORED]
+
+
+def test_a_pack_of_one_and_of_equal_prompts_keep_the_last_prompt_token_apart():
+    one = packed(_samples()[:1])
+    assert one["input_ids"][0].tolist() == _samples()[0]["input_ids"]
+    twice = packed(_samples()[:1] * 2)
+    count = sum(label != IGNORED for label in _samples()[0]["labels"])
+    assert (twice["labels"] != IGNORED).sum() == 2 * count
+
+
+def test_the_size_of_a_pack_does_not_change_the_update(tiny_folder):
+    """Also not over several forward passes of one update."""
+    after = []
+    for size in (1, 2, 4):
+        config = FinetuneConfig(tiny_folder, epochs=1, batch_size=4, micro_batch_size=size, learning_rate=1e-3)
+        tuned, losses = finetune(config, [*PROMPTS, PROMPTS[0]], [*TEXTS, TEXTS[1]])
+        assert len(losses) == 1
+        after.append((losses["loss"].iloc[0], tuned.model.state_dict()))
+    for loss, state in after[1:]:
+        assert loss == pytest.approx(after[0][0], rel=1e-4)
+        for name, value in state.items():
+            torch.testing.assert_close(value, after[0][1][name], rtol=1e-3, atol=1e-5)
+
+
+def test_weights_multiply_the_samples_losses(tiny_folder):
+    config = FinetuneConfig(tiny_folder, epochs=1, batch_size=2, micro_batch_size=2, learning_rate=1e-9)
+
+    def loss(**weights):
+        return finetune(config, PROMPTS[:2], TEXTS[:2], **weights)[1]["loss"].iloc[0]
+
+    first, second = loss(weights=[1.0, 0.0]), loss(weights=[0.0, 1.0])
+    assert loss() == pytest.approx(first + second, rel=1e-4)
+    assert loss(weights=[0.5, 2.0]) == pytest.approx(0.5 * first + 2 * second, rel=1e-4)
+    for wrong in ([1.0], [1.0, -1.0], [0.0, 0.0], [1.0, float("nan")]):
+        with pytest.raises(ValueError, match="one finite weight"):
+            finetune(config, PROMPTS[:2], TEXTS[:2], weights=wrong)
+
+
+def test_adapters_learn_and_are_merged(tiny_folder, tmp_path):
+    config = FinetuneConfig(tiny_folder, epochs=8, batch_size=3, learning_rate=2e-2, lora_rank=4, checkpointing=False)
+    tuned, losses = finetune(config, PROMPTS, TEXTS, tmp_path / "tuned")
+    assert losses["loss"].iloc[-1] < losses["loss"].iloc[0]
+    before, after = load_backbone(tiny_folder), load_backbone(str(tmp_path / "tuned"))
+    assert after.model.state_dict().keys() == before.model.state_dict().keys(), "no adapter is left"
+    same = "model.embed_tokens.weight"
+    assert torch.equal(after.model.state_dict()[same], before.model.state_dict()[same])
+    changed = "model.layers.0.self_attn.q_proj.weight"
+    assert not torch.equal(after.model.state_dict()[changed], before.model.state_dict()[changed])
+    assert torch.equal(after.model.state_dict()[changed], tuned.model.state_dict()[changed])
+    with pytest.raises(ValueError, match="lora_rank"):
+        FinetuneConfig(lora_rank=-1)
