@@ -254,8 +254,8 @@ def _each_kept(
             del settings[section][name]
     del settings["think"]["backend"]  # what "auto" means here decides
     settings["think"] |= backend_key(tier)
-    # Only those whom a language model tells, or who write alpha as text, depend on these: the evaluations of others stay
-    # known when they change.
+    # Only those whom a language model tells, or who write alpha as text, depend on these: the evaluations of others
+    # stay known when they change.
     of_think = {name: settings.pop(name) for name in ("think", "think_backbone")}
     of_language = {"language": settings.pop("language"), "language recipe": RECIPE}
     for name in ("grpo_variants", "study_advertisers", "seeds"):
