@@ -242,10 +242,10 @@ _LAPTOP = Tier(
     ),
     critic=CriticTier(steps=1_000, variants=_CRITICS),
     think=ThinkTier(
-        prompts=300,
+        prompts=200,
         backend="auto",
         max_new_tokens=160,
-        think_every=4,
+        think_every=8,
         ratio_required=False,
         epochs=2,
         batch_size=16,
