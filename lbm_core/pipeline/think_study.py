@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lbm_core.act.dual_embedding import LBMAct
     from lbm_core.think.guide import ThinkGuide
 
+SHOWN_ADVERTISERS = 8  # at most so many are led through the day that is shown
 OUTCOME_TICKS = 4  # ticks over which the outcome of one advice is told, its own among them
 
 
@@ -109,7 +110,7 @@ def led_day(tier: Tier, dataset: Dataset, seed: int) -> tuple[pd.DataFrame, pd.D
     own = replace(tier, think=replace(tier.think, think_every=tier.think.day_every))
     number = held_out_periods(tier, dataset, seed).numbers[-1]
     period = replay_period(dataset, number, seed)
-    rows = spread_rows(study_tier(tier).evaluation.advertisers)
+    rows = spread_rows(min(study_tier(tier).evaluation.advertisers, SHOWN_ADVERTISERS))
     guide, model = think_guide(own, dataset, seed), act(tier, dataset, seed)
     try:
         told, facts = _played(period, model, guide, rows, seed)
