@@ -15,7 +15,7 @@ import pytest
 from lbm_core import paths
 
 ROOT = paths.project_root()
-BASE = {"tiers", "paths", "seeding", "artifacts"}
+BASE = {"tiers", "tier_sections", "paths", "seeding", "artifacts"}
 # Floor by floor: what each folder may import besides itself and BASE. Nothing may import pipeline, cli or notebooks
 # but what stands on top of them.
 FLOORS: dict[str, set[str]] = {
