@@ -149,7 +149,9 @@ def timeline(rows: pd.DataFrame, interval: float, act_seconds: float) -> Figure:
         end, left = min(slow, furthest), interval - slow
         axes.hlines(place, min(median, furthest), end, color="0.25", linewidth=1.2)
         text = f"{left:,.0f} s left" if left >= 0 else f"{-left:,.0f} s too late"
-        axes.text(end + interval * 0.01, float(place), text, va="center", fontsize=7)
+        if slow > furthest:  # the bar goes on beyond the figure
+            axes.plot(end + interval * 0.015, place, ">", markersize=7, color=shade[place])
+        axes.text(end + interval * 0.04, float(place), text, va="center", fontsize=7)
     axes.axvline(interval, color="0.2", linewidth=1)
     axes.axvline(0, color="0.2", linewidth=1)
     axes.set_yticks(places, [f"{n:,}" for n in rows["advertisers"]])
