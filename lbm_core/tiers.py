@@ -56,9 +56,9 @@ _CRITICS = (
 _STUDIED: dict[str, Any] = {  # everything that chapter 2 asks of LBM-Act
     "curves": ("none", "task", "sentence", "number"),
     "guides": ("random", "rule", "cumulative rule", "critic", "oracle", "LBM-Think"),
-    "guide_scales": (0.1, 0.25, 0.5),
+    "guide_scales": (0.25, 0.5),
     "guide_intervals": (2, 4),
-    "guide_levels": (1.1, 1.3),
+    "guide_levels": (1.2,),
     "sizes": ("default", "1 layer", "2 layers", "random", "frozen", "random, frozen", "LoRA"),
 }
 _GRPOS = ("grpo", "dapo", "dr_grpo", "grpo, length floor")  # with one prompt per step "bnpo" is "dapo"
@@ -80,7 +80,7 @@ _LAPTOP = Tier(
         guide_dropout=0.1,
         dead_band=0.0,
         seeds=3,
-        language_steps=300,
+        language_steps=100,
         study_advertisers=8,
         **_STUDIED,
     ),
