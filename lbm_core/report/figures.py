@@ -15,6 +15,8 @@ from lbm_core import paths
 from lbm_core.artifacts import writing_file
 from lbm_core.report import paper, style
 
+RATIO_SHOWN = (0.1, 10.0)  # CPA ratios beyond are drawn at the edge: capped ratios have no finite place
+
 
 def save(figure: Figure, name: str, tier: str, output: str | Path = "") -> list[Path]:
     """Write ``figures/<name>.png`` and ``.svg`` (``figures/_smoke/`` at the smoke tier); same figure, same bytes.

@@ -11,10 +11,9 @@ from matplotlib.figure import Figure
 from lbm_core.evaluation.advice import ANSWERS, MEASURES, RATIO_BINS
 from lbm_core.evaluation.statistics import mean_interval
 from lbm_core.report import paper, style
-from lbm_core.report.figures import closed, panels, require
+from lbm_core.report.figures import RATIO_SHOWN, closed, panels, require
 from lbm_core.seeding import generator
 
-RATIO_SHOWN = (0.1, 10.0)  # CPA ratios beyond are drawn at the edge
 _SIDES, _SIGNS = ["below_1", "above_1"], ["increase", "decrease"]
 
 
