@@ -9,7 +9,7 @@ import seaborn as sns
 COLUMN = (3.4, 2.4)
 WIDE = (7.0, 2.6)
 PALETTE = sns.color_palette("colorblind")
-RATIO_SHOWN = (0.1, 10.0)  # CPA ratios beyond are drawn at the edge
+RATIO_SHOWN = (0.1, 10.0)  # CPA ratios beyond are drawn at the edge: capped ratios have no finite place
 PAPER_COLOUR = "0.55"  # grey: what the paper published
 # A method keeps its colour in every figure; the others take the palette's remaining colours in order.
 METHOD_COLOURS = {
