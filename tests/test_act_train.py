@@ -104,7 +104,7 @@ def test_a_killed_training_resumes_exactly(config, days, tmp_path, monkeypatch):
     calls = iter(range(100))
 
     def dies(*arguments):
-        if next(calls) == 8:  # two calls a step here: the probe's and the batch's
+        if next(calls) == 6:  # the sixth step: one call a step for its batch, and one for the probe at the first
             raise KeyboardInterrupt
         return action_loss(*arguments)
 

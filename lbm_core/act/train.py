@@ -33,7 +33,8 @@ from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.seeding import generator, integer_seed
 
 PROBE_WINDOWS = 128  # windows on which a training measures its loss again and again
-PROBES = 10  # how often, besides at the last step
+PROBES = 10  # how often, besides at the last step; in short trainings less, at every PROBE_STEPS-th step
+PROBE_STEPS = 5
 Draw = tuple[Places, NDArray[np.int64] | Sequence[str] | None]  # windows, and what each is told
 
 __all__ = ["ActConfig", "action_loss", "load", "save", "train_act"]
@@ -144,7 +145,7 @@ def train_act(
             predicted = network(batch)
         return action_loss(predicted, batch, config.loss_on)
 
-    probe, probe_every = draw(PROBE_WINDOWS, 3), max(1, config.steps // PROBES)
+    probe, probe_every = draw(PROBE_WINDOWS, 3), max(PROBE_STEPS, config.steps // PROBES)
     log = Log(log_folder if crew.is_main_process else None)
     hidden = not progress or not crew.is_main_process
     bar = tqdm(range(start, config.steps), desc=config.method, initial=start, total=config.steps, disable=hidden)
