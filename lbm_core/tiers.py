@@ -55,7 +55,7 @@ _CRITICS = (
 )
 _STUDIED: dict[str, Any] = {  # everything that chapter 2 asks of LBM-Act
     "curves": ("none", "task", "sentence", "number"),
-    "guides": ("random", "rule", "cumulative rule", "critic", "oracle", "LBM-Think"),
+    "guides": ("random", "rule", "cumulative rule", "critic", "oracle"),
     "guide_scales": (0.25, 0.5),
     "guide_intervals": (2, 4),
     "guide_levels": (1.2,),
@@ -158,7 +158,7 @@ _GPU = Tier(
         seeds=3,
         language_steps=2_000,
         study_advertisers=48,
-        **_STUDIED,
+        **_STUDIED | {"guides": (*_STUDIED["guides"], "LBM-Think")},
     ),
     critic=CriticTier(
         hidden_size=512, layers=6, heads=8, steps=40_000, learning_rate=1e-4, n_step=1, variants=_CRITICS
@@ -247,7 +247,7 @@ _PAPER = replace(
         language_steps=20_000,
         study_seeds=3,
         study_advertisers=48,
-        **_STUDIED,
+        **_STUDIED | {"guides": (*_STUDIED["guides"], "LBM-Think")},
     ),
     critic=CriticTier(hidden_size=512, layers=6, heads=8, steps=400_000, learning_rate=1e-4, n_step=1),
     language=replace(
