@@ -94,6 +94,7 @@ def test_solutions_run_after_the_chapter(notebook, tmp_path):
 @pytest.mark.notebook
 @pytest.mark.weights
 @pytest.mark.slow
+@pytest.mark.timeout(1_800)  # 7 minutes on two idle cores
 def test_the_whole_chain_in_miniature(tmp_path, monkeypatch):
     """Every stage computed from nothing: only the backbone's weights come from the cache."""
     fresh = tmp_path / "cache"
