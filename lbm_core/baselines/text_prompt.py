@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lbm_core.auction.bidder import N_TICKS
-from lbm_core.think.prompt import EXAMPLES, KNOWLEDGE, SYSTEM, PromptFacts, describe
+from lbm_core.think.prompt import EXAMPLES, KNOWLEDGE, SYSTEM, PromptFacts, describe, in_template
 from lbm_core.tiers import Tier
 
 RELATIVE = "bidding parameter divided by the CPA constraint: {ratios}"
@@ -91,22 +91,9 @@ def text_messages(facts: PromptFacts, style: TextStyle | None = None) -> list[di
 
 
 def text_prompt(facts: PromptFacts, tokenizer: Any, style: TextStyle | None = None) -> str:
-    """The whole prompt in the model's own chat template, with the first words of the answer.
-
-    Parameters
-    ----------
-    tokenizer : transformers tokenizer with a chat template
-
-    Raises
-    ------
-    ValueError
-        The tokenizer has no chat template (a base model): take an instruction-tuned one.
-    """
+    """The whole prompt with the first words of the answer; errors as :func:`lbm_core.think.prompt.in_template`'s."""
     style = style or TextStyle()
-    if not getattr(tokenizer, "chat_template", None):
-        raise ValueError("this model's tokenizer has no chat template: take an instruction-tuned model")
-    text = tokenizer.apply_chat_template(text_messages(facts, style), tokenize=False, add_generation_prompt=True)
-    return text + (REASON_START if style.reason else ANSWER_START)
+    return in_template(text_messages(facts, style), tokenizer, REASON_START if style.reason else ANSWER_START)
 
 
 def _solution(number: int, style: TextStyle) -> str:

@@ -207,11 +207,18 @@ def messages(facts: PromptFacts, style: PromptStyle | None = None) -> list[dict[
 
 
 def render(facts: PromptFacts, tokenizer: Any, style: PromptStyle | None = None) -> str:
-    """The whole prompt in the model's own chat template, with the first words of the answer (Fig. 4).
+    """The whole prompt with the first words of the answer (Fig. 4); arguments and errors as :func:`in_template`'s."""
+    return in_template(messages(facts, style), tokenizer, ASSISTANT)
+
+
+def in_template(chat: list[dict[str, str]], tokenizer: Any, opening: str) -> str:
+    """A conversation in the model's own chat template, and the words with which its answer begins.
 
     Parameters
     ----------
+    chat : turns of "system", "user" and "assistant"
     tokenizer : transformers tokenizer with a chat template
+    opening : first words of the answer, which the model goes on from
 
     Raises
     ------
@@ -220,8 +227,7 @@ def render(facts: PromptFacts, tokenizer: Any, style: PromptStyle | None = None)
     """
     if not getattr(tokenizer, "chat_template", None):
         raise ValueError("this model's tokenizer has no chat template: LBM-Think needs an instruction-tuned model")
-    text = tokenizer.apply_chat_template(messages(facts, style), tokenize=False, add_generation_prompt=True)
-    return text + ASSISTANT
+    return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) + opening
 
 
 def describe(facts: PromptFacts) -> str:
