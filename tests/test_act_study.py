@@ -176,3 +176,11 @@ def test_no_share_of_a_gap_that_may_be_nothing():
     assert np.isnan(row["low"]), "two trainings give no interval"
     with pytest.raises(ValueError, match="no losses of 'Prompt-LLM-DT'"):
         loss_gap.share_closed(single, "Prompt-LLM-DT")
+
+
+def test_losses_relative_to_their_start():
+    losses = _losses([1.0, 1.2], [0.5, 0.6], [0.5, 0.3])
+    doubled = losses.assign(loss=np.where(losses["seed"] == 1, 2 * losses["loss"], losses["loss"]))
+    relative = loss_gap.relative_losses(losses)
+    pd.testing.assert_frame_equal(loss_gap.relative_losses(doubled), relative)
+    assert relative.loc[relative["step"] == relative["step"].min(), "loss"].eq(1).all()

@@ -12,6 +12,24 @@ from lbm_core.evaluation.statistics import NOT_RESOLVED, RESOLVED
 MIN_SEEDS = 3  # two differences lie on a line through any two points: no interval from fewer trainings
 
 
+def relative_losses(losses: pd.DataFrame) -> pd.DataFrame:
+    """Losses as shares of what they were before the first step.
+
+    Every training seed draws its own windows to measure the loss on, and a few very large logged moves decide the level;
+    relative to the start, seeds can be compared.
+
+    Parameters
+    ----------
+    losses : method, seed, step, loss
+
+    Returns
+    -------
+    The same rows with loss divided by that of the first step of the same method and seed
+    """
+    first = losses.sort_values("step").groupby(["method", "seed"])["loss"].transform("first")
+    return losses.assign(loss=losses["loss"] / first)
+
+
 def final_losses(losses: pd.DataFrame, share: float = 0.2) -> pd.DataFrame:
     """Mean loss of the last part of every training.
 

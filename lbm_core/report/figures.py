@@ -81,13 +81,14 @@ def lwc_ticks(frame: pd.DataFrame) -> Figure:
     return closed(figure)
 
 
-def fig3_losses(frame: pd.DataFrame, *, smooth: int = 25) -> Figure:
+def fig3_losses(frame: pd.DataFrame, *, smooth: int = 25, label: str = r"loss on $\log \alpha$") -> Figure:
     """Fig. 3: training loss of LLM-DT and LBM-Act, ours and (grey, in the paper's own unit) the published curves.
 
     Parameters
     ----------
     frame : method, step, loss[, seed]; with several seeds the line is their mean and the band their range
     smooth : width of the running median in recorded steps; the raw loss of a single seed is drawn faintly
+    label : of our losses
     """
     require(frame, "method", "step", "loss")
     figure, (left, right) = panels(2)
@@ -100,7 +101,7 @@ def fig3_losses(frame: pd.DataFrame, *, smooth: int = 25) -> Figure:
         else:
             _curve(left, rows, smooth, colour[method], method)
     wide = frame["loss"].max() > 3 * frame["loss"].min()  # a logarithmic axis would have one label or two otherwise
-    left.set(xlabel="training step", ylabel=r"loss on $\log \alpha$", title="Ours", yscale="log" if wide else "linear")
+    left.set(xlabel="training step", ylabel=label, title="Ours", yscale="log" if wide else "linear")
     left.legend()
     for (method, rows), line in zip(paper.figure3().groupby("method", sort=False), ("--", "-"), strict=True):
         _curve(right, rows.sort_values("step"), smooth, style.PAPER_COLOUR, str(method), line)
