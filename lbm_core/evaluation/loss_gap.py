@@ -15,7 +15,7 @@ MIN_SEEDS = 3  # two differences lie on a line through any two points: no interv
 def relative_losses(losses: pd.DataFrame) -> pd.DataFrame:
     """Losses as shares of what they were before the first step.
 
-    Every training seed draws its own windows to measure the loss on, and a few very large logged moves decide the level;
+    Every training seed draws its own windows to measure the loss on, and a few large logged moves decide the level;
     relative to the start, seeds can be compared.
 
     Parameters
