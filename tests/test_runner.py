@@ -196,7 +196,7 @@ def test_independent_notebooks_run_together(tmp_path):
     folder, output = tmp_path / "notebooks", tmp_path / "out"
     output.mkdir()
     _write(folder, "02_b", meet.format(me="b", other="c"))
-    _write(folder, "03_c", meet.format(me="c", other="b"))
+    _write(folder, "06_c", meet.format(me="c", other="b"))
     lines = runner.reproduce("smoke", notebooks=folder, output=output, jobs=2, report=lambda line: None)
     assert [line.status for line in lines] == ["done", "done"]
 
