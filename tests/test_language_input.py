@@ -34,7 +34,8 @@ def _chains(days, n, monkeypatch):
     """Two texts for each moment: one says lower, one says raise."""
     rows, ticks = sample_ends(days, 4 * n, np.random.default_rng(1))
     rows, ticks = rows[ticks > 0][:n], ticks[ticks > 0][:n]
-    moments = Moments(rows, ticks, windows(days, rows, ticks), logged_facts(days, rows, ticks))
+    facts, nobody = logged_facts(days, rows, ticks), np.zeros(n, dtype=int)
+    moments = Moments(rows, ticks, windows(days, rows, ticks), facts, nobody, nobody.astype(bool))
     texts = [f"Because of this and that, <ratio>1</ratio> <answer>{k}</answer>" for k in (-1, 1)]
     groups = [[Generation(text, 12, "stop", 0.1) for text in texts]] * n
     monkeypatch.setattr(language_input, "think_chains", lambda *arguments: (moments, groups))

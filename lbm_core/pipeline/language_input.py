@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +49,7 @@ def language_inputs(tier: Tier, dataset: Dataset, seed: int) -> pd.DataFrame:
     from lbm_core.act.decide import decide
     from lbm_core.think.gqpo import parse_groups
 
+    tier = replace(tier, think=replace(tier.think, on_policy=0.0))  # only logged moments have a logged move
     asked, groups = think_chains(tier, dataset, seed)
     if len(asked) < 2:
         raise ValueError("one moment is too few to keep some from training; ask for 2 or more")
