@@ -29,7 +29,7 @@ GRPO_IN_TABLE = "grpo"  # the variant behind Table 2's row: Eq. 6
 
 def text_moments(tier: Tier, dataset: Dataset, seed: int, count: int) -> Moments:
     """Logged moments to learn alpha from: the first ones that LBM-Think would be asked about."""
-    return moments(replace(tier, think=replace(tier.think, prompts=count)), dataset, seed)
+    return moments(replace(tier, think=replace(tier.think, prompts=count, on_policy=0.0)), dataset, seed)
 
 
 def sft_text_model(tier: Tier, dataset: Dataset, seed: int, *, train_seed: int | None = None) -> Path:
