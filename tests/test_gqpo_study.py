@@ -127,10 +127,10 @@ def test_rounds_build_on_each_other_and_controls_are_kept_apart(tier, days, monk
         (folder / "losses.csv").write_text("step,loss\n1,1.0\n")
 
     monkeypatch.setattr(thinking, "think_chains", chains)
-    monkeypatch.setattr(thinking, "gqpo_selection", lambda *a, **o: type("Fake", (), {"samples": samples}))
+    monkeypatch.setattr(thinking, "judged", lambda *a, **o: type("Fake", (), {"samples": samples}))
     monkeypatch.setattr("lbm_core.think.finetune.finetune", finetune)
-    fake = type("Backend", (), {"tokenizer": tiny_language_model().tokenizer})
-    monkeypatch.setattr(thinking, "think_backend", lambda *arguments: fake)
+    fake = type("Files", (), {"tokenizer": tiny_language_model().tokenizer})
+    monkeypatch.setattr("lbm_core.act.backbone.backbone_files", lambda name: fake)
     two = replace(tier, think=replace(tier.think, rounds=2, controls=("argmin", "weights")))
     models = gqpo_study.fine_tuned(two, "dense", 0)
     assert list(models) == ["GQPO, round 1", "GQPO", "argmin", "weights"]

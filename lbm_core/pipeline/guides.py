@@ -143,7 +143,7 @@ def guide_source(tier: Tier, dataset: Dataset, seed: int, guide: str, *, train_s
     if guide == "LBM-Think (GQPO)":
         tuned = gqpo_model(tier, dataset, seed, train_seed=train_seed)
         if tuned is None:
-            raise ValueError("there is no LBM-Think after GQPO: no chain of thought had a positive relative-Q")
+            raise ValueError("there is no LBM-Think after GQPO: no chain of thought was worth learning")
         return think_guide(tier, dataset, seed, model=tuned)
     own_seed = seed if train_seed is None else train_seed
     simple: dict[str, Callable[[], GuideSource]] = {

@@ -169,11 +169,11 @@ def _grpo(tier: Tier, dataset: Dataset, own_seed: int, variant: str) -> tuple[GR
 
 def _asked(tier: Tier, dataset: Dataset, seed: int, count: int, style: TextStyle) -> tuple[list[str], list[float]]:
     """Prompts of logged moments, and the alphas that were logged there."""
-    from lbm_core.act.backbone import load_backbone
+    from lbm_core.act.backbone import backbone_files
     from lbm_core.baselines.text_prompt import text_prompt
 
     asked = text_moments(tier, dataset, seed, count)
-    tokenizer = load_backbone(tier.think_backbone).tokenizer
+    tokenizer = backbone_files(tier.think_backbone).tokenizer
     return [text_prompt(fact, tokenizer, style) for fact in asked.facts], asked.window.alphas[:, -1].tolist()
 
 

@@ -236,6 +236,7 @@ def gqpo_model(
     ValueError
         No such rule, or fewer than one round.
     """
+    from lbm_core.act.backbone import backbone_files
     from lbm_core.think.finetune import FinetuneConfig, finetune
     from lbm_core.think.prompt import render
     from lbm_core.think.rules import RULES, learned, weights
@@ -256,14 +257,14 @@ def gqpo_model(
     start, there = time.monotonic(), path.exists()
     if not there:
         where: dict[str, Any] = {"model": before, "round_number": wanted, "train_seed": train_seed}
-        samples = gqpo_selection(tier, dataset, seed, **where).samples
         asked, groups = think_chains(tier, dataset, seed, **where)
+        samples = judged(tier, dataset, seed, asked, groups, train_seed=train_seed).samples
         rng = generator(own_seed, "think", 7, wanted)
         rows = learned(samples, rule, rng, most=tier.think.learned, ruled=asked.ruled)
         if rows.empty:
-            print(f"{what}: none, no chain of thought had a positive relative-Q")
+            print(f"{what}: none, no chain of thought was worth learning")
             return None
-        tokenizer, (_, style) = think_backend(tier).tokenizer, think_settings(tier)
+        tokenizer, (_, style) = backbone_files(tier.think_backbone).tokenizer, think_settings(tier)
         prompts = [render(asked.facts[k], tokenizer, style) for k in rows["prompt"]]
         texts = [groups[k][j].text for k, j in zip(rows["prompt"], rows["sample"], strict=True)]
         config = replace(config, backbone=str(before)) if before else config
