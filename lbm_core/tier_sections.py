@@ -71,7 +71,7 @@ class ThinkTier:
     max_new_tokens: int = 112  # length limit of a chain of thought
     temperature: float = 0.5  # of sampling; at 0.7 a model of 135M loses the thread
     worked_examples: int = 3  # solved cases in the prompt; without, a model of 135M never answers in the tags; paper: 0
-    latency_batch: int = 48  # texts written at once where latency is measured; a market asks for 48
+    latency_batch: int = 16  # texts written at once where latency is measured; a market asks for 48
     think_every: int = 24  # ticks between two consultations of LBM-Think; paper: 1
     ratio_required: bool = False  # whether a CoT must state the CPA ratio correctly to be kept; paper: True
     epochs: int = 1  # paper: 5

@@ -100,6 +100,7 @@ _LAPTOP = Tier(
         sweep_prompts=16,
         sweep_samples=6,
         probes=80,
+        latency_batch=48,
         coin_moments=1_000,
         day_every=4,
         late_guides=("rule", "critic", "oracle"),
@@ -184,6 +185,7 @@ _GPU = Tier(
         sweep_prompts=200,
         sweep_samples=8,
         probes=1_000,
+        latency_batch=48,
         coin_moments=2_000,
     ),
     baseline=BaselineTier(

@@ -16,6 +16,8 @@ from lbm_core.auction.response_tables import ResponseTables
 from lbm_core.critic.validity import counterfactual_scores
 from lbm_core.data.trajectories import TrajectorySet, sample_ends
 from lbm_core.data.windows import Windows
+from lbm_core.pipeline.act_study import AS_GUIDES, study_tier
+from lbm_core.pipeline.contenders import evaluate_methods
 from lbm_core.pipeline.models import act, critic, dt
 from lbm_core.pipeline.moment_sets import Moments, draw_moments, joined, moments_at
 from lbm_core.pipeline.stages import held_out_periods, trajectories
@@ -272,3 +274,17 @@ def compared(tier: Tier, dataset: Dataset, seed: int, asked: Probes, models: Map
     frames.append(rows("DT", pd.Series(np.sign(alpha - met.last_alpha).astype(int)), alpha))
     frames.append(rows("rule", pd.Series(met.ruled), led(met.ruled)))
     return pd.concat(frames, ignore_index=True)
+
+
+def at_the_wheel(tier: Tier, dataset: Dataset, seed: int) -> pd.DataFrame:
+    """Replays of LBM-Act led by LBM-Think before and after GQPO, by nobody, and by guides that speak as seldom.
+
+    Returns
+    -------
+    Rows of :func:`~lbm_core.pipeline.contenders.evaluate_methods` for the study's advertisers; without "LBM(GQPO)"
+    where nothing was worth learning
+    """
+    seldom = f", every {tier.think.think_every} ticks" if tier.think.think_every > 1 else ""
+    others = [f"LBM-Act + {guide}{seldom}" for guide in ("random", "rule", "critic")]
+    rows = evaluate_methods(study_tier(tier), dataset, seed, ["LBM(P)", "LBM(GQPO)", "uncertain", *others])
+    return rows.assign(method=rows["method"].replace(AS_GUIDES))
