@@ -26,7 +26,7 @@ class ActTier:
 
     layers: int | None = 3  # transformer layers kept of the backbone; None = all
     steps: int = 100  # paper: 400,000
-    batch_size: int = 32  # paper: 64
+    batch_size: int = 16  # paper: 64
     learning_rate: float = 3e-4  # paper: 1e-5
     precision: Literal["float32", "bfloat16"] = "float32"  # of the forward pass; weights stay float32
     # A short training meets too few "uncertain" guides to learn them from 5 % of its windows.
@@ -40,9 +40,9 @@ class ActTier:
     guide_intervals: tuple[int, ...] = (4,)  # ticks from one instruction to the next, beside Table 4's 1
     guide_levels: tuple[float, ...] = (1.2,)  # how far a constant instruction may lead alpha, factors on the CPA target
     sizes: tuple[str, ...] = ("default", "1 layer")  # of SIZES there
-    language_steps: int = 10  # gradient steps of those that read more or less of a chain of thought
+    language_steps: int = 5  # gradient steps of those that read more or less of a chain of thought
     study_seeds: int = 1  # training seeds of guides, instructions and sizes
-    study_advertisers: int = 3  # who is replayed under guides and instructions: decisions of a language model are dear
+    study_advertisers: int = 6  # who is replayed under guides and instructions: decisions of a language model are dear
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class ThinkTier:
     on_policy_guide: str = "rule"  # who leads it there, of lbm_core.pipeline.guides.GUIDES
     beta: float = 50.0  # of the weights exp(beta * relative-Q) in Eq. 14's first line; the paper names none
     # What chapter 5 compares, of lbm_core.pipeline.gqpo_study
-    controls: tuple[str, ...] = ("random",)  # fine-tunings beside GQPO's, of lbm_core.think.gqpo.RULES and "weights"
+    controls: tuple[str, ...] = ()  # fine-tunings beside GQPO's, of lbm_core.think.gqpo.RULES and "weights"
     temperatures: tuple[float, ...] = (0.9,)  # of sampling, beside ``temperature``
     sweep_prompts: int = 3  # moments at which N, tolerance and temperature are varied
     sweep_samples: int = 3  # largest N there

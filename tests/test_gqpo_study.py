@@ -152,6 +152,10 @@ def test_rounds_build_on_each_other_and_controls_are_kept_apart(tier, days, monk
         gqpo_study.fine_tuned(replace(tier, think=replace(tier.think, controls=("argmax",))), "dense", 0)
 
 
+def test_no_adviser_has_the_name_of_a_control():
+    assert not {gqpo_study.DT_NAME, gqpo_study.RULE_NAME} & {*RULES, gqpo_study.PRETRAINED, gqpo_study.TUNED}
+
+
 def test_a_sweep_by_hand():
     relative_q = [[0.1, -0.2, 0.3], [-0.1, -0.1, NAN]]
     errors = [[0.02, 0.5, 0.2], [0.0, NAN, NAN]]
@@ -240,7 +244,7 @@ def test_models_are_compared_on_the_same_moments(tier, days, monkeypatch):
     said = ["<answer>1</answer>", "<answer>-1</answer>", "<answer>0</answer>", "none", "<answer>1</answer>"]
     monkeypatch.setattr(gqpo_study, "ask", lambda *a, **o: [[_text(answer)] for answer in said])
     found = gqpo_study.compared(tier, "dense", 0, probes, {"pretrained": None})
-    assert found.groupby("model", sort=False).size().to_dict() == {"pretrained": 5, "DT": 5, "rule": 5}
+    assert found.groupby("model", sort=False).size().to_dict() == {"pretrained": 5, "DT": 5, "spend-rate rule": 5}
     ours = found[found["model"] == "pretrained"]
     assert ours["direction"].fillna(9).tolist() == [1, -1, 0, 9, 1]
     actor = gqpo_study.act(tier, "dense", 0)
@@ -250,7 +254,7 @@ def test_models_are_compared_on_the_same_moments(tier, days, monkeypatch):
     values = gqpo_study.relative_q_of_directions(tier, "dense", 0, some.window)
     np.testing.assert_array_equal(ours["critic_best"], values.argmax(axis=1) - 1)
     np.testing.assert_allclose(ours["relative_q"], values[np.arange(5), [2, 0, 1, 1, 2]], atol=1e-5)
-    rule = found[found["model"] == "rule"]
+    rule = found[found["model"] == gqpo_study.RULE_NAME]
     assert rule["direction"].astype(int).tolist() == some.ruled.tolist()
     assert found.loc[found["model"] == "DT", "status"].isna().all()
 

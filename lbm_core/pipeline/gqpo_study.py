@@ -31,6 +31,7 @@ EXCUSED = "excused"
 # What "lower", "keep" and "raise" stand for in the simulator: multiples of the last alpha for the rest of the day.
 MULTIPLES = (0.87, 1.0, 1.15)
 PRETRAINED, TUNED = "pretrained", "GQPO"
+DT_NAME, RULE_NAME = "DT", "spend-rate rule"  # advisers that write no texts; "rule" is a model that learned from one
 
 
 @dataclass(frozen=True)
@@ -271,8 +272,8 @@ def compared(tier: Tier, dataset: Dataset, seed: int, asked: Probes, models: Map
         texts = {column: samples[column] for column in ("status", "ratio_error", "tokens")}
         frames.append(rows(name, samples["direction"], led(followed), **texts))
     alpha = dt(tier, dataset, seed).decide(met.window)
-    frames.append(rows("DT", pd.Series(np.sign(alpha - met.last_alpha).astype(int)), alpha))
-    frames.append(rows("rule", pd.Series(met.ruled), led(met.ruled)))
+    frames.append(rows(DT_NAME, pd.Series(np.sign(alpha - met.last_alpha).astype(int)), alpha))
+    frames.append(rows(RULE_NAME, pd.Series(met.ruled), led(met.ruled)))
     return pd.concat(frames, ignore_index=True)
 
 
