@@ -1,5 +1,6 @@
 """Closed loop: the logged market when nobody changes, paired competitors, and how it disagrees with the replay."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -341,8 +342,9 @@ def test_the_pipeline_keeps_every_method_and_period(tmp_path, monkeypatch, capsy
     for bad, message in ((["nothing"], "unknown method"), ([], "no method")):
         with pytest.raises(ValueError, match=message):
             pipeline.evaluate_closed_loop(tier, "dense", 0, bad)
+    more = replace(tier, evaluation=replace(tier.evaluation, closed_loop_periods=3))
     with pytest.raises(ValueError, match="2 held-out periods"):
-        pipeline.evaluate_closed_loop(get_tier("smoke", evaluation__closed_loop_periods=3), "dense", 0, ["constant"])
+        pipeline.evaluate_closed_loop(more, "dense", 0, ["constant"])
 
 
 def test_every_tier_asks_for_periods_it_has():
