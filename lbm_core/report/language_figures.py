@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lbm_core.report import style
 from lbm_core.report.figures import closed, panels
@@ -50,7 +51,7 @@ def fig6_lengths(log: pd.DataFrame, published: pd.DataFrame) -> Figure:
     ours.set_ylim(0, 1.1 * log["length"].max())
     if few:
         for axes in (ours, answered):
-            axes.set_xticks(sorted(log["step"].unique()))
+            axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     handles, labels = ours.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(variants), 5))
     figure.set_layout_engine("constrained", wspace=0.06)
