@@ -157,6 +157,13 @@ class LanguageTier:
     grpo_temperature: float = 0.7  # of the texts that GRPO compares; at 1 a model of 135M loses the thread
     grpo_kl: float = 0.0  # beta of Eq. 6; 0 saves the reference model's pass
     grpo_length_floor: int = 24  # tokens below which a "length floor" punishes
+    # Fig. 6 over many steps: short prompts make steps cheap, for a model that has learned from its own texts to do
+    # without worked examples
+    long_variants: tuple[str, ...] = ()  # as grpo_variants; none: no such study
+    long_texts: int = 64  # own texts that it learns first, those in which an alpha could be read
+    long_steps: int = 100  # Fig. 6: 400
+    long_generations: int = 8  # G
+    long_learning_rate: float = 2e-4
 
 
 @dataclass(frozen=True)
