@@ -25,7 +25,7 @@ class ActTier:
     """LBM-Act and LLM-DT (§3.2)."""
 
     layers: int | None = 3  # transformer layers kept of the backbone; None = all
-    steps: int = 100  # paper: 400,000
+    steps: int = 60  # paper: 400,000
     batch_size: int = 16  # paper: 64
     learning_rate: float = 3e-4  # paper: 1e-5
     precision: Literal["float32", "bfloat16"] = "float32"  # of the forward pass; weights stay float32
@@ -79,6 +79,7 @@ class ThinkTier:
     learning_rate: float = 1e-5  # paper: 1e-6
     # What chapters 4 and 9 compare, of lbm_core.pipeline.think_study and .asynchrony
     models: tuple[str, ...] = ()  # language models beside think_backbone (Table 6): folders, GGUF files, hub names
+    order_prompts: int = 2  # moments asked about with every order of the worked examples
     day_every: int = 16  # ticks between two chains of thought of the day that is shown; Fig. 4: 1
     late_guides: tuple[str, ...] = ("rule",)  # whose words come late or not at all
     late: tuple[int, ...] = (1, 4)  # ticks from question to use, beside none; Fig. 4: 1
@@ -106,7 +107,7 @@ class BaselineTier:
     dt_hidden_size: int = 64  # small 128, full 512
     dt_layers: int = 2  # small 3, full 6
     dt_heads: int = 4
-    dt_steps: int = 400
+    dt_steps: int = 200
     dt_batch_size: int = 64
     dt_learning_rate: float = 1e-3
     dt_q_steps: int = 30  # of fine-tuning a trained DT with Q-values
@@ -157,13 +158,6 @@ class LanguageTier:
     grpo_temperature: float = 0.7  # of the texts that GRPO compares; at 1 a model of 135M loses the thread
     grpo_kl: float = 0.0  # beta of Eq. 6; 0 saves the reference model's pass
     grpo_length_floor: int = 24  # tokens below which a "length floor" punishes
-    # Fig. 6 over many steps: short prompts make steps cheap, for a model that has learned from its own texts to do
-    # without worked examples
-    long_variants: tuple[str, ...] = ()  # as grpo_variants; none: no such study
-    long_texts: int = 64  # own texts that it learns first, those in which an alpha could be read
-    long_steps: int = 100  # Fig. 6: 400
-    long_generations: int = 8  # G
-    long_learning_rate: float = 2e-4
 
 
 @dataclass(frozen=True)

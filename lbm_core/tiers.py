@@ -102,6 +102,7 @@ _LAPTOP = Tier(
         probes=80,
         latency_batch=48,
         coin_moments=1_000,
+        order_prompts=48,
         day_every=4,
         late_guides=("rule", "critic", "oracle"),
         **_LATE,

@@ -259,3 +259,27 @@ def test_lateness_and_timeline_are_drawn():
         {"module": ["critic", "LBM-Act"] * 2, "batch": [1, 1, 48, 48], "median_seconds": 0.1, "p99_seconds": 0.2}
     )
     assert len(think_figures.latencies(measured, 1_800.0).axes[0].patches) == 4
+
+
+def test_every_order_of_the_examples_is_asked_about_at_the_same_moments(monkeypatch, days):
+    facts = logged_facts(days, np.arange(4), np.full(4, 20))
+    asked = []
+
+    def ask(tier, dataset, seed, facts, purpose, *, n, style):
+        asked.append((tier.think_backbone, len(facts), n, style.first_example))
+        copied = style.examples[-1][1] if tier.think_backbone == "a/copy" else RAISE
+        return [[Generation(copied, 9, "stop", 0.1)]] * (len(facts) - 1) + [[Generation(MUTE, 9, "stop", 0.1)]]
+
+    monkeypatch.setattr(think_study, "ask", ask)
+    monkeypatch.setattr(think_study, "moments", lambda *a: type("Asked", (), {"facts": facts}))
+    tier = get_tier("smoke", think_backbone="a/copy", think__models=("a/firm",), think__order_prompts=3)
+    found = think_study.last_example_varied(tier, "dense", 0)
+    assert asked == [(model, 3, 1, first) for model in ("a/copy", "a/firm") for first in range(3)]
+    answered = found[found["direction"].notna()]
+    assert len(found) - len(answered) == 6, "the last moment's text cannot be read"
+    copies = answered[answered["model"] == "copy"]
+    assert (copies["direction"] == copies["last"]).all()
+    assert sorted(copies["last"].unique()) == [-1, 0, 1]
+    assert answered.loc[answered["model"] == "firm", "direction"].eq(1).all()
+    with pytest.raises(ValueError, match="two worked examples"):
+        think_study.last_example_varied(get_tier("gpu"), "dense", 0)

@@ -61,6 +61,7 @@ _STUDIES = {
     ),
     "think": (
         "models",
+        "order_prompts",
         "day_every",
         "late_guides",
         "late",
@@ -74,7 +75,6 @@ _STUDIES = {
         "latency_batch",
     ),
 }
-_LANGUAGE_STUDIES = ("grpo_variants", "study_advertisers", "seeds")  # and those of the long study of Fig. 6
 _CLOSED_LOOP_SETTINGS = ("closed_loop_periods", "closed_loop_at_once")
 
 
@@ -259,7 +259,7 @@ def _each_kept(
     # stay known when they change.
     of_think = {name: settings.pop(name) for name in ("think", "think_backbone")}
     of_language = {"language": settings.pop("language"), "language recipe": RECIPE}
-    for name in [name for name in of_language["language"] if name in _LANGUAGE_STUDIES or name.startswith("long_")]:
+    for name in ("grpo_variants", "study_advertisers", "seeds"):
         del of_language["language"][name]
     start, keys = time.monotonic(), {}
     for train_seed in range(seed, seed + max(tier.act.seeds, tier.language.seeds)):

@@ -18,7 +18,7 @@ from lbm_core.pipeline.act_study import study_tier
 from lbm_core.pipeline.contenders import evaluate_methods
 from lbm_core.pipeline.models import act
 from lbm_core.pipeline.stages import held_out_periods, replay_period
-from lbm_core.pipeline.thinking import think_chains, think_guide
+from lbm_core.pipeline.thinking import ask, moments, think_chains, think_guide, think_settings
 from lbm_core.seeding import generator
 from lbm_core.tiers import Dataset, Tier
 
@@ -67,6 +67,41 @@ def checked_texts(tier: Tier, dataset: Dataset, seed: int) -> pd.DataFrame:
                 rows.append(where | {"true_ratio": fact.true_ratio} | said | took)
     frame = pd.DataFrame(rows)
     return frame.astype(dict.fromkeys(("ratio", "direction", "stated"), float))  # None, where all are missing
+
+
+def last_example_varied(tier: Tier, dataset: Dataset, seed: int) -> pd.DataFrame:
+    """Does an answer follow from the facts or from the last worked example? The same moments, every order of the cases.
+
+    Returns
+    -------
+    One row per model, moment and case that comes last: model, moment, true_ratio, last (the case's direction),
+    direction (NaN without one valid answer)
+
+    Raises
+    ------
+    ValueError
+        The tier shows fewer than two worked examples.
+    """
+    from lbm_core.think.gqpo import parse_groups
+    from lbm_core.think.parse import parse
+
+    facts = moments(tier, dataset, seed).facts[: tier.think.order_prompts]
+    _, style = think_settings(tier)
+    if style.worked_examples < 2:
+        raise ValueError(f"an order takes two worked examples; this tier shows {style.worked_examples}")
+    rows: list[dict[str, Any]] = []
+    for model in models_compared(tier):
+        own = replace(tier, think_backbone=model)
+        for first in range(style.worked_examples):
+            order = replace(style, first_example=first)
+            last = parse(order.examples[-1][1], 1.0, ratio_required=False).direction
+            groups = ask(own, dataset, seed, facts, "orders", n=1, style=order)
+            for number, (fact, (one,)) in enumerate(
+                zip(facts, parse_groups(groups, facts, ratio_required=False), strict=True)
+            ):
+                where = {"model": model_label(model), "moment": number, "true_ratio": fact.true_ratio}
+                rows.append(where | {"last": last, "direction": one.direction})
+    return pd.DataFrame(rows).astype({"direction": float})
 
 
 def scores_by_model(tier: Tier, dataset: Dataset, seed: int) -> pd.DataFrame:

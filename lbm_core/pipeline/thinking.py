@@ -151,20 +151,21 @@ def ask(
     n: int,
     model: Path | None = None,
     sampling: Sampling | None = None,
+    style: PromptStyle | None = None,
 ) -> list[list[Generation]]:
     """n chains of thought about each of some facts (Eq. 3); those kept under the purpose's name are not written again.
 
     Parameters
     ----------
     model : as of :func:`think_chains`
-    sampling : default the tier's
+    sampling, style : default the tier's
     """
     from lbm_core.think.generate import generate
     from lbm_core.think.prompt import render
 
     backend = think_backend(tier, model)
-    default, style = think_settings(tier)
-    prompts = [render(fact, backend.tokenizer, style) for fact in facts]
+    default, usual = think_settings(tier)
+    prompts = [render(fact, backend.tokenizer, style or usual) for fact in facts]
     store = chain_store(dataset, seed, purpose)
     start, before = time.monotonic(), _size(store)
     try:

@@ -61,11 +61,14 @@ class PromptStyle:
     worked_examples : 0..3 solved cases that precede the question as earlier turns of the conversation, with invented
         numbers and one of each direction (raise, lower, cannot tell). Differs from the paper, whose 3B model needs
         none; one of 135M hardly ever fills in the tags without.
+    first_example : which of the solved cases comes first; the others follow in turn, so that the case before it is the
+        last one, whose words stand next to the question
     brief : ask for no more than four sentences, so that a chain of thought fits into a small token limit
     """
 
     order: Literal["facts_first", "facts_last"] = "facts_first"
     worked_examples: int = 0
+    first_example: int = 0
     brief: bool = False
 
     def __post_init__(self) -> None:
@@ -73,6 +76,14 @@ class PromptStyle:
             raise ValueError(f"unknown prompt order {self.order!r}; choose facts_first or facts_last")
         if not 0 <= self.worked_examples <= len(EXAMPLES):
             raise ValueError(f"worked_examples must lie in 0..{len(EXAMPLES)}; got {self.worked_examples}")
+        if not 0 <= self.first_example < max(self.worked_examples, 1):
+            raise ValueError(f"first_example must be one of the {self.worked_examples} shown; got {self.first_example}")
+
+    @property
+    def examples(self) -> tuple[tuple[PromptFacts, str], ...]:
+        """The solved cases in the order in which they are shown, each with its solution."""
+        shown = EXAMPLES[: self.worked_examples]
+        return shown[self.first_example :] + shown[: self.first_example]
 
     @classmethod
     def from_tier(cls, tier: Tier) -> PromptStyle:
@@ -194,7 +205,7 @@ def messages(facts: PromptFacts, style: PromptStyle | None = None) -> list[dict[
     """System and user message of a prompt, before any chat template; worked examples are turns between the two."""
     style = style or PromptStyle()
     rules = [KNOWLEDGE, TASK + (" Use no more than four short sentences." if style.brief else "")]
-    examples = EXAMPLES[: style.worked_examples]
+    examples = style.examples
     chat = [{"role": "system", "content": SYSTEM.format(n_ticks=N_TICKS)}]
     for number, case in enumerate([example for example, _ in examples] + [facts]):
         told = [describe(case)]
