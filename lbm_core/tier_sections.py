@@ -79,7 +79,7 @@ class ThinkTier:
     learning_rate: float = 1e-5  # paper: 1e-6
     # What chapters 4 and 9 compare, of lbm_core.pipeline.think_study and .asynchrony
     models: tuple[str, ...] = ()  # language models beside think_backbone (Table 6): folders, GGUF files, hub names
-    order_prompts: int = 2  # moments asked about with every order of the worked examples
+    order_prompts: int = 2  # moments asked about with each worked example last
     day_every: int = 16  # ticks between two chains of thought of the day that is shown; Fig. 4: 1
     late_guides: tuple[str, ...] = ("rule",)  # whose words come late or not at all
     late: tuple[int, ...] = (1, 4)  # ticks from question to use, beside none; Fig. 4: 1

@@ -280,3 +280,28 @@ def test_a_fine_tuned_model_says_how_many_texts_it_learned(tmp_path):
     made.tokenizer.save_pretrained(folder)
     finetune(FinetuneConfig(str(folder), epochs=1), ["a:", "b:"], [" c", " d"], tmp_path / "tuned")
     assert json.loads((tmp_path / "tuned" / "finetune.json").read_text())["samples"] == 2
+
+
+def test_texts_are_asked_for_in_the_style_that_is_given(tier, days, monkeypatch):
+    from lbm_core.think.prompt import PromptStyle
+
+    seen: list[str] = []
+
+    class Listening:
+        name, batch_size, tokenizer = "listening", 8, tiny_language_model().tokenizer
+
+        def sample(self, prompts, n, sampling, seed):
+            seen.extend(prompts)
+            return [[_text("<answer>1</answer>")] * n for _ in prompts]
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(thinking, "think_backend", lambda *arguments: Listening())
+    facts = draw_moments(days, 2, np.random.default_rng(3)).facts
+    own = PromptStyle(order="facts_last", worked_examples=3, first_example=1)
+    for style in (None, own):
+        thinking.ask(tier, "dense", 0, facts, "styles", n=1, style=style)
+    usual, turned = sorted(seen[:2]), sorted(seen[2:])
+    assert sorted(map(len, usual)) == sorted(map(len, turned))
+    assert all(a != b for a, b in zip(usual, turned, strict=True)), "the same cases in another order"

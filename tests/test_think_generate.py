@@ -179,3 +179,26 @@ def test_the_default_model_answers_in_bfloat16():
     ((text,),) = backend.sample([prompt], 1, Sampling(16, 0.0), 0)
     assert "Paris" in text.text
     assert text.finish == "stop"
+
+
+@pytest.mark.parametrize("queries", [1, 5])
+@pytest.mark.parametrize("masked", [False, True])
+def test_grouped_attention_is_exact_where_keys_are_large(queries, masked):
+    """Qwen's keys have biases of hundreds: scores rounded to bfloat16 would be wrong by whole logits."""
+    import torch
+
+    from lbm_core.think.transformers_backend import grouped_attention
+
+    drawn = torch.Generator().manual_seed(0)
+    rows, heads, kv_heads, keys, size = 2, 6, 2, 40, 16
+    query = (torch.randn(rows, heads, queries, size, generator=drawn) + 5).bfloat16()
+    key = (torch.randn(rows, kv_heads, keys, size, generator=drawn) + 20).bfloat16()
+    value = torch.randn(rows, kv_heads, keys, size, generator=drawn).bfloat16()
+    seen = torch.ones(rows, 1, queries, keys, dtype=torch.bool)
+    seen[0, :, :, :7] = not masked
+    found, _ = grouped_attention(torch.nn.Module(), query, key, value, seen, scaling=size**-0.5)
+    assert found.shape == (rows, queries, heads, size)
+    many = [tensor.double().repeat_interleave(heads // kv_heads, dim=1) for tensor in (key, value)]
+    scores = query.double() @ many[0].transpose(2, 3) * size**-0.5
+    expected = scores.masked_fill(~seen, -torch.inf).softmax(dim=-1) @ many[1]
+    torch.testing.assert_close(found.transpose(1, 2).double(), expected, atol=0.02, rtol=0.02)

@@ -261,7 +261,7 @@ def test_lateness_and_timeline_are_drawn():
     assert len(think_figures.latencies(measured, 1_800.0).axes[0].patches) == 4
 
 
-def test_every_order_of_the_examples_is_asked_about_at_the_same_moments(monkeypatch, days):
+def test_the_same_moments_are_asked_about_with_each_example_last(monkeypatch, days):
     facts = logged_facts(days, np.arange(4), np.full(4, 20))
     asked = []
 

@@ -70,7 +70,9 @@ def checked_texts(tier: Tier, dataset: Dataset, seed: int) -> pd.DataFrame:
 
 
 def last_example_varied(tier: Tier, dataset: Dataset, seed: int) -> pd.DataFrame:
-    """Does an answer follow from the facts or from the last worked example? The same moments, every order of the cases.
+    """Does an answer follow from the facts or from the last worked example? The same moments, each case last once.
+
+    The cases keep their turn, so that a case comes first where the one before it is the last.
 
     Returns
     -------
@@ -88,7 +90,7 @@ def last_example_varied(tier: Tier, dataset: Dataset, seed: int) -> pd.DataFrame
     facts = moments(tier, dataset, seed).facts[: tier.think.order_prompts]
     _, style = think_settings(tier)
     if style.worked_examples < 2:
-        raise ValueError(f"an order takes two worked examples; this tier shows {style.worked_examples}")
+        raise ValueError(f"a last example takes two worked examples; this tier shows {style.worked_examples}")
     rows: list[dict[str, Any]] = []
     for model in models_compared(tier):
         own = replace(tier, think_backbone=model)

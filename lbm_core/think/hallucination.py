@@ -59,6 +59,30 @@ def hallucination(texts: pd.DataFrame, rng: np.random.Generator, *, n_resamples:
     return found[["model", "quantity", "value", "low", "high", "texts", "prompts"]]
 
 
+def copied(answers: pd.DataFrame, rng: np.random.Generator, *, n_resamples: int = 2_000) -> pd.DataFrame:
+    """How often a readable answer is that of the last worked example, per model.
+
+    Parameters
+    ----------
+    answers : model, moment, last, direction (NaN without one valid answer), every moment once with each case last
+        (:func:`lbm_core.pipeline.think_study.last_example_varied`)
+
+    Returns
+    -------
+    model, readable (share of the texts), same (share of the readable ones), low, high (95 % interval of ``same``, over
+    moments), copied (share c of copies that explains ``same``, if the other answers do not know which case came last:
+    same = c + (1 - c) / cases), moments
+    """
+    rows = []
+    for model, own in answers.groupby("model", sort=False):
+        table = own.pivot(index="moment", columns="last", values="direction")
+        read, cases = table.notna().to_numpy(), table.shape[1]
+        hit = table.to_numpy() == table.columns.to_numpy()
+        same, low, high = _with_interval(_share(hit, read), len(table), rng, n_resamples, 0)
+        rows.append((model, read.mean(), same, low, high, (cases * same - 1) / (cases - 1), len(table)))
+    return pd.DataFrame(rows, columns=["model", "readable", "same", "low", "high", "copied", "moments"])
+
+
 def ratio_errors(texts: pd.DataFrame) -> pd.Series:
     """|stated - true| / true of every text; NaN where no ratio is stated or the truth is undefined or zero."""
     return (texts["ratio"] - texts["true_ratio"]).abs() / texts["true_ratio"].where(texts["true_ratio"] > 0)

@@ -27,16 +27,15 @@ def grouped_attention(
     """Grouped-query attention without copying keys and values for each query head.
 
     transformers' own function copies them wherever there is a mask; on a CPU those copies cost ten times as much as
-    the attention itself. Of one new token a row, which the fused function is slow at too, the query heads of a group
-    are the rows of one matrix product.
+    the attention itself. Of one new token a row the query heads of a group are passed as if they were its tokens: they
+    see the same keys, and the fused function is five times as fast that way.
     """
-    if query.shape[2] == 1 and dropout == 0:
+    if query.shape[2] == 1:
         rows, heads, _one, size = query.shape
         grouped = query.reshape(rows, key.shape[1], heads // key.shape[1], size)
-        scores = torch.matmul(grouped, key.transpose(2, 3)).float() * (size**-0.5 if scaling is None else scaling)
-        if attention_mask is not None:  # True where a key is seen; padding may see none, and must stay finite
-            scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
-        output = torch.matmul(scores.softmax(dim=-1).to(value.dtype), value)
+        output = torch.nn.functional.scaled_dot_product_attention(
+            grouped, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling
+        )
         return output.reshape(rows, 1, heads, size), None
     causal = attention_mask is None and query.shape[2] > 1
     output = torch.nn.functional.scaled_dot_product_attention(
@@ -102,6 +101,7 @@ class TransformersBackend:
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
             disable_compile=True,  # compiling takes longer than it saves
+            repetition_penalty=1.0,  # some models bring their own; vLLM is told to leave it out, too
             **sampled,
         )
         with torch.random.fork_rng():  # generate() draws from the global generator; leave that as it was
