@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lbm_core.artifacts import writing
 from lbm_core.data.trajectories import TrajectorySet
+from lbm_core.files import writing
 
 
 def trainable(module: nn.Module) -> dict[str, Tensor]:

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from lbm_core import __version__
-from lbm_core.cli_data import data
-from lbm_core.tiers import TIER_NAMES, Dataset
+from lbm_core.settings import TIER_NAMES, Dataset
+from lbm_core.workshop.cli_data import data
 
 app = typer.Typer(
     help="Companion to LBM: Hierarchical Large Auto-Bidding Model via Reasoning and Acting (WWW'26).",
@@ -57,7 +57,7 @@ def reproduce(
     Executed copies and summary.csv go to runs/TIER/, tables to results/ and figures to figures/ (for smoke, to the
     folder _smoke in each).
     """
-    from lbm_core.notebooks import runner
+    from lbm_core.workshop import runner
 
     folder = output or ""
     try:
@@ -157,8 +157,8 @@ def train(
 @notebooks.command("lint")
 def notebooks_lint(files: NotebookFiles = None) -> None:
     """Check the rules for committed notebooks."""
-    from lbm_core.notebooks.chapters import chapters
-    from lbm_core.notebooks.lint import lint
+    from lbm_core.workshop.chapters import chapters
+    from lbm_core.workshop.lint import lint
 
     paths = files or chapters()
     found = [sentence for path in paths for sentence in lint(_existing(path))]
@@ -172,8 +172,8 @@ def notebooks_lint(files: NotebookFiles = None) -> None:
 @notebooks.command("strip")
 def notebooks_strip(files: NotebookFiles = None) -> None:
     """Remove run metadata; keep cells, tags and outputs."""
-    from lbm_core.notebooks.chapters import chapters
-    from lbm_core.notebooks.clean import strip
+    from lbm_core.workshop.chapters import chapters
+    from lbm_core.workshop.clean import strip
 
     for path in files or chapters():
         print(f"{path.name}: {'cleaned' if strip(_existing(path)) else 'already clean'}")
@@ -182,8 +182,8 @@ def notebooks_strip(files: NotebookFiles = None) -> None:
 @notebooks.command("store")
 def notebooks_store(files: NotebookFiles = None) -> None:
     """Run at TIER=cached and keep the outputs in the notebook files."""
-    from lbm_core.notebooks.chapters import chapters
-    from lbm_core.notebooks.clean import store
+    from lbm_core.workshop.chapters import chapters
+    from lbm_core.workshop.clean import store
 
     for path in files or chapters():
         outcome = store(_existing(path))

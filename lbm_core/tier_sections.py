@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-Dataset = Literal["dense", "sparse"]
-DATASETS: tuple[Dataset, ...] = ("dense", "sparse")
-TIER_NAMES = ("cached", "smoke", "laptop", "gpu", "paper")
+from lbm_core.settings import DATASETS, TIER_NAMES, Dataset
+
+__all__ = ["DATASETS", "TIER_NAMES"]
 
 
 @dataclass(frozen=True)

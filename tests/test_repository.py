@@ -15,7 +15,7 @@ import pytest
 from lbm_core import paths
 
 ROOT = paths.project_root()
-BASE = {"tiers", "tier_sections", "paths", "seeding", "artifacts"}
+BASE = {"settings", "tiers", "tier_sections", "paths", "seeding", "files"}
 # Floor by floor: what each folder may import besides itself and BASE. Nothing may import pipeline, cli or notebooks
 # but what stands on top of them.
 FLOORS: dict[str, set[str]] = {
@@ -29,9 +29,8 @@ FLOORS: dict[str, set[str]] = {
     "report": {"auction", "data", "evaluation"},
     "baselines": {"auction", "data", "act", "critic", "evaluation", "think", "report"},
     "pipeline": {"auction", "data", "act", "critic", "evaluation", "think", "report", "baselines"},
-    "notebooks": set(),
-    "cli_data": {"auction", "data", "pipeline"},
-    "cli": {"auction", "data", "evaluation", "report", "pipeline", "notebooks", "cli_data"},
+    "workshop": {"auction", "data", "act", "critic", "evaluation", "think", "report", "baselines", "pipeline"},
+    "cli": {"auction", "data", "evaluation", "report", "pipeline", "workshop"},
 }
 HEAVY = ("torch", "transformers", "trl", "peft", "vllm")
 NEVER_HEAVY = ("auction", "data", "evaluation", "report")

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from lbm_core.data.features import N_FEATURES, StateKind
 from lbm_core.data.returns import RETURN_SCALES, ReturnScale
-from lbm_core.tiers import DATASETS, Dataset, Tier
+from lbm_core.settings import DATASETS, Dataset
+from lbm_core.tiers import Tier
 
 Guide = Literal["sentence", "cot", "number", "task", "none"]
 METHODS: dict[str, str] = {

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lbm_core.artifacts import writing_file
 from lbm_core.auction.bidder import Advertisers
-from lbm_core.tiers import Dataset
+from lbm_core.files import writing_file
+from lbm_core.settings import Dataset
 
 
 @dataclass(frozen=True)

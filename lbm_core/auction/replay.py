@@ -19,7 +19,7 @@ from lbm_core.auction.metrics import summarize
 from lbm_core.auction.replay_kernel import buy
 from lbm_core.auction.state import StateBuilder
 from lbm_core.auction.traffic import Traffic
-from lbm_core.tiers import Dataset
+from lbm_core.settings import Dataset
 
 # What a tick brought: cost, conversions, expected conversions, wins and the sum of bids, (n,) each.
 TickOutcome = tuple[NDArray, NDArray, NDArray, NDArray, NDArray]

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from lbm_core.auction.bidder import N_TICKS, Advertisers, Bidder
 from lbm_core.auction.mechanism import LEAST_BUDGET
 from lbm_core.auction.replay import ReplayPeriod, ReplayResult, TickOutcome, choose, play
-from lbm_core.tiers import Dataset
+from lbm_core.settings import Dataset
 
 # Alphas covered by the curves, currency per conversion (Table 7: CPA targets 6-12 dense, 60-130 sparse).
 ALPHA_RANGE: dict[Dataset, tuple[float, float]] = {"dense": (0.3, 300.0), "sparse": (3.0, 3000.0)}

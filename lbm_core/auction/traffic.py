@@ -18,11 +18,11 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from lbm_core.artifacts import writing_file
 from lbm_core.auction.bidder import N_ADVERTISERS, N_TICKS
 from lbm_core.auction.counter_bits import counter_normals
 from lbm_core.auction.random_bits import clipped_normals, pcg64_state, skip_normals
-from lbm_core.tiers import DATASETS, Dataset
+from lbm_core.files import writing_file
+from lbm_core.settings import DATASETS, Dataset
 
 Scheme = Literal["data", "public"]
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)

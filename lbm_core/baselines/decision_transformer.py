@@ -20,14 +20,15 @@ from transformers import (
     get_cosine_schedule_with_warmup,
 )
 
-from lbm_core.artifacts import writing
 from lbm_core.auction.bidder import N_TICKS, Advertisers, Observation
 from lbm_core.data.features import StateEncoder, StateKind, log_alpha_ratio
 from lbm_core.data.returns import RETURN_SCALES, ReturnScale, return_unit
 from lbm_core.data.trajectories import ALPHA_LIMIT, TrajectorySet, sample_ends, windows
 from lbm_core.data.windows import Windows, windows_of_observation
+from lbm_core.files import writing
 from lbm_core.seeding import generator, integer_seed
-from lbm_core.tiers import DATASETS, Dataset, Tier
+from lbm_core.settings import DATASETS, Dataset
+from lbm_core.tiers import Tier
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ from lbm_core.data.returns import return_unit
 from lbm_core.data.trajectories import ALPHA_LIMIT, TrajectorySet, windows
 from lbm_core.data.windows import windows_of_observation
 from lbm_core.seeding import generator, integer_seed
-from lbm_core.tiers import DATASETS, Dataset, Tier
+from lbm_core.settings import DATASETS, Dataset
+from lbm_core.tiers import Tier
 
 Method = Literal["DiffBid", "DiffBid-Q"]
 METHODS: tuple[Method, ...] = ("DiffBid", "DiffBid-Q")

@@ -14,7 +14,8 @@ from lbm_core.act.backbone import Backbone
 from lbm_core.baselines.text_action import parse_alpha
 from lbm_core.baselines.text_training import TextTraining, base_model, common_settings, finished, low_rank, run_quietly
 from lbm_core.data.trajectories import ALPHA_LIMIT
-from lbm_core.tiers import Dataset, Tier
+from lbm_core.settings import Dataset
+from lbm_core.tiers import Tier
 
 LOSS_TYPES = ("grpo", "bnpo", "dapo", "dr_grpo")
 WORST = float(np.log(10.0))  # |log alpha - log alpha_data| counts no more; a text without an alpha counts as much

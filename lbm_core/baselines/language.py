@@ -10,7 +10,8 @@ from typing import Any
 from lbm_core.act.config import ActConfig
 from lbm_core.act.decide import LBMActBidder
 from lbm_core.act.dual_embedding import LBMAct
-from lbm_core.tiers import Dataset, Tier
+from lbm_core.settings import Dataset
+from lbm_core.tiers import Tier
 
 
 def llm_dt_config(tier: Tier, dataset: Dataset, seed: int = 0, **overrides: Any) -> ActConfig:

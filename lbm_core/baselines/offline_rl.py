@@ -22,7 +22,8 @@ from lbm_core.data.features import LOG_RATIO_LIMIT, N_FEATURES, StateEncoder, St
 from lbm_core.data.trajectories import TrajectorySet, windows
 from lbm_core.data.windows import windows_of_observation
 from lbm_core.seeding import generator, integer_seed
-from lbm_core.tiers import DATASETS, Dataset, Tier
+from lbm_core.settings import DATASETS, Dataset
+from lbm_core.tiers import Tier
 
 Algorithm = Literal["BC", "BCQ", "CQL", "IQL"]
 ALGORITHMS: tuple[Algorithm, ...] = ("BC", "BCQ", "CQL", "IQL")

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lbm_core.artifacts import writing
 from lbm_core.data.features import StateEncoder
+from lbm_core.files import writing
 
 C = TypeVar("C")
 

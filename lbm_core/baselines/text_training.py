@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from lbm_core.act.backbone import DTYPES, Backbone, load_backbone
-from lbm_core.artifacts import writing
+from lbm_core.files import writing
 
 LOG = "steps.csv"
 

@@ -21,7 +21,8 @@ from lbm_core.baselines.offline_rl import current_states
 from lbm_core.baselines.storage import load_config, load_weights, save_model
 from lbm_core.data.features import N_FEATURES, StateEncoder, StateKind
 from lbm_core.data.trajectories import ALPHA_LIMIT
-from lbm_core.tiers import DATASETS, Dataset, Tier
+from lbm_core.settings import DATASETS, Dataset
+from lbm_core.tiers import Tier
 
 
 @dataclass(frozen=True)

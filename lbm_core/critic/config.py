@@ -8,7 +8,8 @@ from typing import Any
 from lbm_core.critic.reward import COUNTS, REWARDS, Counted, Reward
 from lbm_core.data.features import N_FEATURES, StateKind
 from lbm_core.data.returns import RETURN_SCALES, ReturnScale
-from lbm_core.tiers import DATASETS, Dataset, Tier
+from lbm_core.settings import DATASETS, Dataset
+from lbm_core.tiers import Tier
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lbm_core.artifacts import writing
 from lbm_core.critic.config import CriticConfig
 from lbm_core.data.features import StateEncoder, log_alpha_ratio
 from lbm_core.data.windows import Windows
+from lbm_core.files import writing
 
 HISTORY = ("q_loss", "v_loss")  # columns of Critic.history
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lbm_core import paths
 from lbm_core.auction.bidder import N_ADVERTISERS, Advertisers
-from lbm_core.tiers import DATASETS, Dataset
+from lbm_core.settings import DATASETS, Dataset
 
 LAST_REAL_PERIOD = 27  # periods up to here keep the benchmark's own assignment
 UNKNOWN_CPA_RANGE = (6, 12)  # Table 7, dense; whole numbers like the twelve known targets

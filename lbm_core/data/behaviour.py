@@ -1,7 +1,7 @@
 """Who fills the market (A.1): a mix of control and learned bidders with different openings, gains and noise.
 
 The benchmark's 48 bidders (PID, online LP and learned agents) are not public. Ours are drawn anew for every period
-from a distribution whose knobs, one json file per data set, :mod:`lbm_core.pipeline.calibrate` fits so that prices and
+from a distribution whose knobs, one json file per data set, :mod:`lbm_core.workshop.calibrate` fits so that prices and
 states resemble the published ones (:mod:`lbm_core.data.fidelity` compares): some bid far too much and exhaust their
 budget, some hardly spend.
 """
@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from lbm_core import paths
-from lbm_core.artifacts import config_key, writing_file
 from lbm_core.auction.bidder import N_ADVERTISERS, N_TICKS, Advertisers, Bidder, Observation
 from lbm_core.auction.controls import ConstantAlpha, MixedBidder, OnlineLpBidder, PacingBidder, PidBidder
 from lbm_core.auction.log import PeriodLog
@@ -32,8 +31,9 @@ from lbm_core.auction.traffic import Scheme, Traffic, impression_counts
 from lbm_core.data.advertisers import period_advertisers
 from lbm_core.data.learned_behaviour import LearnedBidder, LearnedPolicy, committed_policies
 from lbm_core.data.trajectories import TrajectorySet
+from lbm_core.files import config_key, writing_file
 from lbm_core.seeding import generator
-from lbm_core.tiers import Dataset
+from lbm_core.settings import Dataset
 
 KINDS = ("pid", "pacing", "online_lp", "constant", "learned")
 _PAST_PERIODS = range(7)  # the week before the benchmark's first period: what bidders know of the traffic

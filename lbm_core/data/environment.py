@@ -22,7 +22,7 @@ from lbm_core.auction.replay import ReplayPeriod, replay
 from lbm_core.auction.traffic import Traffic
 from lbm_core.data.advertisers import period_advertisers
 from lbm_core.data.behaviour import behaviour_population, simulate_period
-from lbm_core.tiers import Dataset
+from lbm_core.settings import Dataset
 
 ENVIRONMENT_ID = "lbm/AuctionNet-v0"
 

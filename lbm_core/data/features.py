@@ -10,10 +10,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lbm_core.artifacts import writing_file
 from lbm_core.auction.bidder import N_STATE_FEATURES
 from lbm_core.data.trajectories import TrajectorySet, windows
 from lbm_core.data.windows import N_PREVIOUS, Windows
+from lbm_core.files import writing_file
 
 StateKind = Literal["paper", "extended"]
 EXTRA_FEATURES = (

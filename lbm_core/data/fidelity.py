@@ -15,7 +15,7 @@ from lbm_core.auction.bidder import N_TICKS
 from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.state import FEATURES
 from lbm_core.data.trajectories import TrajectorySet
-from lbm_core.tiers import Dataset
+from lbm_core.settings import Dataset
 
 # Relative errors of a moment that calibration aims below. What follows from the traffic, and hardly from who bids, has
 # less room: counts and the time left (which depends on bidders only through those who stop early).

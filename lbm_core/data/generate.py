@@ -21,7 +21,6 @@ import pyarrow as pa
 import pyarrow.parquet
 from tqdm.auto import tqdm
 
-from lbm_core.artifacts import writing_file
 from lbm_core.auction.bidder import N_STATE_FEATURES, N_TICKS
 from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.market import ENGINES as MARKET_ENGINES
@@ -29,7 +28,8 @@ from lbm_core.auction.market import Engine as MarketEngine
 from lbm_core.auction.traffic import SCHEMES, Scheme
 from lbm_core.data.behaviour import population_key
 from lbm_core.data.trajectories import TrajectorySet
-from lbm_core.tiers import DATASETS, Dataset
+from lbm_core.files import writing_file
+from lbm_core.settings import DATASETS, Dataset
 
 Engine = Literal["local", "dask", "ray"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)

@@ -1,7 +1,7 @@
 """Learned bidders of the behaviour population (A.1): small policies trained on an earlier round of the market.
 
 The benchmark's 48 bidders include agents trained by BC, IQL and CQL. Ours are trained by
-:mod:`lbm_core.pipeline.calibrate` and committed as weights; bidding with them needs NumPy only.
+:mod:`lbm_core.workshop.calibrate` and committed as weights; bidding with them needs NumPy only.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from lbm_core import paths
-from lbm_core.artifacts import writing_file
 from lbm_core.auction.bidder import N_STATE_FEATURES, Advertisers, Observation
-from lbm_core.tiers import Dataset
+from lbm_core.files import writing_file
+from lbm_core.settings import Dataset
 
 FORMAT = "lbm behaviour policies 1"
 

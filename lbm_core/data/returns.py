@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lbm_core.tiers import DATASETS, Dataset
+from lbm_core.settings import DATASETS, Dataset
 
 ReturnScale = Literal["budget", "dataset"]
 RETURN_SCALES: tuple[ReturnScale, ...] = ("budget", "dataset")

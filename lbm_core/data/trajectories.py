@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lbm_core.artifacts import writing_file
 from lbm_core.auction.bidder import N_STATE_FEATURES, N_TICKS, Advertisers, Observation
 from lbm_core.auction.log import PeriodLog
 from lbm_core.data.windows import Windows, gather_windows, windows_of_observation
-from lbm_core.tiers import DATASETS, Dataset
+from lbm_core.files import writing_file
+from lbm_core.settings import DATASETS, Dataset
 
 # Largest alpha kept in the data, currency per conversion (the authors' release clips there).
 ALPHA_LIMIT: dict[Dataset, float] = {"dense": 54.0, "sparse": 500.0}

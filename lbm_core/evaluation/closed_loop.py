@@ -24,7 +24,7 @@ from lbm_core.data.advertisers import period_advertisers
 from lbm_core.data.behaviour import simulate_period
 from lbm_core.evaluation.statistics import METRICS, mean_interval, period_table, verdict
 from lbm_core.seeding import generator
-from lbm_core.tiers import Dataset
+from lbm_core.settings import Dataset
 
 BEHAVIOUR = "behaviour"  # the method that a contender replaces
 LOWER_IS_BETTER = ("cpa_ratio",)

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from lbm_core.artifacts import artifact_path
 from lbm_core.auction.replay import replay
 from lbm_core.data.trajectories import TrajectorySet, sample_ends, windows
 from lbm_core.data.windows import Windows
 from lbm_core.evaluation.loss_gap import final_losses
 from lbm_core.evaluation.runner import spread_rows
+from lbm_core.files import artifact_path
 from lbm_core.pipeline.contenders import INSTRUCTIONS, bidders, evaluate_methods
 from lbm_core.pipeline.models import act, act_config, model_key
 from lbm_core.pipeline.stages import TOOK, held_out_periods, replay_period
 from lbm_core.seeding import generator
-from lbm_core.tiers import Dataset, Tier
+from lbm_core.settings import Dataset
+from lbm_core.tiers import Tier
 
 if TYPE_CHECKING:
     from lbm_core.act.dual_embedding import LBMAct

@@ -9,7 +9,8 @@ from lbm_core.evaluation.statistics import paired_differences
 from lbm_core.pipeline.act_study import AS_GUIDES, study_tier
 from lbm_core.pipeline.contenders import evaluate_methods
 from lbm_core.pipeline.guides import guide_of
-from lbm_core.tiers import Dataset, Tier
+from lbm_core.settings import Dataset
+from lbm_core.tiers import Tier
 
 
 def settings(tier: Tier) -> list[str]:

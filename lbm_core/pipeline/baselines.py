@@ -26,7 +26,8 @@ from lbm_core.pipeline.recipes import (
 )
 from lbm_core.pipeline.stages import TOOK, found_or_made, past_tables, trajectories, tuning_tables
 from lbm_core.pipeline.tuning import SPACES
-from lbm_core.tiers import Dataset, Tier
+from lbm_core.settings import Dataset
+from lbm_core.tiers import Tier
 
 RETURN_CONDITIONED = ("DT", "DT-score", "DT-Q (search)", "DT-Q (fine-tuned)", *DIFFUSION)
 RETURN_TARGETS = (0.6, 0.8, 1.1, 1.5, 2.0, 1 / 0.3)  # in units of B / C; the last is the release's

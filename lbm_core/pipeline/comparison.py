@@ -14,7 +14,8 @@ from lbm_core.pipeline.baselines import baseline, baseline_bidder, table_means, 
 from lbm_core.pipeline.recipes import OFFLINE_BASELINES, TRAINS, recipe, recipe_path, tuned
 from lbm_core.pipeline.stages import Call, found_or_made, held_out_periods, side_by_side, trajectories, tuning_tables
 from lbm_core.pipeline.tuning import SPACES, Tuned
-from lbm_core.tiers import Dataset, Tier
+from lbm_core.settings import Dataset
+from lbm_core.tiers import Tier
 
 PENALTY_WEIGHTS = (0.0, 0.1, 0.2, 0.5, 1.0)  # w of Table 3
 # One decision at a time put back to how the method is usually run: what is changed, method, fields of its config.

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from lbm_core.artifacts import artifact_path, writing
 from lbm_core.auction.bidder import Bidder
 from lbm_core.auction.controls import ConstantAlpha, OnlineLpBidder
 from lbm_core.evaluation.closed_loop import BEHAVIOUR, closed_loop, logged_rows
 from lbm_core.evaluation.runner import evaluate, spread_rows
+from lbm_core.files import artifact_path, writing
 from lbm_core.pipeline.baselines import baseline_bidder
 from lbm_core.pipeline.guides import guide_of, guided_bidder
 from lbm_core.pipeline.language import LANGUAGE, RECIPE, language_bidder
@@ -31,7 +31,8 @@ from lbm_core.pipeline.stages import (
     tell,
 )
 from lbm_core.pipeline.thinking import backend_key, gqpo_model, think_guide
-from lbm_core.tiers import Dataset, Tier
+from lbm_core.settings import Dataset
+from lbm_core.tiers import Tier
 
 if TYPE_CHECKING:
     from lbm_core.act.guides import GuideSource

@@ -24,7 +24,8 @@ from lbm_core.evaluation.runner import evaluate, spread_rows
 from lbm_core.pipeline.models import critic
 from lbm_core.pipeline.stages import Call, held_out_periods, side_by_side, trajectories
 from lbm_core.seeding import generator
-from lbm_core.tiers import Dataset, Tier
+from lbm_core.settings import Dataset
+from lbm_core.tiers import Tier
 
 FACTORS = (0.85, 1.15)  # alternatives to the logged alpha
 SAMPLES = 400  # logged states per held-out period

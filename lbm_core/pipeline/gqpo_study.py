@@ -23,7 +23,8 @@ from lbm_core.pipeline.moment_sets import Moments, draw_moments, joined, moments
 from lbm_core.pipeline.stages import held_out_periods, trajectories
 from lbm_core.pipeline.thinking import ask, gqpo_model, judged, moments, on_policy_days, think_settings
 from lbm_core.seeding import generator
-from lbm_core.tiers import Dataset, Tier
+from lbm_core.settings import Dataset
+from lbm_core.tiers import Tier
 
 DIRECTIONS = (-1, 0, 1)
 TOLERANCES = (0.01, 0.03, 0.1, 0.3, 1.0)  # relative errors of the stated ratio; beside them it is excused

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from lbm_core.auction.bidder import Bidder
 from lbm_core.pipeline.models import act, critic
 from lbm_core.pipeline.thinking import gqpo_model, think_guide
-from lbm_core.tiers import Dataset, Tier
+from lbm_core.settings import Dataset
+from lbm_core.tiers import Tier
 
 if TYPE_CHECKING:
     from lbm_core.act.guides import GuideSource

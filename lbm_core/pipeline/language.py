@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from lbm_core.artifacts import artifact_path
+from lbm_core.files import artifact_path
 from lbm_core.pipeline.stages import data_config, found_or_made
 from lbm_core.pipeline.thinking import Moments, chain_store, moments, think_backend
-from lbm_core.tiers import Dataset, Tier
+from lbm_core.settings import Dataset
+from lbm_core.tiers import Tier
 
 if TYPE_CHECKING:
     from lbm_core.baselines.grpo_text import GRPOTextConfig

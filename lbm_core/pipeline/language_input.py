@@ -12,14 +12,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lbm_core.act.guides import FIRST, UNCERTAIN, anchor_directions, sentences
-from lbm_core.artifacts import artifact_path
 from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.data.windows import Windows
 from lbm_core.evaluation.statistics import NOT_RESOLVED, RESOLVED, mean_interval
+from lbm_core.files import artifact_path
 from lbm_core.pipeline.models import act_config, model_key
 from lbm_core.pipeline.stages import RECIPES, bars, found_or_made, trajectories
 from lbm_core.pipeline.thinking import backend_key, think_chains, think_settings
-from lbm_core.tiers import Dataset, Tier
+from lbm_core.settings import Dataset
+from lbm_core.tiers import Tier
 
 if TYPE_CHECKING:
     from lbm_core.act.dual_embedding import LBMAct

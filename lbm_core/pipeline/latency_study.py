@@ -15,7 +15,8 @@ from lbm_core.pipeline.stages import trajectories
 from lbm_core.pipeline.thinking import think_backend, think_chains, think_settings
 from lbm_core.report.latency import WritingSpeed, load_per_core, measure, percentiles
 from lbm_core.seeding import generator
-from lbm_core.tiers import Dataset, Tier
+from lbm_core.settings import Dataset
+from lbm_core.tiers import Tier
 
 if TYPE_CHECKING:
     from lbm_core.think.generate import Backend, Sampling

@@ -21,7 +21,8 @@ from lbm_core.act.config import METHODS, ActConfig
 from lbm_core.act.train import processes
 from lbm_core.pipeline.models import act
 from lbm_core.pipeline.stages import trajectories
-from lbm_core.tiers import DATASETS, TIER_NAMES, get_tier
+from lbm_core.settings import DATASETS, TIER_NAMES
+from lbm_core.tiers import get_tier
 
 
 def main(arguments: list[str] | None = None) -> None:

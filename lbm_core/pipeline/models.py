@@ -6,9 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lbm_core.artifacts import artifact_path
+from lbm_core.files import artifact_path
 from lbm_core.pipeline.stages import RECIPES, bars, data_config, found_or_made, trajectories
-from lbm_core.tiers import Dataset, Tier
+from lbm_core.settings import Dataset
+from lbm_core.tiers import Tier
 
 if TYPE_CHECKING:
     from lbm_core.act.dual_embedding import LBMAct

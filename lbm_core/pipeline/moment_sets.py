@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lbm_core.artifacts import artifact_path, writing
 from lbm_core.auction.bidder import N_TICKS, Bidder
 from lbm_core.auction.replay import ReplayResult
 from lbm_core.auction.response_tables import table_replay
 from lbm_core.data.trajectories import ALPHA_LIMIT, MIN_LENGTH, TrajectorySet, sample_ends, windows
 from lbm_core.data.windows import Windows
 from lbm_core.evaluation.runner import spread_rows
+from lbm_core.files import artifact_path, writing
 from lbm_core.pipeline.stages import PAST_PERIODS, found_or_made, past_tables, train_periods
 from lbm_core.seeding import generator
-from lbm_core.tiers import Dataset, Tier
+from lbm_core.settings import Dataset
+from lbm_core.tiers import Tier
 
 if TYPE_CHECKING:
     from lbm_core.think.prompt import PromptFacts

@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lbm_core.artifacts import artifact_path
 from lbm_core.auction.bidder import Bidder
 from lbm_core.auction.controls import PacingBidder, PidBidder
+from lbm_core.files import artifact_path
 from lbm_core.pipeline.models import critic, critic_config
 from lbm_core.pipeline.stages import RECIPES, bars, data_config, found_or_made, past_tables, trajectories
 from lbm_core.pipeline.tuning import SPACES, Settings, Tuned, multiples, search, trial_steps
-from lbm_core.tiers import Dataset, Tier
+from lbm_core.settings import Dataset
+from lbm_core.tiers import Tier
 
 OFFLINE_RL = ("BC", "BCQ", "CQL", "IQL")
 DIFFUSION = ("DiffBid", "DiffBid-Q")

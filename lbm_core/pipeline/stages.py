@@ -14,7 +14,6 @@ from typing import Any, TypeVar, overload
 
 import joblib
 
-from lbm_core.artifacts import artifact_path, writing
 from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.replay import ReplayPeriod
 from lbm_core.auction.response_tables import ResponseTables
@@ -22,7 +21,9 @@ from lbm_core.data.behaviour import population_key, simulate_period
 from lbm_core.data.generate import generate, read_shards
 from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.evaluation.runner import held_out
-from lbm_core.tiers import Dataset, Tier
+from lbm_core.files import artifact_path, writing
+from lbm_core.settings import Dataset
+from lbm_core.tiers import Tier
 
 TOOK = "took.json"  # beside a model: seconds of its making and the process's peak memory
 T = TypeVar("T")

@@ -20,7 +20,8 @@ from lbm_core.pipeline.models import act
 from lbm_core.pipeline.stages import held_out_periods, replay_period
 from lbm_core.pipeline.thinking import ask, moments, think_chains, think_guide, think_settings
 from lbm_core.seeding import generator
-from lbm_core.tiers import Dataset, Tier
+from lbm_core.settings import Dataset
+from lbm_core.tiers import Tier
 
 if TYPE_CHECKING:
     from lbm_core.act.dual_embedding import LBMAct

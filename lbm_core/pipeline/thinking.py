@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lbm_core import paths
-from lbm_core.artifacts import artifact_path, config_key
+from lbm_core.files import artifact_path, config_key
 from lbm_core.pipeline.models import act, act_config, critic, critic_config, model_key
 from lbm_core.pipeline.moment_sets import Moments, draw_moments, joined, own_days
 from lbm_core.pipeline.stages import RECIPES, bars, tell, trajectories
 from lbm_core.seeding import generator
-from lbm_core.tiers import Dataset, Tier
+from lbm_core.settings import Dataset
+from lbm_core.tiers import Tier
 
 if TYPE_CHECKING:
     from lbm_core.act.decide import LBMActBidder

@@ -13,12 +13,13 @@ import numpy as np
 import optuna
 import pandas as pd
 
-from lbm_core.artifacts import artifact_path, writing
 from lbm_core.auction.bidder import Bidder
 from lbm_core.auction.response_tables import table_replay
 from lbm_core.evaluation.runner import spread_rows
+from lbm_core.files import artifact_path, writing
 from lbm_core.pipeline.stages import RECIPES, data_config, tell, tuning_tables
-from lbm_core.tiers import Dataset, Tier
+from lbm_core.settings import Dataset
+from lbm_core.tiers import Tier
 
 _TARGETS = (0.8, 1.1, 1.5, 2.0)  # first return-to-go, in units of B / C
 _RATES = (1e-4, 3e-4, 1e-3, 3e-3)

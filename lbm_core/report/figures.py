@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lbm_core import paths
-from lbm_core.artifacts import writing_file
+from lbm_core.files import writing_file
 from lbm_core.report import paper, style
 
 

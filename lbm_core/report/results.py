@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from lbm_core import paths
-from lbm_core.artifacts import writing_file
-from lbm_core.tiers import DATASETS, TIER_NAMES
+from lbm_core.files import writing_file
+from lbm_core.settings import DATASETS, TIER_NAMES
 
 COMPUTED_TIERS = tuple(name for name in TIER_NAMES if name != "cached")  # from the smallest to the largest
 PROVENANCE = ("tier", "dataset", "seed", "backbone", "hardware", "commit")

@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 
 from lbm_core.report import deviations as ledger
 from lbm_core.report import figures, results
-from lbm_core.tiers import DATASETS, Dataset, Tier, get_tier
+from lbm_core.settings import DATASETS, Dataset
+from lbm_core.tiers import Tier, get_tier
 
 _SHOWN_VERSIONS = ("lbm-companion", "torch", "transformers", "trl", "numpy", "pandas")
 

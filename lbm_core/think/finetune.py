@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from lbm_core.act.backbone import Backbone, load_backbone
-from lbm_core.artifacts import writing
+from lbm_core.files import writing
 from lbm_core.think.packing import IGNORED, packed, tokenized
 from lbm_core.tiers import Tier
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from tqdm.auto import tqdm
 
-from lbm_core.artifacts import config_key
+from lbm_core.files import config_key
 from lbm_core.seeding import integer_seed
 from lbm_core.tiers import Tier
 

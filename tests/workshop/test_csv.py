@@ -15,12 +15,12 @@ import pytest
 from small_periods import SmallTraffic, WavyBidder, small_advertisers
 
 from lbm_core.auction.traffic import Traffic
-from lbm_core.data.csv import import_files, imported_periods
-from lbm_core.data.csv_export import export_traffic_csv, export_trajectory_csv
-from lbm_core.data.csv_rows import CsvSource, chunks, csv_sources
-from lbm_core.data.csv_traffic import TRAFFIC_COLUMNS, read_traffic_csv
-from lbm_core.data.csv_trajectory import TRAJECTORY_COLUMNS, read_trajectory_csv
 from lbm_core.data.trajectories import TrajectorySet
+from lbm_core.workshop.csv_export import export_traffic_csv, export_trajectory_csv
+from lbm_core.workshop.csv_files import import_files, imported_periods
+from lbm_core.workshop.csv_rows import CsvSource, chunks, csv_sources
+from lbm_core.workshop.csv_traffic import TRAFFIC_COLUMNS, read_traffic_csv
+from lbm_core.workshop.csv_trajectory import TRAJECTORY_COLUMNS, read_trajectory_csv
 
 SMALL_CHUNK = 1 << 16  # many chunks, so that line numbers and sums have to survive their borders
 
@@ -279,10 +279,10 @@ def test_import_of_both_formats(exported, trajectory_lines, tmp_path):
 
 
 def published_rows():
-    """The published rows of advertiser 0, period 14, in the file's layout (tests/data holds the features apart)."""
+    """The published rows of advertiser 0, period 14, in the file's layout (tests/known holds the features apart)."""
     from lbm_core.auction.state import FEATURES
 
-    with (Path(__file__).parent / "data" / "period14_advertiser0.csv").open() as file:
+    with (Path(__file__).parents[1] / "known" / "period14_advertiser0.csv").open() as file:
         stored = list(csv.DictReader(file))
     states = ["(" + ", ".join(row[name] for name in FEATURES) + ")" for row in stored]
     shared = ["14.0", "0.0", "0.0", "750.0", "8.0", "749.9960545984601", "155.0"]

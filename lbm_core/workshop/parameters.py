@@ -11,7 +11,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from lbm_core.tiers import DATASETS, TIER_NAMES
+from lbm_core.settings import DATASETS, TIER_NAMES
 
 Value = str | int | float | bool
 TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}

@@ -18,7 +18,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from lbm_core.notebooks import chapters, clean, lint, parameters, runner
+from lbm_core.workshop import chapters, clean, lint, parameters, runner
 
 PARAMETERS = 'TIER: str = "cached"\nDATASET: str = "dense"\nSEED: int = 0\nOUTPUT_DIR: str = ""\n'
 WRITE = """from pathlib import Path
@@ -208,7 +208,7 @@ def test_a_killed_run_resumes_at_the_killed_notebook(tmp_path, library):
     hang = "import time\nfrom pathlib import Path\nif not (Path(OUTPUT_DIR) / 'go').exists():\n    time.sleep(600)"
     _write(folder, "02_b", hang, WRITE.format(name="b"))
     code = (
-        "from pathlib import Path\nfrom lbm_core.notebooks import runner\n"
+        "from pathlib import Path\nfrom lbm_core.workshop import runner\n"
         f"runner._library_files = lambda: [Path({str(library)!r})]\n"
         f"runner.reproduce('smoke', notebooks=Path({str(folder)!r}), output={str(output)!r}, "
         "report=lambda line: print(line, flush=True))"

@@ -8,15 +8,15 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from lbm_core.artifacts import writing
 from lbm_core.auction.bidder import N_STATE_FEATURES, N_TICKS
 from lbm_core.auction.traffic import Traffic
 from lbm_core.data.advertisers import period_advertisers
 from lbm_core.data.behaviour import behaviour_population, simulate_period
-from lbm_core.data.csv_export import check_name, export_traffic_csv, export_trajectory_csv
 from lbm_core.data.trajectories import TrajectorySet
+from lbm_core.files import writing
 from lbm_core.seeding import generator
-from lbm_core.tiers import Dataset
+from lbm_core.settings import Dataset
+from lbm_core.workshop.csv_export import check_name, export_traffic_csv, export_trajectory_csv
 
 Format = Literal["traffic", "trajectory", "minari"]
 FORMATS: tuple[Format, ...] = get_args(Format)

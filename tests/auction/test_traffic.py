@@ -11,7 +11,7 @@ from lbm_core.auction.counter_bits import counter_normals
 from lbm_core.auction.random_bits import clipped_normals, pcg64_state, sigma_ratios, skip_normals
 from lbm_core.auction.traffic import LARGEST_SIGMA, Traffic, base_profile, sigma_levels, std_ratios, write_traffic_npz
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "known"
 
 
 @pytest.fixture(scope="module")

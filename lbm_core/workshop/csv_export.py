@@ -15,14 +15,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from lbm_core.artifacts import writing_file
 from lbm_core.auction.bidder import N_TICKS, Advertisers, Bidder, Observation
 from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.mechanism import LEAST_BUDGET, TickOutcome, run_tick, truncation
 from lbm_core.auction.state import FEATURES, StateBuilder
 from lbm_core.auction.traffic import CATEGORY_SIZE, Traffic
-from lbm_core.data.csv_traffic import TRAFFIC_COLUMNS
-from lbm_core.data.csv_trajectory import TRAJECTORY_COLUMNS
+from lbm_core.files import writing_file
+from lbm_core.workshop.csv_traffic import TRAFFIC_COLUMNS
+from lbm_core.workshop.csv_trajectory import TRAJECTORY_COLUMNS
 
 _SCHEMA = pa.schema([(name, pa.float64()) for name in TRAFFIC_COLUMNS])
 _NO_QUOTES = pyarrow.csv.WriteOptions(quoting_style="none", quoting_header="none")

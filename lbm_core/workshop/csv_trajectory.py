@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from lbm_core.auction.bidder import N_ADVERTISERS, N_STATE_FEATURES, N_TICKS
 from lbm_core.auction.state import FEATURES
 from lbm_core.auction.traffic import Traffic
-from lbm_core.data.csv_rows import CHUNK_BYTES, Chunk, CsvSource, chunks
-from lbm_core.data.csv_traffic import MAX_PERIOD, nearest_dataset
 from lbm_core.data.trajectories import ALPHA_LIMIT, MIN_LENGTH, TrajectorySet
-from lbm_core.tiers import Dataset
+from lbm_core.settings import Dataset
+from lbm_core.workshop.csv_rows import CHUNK_BYTES, Chunk, CsvSource, chunks
+from lbm_core.workshop.csv_traffic import MAX_PERIOD, nearest_dataset
 
 # The columns of a trajectory file, in its order.
 TRAJECTORY_COLUMNS = (
@@ -91,7 +91,7 @@ def read_trajectory_csv(
     dataset : the data set the file must belong to; None: the one whose p-values are nearer
     compare : whether impression counts and mean p-values must agree with the regenerated traffic
     traffic : makes the traffic of a period and data set
-    chunk_bytes, progress : as in :func:`~lbm_core.data.csv_rows.chunks`
+    chunk_bytes, progress : as in :func:`~lbm_core.workshop.csv_rows.chunks`
 
     Raises
     ------

@@ -10,8 +10,8 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from lbm_core.notebooks import parameters
-from lbm_core.notebooks.clean import KERNELSPEC
+from lbm_core.workshop import parameters
+from lbm_core.workshop.clean import KERNELSPEC
 
 MAX_BYTES = 300_000
 # The anatomy: sections in this order, after a title "# N · …".

@@ -14,7 +14,7 @@ from lbm_core.auction.market import ENGINES, _TickAuction, run_market
 from lbm_core.auction.state import StateBuilder
 from lbm_core.auction.traffic import Traffic
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "known"
 
 
 class Constant:

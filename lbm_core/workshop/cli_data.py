@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from lbm_core.tiers import Dataset
+from lbm_core.settings import Dataset
 
 data = typer.Typer(help="Traffic and trajectories of the benchmark, made on this machine.", no_args_is_help=True)
 
@@ -82,7 +82,7 @@ def data_calibrate(
 
     Prints how well the result fits on draws that the fit has not seen, period 14's prices among them.
     """
-    from lbm_core.pipeline import calibrate
+    from lbm_core.workshop import calibrate
 
     config = calibrate.CalibrateConfig(dataset, seed, trials, policy_steps)
     knobs = calibrate.calibrate(config, out, jobs=jobs)
@@ -109,7 +109,7 @@ def data_import(
     """Read the benchmark's own files, checked against the regenerated traffic."""
     from tqdm.auto import tqdm
 
-    from lbm_core.data.csv import import_files
+    from lbm_core.workshop.csv_files import import_files
 
     with tqdm(unit="row", unit_scale=True, desc="import", delay=1) as bar:
         checks = import_files(files, out, dataset=dataset, compare=compare, progress=bar.update)
@@ -130,6 +130,6 @@ def data_export(
     seed: Annotated[int, typer.Option(help="Of the market; the traffic depends on the period alone.")] = 0,
 ) -> None:
     """Write simulated periods in other people's formats."""
-    from lbm_core.data.export import export_periods
+    from lbm_core.workshop.export import export_periods
 
     print(f"wrote {export_periods(form, dataset, integers(periods, '--periods'), out, seed)}")

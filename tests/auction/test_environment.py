@@ -203,7 +203,7 @@ def test_whole_size_period(against):
 
 def test_minari_export(tmp_path, monkeypatch):
     minari = pytest.importorskip("minari", reason="pip install 'lbm-companion[rl]'")
-    from lbm_core.data.export import export_minari
+    from lbm_core.workshop.export import export_minari
 
     trajectories = TrajectorySet.from_logs([invented_period(period=30)])
     alphas = trajectories.alphas.copy()

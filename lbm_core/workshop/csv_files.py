@@ -7,14 +7,14 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lbm_core.artifacts import writing
 from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.traffic import Traffic
-from lbm_core.data.csv_rows import CHUNK_BYTES, CsvSource, csv_sources
-from lbm_core.data.csv_traffic import TrafficCheck, read_traffic_csv
-from lbm_core.data.csv_trajectory import TrajectoryCheck, read_trajectory_csv
 from lbm_core.data.trajectories import TrajectorySet
-from lbm_core.tiers import Dataset
+from lbm_core.files import writing
+from lbm_core.settings import Dataset
+from lbm_core.workshop.csv_rows import CHUNK_BYTES, CsvSource, csv_sources
+from lbm_core.workshop.csv_traffic import TrafficCheck, read_traffic_csv
+from lbm_core.workshop.csv_trajectory import TrajectoryCheck, read_trajectory_csv
 
 TRAJECTORIES = "trajectories.npz"
 REPORT = "import.json"
@@ -41,7 +41,7 @@ def import_files(
     dataset : the data set the files must belong to; None: whichever their p-values agree with
     compare : whether trajectory files must agree with the regenerated traffic (traffic files always must)
     traffic : makes the traffic of a period and data set
-    chunk_bytes, progress : as in :func:`~lbm_core.data.csv_rows.chunks`
+    chunk_bytes, progress : as in :func:`~lbm_core.workshop.csv_rows.chunks`
 
     Returns
     -------

@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from lbm_core import paths
-from lbm_core.artifacts import config_key, writing_file
 from lbm_core.auction.bidder import N_TICKS
 from lbm_core.auction.log import PeriodLog
 from lbm_core.data import fidelity
 from lbm_core.data.behaviour import KINDS, BehaviourParameters, behaviour_parameters, simulate_period
 from lbm_core.data.learned_behaviour import LearnedPolicy, load_policies, save_policies
 from lbm_core.data.trajectories import TrajectorySet
-from lbm_core.pipeline.behaviour_policies import learn_policies
-from lbm_core.tiers import DATASETS, Dataset
+from lbm_core.files import config_key, writing_file
+from lbm_core.settings import DATASETS, Dataset
+from lbm_core.workshop.behaviour_policies import learn_policies
 
 FOLDER = paths.PACKAGE / "data"
 FIT_PERIODS = (

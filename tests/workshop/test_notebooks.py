@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from lbm_core import paths
-from lbm_core.notebooks import chapters, lint, parameters, runner
-from lbm_core.notebooks.execute import execute
+from lbm_core.workshop import chapters, lint, parameters, runner
+from lbm_core.workshop.execute import execute
 
 ROOT = paths.project_root()
 CHAPTERS = chapters.chapters()

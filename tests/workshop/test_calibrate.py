@@ -17,7 +17,7 @@ from lbm_core.data.learned_behaviour import (
     save_policies,
 )
 from lbm_core.data.trajectories import TrajectorySet
-from lbm_core.pipeline import calibrate
+from lbm_core.workshop import calibrate
 
 
 @pytest.fixture(scope="module")

@@ -193,7 +193,7 @@ def test_compiled_training_is_the_same(config, days):
 @pytest.mark.slow
 def test_two_processes_train_what_one_does(config, days, tmp_path):
     config = replace(config, accumulation=2)
-    script = Path(__file__).with_name("train_on_synthetic.py")
+    script = Path(__file__).parents[1] / "helpers" / "train_on_synthetic.py"
     # What `accelerate launch` starts for several GPUs; on CPUs it starts one process whatever it is told.
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", str(script)]
     done = subprocess.run([*launch, config.backbone, str(tmp_path / "model")], capture_output=True, text=True)

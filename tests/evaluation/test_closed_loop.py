@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+from small_period import small_period
 
 from lbm_core import pipeline
 from lbm_core.auction.bidder import N_ADVERTISERS
@@ -24,7 +25,6 @@ from lbm_core.evaluation.closed_loop import (
 from lbm_core.evaluation.runner import evaluate, spread_rows
 from lbm_core.pipeline import contenders
 from lbm_core.tiers import get_tier
-from tests.small_period import small_period
 
 BIDDERS = {"one": lambda: ConstantAlpha(1.0), "pacing": lambda: PacingBidder(cap=1.2)}
 FAST = {"engine": "fast", "progress": False}

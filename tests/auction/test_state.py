@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lbm_core.auction.state import FEATURES, StateBuilder
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "known"
 
 
 def test_states_of_the_public_environment_exactly():

@@ -17,8 +17,8 @@ from lbm_core.auction.bidder import N_ADVERTISERS, N_TICKS, Advertisers
 from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.state import StateBuilder
 from lbm_core.auction.traffic import Traffic, mean_pvalues
-from lbm_core.data.csv_rows import CHUNK_BYTES, Chunk, CsvSource, chunks
-from lbm_core.tiers import DATASETS, Dataset
+from lbm_core.settings import DATASETS, Dataset
+from lbm_core.workshop.csv_rows import CHUNK_BYTES, Chunk, CsvSource, chunks
 
 # The 18 columns of a traffic file, in its order.
 TRAFFIC_COLUMNS = (

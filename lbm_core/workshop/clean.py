@@ -11,8 +11,8 @@ import nbformat
 from nbformat import NotebookNode
 from PIL import Image
 
-from lbm_core.artifacts import writing_file
-from lbm_core.notebooks.execute import Outcome, execute
+from lbm_core.files import writing_file
+from lbm_core.workshop.execute import Outcome, execute
 
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 # papermill puts these cells in: the parameters of a run, and a note above a failed cell.

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from lbm_core.auction import mechanism
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "known"
 BIDS = hnp.arrays(
     np.float64,
     st.tuples(st.integers(1, 12), st.integers(4, 8)),

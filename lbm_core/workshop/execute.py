@@ -19,7 +19,7 @@ from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from lbm_core.notebooks.parameters import Value
+from lbm_core.workshop.parameters import Value
 
 _WROTE = re.compile(r"^wrote (\S+\.(?:csv|png))", re.MULTILINE)
 

@@ -16,10 +16,10 @@ import nbformat
 import pandas as pd
 
 from lbm_core import paths
-from lbm_core.artifacts import writing_file
-from lbm_core.notebooks.chapters import needs, select
-from lbm_core.notebooks.execute import Outcome, execute
-from lbm_core.notebooks.parameters import Value, parse_settings, resolve
+from lbm_core.files import writing_file
+from lbm_core.workshop.chapters import needs, select
+from lbm_core.workshop.execute import Outcome, execute
+from lbm_core.workshop.parameters import Value, parse_settings, resolve
 
 
 @dataclass(frozen=True)

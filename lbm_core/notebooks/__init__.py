@@ -1,1 +1,0 @@
-"""Running, checking and storing the notebooks."""

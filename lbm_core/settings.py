@@ -1,0 +1,93 @@
+"""What every configuration is made of: fields checked by type and range when it is made, with one sentence if wrong.
+
+A configuration is a frozen dataclass. pydantic checks its annotations strictly: no text or bool passes for a number, no
+NaN, nothing outside a range.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Annotated, Any, Literal, TypeVar, cast, dataclass_transform
+
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+Dataset = Literal["dense", "sparse"]
+DATASETS: tuple[Dataset, ...] = ("dense", "sparse")
+TIER_NAMES = ("cached", "smoke", "laptop", "gpu", "paper")
+
+Count = Annotated[int, Field(ge=1)]  # of steps, layers, texts
+Whole = Annotated[int, Field(ge=0)]  # that may be none: seeds, ranks
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Inside = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]  # a share that is neither none nor all
+
+C = TypeVar("C", bound=type)
+S = TypeVar("S")
+
+
+@dataclass_transform(frozen_default=True)
+def settings(cls: C) -> C:
+    """Make a class a frozen dataclass whose fields are checked whenever one is made or :func:`dataclasses.replace`\\ d.
+
+    Raises
+    ------
+    ValueError
+        On making one: the field, what it must be, and what it was.
+    """
+    checked = checked_dataclass(cls, frozen=True, config=ConfigDict(strict=True, allow_inf_nan=False))
+    made: Any = checked
+    inner = made.__init__
+
+    @functools.wraps(inner)
+    def checked_init(self: Any, *given: Any, **named: Any) -> None:
+        try:
+            inner(self, *given, **named)
+        except ValidationError as error:
+            raise ValueError(_sentence(cls.__name__, error)) from None
+
+    made.__init__ = checked_init
+    return cast(C, checked)
+
+
+def _sentence(what: str, error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if isinstance(part, str) and "[" not in part)
+    said = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    if first["type"] == "value_error":  # a rule of the configuration itself, said in full
+        return said
+    return f"{where or 'a field'} of {what} {said}; got {first['input']!r}"
+
+
+def override(config: S, changes: dict[str, Any]) -> S:
+    """A configuration with some dotted fields changed, each checked by the configuration that it belongs to.
+
+    Parameters
+    ----------
+    changes : dotted field to value, e.g. ``{"act.steps": 50}``
+
+    Raises
+    ------
+    ValueError
+        A field that does not exist, or a value that it cannot have.
+    """
+    for dotted, value in changes.items():
+        config = _with(config, dotted.split("."), value, dotted)
+    return config
+
+
+def _with(config: Any, path: list[str], value: Any, dotted: str) -> Any:
+    known = [field.name for field in dataclasses.fields(config)]
+    if path[0] not in known:
+        raise ValueError(f"no setting {dotted!r}: {type(config).__name__} has {', '.join(known)}")
+    if len(path) > 1:
+        inner = getattr(config, path[0])
+        if not dataclasses.is_dataclass(inner):
+            raise ValueError(f"no setting {dotted!r}: {path[0]} is not a group of settings")
+        value = _with(inner, path[1:], value, dotted)
+    try:
+        return dataclasses.replace(config, **{path[0]: value})
+    except ValueError as error:
+        raise ValueError(f"{dotted}: {error}") from None
