@@ -21,9 +21,9 @@ BASE = {"settings", "tiers", "tier_sections", "paths", "seeding", "files"}
 FLOORS: dict[str, set[str]] = {
     "auction": set(),
     "data": {"auction"},
-    "checkpoint": {"data"},
-    "act": {"auction", "data", "checkpoint"},
-    "critic": {"auction", "data", "checkpoint"},
+    "training": {"data"},
+    "act": {"auction", "data", "training"},
+    "critic": {"auction", "data", "training"},
     "evaluation": {"auction", "data"},
     "think": {"auction", "data", "act", "critic", "evaluation"},
     "report": {"auction", "data", "evaluation"},

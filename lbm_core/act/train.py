@@ -26,7 +26,7 @@ from lbm_core.act.dual_embedding import ActBatch, LBMAct
 from lbm_core.act.guides import TrainingGuides
 from lbm_core.act.packed import PackedDays, Places
 from lbm_core.act.training_log import Log
-from lbm_core.checkpoint import Resumable, fingerprint, load_into, trainable
+from lbm_core.training import Resumable, fingerprint, load_into, trainable
 from lbm_core.data.features import StateEncoder
 from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.files import writing

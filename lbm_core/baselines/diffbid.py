@@ -21,7 +21,7 @@ from tqdm.auto import trange
 from lbm_core.auction.bidder import N_TICKS, Advertisers, Observation
 from lbm_core.baselines.decision_transformer import one_thread, penalty_to_go
 from lbm_core.baselines.denoiser import InverseDynamics, PathValue, TemporalUNet
-from lbm_core.baselines.storage import load_config, load_weights, save_model
+from lbm_core.training import load_config, load_weights, save_model
 from lbm_core.critic.reward import reward_table
 from lbm_core.data.features import N_FEATURES, StateEncoder, StateKind, log_alpha_ratio
 from lbm_core.data.returns import return_unit

@@ -15,7 +15,7 @@ from tqdm.auto import trange
 
 from lbm_core.auction.bidder import Advertisers, Observation
 from lbm_core.baselines.decision_transformer import one_thread
-from lbm_core.baselines.storage import load_config, load_weights, save_model, without_notices
+from lbm_core.training import load_config, load_weights, save_model, without_notices
 from lbm_core.critic.iql import n_step_returns
 from lbm_core.critic.reward import COUNTS, REWARDS, Counted, Reward, reward_table
 from lbm_core.data.features import LOG_RATIO_LIMIT, N_FEATURES, StateEncoder, StateKind, log_alpha_ratio

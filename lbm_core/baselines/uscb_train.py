@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from lbm_core.auction.environment import Day
 from lbm_core.auction.response_tables import ResponseTables, table_replay
 from lbm_core.baselines.decision_transformer import one_thread
-from lbm_core.baselines.storage import without_notices
+from lbm_core.training import without_notices
 from lbm_core.baselines.uscb import UscbConfig, UscbPolicy
 from lbm_core.baselines.uscb_environment import Days, UscbEnvironment
 from lbm_core.data.features import StateEncoder

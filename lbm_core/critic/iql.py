@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from lbm_core.auction.bidder import N_TICKS
-from lbm_core.checkpoint import Resumable, fingerprint
+from lbm_core.training import Resumable, fingerprint
 from lbm_core.critic.config import CriticConfig
 from lbm_core.critic.network import Critic
 from lbm_core.critic.reward import reward_table

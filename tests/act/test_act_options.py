@@ -18,7 +18,7 @@ from lbm_core.act.dual_embedding import LBMAct
 from lbm_core.act.guides import CODED, DECREASE, FIRST, INCREASE, UNCERTAIN, directions, training_sentences
 from lbm_core.act.packed import PackedDays
 from lbm_core.act.train import action_loss, backbone_of, load, train_act
-from lbm_core.checkpoint import trainable
+from lbm_core.training import trainable
 from lbm_core.data.features import StateEncoder
 from lbm_core.data.trajectories import sample_ends, windows
 from lbm_core.seeding import generator

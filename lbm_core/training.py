@@ -1,0 +1,212 @@
+"""What every training shares: finished models and unfinished trainings on disk, threads, a private random state.
+
+Tensors are kept in safetensors, all else in json and npy: no pickle. A model is written into a folder that its caller
+makes (:func:`lbm_core.files.writing`), a checkpoint is whole or absent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lbm_core.data.features import StateEncoder
+from lbm_core.data.trajectories import TrajectorySet
+from lbm_core.files import writing
+
+C = TypeVar("C")
+
+
+def trainable(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters that training changes, by name; frozen ones are rebuilt from their source."""
+    return {name: p.detach().contiguous() for name, p in module.named_parameters() if p.requires_grad}
+
+
+def of_modules(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """All tensors of some networks, named ``<network>.<tensor>``."""
+    return {f"{name}.{key}": t.contiguous() for name, m in modules.items() for key, t in m.state_dict().items()}
+
+
+def load_into(state: Mapping[str, Tensor], file: Path) -> None:
+    """Copy the tensors of a safetensors file into those of ``state``, in place.
+
+    Raises
+    ------
+    ValueError
+        The file holds other names or shapes.
+    """
+    stored = load_file(file)
+    different = sorted(stored.keys() ^ state.keys()) or [k for k in state if stored[k].shape != state[k].shape]
+    if different:
+        raise ValueError(f"{file} does not fit this model: {different[0]} differs")
+    with torch.no_grad():
+        for name, tensor in state.items():
+            tensor.copy_(stored[name])
+
+
+def save_model(
+    folder: Path, config: Any, encoder: StateEncoder, state: Mapping[str, Tensor], **extra: Any
+) -> None:
+    """Write a finished model into a folder: ``model.safetensors``, ``config.json``, and an npy file per array.
+
+    Parameters
+    ----------
+    config : its configuration, a dataclass
+    encoder : its state statistics
+    state : its tensors by name
+    extra : json-plain values, and NumPy arrays
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / "model.safetensors")
+    stored: dict[str, Any] = {"config": asdict(config), "encoder": encoder.to_dict()}
+    for name, value in extra.items():
+        if isinstance(value, np.ndarray):
+            np.save(folder / f"{name}.npy", value)
+        else:
+            stored[name] = value
+    (folder / "config.json").write_text(json.dumps(stored, indent=1))
+
+
+def load_config(
+    folder: Path, kind: type[C], wanted: C | None = None, what: str = "model"
+) -> tuple[C, StateEncoder, dict[str, Any]]:
+    """Configuration, state statistics and all else of ``config.json``.
+
+    Raises
+    ------
+    FileNotFoundError
+        No model there.
+    ValueError
+        It was made with another configuration than ``wanted``, or is of another kind.
+    """
+    file = Path(folder) / "config.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"no {what} in {folder}: train one first")
+    stored = json.loads(file.read_text())
+    try:
+        found = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored["config"].items()})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the checkpoint in {folder} is no {what}: {error}") from error
+    if wanted is not None and found != wanted:
+        differs = [k for k, v in asdict(wanted).items() if asdict(found)[k] != v]  # type: ignore[call-overload]
+        raise ValueError(f"the {what} in {folder} was trained with another {', '.join(differs)}")
+    return found, StateEncoder.from_dict(stored["encoder"]), stored
+
+
+def fingerprint(trajectories: TrajectorySet) -> str:
+    """What data a training ran on, in a few characters."""
+    digest = hashlib.sha256(trajectories.alphas.tobytes() + trajectories.costs.tobytes()).hexdigest()[:12]
+    return f"{trajectories.dataset}, {len(trajectories)} trajectories, {digest}"
+
+
+class Resumable:
+    """Checkpoints of a training that may be killed: ``<folder>/step-<k>``, the newest only.
+
+    Parameters
+    ----------
+    folder : of the checkpoints; None keeps none
+    identity : configuration and data, json-plain; a checkpoint of another identity is refused
+    """
+
+    def __init__(self, folder: Path | None, identity: dict[str, Any]) -> None:
+        self.folder = folder
+        self.identity = json.loads(json.dumps(identity))
+
+    def save(self, state: dict[str, Tensor], optimizer: torch.optim.Optimizer, losses: NDArray[np.float32]) -> None:
+        """Write a checkpoint after ``len(losses)`` steps and drop the one before."""
+        if self.folder is None:
+            return
+        older = list(self.folder.glob("step-*"))
+        with writing(self.folder / f"step-{len(losses):08d}") as temporary:
+            save_file(state, temporary / "model.safetensors")
+            save_file(_flatten(optimizer.state_dict()["state"]), temporary / "optimizer.safetensors")
+            np.save(temporary / "losses.npy", losses)
+            (temporary / "identity.json").write_text(json.dumps(self.identity))
+        for folder in older:
+            shutil.rmtree(folder)
+
+    def resume(self, state: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> NDArray[np.float32] | None:
+        """Load the newest checkpoint into a model's tensors and its optimizer; None if there is none.
+
+        Returns
+        -------
+        the losses so far, one row per step
+
+        Raises
+        ------
+        ValueError
+            The checkpoint was made with another configuration or other data.
+        """
+        found = sorted(self.folder.glob("step-*")) if self.folder else []
+        if not found:
+            return None
+        stored = json.loads((found[-1] / "identity.json").read_text())
+        if stored != self.identity:
+            differs = sorted(k for k in stored.keys() | self.identity.keys() if stored.get(k) != self.identity.get(k))
+            raise ValueError(
+                f"{found[-1]} is a checkpoint of another training ({', '.join(differs)} differs): delete it or choose "
+                f"another folder"
+            )
+        load_into(state, found[-1] / "model.safetensors")
+        moments = _unflatten(load_file(found[-1] / "optimizer.safetensors"))
+        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+        return np.load(found[-1] / "losses.npy", allow_pickle=False)
+
+    def clear(self) -> None:
+        """Remove the checkpoints of a finished training."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _flatten(state: dict[int, dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items()}
+
+
+def _unflatten(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".")
+        state.setdefault(int(index), {})[name] = value
+    return state
+
+
+@contextlib.contextmanager
+def small_network(seed: int | None = None) -> Iterator[None]:
+    """Run a small network: on one thread, and with a seed of its own that leaves the process's as it was.
+
+    On two cores that other programs share, torch's threads wait for each other; a network that fits into a core's cache
+    gains nothing from a second one anyway.
+
+    Parameters
+    ----------
+    seed : of torch's generator inside the block; None leaves the generator alone
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def without_notices() -> Iterator[None]:
+    """For imports of reinforcement-learning libraries: they import gym, which prints four lines about its age."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        yield
