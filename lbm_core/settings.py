@@ -87,6 +87,8 @@ def _with(config: Any, path: list[str], value: Any, dotted: str) -> Any:
         if not dataclasses.is_dataclass(inner):
             raise ValueError(f"no setting {dotted!r}: {path[0]} is not a group of settings")
         value = _with(inner, path[1:], value, dotted)
+    elif isinstance(value, list):  # json and notebook parameters know no tuples
+        value = tuple(value)
     try:
         return dataclasses.replace(config, **{path[0]: value})
     except ValueError as error:
