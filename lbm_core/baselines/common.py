@@ -1,13 +1,24 @@
-"""What the trained baselines share: the log of a training, and windows that ask for no return."""
+"""What the trained baselines share: a small network, the log of a training, windows that ask for no return."""
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from torch import nn
 
 from lbm_core.auction.bidder import Advertisers, Observation
 from lbm_core.data.features import StateEncoder
 from lbm_core.data.windows import Windows, windows_of_observation
+
+
+def perceptron(*sizes: int) -> nn.Sequential:
+    """Linear layers with ReLU between them."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(sizes):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
 
 
 def averaged(losses: ArrayLike, rows: int = 100) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ class CriticSearch:
     Parameters
     ----------
     critic : Critic
-    multiples : candidates, each > 0
+    multiples : candidates in units of that alpha, each > 0
 
     Raises
     ------
@@ -38,30 +38,26 @@ class CriticSearch:
         self.critic, self.multiples = critic, np.asarray(multiples, dtype=np.float64)
 
     def best(
-        self, observation: Observation, advertisers: Advertisers, alphas: NDArray[np.float64]
+        self, observation: Observation, advertisers: Advertisers, alphas: NDArray[np.float64] | None = None
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """(n,) best alpha around (n,) alphas, currency per conversion, within the data's range, and which multiple."""
+        """(n,) best alpha, currency per conversion, within the data's range, and the place of its multiple.
+
+        Parameters
+        ----------
+        alphas : (n,) around which to search; default the last ones
+        """
         config = self.critic.config
+        if alphas is None:  # a done advertiser's last alpha is 0; no replay counts its bid, but Q needs a positive one
+            alphas = np.maximum(observation.alphas[:, -1], 1e-3 * advertisers.cpa_target)
         window = untargeted(observation, advertisers, config.window_length)
-        candidates = np.clip(alphas[:, None] * self.multiples, 1e-6, ALPHA_LIMIT[config.dataset])  # Q needs them > 0
+        candidates = np.clip(alphas[:, None] * self.multiples, 1e-6, ALPHA_LIMIT[config.dataset])
         with small_network():
             best = self.critic.q(window, candidates).argmax(axis=1)
         return candidates[np.arange(len(observation)), best], best
 
 
-def last_alphas(observation: Observation, advertisers: Advertisers) -> NDArray[np.float64]:
-    """(n,) alpha of the tick before; a done advertiser's is 0, whose bid no replay counts, but Q must have one."""
-    return np.maximum(observation.alphas[:, -1], 1e-3 * advertisers.cpa_target)
-
-
 class CriticBidder(CriticSearch):
-    """Tries a few multiples of the last alpha and takes the one with the highest Q; opens at the CPA target.
-
-    Parameters
-    ----------
-    critic : Critic
-    multiples : candidates per tick, in units of the last alpha, each > 0
-    """
+    """Tries a few multiples of the last alpha and takes the one with the highest Q; opens at the CPA target."""
 
     def reset(self, advertisers: Advertisers) -> None:
         """Start a period for n advertisers."""
@@ -71,19 +67,15 @@ class CriticBidder(CriticSearch):
         """(n,) alpha, currency per conversion, within the range of the data."""
         if observation.tick == 0:
             return self.advertisers.cpa_target.copy()
-        return self.best(observation, self.advertisers, last_alphas(observation, self.advertisers))[0]
+        return self.best(observation, self.advertisers)[0]
 
 
 class CriticGuide(CriticSearch):
     """Guide source: the direction, up, stay or down, whose multiple of the last alpha has the highest Q.
 
-    Parameters
-    ----------
-    critic : Critic
-    multiples : what "decrease", "uncertain" and "increase" stand for, in units of the last alpha
+    Its three multiples are what "decrease", "uncertain" and "increase" stand for.
     """
 
     def __call__(self, observation: Observation, advertisers: Advertisers) -> list[str]:
         """One sentence per advertiser."""
-        _, best = self.best(observation, advertisers, last_alphas(observation, advertisers))
-        return sentences(best - 1)
+        return sentences(self.best(observation, advertisers)[1] - 1)

@@ -115,8 +115,8 @@ class DecisionTransformer:
     @classmethod
     def load(cls, folder: Path, config: DTConfig | None = None) -> DecisionTransformer:
         """Read what :meth:`save` wrote; errors as of :func:`lbm_core.training.load_config`."""
-        config, encoder, stored = load_config(folder, DTConfig, config, "decision transformer")
-        transformer = cls(config, encoder)
+        trained_with, encoder, stored = load_config(folder, DTConfig, config, "decision transformer")
+        transformer = cls(trained_with, encoder)
         load_modules(folder, {"dt": transformer.model})
         transformer.losses = stored["losses"]
         return transformer

@@ -144,8 +144,8 @@ class DiffBid(nn.Module):
     @classmethod
     def load(cls, folder: Path, config: DiffBidConfig | None = None) -> DiffBid:
         """Read what :meth:`save` wrote; errors as of :func:`lbm_core.training.load_config`."""
-        config, encoder, stored = load_config(folder, DiffBidConfig, config, "DiffBid")
-        model = cls(config, encoder)
+        trained_with, encoder, stored = load_config(folder, DiffBidConfig, config, "DiffBid")
+        model = cls(trained_with, encoder)
         load_modules(folder, {"diffbid": model})
         model.losses = stored["losses"]
         return model

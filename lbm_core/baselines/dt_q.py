@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import trange
 
-from lbm_core.auction.bidder import Advertisers, Observation
+from lbm_core.auction.bidder import Observation
 from lbm_core.baselines.common import averaged
 from lbm_core.baselines.config import DTQConfig
 from lbm_core.baselines.critic_search import CriticSearch
@@ -31,7 +31,7 @@ from lbm_core.training import small_network
 MULTIPLES = (0.90, 0.95, 0.99, 1.0, 1.01, 1.05, 1.10)
 
 
-class DTQSearchBidder:
+class DTQSearchBidder(DTBidder):
     """DT-Q as search in use (GAS): bids the multiple of DT's alpha with the highest Q.
 
     Parameters
@@ -55,18 +55,15 @@ class DTQSearchBidder:
         target_return: float | None = None,
     ) -> None:
         _check_same_data(transformer, critic)
-        self.dt, self.search = DTBidder(transformer, target_return), CriticSearch(critic, multiples)
-
-    def reset(self, advertisers: Advertisers) -> None:
-        """Start a period for n advertisers."""
-        self.dt.reset(advertisers)
+        super().__init__(transformer, target_return)
+        self.search = CriticSearch(critic, multiples)
 
     def act(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) alpha, currency per conversion, within the range of the data."""
-        proposed = self.dt.act(observation)
+        proposed = super().act(observation)
         if observation.tick == 0:  # every learned method opens at the CPA target
             return proposed
-        return self.search.best(observation, self.dt.advertisers, proposed)[0]
+        return self.search.best(observation, self.advertisers, proposed)[0]
 
 
 def finetune_dt(

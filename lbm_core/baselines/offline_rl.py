@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,6 @@ class Transitions:
     actions : (M,) log(alpha / C)
     rewards : (M,) discounted reward of the next ``n_step`` ticks
     terminal : (M,) bool, nothing to bootstrap from after these rewards
-    n_step : ticks between a state and its next state
     """
 
     states: NDArray[np.float32]
@@ -49,7 +48,6 @@ class Transitions:
     rewards: NDArray[np.float32]
     next_states: NDArray[np.float32]
     terminal: NDArray[np.bool_]
-    n_step: int
 
     @classmethod
     def from_trajectories(
@@ -69,7 +67,7 @@ class Transitions:
             return encoder.encode(windows(trajectories, rows, at, length=1))[:, 0]
 
         actions = log_alpha_ratio(trajectories.alphas[rows, ticks], trajectories.cpa_target[rows])
-        return cls(encoded(ticks), actions, returns[rows, ticks], encoded(following), terminal, config.n_step)
+        return cls(encoded(ticks), actions, returns[rows, ticks], encoded(following), terminal)
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -121,8 +119,6 @@ class OfflinePolicy:
         ----------
         key : names the random numbers with which BCQ draws its candidates; equal keys give equal bids
         """
-        for module in self.modules.values():
-            module.eval()
         with small_network(integer_seed(self.config.seed, "evaluation", key)):
             action = self.learner.predict(np.ascontiguousarray(states))[:, 0].astype(np.float64)
         return np.interp(action, (-1, 0, 1), (self.low, self.middle, self.high))
@@ -135,8 +131,8 @@ class OfflinePolicy:
     @classmethod
     def load(cls, folder: Path, config: OfflineRLConfig | None = None) -> OfflinePolicy:
         """Read what :meth:`save` wrote; errors as of :func:`lbm_core.training.load_config`."""
-        config, encoder, stored = load_config(folder, OfflineRLConfig, config, "offline-RL policy")
-        policy = cls(config, encoder, *stored["range"])
+        trained_with, encoder, stored = load_config(folder, OfflineRLConfig, config, "offline-RL policy")
+        policy = cls(trained_with, encoder, *stored["range"])
         load_modules(folder, policy.modules)
         policy.losses = stored["losses"]
         return policy
@@ -159,13 +155,13 @@ def train_offline_rl(config: OfflineRLConfig, trajectories: TrajectorySet, *, pr
     margin = 0.1 * (high - low)
     middle = np.clip(np.median(data.actions), low + margin, high - margin)
     policy = OfflinePolicy(config, encoder, float(low), float(middle), float(high))
-    actions = policy.scale(data.actions)
+    data = replace(data, actions=policy.scale(data.actions))
     rng = generator(config.seed, "train", 1)
     name = "loss" if config.algorithm == "BC" else "critic_loss"
     learner, losses = policy.learner, []
     with small_network(integer_seed(config.seed, "train", 2)):  # sampled actions and latents
         for _ in trange(config.steps, desc=config.algorithm, disable=not progress):
-            batch = _batch(data, actions, rng.integers(len(data), size=config.batch_size))
+            batch = _batch(data, rng.integers(len(data), size=config.batch_size), config.n_step)
             losses.append(learner.update(batch)[name])
     policy.losses = averaged(losses)
     return policy
@@ -228,7 +224,7 @@ def _learner(config: OfflineRLConfig) -> Any:
     return getattr(algos, f"{config.algorithm}Config")(batch_size=config.batch_size, **arguments).create(False)
 
 
-def _batch(data: Transitions, actions: NDArray[np.float32], chosen: NDArray[np.int64]) -> Any:
+def _batch(data: Transitions, chosen: NDArray[np.int64], n_step: int) -> Any:
     from d3rlpy.dataset import TransitionMiniBatch
 
     def column(values: NDArray) -> NDArray[np.float32]:
@@ -236,11 +232,11 @@ def _batch(data: Transitions, actions: NDArray[np.float32], chosen: NDArray[np.i
 
     return TransitionMiniBatch(
         observations=data.states[chosen],
-        actions=column(actions),
+        actions=column(data.actions),
         rewards=column(data.rewards),
         next_observations=data.next_states[chosen],
-        next_actions=column(actions),  # read by none of the four
+        next_actions=column(data.actions),  # read by none of the four
         terminals=column(data.terminal),
-        intervals=np.full((len(chosen), 1), data.n_step, dtype=np.float32),
+        intervals=np.full((len(chosen), 1), n_step, dtype=np.float32),
         transitions=[],
     )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lbm_core.auction.bidder import Advertisers, Observation
-from lbm_core.baselines.common import current_states
+from lbm_core.baselines.common import current_states, perceptron
 from lbm_core.baselines.config import UscbConfig
 from lbm_core.data.features import StateEncoder
 from lbm_core.data.trajectories import ALPHA_LIMIT
@@ -38,14 +38,7 @@ class UscbPolicy:
         width = config.hidden_size
         with small_network(integer_seed(config.seed, "train", 1)):
             # The layout of Stable-Baselines3's actor, so that bidding needs none of it.
-            self.actor = nn.Sequential(
-                nn.Linear(encoder.dimension, width),
-                nn.ReLU(),
-                nn.Linear(width, width),
-                nn.ReLU(),
-                nn.Linear(width, 1),
-                nn.Tanh(),
-            )
+            self.actor = nn.Sequential(*perceptron(encoder.dimension, width, width, 1), nn.Tanh())
         self.returns = np.empty((0, 2))
 
     def turn(self, ratio: NDArray[np.float64], moves: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -65,8 +58,8 @@ class UscbPolicy:
     @classmethod
     def load(cls, folder: Path, config: UscbConfig | None = None) -> UscbPolicy:
         """Read what :meth:`save` wrote; errors as of :func:`lbm_core.training.load_config`."""
-        config, encoder, stored = load_config(folder, UscbConfig, config, "USCB policy")
-        policy = cls(config, encoder)
+        trained_with, encoder, stored = load_config(folder, UscbConfig, config, "USCB policy")
+        policy = cls(trained_with, encoder)
         load_modules(folder, {"actor": policy.actor})
         policy.returns = stored["returns"]
         return policy

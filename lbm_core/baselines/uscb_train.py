@@ -97,10 +97,6 @@ class UscbEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         reward = self.policy.config.reward_multiplier * (self._score() - before)
         return self._observed(), reward, over, False, info
 
-    def close(self) -> None:
-        """Drop the day that is being played."""
-        self.auction.close()
-
     def averages(self, rows: int = 100) -> NDArray[np.float64]:
         """(k, 2) decisions taken, mean score of the days that ended since the row before; at most ``rows`` rows."""
         parts = np.array_split(np.asarray(self._scores).reshape(-1, 2), min(rows, max(len(self._scores), 1)))
@@ -171,7 +167,6 @@ def train_uscb(config: UscbConfig, trajectories: TrajectorySet, days: Days, *, p
             device="cpu",  # tiny networks
         )
         learner.learn(config.steps, callback=lambda *_: bar.update() or True)
-    environment.close()
     policy.actor.load_state_dict(learner.actor.mu.state_dict())
     policy.actor.eval()
     policy.returns = environment.averages()
