@@ -37,7 +37,7 @@ def settings(cls: C) -> C:
     ValueError
         On making one: the field, what it must be, and what it was.
     """
-    checked = checked_dataclass(cls, frozen=True, config=ConfigDict(strict=True, allow_inf_nan=False))
+    checked = checked_dataclass(cls, frozen=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
     made: Any = checked
     inner = made.__init__
 
