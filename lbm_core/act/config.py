@@ -16,7 +16,7 @@ METHODS: dict[str, str] = {
     "task": "Prompt-LLM-DT",
     "none": "LLM-DT",
 }
-TOLD: tuple[Guide, ...] = ("sentence", "cot", "number")  # guides that differ from decision to decision
+GUIDED: tuple[Guide, ...] = ("sentence", "cot", "number")  # guides that differ from decision to decision
 
 
 @settings
