@@ -1,8 +1,8 @@
 """A whole day in one sequence: every decision of a day from one forward pass, each under its own guide (§3.2).
 
-A guide sentence depends on nothing before it, and of a day's numbers only (R_t, s_t) of the tick to decide may read it.
-So the sentences are encoded once for all decisions, the day's 48 (R, s, a) once with a window that slides, and each tick
-gets a *fork*: a second copy of (R_t, s_t) that reads its own guide and the ticks before. The action is read from it.
+A guide sentence depends on nothing before it, and of a day's numbers only (R_t, s_t) of the tick to decide may read
+it. So the sentences are encoded once for all decisions, the day's 48 (R, s, a) once with a window that slides, and each
+tick gets a *fork*: a second copy of (R_t, s_t) that reads its own guide and the ticks before, and gives the action.
 
 Differs from the paper (and from ``layout="window"``): there the newest guide stands before all ticks of the window, so
 that older ticks read it, too, and each layer sees the same ten ticks; here a layer sees ten ticks back, so that several
@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache
 
 from lbm_core.act.dual_embedding import ITEMS, ActBatch, LBMAct
@@ -112,7 +112,8 @@ class DayLayout:
     @cached_property
     def sees(self) -> NDArray[np.bool_]:
         """(S, S) what a position (row) may read whatever the guides are."""
-        return sees(self.model, (self.kind, self.tick, self.item, self.guide), (self.kind, self.tick, self.item, self.guide))
+        own = (self.kind, self.tick, self.item, self.guide)
+        return sees(self.model, own, own)
 
     def sequence(self, batch: ActBatch, codes: Tensor | None = None) -> Positions:
         """The sequence of n days.
@@ -137,7 +138,7 @@ class DayLayout:
         if codes is not None and len(self.guide_ids):
             own = codes[:, tick][:, :, None] == torch.as_tensor(self.guide, device=device)
             seen = seen | (own & (kind == _FORK)[None, :, None] & (kind == _WORD)[None, None])
-        seen = seen | torch.eye(len(kind), dtype=torch.bool, device=device)  # a pad reads itself, so as not to divide by 0
+        seen = seen | torch.eye(len(kind), dtype=torch.bool, device=device)  # pads read themselves: 0 / 0 else
         item = torch.as_tensor(self.item, device=device)
         behind = self.guide_ids.shape[1] + 3 * batch.timesteps[:, tick] + item
         return Positions(torch.cat(parts, dim=1), seen[:, None], torch.where(kind == _WORD, item, behind))
@@ -158,6 +159,23 @@ class DayLayout:
         """(D,) positions from which the actions are read."""
         wanted = self.kind == (_FORK if self.forked else _PAST)
         return np.flatnonzero(wanted & (self.item == ITEMS.index("state")) & np.isin(self.tick, self.decided))
+
+
+class DayNetwork(nn.Module):
+    """LBM-Act as it learns from whole days: a module of its own, so that engines of training can wrap it.
+
+    Parameters
+    ----------
+    model : LBMAct with ``layout="day"``
+    """
+
+    def __init__(self, model: LBMAct) -> None:
+        super().__init__()
+        self.model, self.layout = model, DayLayout(model)
+
+    def forward(self, batch: ActBatch) -> Tensor:
+        """(n, 48) predicted log(alpha / C) at every tick of n whole days."""
+        return self.layout.predict(batch, batch.codes)
 
 
 def sees(model: LBMAct, mine: Sequence[NDArray], other: Sequence[NDArray]) -> NDArray[np.bool_]:
@@ -257,7 +275,7 @@ class RunningDay:
             seen = torch.cat([read, seen], dim=2)
         places = torch.as_tensor(self.layout.guide_ids.shape[1] + 3 * new_tick + item, device=device).expand(n, -1)
         hidden = self._pass(Positions(z, seen[:, None], places))
-        self._cache.crop(words + 3 * tick)  # (R, s) of this tick come again with its action, forks never
+        self._cache.crop(3 * (tick - first) - len(kind))  # (R, s) of this tick come again with its action, forks never
         self._done = tick
         return self.model.move(hidden[:, -1], batch.previous_actions[:, -1])
 
