@@ -21,7 +21,6 @@ from tqdm.auto import trange
 from lbm_core.auction.bidder import N_TICKS, Advertisers, Observation
 from lbm_core.baselines.decision_transformer import one_thread, penalty_to_go
 from lbm_core.baselines.denoiser import InverseDynamics, PathValue, TemporalUNet
-from lbm_core.training import load_config, load_weights, save_model
 from lbm_core.critic.reward import reward_table
 from lbm_core.data.features import N_FEATURES, StateEncoder, StateKind, log_alpha_ratio
 from lbm_core.data.returns import return_unit
@@ -30,6 +29,7 @@ from lbm_core.data.windows import windows_of_observation
 from lbm_core.seeding import generator, integer_seed
 from lbm_core.settings import DATASETS, Dataset
 from lbm_core.tiers import Tier
+from lbm_core.training import load_config, load_weights, save_model
 
 Method = Literal["DiffBid", "DiffBid-Q"]
 METHODS: tuple[Method, ...] = ("DiffBid", "DiffBid-Q")

@@ -15,7 +15,6 @@ from tqdm.auto import trange
 
 from lbm_core.auction.bidder import Advertisers, Observation
 from lbm_core.baselines.decision_transformer import one_thread
-from lbm_core.training import load_config, load_weights, save_model, without_notices
 from lbm_core.critic.iql import n_step_returns
 from lbm_core.critic.reward import COUNTS, REWARDS, Counted, Reward, reward_table
 from lbm_core.data.features import LOG_RATIO_LIMIT, N_FEATURES, StateEncoder, StateKind, log_alpha_ratio
@@ -24,6 +23,7 @@ from lbm_core.data.windows import windows_of_observation
 from lbm_core.seeding import generator, integer_seed
 from lbm_core.settings import DATASETS, Dataset
 from lbm_core.tiers import Tier
+from lbm_core.training import load_config, load_weights, save_model, without_notices
 
 Algorithm = Literal["BC", "BCQ", "CQL", "IQL"]
 ALGORITHMS: tuple[Algorithm, ...] = ("BC", "BCQ", "CQL", "IQL")

@@ -18,11 +18,11 @@ from torch import nn
 from lbm_core.auction.bidder import Advertisers, Observation
 from lbm_core.baselines.decision_transformer import one_thread
 from lbm_core.baselines.offline_rl import current_states
-from lbm_core.training import load_config, load_weights, save_model
 from lbm_core.data.features import N_FEATURES, StateEncoder, StateKind
 from lbm_core.data.trajectories import ALPHA_LIMIT
 from lbm_core.settings import DATASETS, Dataset
 from lbm_core.tiers import Tier
+from lbm_core.training import load_config, load_weights, save_model
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from tqdm.auto import tqdm
 from lbm_core.auction.environment import Day
 from lbm_core.auction.response_tables import ResponseTables, table_replay
 from lbm_core.baselines.decision_transformer import one_thread
-from lbm_core.training import without_notices
 from lbm_core.baselines.uscb import UscbConfig, UscbPolicy
 from lbm_core.baselines.uscb_environment import Days, UscbEnvironment
 from lbm_core.data.features import StateEncoder
 from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.seeding import integer_seed
+from lbm_core.training import without_notices
 
 
 def table_days(tables: Sequence[ResponseTables]) -> Days:

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
+from lbm_core.think.config import known_backend
 from lbm_core.think.generate import Backend
-
-NAMES = ("auto", "transformers", "vllm")
 
 
 def engine_of(name: str) -> str:
-    """What a backend's name stands for here: "auto" is "vllm" where vLLM is installed, else "transformers".
-
-    Raises
-    ------
-    ValueError
-        Neither one of :data:`NAMES` nor an address.
-    """
+    """What a backend's name stands for here: "auto" is "vllm" where vLLM is installed, else "transformers"."""
     if name == "auto":
-        from lbm_core.think.vllm_backend import installed
-
-        return "vllm" if installed() else "transformers"
-    if name not in NAMES and not name.startswith(("http://", "https://")):
-        raise ValueError(f"unknown backend {name!r}; one of {', '.join(NAMES)} or the address of a server (http://...)")
-    return name
+        return "vllm" if importlib.util.find_spec("vllm") is not None else "transformers"
+    return known_backend(name)
 
 
 def choose_backend(name: str = "auto", model: str = "smollm2-135m", **options: Any) -> Backend:
@@ -53,10 +43,12 @@ def choose_backend(name: str = "auto", model: str = "smollm2-135m", **options: A
         from lbm_core.think.transformers_backend import TransformersBackend
 
         return TransformersBackend.load(model, **options)
+    from lbm_core.act.backbone import backbone_files
+
     if engine == "vllm":
         from lbm_core.think.vllm_backend import VllmBackend
 
-        return VllmBackend.load(model, **options)
+        return VllmBackend(backbone_files(model), **options)
     from lbm_core.think.server_backend import ServerBackend
 
-    return ServerBackend.load(engine, model, **options)
+    return ServerBackend(engine, backbone_files(model), **options)

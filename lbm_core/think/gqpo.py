@@ -18,8 +18,9 @@ from lbm_core.act.dual_embedding import LBMAct
 from lbm_core.act.guides import SENTENCES
 from lbm_core.critic.network import Critic
 from lbm_core.data.windows import Windows
+from lbm_core.think.config import TOLERANCE
 from lbm_core.think.generate import Generation
-from lbm_core.think.parse import ANSWER_FAILURES, TOLERANCE, Parsed, parse
+from lbm_core.think.parse import ANSWER_FAILURES, Parsed, parse_groups, parsed_row
 from lbm_core.think.prompt import PromptFacts
 
 STAGES = ("sampled", "one valid answer", "ratio right", "accepted", "relative-Q > 0", "chosen")
@@ -55,23 +56,6 @@ class Selection:
             rows["chosen"],
         )
         return pd.DataFrame({"stage": STAGES, "count": [int(np.sum(p)) for p in passed]})
-
-
-def parse_groups(
-    groups: Sequence[Sequence[Generation]],
-    facts: Sequence[PromptFacts],
-    *,
-    tolerance: float = TOLERANCE,
-    ratio_required: bool = True,
-) -> list[list[Parsed]]:
-    """The hallucination check of every chain of thought of every prompt; see :func:`lbm_core.think.parse.parse`."""
-    return [
-        [
-            parse(text.text, fact.true_ratio, tolerance, ratio_required=ratio_required, truncated=text.truncated)
-            for text in group
-        ]
-        for group, fact in zip(groups, facts, strict=True)
-    ]
 
 
 def led_actions(
@@ -186,15 +170,7 @@ def choose_chains(
         {
             "prompt": i,
             "sample": j,
-            "tick": facts[i].tick,
-            "true_ratio": facts[i].true_ratio,
-            "ratio": one.ratio,
-            "ratio_error": one.ratio_error,
-            "direction": one.direction,
-            "stated": one.stated,
-            "status": one.status.value,
-            "tokens": groups[i][j].tokens,
-            "seconds": groups[i][j].seconds,
+            **parsed_row(facts[i], groups[i][j], one),
             "logged_alpha": logged[i],
             "alpha": alphas[i, j],
             "relative_q": relative_q[i, j],

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-TOLERANCE = 0.03  # relative error of the stated CPA ratio that still passes
+from lbm_core.think.config import TOLERANCE
+from lbm_core.think.generate import Generation
+from lbm_core.think.prompt import PromptFacts
 
 
 class Status(StrEnum):
@@ -127,6 +131,38 @@ def parse(
         ratio_status = Status.WRONG_RATIO
     status = answer_status or (ratio_status if ratio_required else None) or Status.ACCEPTED
     return Parsed(direction, ratio, error, status, stated_direction(text))
+
+
+def parse_groups(
+    groups: Sequence[Sequence[Generation]],
+    facts: Sequence[PromptFacts],
+    *,
+    tolerance: float = TOLERANCE,
+    ratio_required: bool = True,
+) -> list[list[Parsed]]:
+    """The hallucination check of every chain of thought of every prompt; arguments as of :func:`parse`."""
+    return [
+        [
+            parse(text.text, fact.true_ratio, tolerance, ratio_required=ratio_required, truncated=text.truncated)
+            for text in group
+        ]
+        for group, fact in zip(groups, facts, strict=True)
+    ]
+
+
+def parsed_row(fact: PromptFacts, text: Generation, parsed: Parsed) -> dict[str, Any]:
+    """What tables say of one chain of thought."""
+    return {
+        "tick": fact.tick,
+        "true_ratio": fact.true_ratio,
+        "ratio": parsed.ratio,
+        "ratio_error": parsed.ratio_error,
+        "direction": parsed.direction,
+        "stated": parsed.stated,
+        "status": parsed.status.value,
+        "tokens": text.tokens,
+        "seconds": text.seconds,
+    }
 
 
 def _tags(tag: str, text: str) -> tuple[list[str], int, int]:

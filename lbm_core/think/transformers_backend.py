@@ -11,7 +11,9 @@ from transformers import AttentionInterface, AttentionMaskInterface, GenerationC
 from transformers.masking_utils import sdpa_mask
 
 from lbm_core.act.backbone import Backbone, load_backbone
-from lbm_core.think.generate import Generation, Sampling
+from lbm_core.think.config import Sampling
+from lbm_core.think.generate import Generation
+from lbm_core.think.packing import shared_beginning
 
 
 def grouped_attention(
@@ -62,19 +64,13 @@ class TransformersBackend:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}")
         if backbone.model.device.type == "cpu" and backbone.model.config._attn_implementation == "sdpa":
             backbone.model.set_attn_implementation("lbm_grouped")
-        self.backbone = backbone
-        self.batch_size = batch_size
+        self.backbone, self.tokenizer, self.batch_size = backbone, backbone.tokenizer, batch_size
         self.name = f"{backbone.name} ({backbone.revision}, {backbone.model.dtype})".replace("torch.", "")
 
     @classmethod
     def load(cls, name: str, *, batch_size: int = 16, dtype: str = "bfloat16") -> TransformersBackend:
         """Backend of a model that :func:`lbm_core.act.backbone.load_backbone` knows."""
         return cls(load_backbone(name, dtype=dtype), batch_size)
-
-    @property
-    def tokenizer(self) -> Any:
-        """The model's tokenizer, for :func:`lbm_core.think.prompt.render`."""
-        return self.backbone.tokenizer
 
     @torch.no_grad()
     def sample(self, prompts: Sequence[str], n: int, sampling: Sampling, seed: int) -> list[list[Generation]]:
@@ -160,9 +156,8 @@ def _pad_behind_shared_beginning(encoded: list[list[int]], pad: int) -> tuple[to
 
     The instructions are the same in every prompt; with the padding behind them, they need to be computed only once.
     """
-    shortest = min(map(len, encoded)) - 1  # the last token is left to generate(), which needs one to start from
-    first = encoded[0]
-    shared = next((k for k in range(shortest) if any(row[k] != first[k] for row in encoded)), shortest)
+    # The last token is left to generate(), which needs one to start from.
+    shared = shared_beginning([row[:-1] for row in encoded])
     longest = max(map(len, encoded))
     ids = [row[:shared] + [pad] * (longest - len(row)) + row[shared:] for row in encoded]
     mask = [[1] * shared + [0] * (longest - len(row)) + [1] * (len(row) - shared) for row in encoded]

@@ -6,7 +6,6 @@ texts in flight, replaces each that ends by the next, and reads what prompts sha
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 import time
@@ -15,9 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lbm_core.act.backbone import DTYPES, BackboneFiles, backbone_files
+from lbm_core.act.backbone import DTYPES, BackboneFiles
 from lbm_core.seeding import integer_seed
-from lbm_core.think.generate import Generation, Sampling
+from lbm_core.think.backends import engine_of
+from lbm_core.think.config import Sampling
+from lbm_core.think.generate import Generation
 
 # vLLM reads its settings from the environment. Set before it is imported, and only where the user has not set them.
 _ENVIRONMENT = {
@@ -64,22 +65,12 @@ class VllmBackend:
             raise ValueError(f"unknown dtype {dtype!r}; one of {', '.join(DTYPES)}")
         if not 0 < gpu_share <= 1:
             raise ValueError(f"gpu_share must lie in (0, 1]; got {gpu_share}")
-        if not installed():
+        if engine_of("auto") != "vllm":
             raise ModuleNotFoundError("vLLM is not installed; install it with 'make vllm'", name="vllm")
-        self.files, self.batch_size, self.dtype = files, batch_size, dtype
+        self.files, self.tokenizer, self.batch_size, self.dtype = files, files.tokenizer, batch_size, dtype
         self.longest, self.gpu_share = min(longest, files.positions), gpu_share
         self.name = f"{files.name} ({files.revision}, {dtype}, vllm)"
         self._engine: Any = None
-
-    @classmethod
-    def load(cls, name: str, *, batch_size: int = 48, dtype: str = "bfloat16", **options: Any) -> VllmBackend:
-        """Backend of a model that :func:`lbm_core.act.backbone.load_backbone` knows; ``options`` of the class."""
-        return cls(backbone_files(name), batch_size, dtype=dtype, **options)
-
-    @property
-    def tokenizer(self) -> Any:
-        """The model's tokenizer, for :func:`lbm_core.think.prompt.render`."""
-        return self.files.tokenizer
 
     def sample(self, prompts: Sequence[str], n: int, sampling: Sampling, seed: int) -> list[list[Generation]]:
         """n texts of each prompt (:class:`Backend`).
@@ -180,11 +171,6 @@ def _main_left_alone() -> Iterator[None]:
         yield
     finally:
         vars(main).update(kept)
-
-
-def installed() -> bool:
-    """Whether there is a vLLM to import (which takes seconds and is not tried)."""
-    return importlib.util.find_spec("vllm") is not None
 
 
 def _import_vllm() -> Any:

@@ -9,8 +9,9 @@ import torch
 from tiny_language_model import tiny_language_model
 
 from lbm_core.baselines import grpo_text
-from lbm_core.baselines.grpo_text import GRPOTextConfig, train_grpo
-from lbm_core.baselines.sft_text import SFTTextConfig, train_sft
+from lbm_core.baselines.grpo_text import train_grpo
+from lbm_core.baselines.sft_text import train_sft
+from lbm_core.baselines.text_config import LOSS_TYPES, GRPOTextConfig, SFTTextConfig
 from lbm_core.baselines.text_prompt import answer_text
 from lbm_core.baselines.text_training import load_text_model
 
@@ -26,7 +27,7 @@ def _logits(model, text=PROMPTS[0]):
         return model.model(ids).logits
 
 
-def test_sft_learns_the_answer_alone_and_is_found_again(tmp_path, monkeypatch):
+def test_sft_learns_the_answer_alone_and_is_found_again(tmp_path):
     before = _logits(tiny_language_model())
     model, losses = train_sft(SFT, PROMPTS, ALPHAS, tmp_path / "sft", backbone=tiny_language_model())
     assert list(losses["step"]) == [1, 2, 3, 4, 5, 6]
@@ -34,11 +35,11 @@ def test_sft_learns_the_answer_alone_and_is_found_again(tmp_path, monkeypatch):
     assert not torch.allclose(before, _logits(model))
     assert pd.read_csv(tmp_path / "sft" / "steps.csv").equals(losses.round(16))
     assert not list((tmp_path / "sft").glob("model*.safetensors")), "low-rank updates are kept alone"
-    monkeypatch.setattr("lbm_core.baselines.text_training.load_backbone", lambda *_, **__: tiny_language_model())
-    again = load_text_model(tmp_path / "sft", SFT)
+    again = load_text_model(tmp_path / "sft", SFT, backbone=tiny_language_model())
     torch.testing.assert_close(_logits(again), _logits(model))
     assert "updates sha256" in again.revision
-    assert load_text_model(tmp_path / "sft", SFT, dtype="bfloat16").model.dtype == torch.bfloat16
+    rounded = load_text_model(tmp_path / "sft", SFT, dtype="bfloat16", backbone=tiny_language_model())
+    assert rounded.model.dtype == torch.bfloat16
     with pytest.raises(FileNotFoundError, match="low-rank"):
         load_text_model(tmp_path / "nowhere", SFT)
 
@@ -64,7 +65,7 @@ def test_all_weights_on_request(tmp_path):
     torch.testing.assert_close(_logits(load_text_model(tmp_path / "full", config)), _logits(model))
 
 
-def test_only_the_last_layers_on_request(tmp_path, monkeypatch):
+def test_only_the_last_layers_on_request(tmp_path):
     before = {n: p.clone() for n, p in tiny_language_model().model.named_parameters()}
     config = replace(SFT, trained_layers=1, precision="bfloat16")
     start = tiny_language_model()
@@ -75,8 +76,7 @@ def test_only_the_last_layers_on_request(tmp_path, monkeypatch):
     changed = {n for n, p in model.model.named_parameters() if not torch.equal(rounded[n], p)}
     assert changed, "something was trained"
     assert all(".layers.1." in name for name in changed)
-    monkeypatch.setattr("lbm_core.baselines.text_training.load_backbone", lambda *_, **__: tiny_language_model())
-    again = load_text_model(tmp_path / "last", config)
+    again = load_text_model(tmp_path / "last", config, backbone=tiny_language_model())
     assert all(torch.equal(before[n], p) for n, p in again.model.named_parameters() if ".layers.1." not in n)
     with pytest.raises(ValueError, match=r"1\.\.2"):
         train_sft(replace(SFT, trained_layers=3), PROMPTS, ALPHAS, backbone=tiny_language_model())
@@ -84,7 +84,7 @@ def test_only_the_last_layers_on_request(tmp_path, monkeypatch):
         SFTTextConfig(trained_layers=1, lora_rank=None)
 
 
-@pytest.mark.parametrize("loss_type", grpo_text.LOSS_TYPES)
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
 def test_grpo_changes_weights_and_records_lengths(loss_type, tmp_path, monkeypatch):
     """A tiny model never writes a tag: the reward is made to differ by the first byte written."""
 
@@ -93,7 +93,7 @@ def test_grpo_changes_weights_and_records_lengths(loss_type, tmp_path, monkeypat
 
     monkeypatch.setattr(grpo_text, "format_reward", by_first_byte)
     before = _logits(tiny_language_model())
-    config = GRPOTextConfig(**{**GRPO.__dict__, "loss_type": loss_type})
+    config = replace(GRPO, loss_type=loss_type)
     model, log = train_grpo(config, PROMPTS, ALPHAS, tmp_path / "grpo", backbone=tiny_language_model())
     assert list(log["step"]) == [1, 2]
     assert log["length"].between(1, 8).all()
@@ -114,7 +114,7 @@ def test_without_a_difference_in_reward_nothing_is_learned():
 
 
 def test_a_length_floor_enters_the_reward():
-    config = GRPOTextConfig(**{**GRPO.__dict__, "length_floor": 8, "steps": 1, "kl": 0.1})
+    config = replace(GRPO, length_floor=8, steps=1, kl=0.1)
     _, log = train_grpo(config, PROMPTS, ALPHAS, backbone=tiny_language_model())
     expected = -grpo_text.WORST + log["length"] / 8 - 1
     np.testing.assert_allclose(log["reward"], expected, rtol=1e-5)

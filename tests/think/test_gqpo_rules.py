@@ -1,11 +1,14 @@
 """GQPO's controls: each learns as much as Eq. 13 does, and nothing that its rule forbids."""
 
+from typing import get_args
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lbm_core.think.config import Rule
 from lbm_core.think.gqpo import select
 from lbm_core.think.rules import RULES, learned, weights
 
@@ -36,6 +39,10 @@ def test_each_rule_by_hand():
     assert _pairs(learned(GROUPS, "rule", rng, most=9, ruled=[-1, 0, 1])) == [(0, 1)]
     met = {pair for k in range(40) for pair in _pairs(learned(GROUPS, "random", np.random.default_rng(k), most=9))}
     assert met == {(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 0)}
+
+
+def test_every_rule_of_the_configuration_is_explained():
+    assert tuple(RULES) == get_args(Rule)
 
 
 def test_weights_only_for_the_weighted_form():

@@ -7,19 +7,12 @@ import torch
 from tiny_language_model import tiny_language_model
 
 from lbm_core.act.backbone import load_backbone
-from lbm_core.think.finetune import FinetuneConfig, finetune
+from lbm_core.think.config import FinetuneConfig
+from lbm_core.think.finetune import finetune
 from lbm_core.think.packing import IGNORED, packed, shared_beginning, tokenized
 
 PROMPTS = ["the same start, one:", "the same start, two more:", "the same start:"]
 TEXTS = [" up", " down it goes", " no"]
-
-
-@pytest.fixture(scope="module")
-def tiny_folder(tmp_path_factory):
-    folder, made = tmp_path_factory.mktemp("tiny"), tiny_language_model()
-    made.model.save_pretrained(folder)
-    made.tokenizer.save_pretrained(folder)
-    return str(folder)
 
 
 def _samples(weights=(1.0, 1.0, 1.0)):

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from lbm_core.auction.bidder import Advertisers, Observation
 from lbm_core.data.trajectories import TrajectorySet
+from lbm_core.think.config import PromptStyle
 from lbm_core.think.parse import parse
 from lbm_core.think.prompt import (
     ASSISTANT,
     EXAMPLES,
     PromptFacts,
-    PromptStyle,
     describe,
+    examples,
     logged_facts,
     messages,
     prompt_facts,
@@ -200,11 +201,11 @@ def test_bad_input_is_refused():
         logged_facts(data, [0], [0])
     with pytest.raises(ValueError, match="advertisers"):
         prompt_facts(data.observation(np.array([0]), 5), Advertisers(np.arange(2), np.ones(2), np.ones(2)))
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(ValueError, match="alphas of PromptFacts should be a finite number"):
         dataclasses.replace(FIG4, alphas=(1.0, 2.0, 3.0, float("nan")))
     with pytest.raises(ValueError, match="per past tick"):
         dataclasses.replace(FIG4, alphas=(1.0,))
-    with pytest.raises(ValueError, match="positive"):
+    with pytest.raises(ValueError, match="budget of PromptFacts should be greater than 0"):
         dataclasses.replace(FIG4, budget=0.0)
     base_model = ChatML()
     base_model.chat_template = None
@@ -213,7 +214,7 @@ def test_bad_input_is_refused():
 
 
 def test_the_examples_come_in_turn_and_each_can_be_the_last():
-    orders = [PromptStyle(worked_examples=3, first_example=k).examples for k in range(3)]
+    orders = [examples(PromptStyle(worked_examples=3, first_example=k)) for k in range(3)]
     assert all(sorted(map(str, order)) == sorted(map(str, EXAMPLES)) for order in orders)
     assert [order[0] for order in orders] == list(EXAMPLES)
     assert {parse(order[-1][1], 1.0, ratio_required=False).direction for order in orders} == {-1, 0, 1}

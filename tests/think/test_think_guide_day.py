@@ -8,8 +8,9 @@ from tiny_language_model import tiny_language_model
 
 from lbm_core.act.guides import DECREASE, INCREASE, UNCERTAIN
 from lbm_core.auction.bidder import Advertisers, Observation
+from lbm_core.think.config import ThinkConfig
 from lbm_core.think.generate import Generation
-from lbm_core.think.guide import ThinkGuide
+from lbm_core.think.think_guide import ThinkGuide
 
 ADVERTISERS = Advertisers(np.array([3, 5, 9]), np.full(3, 100.0), np.full(3, 10.0))
 
@@ -48,10 +49,10 @@ ANSWERS = {
 def test_accepted_texts_lead_and_hallucinated_ones_do_not():
     guide = ThinkGuide(Says(ANSWERS))
     assert guide(observe(4), ADVERTISERS) == [INCREASE, DECREASE, UNCERTAIN]
-    assert guide.said["status"].tolist() == ["accepted", "accepted", "ratio wrong"]
-    assert guide.said["advertiser"].tolist() == [3, 5, 9]
-    assert guide.said["text"].tolist() == [ANSWERS[left] for left in ("0.900", "0.800", "0.700")]
-    excused = ThinkGuide(Says(ANSWERS), ratio_required=False)
+    assert guide.consultations["status"].tolist() == ["accepted", "accepted", "ratio wrong"]
+    assert guide.consultations["advertiser"].tolist() == [3, 5, 9]
+    assert guide.consultations["text"].tolist() == [ANSWERS[left] for left in ("0.900", "0.800", "0.700")]
+    excused = ThinkGuide(Says(ANSWERS), ThinkConfig(ratio_required=False))
     assert excused(observe(4), ADVERTISERS) == [INCREASE, DECREASE, INCREASE]
     whole = ThinkGuide(Says(ANSWERS), pass_text=True)
     assert whole(observe(4), ADVERTISERS) == [ANSWERS["0.900"], ANSWERS["0.800"], UNCERTAIN]
@@ -62,7 +63,7 @@ def test_accepted_texts_lead_and_hallucinated_ones_do_not():
 )
 def test_between_consultations(between, kept):
     backend = Says(ANSWERS)
-    guide = ThinkGuide(backend, think_every=4, between=between)
+    guide = ThinkGuide(backend, ThinkConfig(every=4), between=between)
     assert guide(observe(1), ADVERTISERS) == [UNCERTAIN] * 3
     assert not backend.asked
     guide(observe(4), ADVERTISERS)
@@ -88,6 +89,8 @@ def test_texts_are_kept_and_not_written_twice(tmp_path):
 
 
 def test_bad_input_is_refused():
-    for wrong in ({"think_every": 0}, {"think_every": 49}, {"between": "forget"}):
-        with pytest.raises(ValueError, match=r"think_every|between"):
-            ThinkGuide(Says(ANSWERS), **wrong)
+    for wrong in (0, 49):
+        with pytest.raises(ValueError, match="every of ThinkConfig should be"):
+            ThinkConfig(every=wrong)
+    with pytest.raises(ValueError, match="between"):
+        ThinkGuide(Says(ANSWERS), between="forget")

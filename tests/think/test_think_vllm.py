@@ -16,7 +16,8 @@ from tiny_language_model import tiny_language_model
 
 from lbm_core.act.backbone import BackboneFiles, backbone_files
 from lbm_core.think.backends import choose_backend
-from lbm_core.think.generate import Sampling, generate
+from lbm_core.think.config import Sampling
+from lbm_core.think.generate import generate
 
 needs_vllm = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vLLM is not installed here; 'make vllm' installs it"
@@ -43,11 +44,9 @@ def contents(groups):
 
 @pytest.fixture(scope="module")
 def backend():
-    from lbm_core.think.vllm_backend import VllmBackend
-
     # float32, so that the last bits, which differ between engines, do not decide which token comes first.
-    found = VllmBackend.load(MODEL, batch_size=2, dtype="float32", longest=512)
-    assert isinstance(choose_backend("vllm", MODEL), VllmBackend)
+    found = choose_backend("vllm", MODEL, batch_size=2, dtype="float32", longest=512)
+    assert found.name.endswith("vllm)")
     yield found
     found.close()
 
@@ -138,9 +137,8 @@ def test_closing_ends_the_worker(backend, prompts):
 def test_a_script_needs_no_guard_and_may_import_numba(tmp_path, prompts):
     script = tmp_path / "script.py"
     script.write_text(
-        "import numba\nfrom lbm_core.think.generate import Sampling\n"
-        "from lbm_core.think.vllm_backend import VllmBackend\n"
-        f"backend = VllmBackend.load({MODEL!r}, longest=128)\n"
+        "import numba\nfrom lbm_core.think.backends import choose_backend\nfrom lbm_core.think.config import Sampling\n"
+        f"backend = choose_backend('vllm', {MODEL!r}, longest=128)\n"
         f"texts = backend.sample([{prompts[0]!r}], 1, Sampling(8, 0.0), 0)\n"
         "print(__file__, texts[0][0].text)\nbackend.close()\n"
     )
@@ -203,7 +201,7 @@ def test_without_vllm_one_sentence_says_how_to_get_it(monkeypatch):
 def test_a_vllm_that_cannot_be_imported_is_explained(tmp_path):
     (tmp_path / "vllm.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
     code = (
-        "from lbm_core.act.backbone import BackboneFiles; from lbm_core.think.generate import Sampling\n"
+        "from lbm_core.act.backbone import BackboneFiles; from lbm_core.think.config import Sampling\n"
         "from lbm_core.think.vllm_backend import VllmBackend; from tiny_language_model import tiny_language_model\n"
         "files = BackboneFiles('nowhere', 512, tiny_language_model().tokenizer, 'tiny', 'seed 0')\n"
         "VllmBackend(files).sample(['a'], 1, Sampling(), 0)\n"

@@ -5,16 +5,11 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from lbm_core.act.guides import UNCERTAIN
 from lbm_core.auction.bidder import Advertisers, Observation
-from lbm_core.evaluation.statistics import MIN_PERIODS
-from lbm_core.pipeline import asynchrony
-from lbm_core.pipeline.guides import GuideName, guide_of
-from lbm_core.think.asynchrony import Delayed, lost
-from lbm_core.tiers import TIER_NAMES, get_tier
+from lbm_core.think.delay import Delayed, lost
 
 WHO = Advertisers(np.array([2, 7, 11, 40]), np.full(4, 100.0), np.full(4, 10.0))
 
@@ -113,79 +108,3 @@ def test_what_goes_missing_is_common_to_all_settings():
 def test_bad_settings_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Delayed(names_its_tick, **wrong)
-
-
-def test_names():
-    assert guide_of("LBM-Act + rule, late 2") == GuideName("rule", late=2)
-    assert guide_of("LBM-Act + oracle, every 4 ticks, late 4, hold") == GuideName("oracle", 4, late=4, hold=True)
-    name = "LBM-Act + LBM-Think (GQPO), late 1, missing 0.25, hold, scale 0.5"
-    assert guide_of(name) == GuideName("LBM-Think (GQPO)", 1, 0.5, 1, 0.25, True)
-    assert not guide_of("LBM-Act + rule, every 2 ticks").delayed
-    with pytest.raises(ValueError, match="unknown guide"):
-        guide_of("LBM-Act + rule, early 2")
-
-
-@pytest.mark.parametrize("name", TIER_NAMES)
-def test_every_tier_asks_for_what_exists(name):
-    asked = asynchrony.settings(get_tier(name))
-    assert len(asked) == len(set(asked))
-    for method in asked:
-        guide_of(method)
-    assert any(guide_of(method).late == 1 for method in asked), "Fig. 4's own setting"
-
-
-def test_a_delayed_guide_leads_lbm_act(monkeypatch):
-    """The name becomes the wrapper, around the named guide, with the training seed's luck."""
-    from lbm_core.act import decide, guide_sources  # noqa: F401  (its classes derive from the patched one)
-    from lbm_core.pipeline import guides
-
-    monkeypatch.setattr(guides, "act", lambda *arguments, **options: "the model")
-    monkeypatch.setattr(decide, "LBMActBidder", lambda model, source, guide_scale: (model, source, guide_scale))
-    name = "LBM-Act + random, every 4 ticks, late 2, missing 0.25, hold"
-    model, source, _ = guides.guided_bidder(get_tier("smoke"), "dense", 0, name, train_seed=5)
-    assert model == "the model"
-    assert isinstance(source, Delayed)
-    assert (source.late, source.missing, source.until, source.every, source.seed) == (2, 0.25, "last", 4, 5)
-    _, plain, _ = guides.guided_bidder(get_tier("smoke"), "dense", 0, "LBM-Act + random")
-    assert not isinstance(plain, Delayed)
-
-
-def test_costs_are_paired_with_the_guide_without_delay():
-    methods = [
-        "LBM-Act + none",
-        "LBM-Act + rule",
-        "LBM-Act + rule, late 2",
-        "LBM-Act + rule, late 1, missing 0.5, hold",
-    ]
-    rows = [
-        {"method": method, "period": period, "seed": 0, "expected_score": 100.0 + period - 3 * k}
-        for k, method in enumerate(methods)
-        for period in range(MIN_PERIODS)
-    ]
-    found = asynchrony.costs(pd.DataFrame(rows), np.random.default_rng(0))
-    assert found["guide"].tolist() == ["rule"] * 4
-    assert found["late"].tolist() == [0, 2, 1, 1]
-    assert found["missing"].tolist() == [0.0, 0.0, 0.5, 1.0]
-    assert found["hold"].tolist() == [False, False, True, False]
-    assert np.isnan(found["difference"][0])
-    np.testing.assert_allclose(found["difference"][1:], [-3.0, -6.0, 3.0])
-    assert found["verdict"][1:].eq("resolved").all()
-
-
-def test_the_comparison_asks_for_the_study_and_names_nobodys_guide(monkeypatch):
-    asked = {}
-
-    def evaluate_methods(tier, dataset, seed, methods):
-        asked.update(methods=list(methods), advertisers=tier.evaluation.advertisers)
-        return pd.DataFrame({"method": list(methods)})
-
-    monkeypatch.setattr(asynchrony, "evaluate_methods", evaluate_methods)
-    tier = get_tier("smoke", think__late_guides=("rule", "critic"), think__late=(1, 4), think__missing=(0.5,))
-    frame = asynchrony.late_guides_compared(tier, "dense", 0)
-    assert asked["advertisers"] == tier.act.study_advertisers
-    assert asked["methods"][0] == "uncertain"
-    assert frame["method"].tolist() == ["LBM-Act + none", *asynchrony.settings(tier)]
-    for guide in ("rule", "critic"):
-        ways = ["", ", late 1", ", late 4", ", every 4 ticks, late 4, hold", ", late 1, missing 0.5"]
-        wanted = [f"LBM-Act + {guide}{way}" for way in (*ways, ", late 1, missing 0.5, hold")]
-        assert [name for name in frame["method"] if f"+ {guide}" in name] == wanted

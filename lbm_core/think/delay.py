@@ -32,7 +32,7 @@ class Delayed:
 
     Parameters
     ----------
-    source : guides of all advertisers at a tick, e.g. :class:`lbm_core.think.guide.ThinkGuide`
+    source : guides of all advertisers at a tick, e.g. :class:`lbm_core.think.think_guide.ThinkGuide`
     late : ticks from question to use, 0..47
     missing : probability in [0, 1] that a word never arrives
     until : what holds for an advertiser while nothing new has arrived: "uncertain", or "last", its last word of the day
@@ -66,7 +66,7 @@ class Delayed:
             raise ValueError(f"every must lie in 1..{N_TICKS} ticks; got {every}")
         self.source, self.late, self.missing, self.until = source, late, missing, until
         self.every, self.seed = every, seed
-        self._asked: dict[int, list[str]] = {}  # words by the tick at which they were asked for
+        self._pending: dict[int, list[str]] = {}  # words by the tick at which they were asked for
         self._last: list[str] = []
         self._tick = 0
 
@@ -74,12 +74,12 @@ class Delayed:
         """Guides that have arrived by the observation's tick."""
         tick = observation.tick
         if tick <= self._tick:  # a new day
-            self._asked, self._last = {}, []
+            self._pending, self._last = {}, []
         self._tick = tick
         if tick % self.every == 0:
-            self._asked[tick] = self.source(observation, advertisers)
+            self._pending[tick] = self.source(observation, advertisers)
         held = self._last or [UNCERTAIN] * len(advertisers)
-        words = self._asked.pop(tick - self.late, None)
+        words = self._pending.pop(tick - self.late, None)
         if words is None:
             words, came = held, np.zeros(len(advertisers), dtype=bool)
         else:
