@@ -92,6 +92,8 @@ def train_grpo(
 ) -> tuple[Backbone, pd.DataFrame]:
     """Train by TRL's GRPOTrainer (Eq. 6); the prompts are gone through as often as the steps need.
 
+    A training that was killed while it went through them a second time may meet them in another order afterwards.
+
     Parameters
     ----------
     prompts : n rendered prompts (:func:`lbm_core.baselines.text_prompt.text_prompt`), at least one step's

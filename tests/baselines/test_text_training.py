@@ -133,3 +133,48 @@ def test_bad_input():
         train_grpo(GRPO, PROMPTS, [8.0, float("nan")], backbone=tiny_language_model())
     with pytest.raises(ValueError, match="epochs"):
         SFTTextConfig(epochs=0)
+
+
+class Killed(Exception):
+    """What ends a run in its middle."""
+
+
+def killed_after(passes):
+    """A language model whose forward passes end after so many, as those of a killed run do."""
+    model, counted = tiny_language_model(), []
+
+    def count(*_):
+        counted.append(1)
+        if len(counted) > passes:
+            raise Killed
+
+    model.model.register_forward_pre_hook(count)
+    return model
+
+
+@pytest.mark.parametrize(("train", "config", "passes"), [(train_sft, SFT, 16), (train_grpo, replace(GRPO, steps=4), 28)])
+def test_a_killed_training_resumes_to_the_model_of_an_uninterrupted_one(train, config, passes, tmp_path, monkeypatch):
+    monkeypatch.setattr(grpo_text, "format_reward", lambda texts, _: [float(ord((t or " ")[0]) % 7) for t in texts])
+    prompts, alphas = [f"{k}. {PROMPTS[0]}" for k in range(4)], [8.0, 9.0, 12.5, 7.0]
+    whole, expected = train(config, prompts, alphas, backbone=tiny_language_model())
+    kept = {"checkpoints": tmp_path / "checkpoints", "checkpoint_seconds": 0.0}
+    with pytest.raises(Killed):
+        train(config, prompts, alphas, backbone=killed_after(passes), **kept)
+    (only,) = (tmp_path / "checkpoints").glob("*/checkpoint-*")
+    assert 2 <= int(only.name.split("-")[1]) < len(expected)
+    (only.parent / "checkpoint-99").mkdir()  # one that was being written
+    again, log = train(config, prompts, alphas, backbone=tiny_language_model(), **kept)
+    pd.testing.assert_frame_equal(log, expected)
+    torch.testing.assert_close(_logits(again), _logits(whole))
+    assert not list((tmp_path / "checkpoints").iterdir()), "a finished training keeps no checkpoint"
+
+
+def test_short_trainings_write_no_checkpoint_and_other_settings_are_another_training(tmp_path):
+    with pytest.raises(Killed):
+        train_sft(SFT, PROMPTS, ALPHAS, backbone=killed_after(7), checkpoints=tmp_path)
+    assert not list(tmp_path.glob("*/checkpoint-*"))
+    with pytest.raises(Killed):
+        train_sft(SFT, PROMPTS, ALPHAS, backbone=killed_after(7), checkpoints=tmp_path, checkpoint_seconds=0.0)
+    _, losses = train_sft(replace(SFT, seed=1), PROMPTS, ALPHAS, backbone=tiny_language_model(), checkpoints=tmp_path)
+    assert len(losses) == 6
+    assert list(tmp_path.glob("*/checkpoint-*")), "of the first one, untouched"

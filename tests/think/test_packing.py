@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 import torch
 from tiny_language_model import tiny_language_model
@@ -96,3 +97,27 @@ def test_adapters_learn_and_are_merged(tiny_folder, tmp_path):
     assert torch.equal(after.model.state_dict()[changed], tuned.model.state_dict()[changed])
     with pytest.raises(ValueError, match="lora_rank"):
         FinetuneConfig(lora_rank=-1)
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_a_killed_fine_tuning_resumes_to_the_model_of_an_uninterrupted_one(rank, tiny_folder, tmp_path, monkeypatch):
+    settings = {"epochs": 3, "batch_size": 1, "micro_batch_size": 1, "learning_rate": 1e-2, "lora_rank": rank}
+    config, kept = FinetuneConfig(tiny_folder, **settings), {"checkpoints": tmp_path, "checkpoint_seconds": 0.0}
+    whole, expected = finetune(config, PROMPTS, TEXTS)
+    seen = []
+
+    def killing(samples):
+        seen.append(samples)
+        if len(seen) == 6:
+            raise KeyboardInterrupt
+        return packed(samples)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("lbm_core.think.finetune.packed", killing)
+        finetune(config, PROMPTS, TEXTS, **kept)
+    assert len(list(tmp_path.glob("*/checkpoint-*"))) == 1
+    again, losses = finetune(config, PROMPTS, TEXTS, **kept)
+    pd.testing.assert_frame_equal(losses, expected)
+    for name, value in again.model.state_dict().items():
+        torch.testing.assert_close(value, whole.model.state_dict()[name])
+    assert not list(tmp_path.iterdir())
