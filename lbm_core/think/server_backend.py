@@ -109,7 +109,7 @@ class ServerBackend:
         with ThreadPoolExecutor(min(self.parallel, len(requests))) as pool:
             answers = list(pool.map(lambda request: self._request("POST", "/completions", request), requests))
         seconds = (time.perf_counter() - start) / len(requests)
-        lengths = [len(self.tokenizer(prompt, add_special_tokens=False)["input_ids"]) for prompt in prompts]
+        lengths = [len(ids) for ids in self.tokenizer(list(prompts), add_special_tokens=False)["input_ids"]]
         texts = [self._read(answer, lengths[k // n], sampling, seconds) for k, answer in enumerate(answers)]
         return [texts[k : k + n] for k in range(0, len(texts), n)]
 
@@ -127,19 +127,15 @@ class ServerBackend:
             if attempt:
                 time.sleep(self.pause * 2 ** (attempt - 1))
             try:
-                answer = self._client.request(method, address, json=content)
+                return self._client.request(method, address, json=content).raise_for_status().json()
             except httpx.TransportError as error:
                 reason = f"{type(error).__name__}: {error}"
-                continue
-            if answer.status_code == 429 or answer.status_code >= 500:
-                reason = f"status {answer.status_code}: {answer.text[:200]}"
-                continue
-            if answer.status_code != 200:
-                raise ValueError(f"{address} refused the request (status {answer.status_code}): {answer.text[:500]}")
-            try:
-                return answer.json()
+            except httpx.HTTPStatusError as error:
+                reason = f"status {error.response.status_code}: {error.response.text[:500]}"
+                if error.response.status_code != 429 and error.response.status_code < 500:
+                    raise ValueError(f"{address} refused the request ({reason})") from None
             except ValueError as error:
-                raise ValueError(f"{address} answered something that is not JSON: {answer.text[:200]!r}") from error
+                raise ValueError(f"{address} answered something that is not JSON") from error
         raise ConnectionError(
             f"no answer from {address} in {self.retries + 1} attempts ({reason}); is a server with OpenAI's "
             f"protocol running there?"

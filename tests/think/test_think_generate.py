@@ -7,6 +7,7 @@ import json
 import pytest
 from tiny_language_model import tiny_language_model
 
+from lbm_core.think.backends import choose_backend
 from lbm_core.think.config import Sampling
 from lbm_core.think.generate import Generation, generate
 
@@ -171,9 +172,7 @@ def test_a_text_ends_behind_the_stop_string_and_its_tokens_are_counted(backend):
 
 @pytest.mark.weights
 def test_the_default_model_answers_in_bfloat16():
-    from lbm_core.think.transformers_backend import TransformersBackend
-
-    backend = TransformersBackend.load("smollm2-135m")
+    backend = choose_backend("transformers", "smollm2-135m")
     assert "bfloat16" in backend.name
     chat = [{"role": "user", "content": "What is the capital of France?"}]
     prompt = backend.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)

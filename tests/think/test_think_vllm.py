@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 import socket
 import subprocess
@@ -59,9 +60,7 @@ def prompts():
 
 @pytest.fixture(scope="module")
 def by_transformers(prompts):
-    from lbm_core.think.transformers_backend import TransformersBackend
-
-    found = TransformersBackend.load(MODEL, dtype="float32")
+    found = choose_backend("transformers", MODEL, dtype="float32")
     return {sampling: contents(found.sample(prompts, 1, sampling, 0)) for sampling in (GREEDY, FREE)}
 
 
@@ -225,3 +224,17 @@ def test_bad_settings_and_prompts_that_are_too_long_are_refused_before_the_engin
             VllmBackend(files, **bad)
     with pytest.raises(ValueError, match=r"take up to 528 tokens, but the limit is 512"):
         VllmBackend(files).sample(["a" * 400], 1, Sampling(128), 0)
+
+
+def test_while_a_worker_starts_the_script_has_no_file_and_is_itself_again_afterwards():
+    """A worker would import the script; torch, which registers operators meanwhile, asks inspect for every module."""
+    from lbm_core.think.vllm_backend import _main_left_alone
+
+    main, unknown = sys.modules["__main__"], compile("0", "nowhere", "eval")
+    before = {name: vars(main).get(name) for name in ("__file__", "__spec__")}
+    inspect.getmodule(unknown, "nowhere")  # notes the files of all modules
+    with _main_left_alone():
+        assert main.__spec__ is None
+        assert getattr(main, "__file__", None) is None
+        assert inspect.getmodule(unknown, "nowhere") is None
+    assert {name: vars(main).get(name) for name in before} == before
