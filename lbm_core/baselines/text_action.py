@@ -33,15 +33,9 @@ class TextStatus(StrEnum):
 
 @dataclass(frozen=True)
 class TextAction:
-    """What a text says.
+    """What a text says."""
 
-    Attributes
-    ----------
-    alpha : currency per conversion; None unless accepted
-    status : :class:`TextStatus`
-    """
-
-    alpha: float | None
+    alpha: float | None  # currency per conversion; None unless accepted
     status: TextStatus
 
     @property

@@ -20,7 +20,7 @@ def base_model(config: LanguageBaseline) -> Backbone:
     updates (which peft keeps in float32), are of the config's precision.
     """
     dtype = "float32" if config.lora_rank is None else config.precision
-    return load_backbone(config.backbone, layers=config.layers, dtype=dtype)
+    return load_backbone(config.backbone, dtype=dtype)
 
 
 def precision_settings(config: LanguageBaseline) -> dict[str, bool]:
@@ -71,7 +71,7 @@ def load_text_model(
         raise FileNotFoundError(f"{folder} holds no low-rank updates: adapter_model.safetensors is missing")
     from peft import PeftModel
 
-    start = backbone or load_backbone(config.backbone, layers=config.layers)
+    start = backbone or load_backbone(config.backbone)
     model = merged(PeftModel.from_pretrained(start.model, str(folder))).to(DTYPES[dtype]).eval()
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
     return Backbone(model, start.tokenizer, start.name, f"{start.revision}, updates sha256 {digest}")

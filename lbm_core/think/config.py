@@ -4,31 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from lbm_core.auction.bidder import N_TICKS
 from lbm_core.settings import Count, NonNegative, Positive, Share, Whole, settings
 
 TOLERANCE = 0.03  # relative error of the stated CPA ratio that still passes
-BACKENDS = ("auto", "transformers", "vllm")
 Ticks = Annotated[int, Field(ge=1, le=N_TICKS)]
 Precision = Literal["float32", "bfloat16"]
 Examples = Annotated[int, Field(ge=0, le=3)]  # of lbm_core.think.prompt.EXAMPLES
 Rule = Literal["argmax", "argmin", "random", "rule", "weights"]  # what lbm_core.think.rules.RULES says they are
-
-
-def known_backend(name: str) -> str:
-    """The name of a backend, if it is one.
-
-    Raises
-    ------
-    ValueError
-        Neither one of :data:`BACKENDS` nor an address.
-    """
-    if name not in BACKENDS and not name.startswith(("http://", "https://")):
-        known = ", ".join(BACKENDS)
-        raise ValueError(f"unknown backend {name!r}; one of {known} or the address of a server (http://...)")
-    return name
 
 
 @settings
@@ -68,7 +53,7 @@ class ThinkConfig:
 
     backbone: str = "smollm2-135m"  # what load_backbone takes; paper: Qwen2.5-3B-Instruct
     # Who writes: transformers, vllm, auto (vLLM where it is installed), or a server's address
-    backend: Annotated[str, AfterValidator(known_backend)] = "transformers"
+    backend: Annotated[str, Field(pattern=r"^(auto|transformers|vllm|https?://.+)$")] = "transformers"
     style: PromptStyle = PromptStyle()
     sampling: Sampling = Sampling()
     every: Ticks = 1  # ticks between two consultations; the first is at this tick (tick 0 has no past)
@@ -83,7 +68,6 @@ class TextTraining:
     """What every training of a language model has."""
 
     backbone: str = "smollm2-135m"  # what load_backbone takes
-    layers: Count | None = None  # transformer layers kept; None = all (fewer only make sense in tests)
     learning_rate: Positive = 1e-4  # AdamW, constant
     precision: Precision = "float32"  # of the forward pass; what is trained stays float32
     seed: Whole = 0

@@ -13,12 +13,30 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from datasets import Dataset
 from numpy.typing import NDArray
+from trl import SFTConfig, SFTTrainer
 
 from lbm_core.act.backbone import Backbone, load_backbone
 from lbm_core.think.config import FinetuneConfig
 from lbm_core.think.packing import IGNORED, packed, tokenized
 from lbm_core.think.trainer import CHECKPOINT_SECONDS, low_rank, merged, run, save_trained, workplace
+
+
+class WeightedTrainer(SFTTrainer):
+    """Weighs the samples' losses; TRL's own loss knows no weights. Logits are computed where there is a label."""
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        labels, weights = inputs["labels"][0, 1:], inputs["weights"][0, 1:]
+        learned = (labels != IGNORED).nonzero().flatten()
+        read = {name: inputs[name] for name in ("input_ids", "position_ids", "attention_mask")}
+        outputs = model(**read, use_cache=False, logits_to_keep=learned)
+        nll = torch.nn.functional.cross_entropy(outputs.logits[0].float(), labels[learned], reduction="none")
+        # Tokens of the whole update, over all its forward passes and devices; DDP averages over devices.
+        loss = (weights[learned] * nll).sum() / num_items_in_batch * self.accelerator.num_processes
+        return (loss, outputs) if return_outputs else loss
 
 
 def finetune(
@@ -63,51 +81,30 @@ def finetune(
     factors = [1.0] * len(prompts) if weights is None else [float(weight) for weight in weights]
     if len(factors) != len(prompts) or not all(0 <= weight < float("inf") for weight in factors) or not any(factors):
         raise ValueError("fine-tuning needs one finite weight >= 0 per sample, not all of them 0")
-    backbone = load_backbone(config.backbone, layers=config.layers)
+    backbone = load_backbone(config.backbone)
     parts = zip(prompts, completions, factors, strict=True)
     rows = [tokenized(backbone.tokenizer, *sample, longest=config.max_length) for sample in parts]
     with workplace(checkpoints, config, rows) as settings:
-        trainer = _trainer(config, backbone, rows, settings)
+        trainer = WeightedTrainer(
+            model=backbone.model,
+            args=SFTConfig(
+                **settings,
+                num_train_epochs=config.epochs,
+                per_device_train_batch_size=config.micro_batch_size,
+                gradient_accumulation_steps=max(1, round(min(config.batch_size, len(rows)) / config.micro_batch_size)),
+                gradient_checkpointing=config.checkpointing,
+                max_length=config.max_length,
+                dataset_kwargs={"skip_prepare_dataset": True},  # the samples are tokenized already
+                remove_unused_columns=False,
+                bf16=config.precision == "bfloat16",
+            ),
+            train_dataset=Dataset.from_list(rows),
+            data_collator=packed,
+            processing_class=backbone.tokenizer,
+            peft_config=low_rank(config.lora_rank, backbone.model),
+        )
         losses = pd.DataFrame(run(trainer, checkpoints, checkpoint_seconds))[["step", "loss"]]
     model = merged(trainer.model)
     if folder is not None:
         save_trained(folder, model, backbone.tokenizer, losses, config)
     return replace(backbone, model=model), losses
-
-
-def _trainer(config: FinetuneConfig, backbone: Backbone, rows: list[dict[str, Any]], settings: dict[str, Any]) -> Any:
-    from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
-
-    class WeightedTrainer(SFTTrainer):
-        """Weighs the samples' losses; TRL's own loss knows no weights. Logits are computed where there is a label."""
-
-        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None):
-            labels, weights = inputs["labels"][0, 1:], inputs["weights"][0, 1:]
-            learned = (labels != IGNORED).nonzero().flatten()
-            read = {name: inputs[name] for name in ("input_ids", "position_ids", "attention_mask")}
-            outputs = model(**read, use_cache=False, logits_to_keep=learned)
-            nll = torch.nn.functional.cross_entropy(outputs.logits[0].float(), labels[learned], reduction="none")
-            # Tokens of the whole update, over all its forward passes and devices; DDP averages over devices.
-            loss = (weights[learned] * nll).sum() / num_items_in_batch * self.accelerator.num_processes
-            return (loss, outputs) if return_outputs else loss
-
-    arguments = SFTConfig(
-        **settings,
-        num_train_epochs=config.epochs,
-        per_device_train_batch_size=config.micro_batch_size,
-        gradient_accumulation_steps=max(1, round(min(config.batch_size, len(rows)) / config.micro_batch_size)),
-        gradient_checkpointing=config.checkpointing,
-        max_length=config.max_length,
-        dataset_kwargs={"skip_prepare_dataset": True},  # the samples are tokenized already
-        remove_unused_columns=False,
-        bf16=config.precision == "bfloat16",
-    )
-    return WeightedTrainer(
-        model=backbone.model,
-        args=arguments,
-        train_dataset=Dataset.from_list(rows),
-        data_collator=packed,
-        processing_class=backbone.tokenizer,
-        peft_config=low_rank(config.lora_rank, backbone.model),
-    )

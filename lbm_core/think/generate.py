@@ -1,9 +1,6 @@
 """Sample chains of thought (Eq. 3): prompts in, n texts each out; seeded, stored, resumable.
 
-:func:`generate` knows no model: it asks a :class:`Backend`.
-:class:`~lbm_core.think.transformers_backend.TransformersBackend` runs everywhere,
-:class:`~lbm_core.think.vllm_backend.VllmBackend` is faster, and
-:class:`~lbm_core.think.server_backend.ServerBackend` asks a server.
+:func:`generate` knows no model: it asks a :class:`Backend` (transformers runs everywhere, vLLM is faster, or a server).
 """
 
 from __future__ import annotations
@@ -24,25 +21,20 @@ from lbm_core.think.config import Sampling
 
 @dataclass(frozen=True)
 class Generation:
-    """One sampled text.
+    """One sampled text."""
 
-    Attributes
-    ----------
-    text : what the model wrote, without the prompt and without special tokens
-    tokens : number of tokens written
-    finish : "stop" where the model came to an end, "length" where the limit cut it off
-    seconds : wall time of its batch, divided by the batch's number of texts
-    """
-
-    text: str
-    tokens: int
-    finish: str
-    seconds: float
+    text: str  # what the model wrote, without the prompt and without special tokens
+    tokens: int  # number of tokens written
+    finish: str  # "stop" where the model came to an end, "length" where the limit cut it off
+    seconds: float  # wall time of its batch, divided by the batch's number of texts
 
     @property
     def truncated(self) -> bool:
         """Whether the length limit cut it off."""
         return self.finish == "length"
+
+
+Group = Sequence[Generation]  # the texts of one prompt
 
 
 class Backend(Protocol):
@@ -144,7 +136,7 @@ def _read_store(store: Path) -> dict[str, dict[int, Generation]]:
     return groups
 
 
-def _append(store: Path, groups: dict[str, list[Generation]], prompts: dict[str, str], parameters: dict) -> None:
+def _append(store: Path, groups: dict[str, Group], prompts: dict[str, str], parameters: dict[str, Any]) -> None:
     store.parent.mkdir(parents=True, exist_ok=True)
     with store.open("a", encoding="utf-8") as file:
         for key, group in groups.items():

@@ -19,7 +19,7 @@ from lbm_core.act.guides import SENTENCES
 from lbm_core.critic.network import Critic
 from lbm_core.data.windows import Windows
 from lbm_core.think.config import TOLERANCE
-from lbm_core.think.generate import Generation
+from lbm_core.think.generate import Group
 from lbm_core.think.parse import ANSWER_FAILURES, Parsed, parse_groups, parsed_row
 from lbm_core.think.prompt import PromptFacts
 
@@ -28,17 +28,13 @@ STAGES = ("sampled", "one valid answer", "ratio right", "accepted", "relative-Q 
 
 @dataclass(frozen=True)
 class Selection:
-    """What became of every chain of thought, and what there is to learn from.
+    """What became of every chain of thought, and what there is to learn from."""
 
-    Attributes
-    ----------
-    samples : one row per chain of thought: prompt, sample, tick, true_ratio, ratio, ratio_error, direction, stated,
-        status, tokens, seconds, logged_alpha, alpha and relative_q (NaN if not accepted), chosen
-    chosen : (n,) index of the chosen sample of each prompt, -1 for none
-    """
-
+    # One row per chain of thought: prompt, sample, the columns of :func:`~lbm_core.think.parse.parsed_row`,
+    # logged_alpha, alpha and relative_q (NaN if not accepted), chosen
     samples: pd.DataFrame
-    chosen: NDArray[np.int64]
+    chosen: NDArray[np.int64]  # (n,) index of the chosen sample of each prompt, -1 for none
+    tolerance: float = TOLERANCE  # relative error of a right ratio
 
     def funnel(self) -> pd.DataFrame:
         """How many chains of thought pass each of :data:`STAGES`: stage, count.
@@ -50,7 +46,7 @@ class Selection:
         passed = (
             np.ones(len(rows), dtype=bool),
             answered,
-            answered & (rows["ratio_error"] <= TOLERANCE),
+            answered & (rows["ratio_error"] <= self.tolerance + 1e-12),
             rows["relative_q"].notna(),
             rows["relative_q"] > 0,
             rows["chosen"],
@@ -59,7 +55,7 @@ class Selection:
 
 
 def led_actions(
-    act: LBMAct, window: Windows, groups: Sequence[Sequence[Generation]], parsed: Sequence[Sequence[Parsed]]
+    act: LBMAct, window: Windows, groups: Sequence[Group], parsed: Sequence[Sequence[Parsed]]
 ) -> NDArray[np.float64]:
     """Actions that the chains of thought lead to (Eq. 4).
 
@@ -139,7 +135,7 @@ def choose_chains(
     critic: Critic,
     window: Windows,
     facts: Sequence[PromptFacts],
-    groups: Sequence[Sequence[Generation]],
+    groups: Sequence[Group],
     *,
     tolerance: float = TOLERANCE,
     ratio_required: bool = True,
@@ -180,4 +176,4 @@ def choose_chains(
         for j, one in enumerate(group)
     ]
     numbers = {"ratio": "float64", "direction": "Int64", "stated": "Int64"}
-    return Selection(pd.DataFrame(rows).astype(numbers), chosen)
+    return Selection(pd.DataFrame(rows).astype(numbers), chosen, tolerance)

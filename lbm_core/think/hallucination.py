@@ -42,8 +42,7 @@ def hallucination(texts: pd.DataFrame, rng: np.random.Generator, *, n_resamples:
       answer does not depend on the ratio.
 
     Intervals are NaN below six prompts, and where a quantity is undefined in some resample. Where all prompts agree (a
-    share of 0 or 1) a resample says nothing, and the interval is that of as many independent draws as prompts have
-    their say (Clopper-Pearson).
+    share of 0 or 1) a resample says nothing, and the interval is Clopper-Pearson's of as many draws as prompts.
 
     Raises
     ------
@@ -64,7 +63,6 @@ def copied(answers: pd.DataFrame, rng: np.random.Generator, *, n_resamples: int 
     Parameters
     ----------
     answers : model, moment, last, direction (NaN without one valid answer), every moment once with each case last
-        (:func:`lbm_core.pipeline.think_study.last_example_varied`)
 
     Returns
     -------

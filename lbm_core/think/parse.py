@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from lbm_core.think.config import TOLERANCE
-from lbm_core.think.generate import Generation
+from lbm_core.think.generate import Generation, Group
 from lbm_core.think.prompt import PromptFacts
 
 
@@ -39,23 +39,15 @@ ANSWER_FAILURES = (Status.TRUNCATED, Status.NO_ANSWER, Status.SEVERAL_ANSWERS, S
 
 @dataclass(frozen=True)
 class Parsed:
-    """What a chain of thought says, and whether to believe it.
+    """What a chain of thought says, and whether to believe it."""
 
-    Attributes
-    ----------
-    direction : -1 lower, 0 uncertain, 1 raise; None without exactly one valid answer (it is set even where the
-        ratio is rejected, so that both can be counted)
-    ratio : the CPA ratio stated; None without exactly one readable ``<ratio>``
-    ratio_error : |ratio - true| / true; NaN where either is missing
-    status : :class:`Status`
-    stated : what the reasoning's last recommendation speaks for: 1, -1, or 0 ("no direction is better"); None if there
-        is none
-    """
-
+    # -1 lower, 0 uncertain, 1 raise; None without exactly one valid answer. It is set even where the ratio is rejected,
+    # so that both can be counted.
     direction: int | None
-    ratio: float | None
-    ratio_error: float
+    ratio: float | None  # the CPA ratio stated; None without exactly one readable ``<ratio>``
+    ratio_error: float  # |ratio - true| / true; NaN where either is missing
     status: Status
+    # What the reasoning's last recommendation speaks for: 1, -1, or 0 ("no direction is better"); None without any
     stated: int | None = None
 
     @property
@@ -133,19 +125,15 @@ def parse(
     return Parsed(direction, ratio, error, status, stated_direction(text))
 
 
-def parse_groups(
-    groups: Sequence[Sequence[Generation]],
-    facts: Sequence[PromptFacts],
-    *,
-    tolerance: float = TOLERANCE,
-    ratio_required: bool = True,
-) -> list[list[Parsed]]:
-    """The hallucination check of every chain of thought of every prompt; arguments as of :func:`parse`."""
+def parse_groups(groups: Sequence[Group], facts: Sequence[PromptFacts], **check: Any) -> list[list[Parsed]]:
+    """The hallucination check of every chain of thought of every prompt.
+
+    Parameters
+    ----------
+    check : ``tolerance`` and ``ratio_required`` of :func:`parse`
+    """
     return [
-        [
-            parse(text.text, fact.true_ratio, tolerance, ratio_required=ratio_required, truncated=text.truncated)
-            for text in group
-        ]
+        [parse(text.text, fact.true_ratio, truncated=text.truncated, **check) for text in group]
         for group, fact in zip(groups, facts, strict=True)
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,8 @@ class ThinkGuide:
 
     The prompt for tick t holds ticks before t only, so that its text could be written during the interval before.
     A text that does not pass the hallucination check becomes "uncertain", and so does an advertiser whose budget is
-    used up: it is not asked about.
+    used up: it is not asked about. Between two consultations all is "uncertain";
+    :class:`lbm_core.think.delay.Delayed` can hold the last word instead.
 
     Differs from the paper where ``config.every`` is not 1: there LBM-Think speaks at every tick.
 
@@ -30,7 +31,6 @@ class ThinkGuide:
     ----------
     backend : the language model
     config : how it is asked, how often, and what of its texts is followed
-    between : guide of the ticks between two consultations: "uncertain", or "hold" the last one
     pass_text : hand the whole text to an LBM-Act trained with ``guide="cot"`` instead of a sentence
     seed : of the texts
     store : jsonl file of all texts; those found there are not written again
@@ -41,32 +41,22 @@ class ThinkGuide:
         backend: Backend,
         config: ThinkConfig | None = None,
         *,
-        between: Literal["uncertain", "hold"] = "uncertain",
         pass_text: bool = False,
         seed: int = 0,
         store: Path | None = None,
     ) -> None:
-        if between not in ("uncertain", "hold"):
-            raise ValueError(f"between must be 'uncertain' or 'hold'; got {between!r}")
-        self.backend, self.config, self.between = backend, config or ThinkConfig(), between
+        self.backend, self.config = backend, config or ThinkConfig()
         self.pass_text, self.seed, self.store = pass_text, seed, store
         self._rows: list[dict[str, Any]] = []
-        self._held: list[str] = []  # each advertiser's last guide of the day
-        self._tick = 0
 
     def __call__(self, observation: Observation, advertisers: Advertisers) -> list[str]:
         """Guides of all advertisers for the observation's tick."""
-        if observation.tick <= self._tick:  # a new day
-            self._held = []
-        self._tick = observation.tick
-        if observation.tick < 1 or observation.tick % self.config.every:
-            return self._held if self.between == "hold" and self._held else [UNCERTAIN] * len(advertisers)
         guides = np.full(len(advertisers), UNCERTAIN, dtype=object)
-        able = np.flatnonzero(advertisers.budget - observation.costs.sum(axis=1) >= LEAST_BUDGET)
-        if len(able):
-            guides[able] = self._ask(observation[able], advertisers[able])
-        self._held = guides.tolist()
-        return self._held
+        if observation.tick >= 1 and observation.tick % self.config.every == 0:
+            able = np.flatnonzero(advertisers.budget - observation.costs.sum(axis=1) >= LEAST_BUDGET)
+            if len(able):
+                guides[able] = self._ask(observation[able], advertisers[able])
+        return guides.tolist()
 
     def _ask(self, observation: Observation, advertisers: Advertisers) -> list[str]:
         """Guides from one chain of thought each."""
@@ -83,6 +73,11 @@ class ThinkGuide:
             else:
                 guides.append(text.text if self.pass_text else SENTENCES[read.direction])
         return guides
+
+    @property
+    def every(self) -> int:
+        """Ticks between two consultations."""
+        return self.config.every
 
     @property
     def consultations(self) -> pd.DataFrame:

@@ -36,9 +36,8 @@ def workplace(checkpoints: Path | None, config: TextTraining, *samples: Any) -> 
     samples : what it learns from, json-plain
     """
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        if checkpoints is not None:
-            folder = checkpoints / config_key([type(config).__name__, asdict(config), *samples])
+        key = config_key([type(config).__name__, asdict(config), *samples])
+        folder = Path(scratch) if checkpoints is None else checkpoints / key
         yield {
             "output_dir": str(folder),
             "learning_rate": config.learning_rate,

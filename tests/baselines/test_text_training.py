@@ -152,7 +152,9 @@ def killed_after(passes):
     return model
 
 
-@pytest.mark.parametrize(("train", "config", "passes"), [(train_sft, SFT, 16), (train_grpo, replace(GRPO, steps=4), 28)])
+@pytest.mark.parametrize(
+    ("train", "config", "passes"), [(train_sft, SFT, 16), (train_grpo, replace(GRPO, steps=4), 28)]
+)
 def test_a_killed_training_resumes_to_the_model_of_an_uninterrupted_one(train, config, passes, tmp_path, monkeypatch):
     monkeypatch.setattr(grpo_text, "format_reward", lambda texts, _: [float(ord((t or " ")[0]) % 7) for t in texts])
     prompts, alphas = [f"{k}. {PROMPTS[0]}" for k in range(4)], [8.0, 9.0, 12.5, 7.0]

@@ -112,9 +112,10 @@ def test_a_killed_fine_tuning_resumes_to_the_model_of_an_uninterrupted_one(rank,
             raise KeyboardInterrupt
         return packed(samples)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr("lbm_core.think.finetune.packed", killing)
-        finetune(config, PROMPTS, TEXTS, **kept)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(config, PROMPTS, TEXTS, **kept)
     assert len(list(tmp_path.glob("*/checkpoint-*"))) == 1
     again, losses = finetune(config, PROMPTS, TEXTS, **kept)
     pd.testing.assert_frame_equal(losses, expected)

@@ -9,6 +9,7 @@ from tiny_language_model import tiny_language_model
 from lbm_core.act.guides import DECREASE, INCREASE, UNCERTAIN
 from lbm_core.auction.bidder import Advertisers, Observation
 from lbm_core.think.config import ThinkConfig
+from lbm_core.think.delay import Delayed
 from lbm_core.think.generate import Generation
 from lbm_core.think.think_guide import ThinkGuide
 
@@ -59,11 +60,16 @@ def test_accepted_texts_lead_and_hallucinated_ones_do_not():
 
 
 @pytest.mark.parametrize(
-    ("between", "kept"), [("uncertain", [UNCERTAIN] * 3), ("hold", [INCREASE, DECREASE, UNCERTAIN])]
+    ("wrap", "kept"),
+    [
+        (lambda guide: guide, [UNCERTAIN] * 3),
+        (lambda guide: Delayed(guide, 0, until="last", every=guide.every), [INCREASE, DECREASE, UNCERTAIN]),
+    ],
+    ids=["uncertain", "hold"],
 )
-def test_between_consultations(between, kept):
+def test_between_consultations(wrap, kept):
     backend = Says(ANSWERS)
-    guide = ThinkGuide(backend, ThinkConfig(every=4), between=between)
+    guide = wrap(ThinkGuide(backend, ThinkConfig(every=4)))
     assert guide(observe(1), ADVERTISERS) == [UNCERTAIN] * 3
     assert not backend.asked
     guide(observe(4), ADVERTISERS)
@@ -88,9 +94,7 @@ def test_texts_are_kept_and_not_written_twice(tmp_path):
     assert not backend.asked
 
 
-def test_bad_input_is_refused():
+def test_intervals_outside_the_day_are_refused():
     for wrong in (0, 49):
         with pytest.raises(ValueError, match="every of ThinkConfig should be"):
             ThinkConfig(every=wrong)
-    with pytest.raises(ValueError, match="between"):
-        ThinkGuide(Says(ANSWERS), between="forget")
