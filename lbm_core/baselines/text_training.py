@@ -23,7 +23,7 @@ def base_model(config: LanguageBaseline) -> Backbone:
     return load_backbone(config.backbone, dtype=dtype)
 
 
-def precision_settings(config: LanguageBaseline) -> dict[str, bool]:
+def precision_settings(config: LanguageBaseline) -> dict[str, Any]:
     """Arguments of TRL's trainers that follow from what is trained, and how precisely."""
     return {
         # Recomputed activations bound the memory; where few layers are trained, there are few to keep.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -136,7 +136,7 @@ def _read_store(store: Path) -> dict[str, dict[int, Generation]]:
     return groups
 
 
-def _append(store: Path, groups: dict[str, Group], prompts: dict[str, str], parameters: dict[str, Any]) -> None:
+def _append(store: Path, groups: Mapping[str, Group], prompts: dict[str, str], parameters: dict[str, Any]) -> None:
     store.parent.mkdir(parents=True, exist_ok=True)
     with store.open("a", encoding="utf-8") as file:
         for key, group in groups.items():

@@ -200,8 +200,8 @@ def stated_direction(text: str) -> int | None:
     A rough reading by keywords (a verb of raising or lowering, then bid, bidding parameter or alpha, or these with
     "should be raised"); a negated verb ("do not increase the bids") counts for nothing.
     """
-    found = _MOVE.finditer(_BLOCK["answer"].sub(" ", text))
-    moves = [match for match in found if not (match["negation"] or match["kept"])]
+    matches = _MOVE.finditer(_BLOCK["answer"].sub(" ", text))
+    moves = [match for match in matches if not (match["negation"] or match["kept"])]
     if not moves:
         return None
     last = moves[-1]

@@ -111,14 +111,16 @@ def prompt_facts(observation: Observation, advertisers: Advertisers) -> list[Pro
     past = slice(max(0, tick - HISTORY), tick)  # fewer early in the day
     left = np.clip(1.0 - np.cumsum(observation.costs, axis=1) / advertisers.budget[:, None], 0.0, 1.0)
     values = observation.states[:, :, _PVALUE_NOW] * observation.states[:, :, _COUNT_NOW]
-    tables = [table[:, past].tolist() for table in (left, values, observation.conversions, observation.alphas)]
     return [
         PromptFacts(
-            tick,
-            float(advertisers.budget[i]),
-            float(advertisers.cpa_target[i]),
-            _time_left(past),
-            *(tuple(rows[i]) for rows in tables),
+            tick=tick,
+            budget=float(advertisers.budget[i]),
+            cpa_target=float(advertisers.cpa_target[i]),
+            time_left=_time_left(past),
+            budget_left=tuple(left[i, past].tolist()),
+            predicted_values=tuple(values[i, past].tolist()),
+            conversions=tuple(observation.conversions[i, past].tolist()),
+            alphas=tuple(observation.alphas[i, past].tolist()),
             total_conversions=float(observation.conversions[i].sum()),
         )
         for i in range(len(observation))
@@ -240,7 +242,9 @@ def _share_left(share: float) -> str:
 def _worked_examples() -> Iterator[tuple[PromptFacts, str]]:
     for case in json.loads(Path(__file__).with_name("worked_examples.json").read_text(encoding="utf-8")):
         solution, tick = case.pop("solution"), case["tick"]
-        columns = {name: tuple(value) if isinstance(value, list) else value for name, value in case.items()}
+        columns: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in case.items()
+        }
         yield PromptFacts(**columns, time_left=_time_left(slice(tick - HISTORY, tick))), solution
 
 

@@ -71,7 +71,8 @@ def low_rank(rank: int | None, model: Any, last_layers: int | None = None) -> An
         return None
     from peft import LoraConfig
 
-    layers, where = model.get_decoder().layers, {"target_modules": "all-linear"}
+    layers = model.get_decoder().layers
+    where: dict[str, Any] = {"target_modules": "all-linear"}
     if last_layers is not None:
         if last_layers > len(layers):
             raise ValueError(f"trained_layers must lie in 1..{len(layers)} for this backbone; got {last_layers}")

@@ -51,11 +51,11 @@ def _observation(tick: int, alphas: float = 7.0) -> Observation:
 
 def test_the_prompt_holds_the_facts_and_alpha_relative_to_the_target():
     fact = prompt_facts(_observation(5), WHO)[0]
-    told = text_facts(fact)
-    assert "budget of 500 " in told
-    assert "bidding parameter in each timestep: [7, 7, 7, 7]" in told
-    assert told.endswith("bidding parameter divided by the CPA constraint: [0.875, 0.875, 0.875, 0.875]")
-    assert "from timestep 1 to timestep 4" in told, "ticks before the one to decide only"
+    words = text_facts(fact)
+    assert "budget of 500 " in words
+    assert "bidding parameter in each timestep: [7, 7, 7, 7]" in words
+    assert words.endswith("bidding parameter divided by the CPA constraint: [0.875, 0.875, 0.875, 0.875]")
+    assert "from timestep 1 to timestep 4" in words, "ticks before the one to decide only"
 
 
 @pytest.mark.parametrize("reason", [True, False])
@@ -166,8 +166,8 @@ def test_what_is_handed_out_is_not_the_bidders_own_memory():
 
 def test_rewards():
     texts = ["<alpha>10</alpha>", "<alpha>20</alpha>", "<alpha>5</alpha>", "<alpha>0.001</alpha>", "none"]
-    found = alpha_reward(texts, [10.0] * 5, 54.0)
-    assert found == pytest.approx([0.0, -np.log(2), -np.log(2), -WORST, -WORST])
+    rewards = alpha_reward(texts, [10.0] * 5, 54.0)
+    assert rewards == pytest.approx([0.0, -np.log(2), -np.log(2), -WORST, -WORST])
     assert format_reward(texts, 54.0) == [1, 1, 1, 1, 0]
     assert length_reward([0, 10, 20, 40], 20) == [-1.0, -0.5, 0.0, 0.0]
 

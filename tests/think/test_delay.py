@@ -28,9 +28,9 @@ def names_its_tick(observation: Observation, advertisers: Advertisers) -> list[s
 def test_words_arrive_so_many_ticks_later(late):
     guide = Delayed(names_its_tick, late)
     for tick in range(1, 10):
-        said = guide(at(tick), WHO)
-        asked = tick - late
-        assert said == (names_its_tick(at(asked), WHO) if asked >= 1 else [UNCERTAIN] * 4)
+        guides = guide(at(tick), WHO)
+        question = tick - late
+        assert guides == (names_its_tick(at(question), WHO) if question >= 1 else [UNCERTAIN] * 4)
 
 
 def test_the_source_knows_nothing_of_later_ticks():
@@ -49,11 +49,11 @@ def test_the_source_knows_nothing_of_later_ticks():
 @pytest.mark.parametrize(("until", "fourth", "fifth"), [("uncertain", 2, None), ("last", 2, 2)])
 def test_a_busy_machine_asks_at_every_kth_tick_only(until, fourth, fifth):
     guide = Delayed(names_its_tick, 2, until=until, every=2)
-    said = {tick: guide(at(tick), WHO) for tick in range(1, 7)}
-    assert said[1] == said[2] == said[3] == [UNCERTAIN] * 4
-    assert said[4] == names_its_tick(at(fourth), WHO)
-    assert said[5] == ([UNCERTAIN] * 4 if fifth is None else names_its_tick(at(fifth), WHO))
-    assert said[6] == names_its_tick(at(4), WHO)
+    guides = {tick: guide(at(tick), WHO) for tick in range(1, 7)}
+    assert guides[1] == guides[2] == guides[3] == [UNCERTAIN] * 4
+    assert guides[4] == names_its_tick(at(fourth), WHO)
+    assert guides[5] == ([UNCERTAIN] * 4 if fifth is None else names_its_tick(at(fifth), WHO))
+    assert guides[6] == names_its_tick(at(4), WHO)
 
 
 def test_a_new_day_holds_nothing_of_the_last():
@@ -70,7 +70,7 @@ def test_missing_words_are_uncertain_or_the_last_that_came():
         held = [UNCERTAIN] * 4
         gone = 0
         for tick in range(1, 40):
-            said = guide(at(tick), WHO)
+            guides = guide(at(tick), WHO)
             if tick == 1:
                 continue
             never = lost(at(tick), WHO, tick - 1, 0.5, 3)
@@ -78,7 +78,7 @@ def test_missing_words_are_uncertain_or_the_last_that_came():
             fresh = names_its_tick(at(tick - 1), WHO)
             instead = held if until == "last" else [UNCERTAIN] * 4
             held = [old if no else new for no, old, new in zip(never, held, fresh, strict=True)]
-            assert said == [other if no else new for no, other, new in zip(never, instead, fresh, strict=True)]
+            assert guides == [other if no else new for no, other, new in zip(never, instead, fresh, strict=True)]
         assert 0.3 < gone / (38 * 4) < 0.7
 
 

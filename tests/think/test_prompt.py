@@ -73,7 +73,7 @@ def make_set(n=5, ticks=48, seed=0):
 def test_the_case_of_figure_4():
     assert FIG4.true_ratio == pytest.approx(0.6698, abs=1e-4)  # printed in the figure: 0.66, "5.386 / 8.0"
     assert parse("<ratio>0.66</ratio><answer>1</answer>", FIG4.true_ratio).accepted
-    told = describe(FIG4)
+    words = describe(FIG4)
     for numbers in (
         "from timestep 31 to timestep 34",
         "budget of 2850",
@@ -85,7 +85,7 @@ def test_the_case_of_figure_4():
         "[6.845, 6.967, 7.063, 7.238]",
         "timestep 0: 25",
     ):
-        assert numbers in told
+        assert numbers in words
 
 
 def test_render_uses_the_chat_template_and_starts_the_answer():
@@ -182,10 +182,10 @@ def test_the_ratio_can_be_computed_from_the_printed_numbers(budget, cpa_target, 
         budget_left=(1.0, 1.0, 1.0, 1 - spent_share),
         total_conversions=float(conversions),
     )
-    told = describe(facts)
-    printed_budget, printed_target = map(float, re.search(r"budget of (\S+) and .* of (\S+)\. ", told).groups())
-    left = float(re.search(r"budget ratio: \[.*, (\S+)\]", told)[1])
-    count = float(re.search(r"since timestep 0: (\S+)", told)[1])
+    words = describe(facts)
+    printed_budget, printed_target = map(float, re.search(r"budget of (\S+) and .* of (\S+)\. ", words).groups())
+    left = float(re.search(r"budget ratio: \[.*, (\S+)\]", words)[1])
+    count = float(re.search(r"since timestep 0: (\S+)", words)[1])
     from_text = printed_budget * (1 - left) / count / printed_target
     assert from_text == pytest.approx(facts.true_ratio, rel=0.01)  # leaves room inside the 3 % of the check
 

@@ -196,9 +196,9 @@ def test_grouped_attention_is_exact_where_keys_are_large(queries, masked):
     value = torch.randn(rows, kv_heads, keys, size, generator=drawn).bfloat16()
     seen = torch.ones(rows, 1, queries, keys, dtype=torch.bool)
     seen[0, :, :, :7] = not masked
-    found, _ = grouped_attention(torch.nn.Module(), query, key, value, seen, scaling=size**-0.5)
-    assert found.shape == (rows, queries, heads, size)
+    output, _ = grouped_attention(torch.nn.Module(), query, key, value, seen, scaling=size**-0.5)
+    assert output.shape == (rows, queries, heads, size)
     many = [tensor.double().repeat_interleave(heads // kv_heads, dim=1) for tensor in (key, value)]
     scores = query.double() @ many[0].transpose(2, 3) * size**-0.5
     expected = scores.masked_fill(~seen, -torch.inf).softmax(dim=-1) @ many[1]
-    torch.testing.assert_close(found.transpose(1, 2).double(), expected, atol=0.02, rtol=0.02)
+    torch.testing.assert_close(output.transpose(1, 2).double(), expected, atol=0.02, rtol=0.02)

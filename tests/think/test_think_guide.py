@@ -56,8 +56,8 @@ def test_the_current_tick_is_not_told():
     backend = _Oracle()
     observation, who = _observation(6)
     ThinkGuide(backend)(observation, who)
-    told = list(backend.prompts)
+    before = list(backend.prompts)
     observation.states[:, -1] = 99.0
     backend.prompts.clear()
     ThinkGuide(backend)(observation, who)
-    assert sorted(backend.prompts) == sorted(told)
+    assert sorted(backend.prompts) == sorted(before)

@@ -27,8 +27,8 @@ class Says:
     def sample(self, prompts, n, sampling, seed):
         self.asked += prompts
         assert n == 1
-        found = [next(answer for left, answer in self.answers.items() if f"{left}]" in prompt) for prompt in prompts]
-        return [[Generation(answer, 5, "stop", 0.1)] for answer in found]
+        answers = [next(answer for left, answer in self.answers.items() if f"{left}]" in prompt) for prompt in prompts]
+        return [[Generation(answer, 5, "stop", 0.1)] for answer in answers]
 
 
 def observe(tick, spent=(10.0, 20.0, 30.0)):

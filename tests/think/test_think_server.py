@@ -65,14 +65,14 @@ class Protocol(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    with ThreadingHTTPServer(("127.0.0.1", 0), Protocol) as found:
-        found.models, found.asked, found.failures = ["other", "tiny"], [], []
-        found.keeps_stop, found.says_reason, found.ends_unseen, found.extra = True, True, False, 0
-        found.url = f"http://127.0.0.1:{found.server_port}"
-        thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01})
+    with ThreadingHTTPServer(("127.0.0.1", 0), Protocol) as running:
+        running.models, running.asked, running.failures = ["other", "tiny"], [], []
+        running.keeps_stop, running.says_reason, running.ends_unseen, running.extra = True, True, False, 0
+        running.url = f"http://127.0.0.1:{running.server_port}"
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield found
-        found.shutdown()
+        yield running
+        running.shutdown()
         thread.join()
 
 

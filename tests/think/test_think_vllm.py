@@ -46,10 +46,10 @@ def contents(groups):
 @pytest.fixture(scope="module")
 def backend():
     # float32, so that the last bits, which differ between engines, do not decide which token comes first.
-    found = choose_backend("vllm", MODEL, batch_size=2, dtype="float32", longest=512)
-    assert found.name.endswith("vllm)")
-    yield found
-    found.close()
+    engine = choose_backend("vllm", MODEL, batch_size=2, dtype="float32", longest=512)
+    assert engine.name.endswith("vllm)")
+    yield engine
+    engine.close()
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +60,8 @@ def prompts():
 
 @pytest.fixture(scope="module")
 def by_transformers(prompts):
-    found = choose_backend("transformers", MODEL, dtype="float32")
-    return {sampling: contents(found.sample(prompts, 1, sampling, 0)) for sampling in (GREEDY, FREE)}
+    engine = choose_backend("transformers", MODEL, dtype="float32")
+    return {sampling: contents(engine.sample(prompts, 1, sampling, 0)) for sampling in (GREEDY, FREE)}
 
 
 @needs_vllm
@@ -97,9 +97,9 @@ def test_sampling_is_seeded(backend, prompts):
 def test_many_long_prompts_are_read_whole(backend):
     """More tokens than vLLM reads in one step; a seeded prompt that it cut would end the worker on a CPU."""
     long = [chat(backend.tokenizer, f"{k} " + "more conversions, please " * 100) for k in range(16)]
-    found = backend.sample(long, 2, Sampling(max_new_tokens=4, temperature=0.7, stop=""), 0)
-    assert [len(group) for group in found] == [2] * 16
-    assert all(generation.tokens > 0 for group in found for generation in group)
+    engine = backend.sample(long, 2, Sampling(max_new_tokens=4, temperature=0.7, stop=""), 0)
+    assert [len(group) for group in engine] == [2] * 16
+    assert all(generation.tokens > 0 for group in engine for generation in group)
 
 
 @needs_vllm
