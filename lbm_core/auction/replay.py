@@ -6,23 +6,17 @@ the predicted probability. Competitors do not react (the market does that: :mod:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lbm_core.auction.bidder import N_STATE_FEATURES, N_TICKS, Advertisers, Bidder, Observation
+from lbm_core.auction.bidder import N_TICKS, Advertisers, Bidder
+from lbm_core.auction.day import Outcome, ReplayResult, Ticks, play, run_day
 from lbm_core.auction.log import PeriodLog
-from lbm_core.auction.mechanism import LEAST_BUDGET
-from lbm_core.auction.metrics import summarize
 from lbm_core.auction.replay_kernel import buy
-from lbm_core.auction.state import StateBuilder
 from lbm_core.auction.traffic import Traffic
 from lbm_core.settings import Dataset
-
-# What a tick brought: cost, conversions, expected conversions, wins and the sum of bids, (n,) each.
-TickOutcome = tuple[NDArray, NDArray, NDArray, NDArray, NDArray]
 
 
 @dataclass(frozen=True)
@@ -121,42 +115,6 @@ class ReplayPeriod:
         )
 
 
-@dataclass(frozen=True)
-class ReplayResult:
-    """What n advertisers did and got, per tick.
-
-    Attributes
-    ----------
-    advertisers : n
-    alphas : (n, 48) currency per conversion, as chosen; 0 once the budget is gone
-    costs : (n, 48) currency
-    conversions : (n, 48) count
-    expected_conversions : (n, 48) sum of p over the wins: the same without the noise of conversion draws
-    wins : (n, 48) impressions won and paid
-    states : (n, 48, 16) state before each tick
-    lengths : (n,) int in 1..48, ticks up to the first ``done``, inclusive
-    """
-
-    advertisers: Advertisers
-    alphas: NDArray[np.float64]
-    costs: NDArray[np.float64]
-    conversions: NDArray[np.float64]
-    expected_conversions: NDArray[np.float64]
-    wins: NDArray[np.float64]
-    states: NDArray[np.float64]
-    lengths: NDArray[np.int64]
-
-    def summary(self) -> dict[str, NDArray[np.float64]]:
-        """Metrics per advertiser: columns of :func:`lbm_core.auction.metrics.summarize`, (n,) each."""
-        return summarize(
-            self.conversions.sum(axis=1),
-            self.costs.sum(axis=1),
-            self.advertisers.budget,
-            self.advertisers.cpa_target,
-            self.expected_conversions.sum(axis=1),
-        )
-
-
 def replay(
     period: ReplayPeriod,
     bidder: Bidder,
@@ -190,76 +148,34 @@ def replay(
         The bidder returned a wrong shape, NaN or a negative alpha.
     """
     who = choose(period.advertisers, advertisers, rows)
+    return play(replay_day(period, who, rng), who, bidder)
+
+
+def replay_day(period: ReplayPeriod, advertisers: Advertisers, rng: np.random.Generator) -> Ticks[ReplayResult]:
+    """The day that :func:`replay` plays: each of n advertisers alone against the logged prices."""
     base = np.uint64(rng.integers(2**63))
     starts = period.starts
 
-    def step(tick: int, alphas: NDArray, remaining: NDArray) -> TickOutcome:
-        out = np.zeros((5, len(who)))
+    def auction(tick: int, alphas: NDArray, remaining: NDArray) -> Outcome:
+        brought = np.zeros((5, len(advertisers)))
         buy(
             period.pvalues,
             period.least_winning_cost,
             int(starts[tick]),
             int(starts[tick + 1]),
-            who.index,
+            advertisers.index,
             alphas,
             remaining,
             period.mean_pvalues[:, tick],
             base,
-            out,
+            brought,
         )
-        return out[0], out[1], out[2], out[3], out[4]
+        return Outcome(*brought, price=period.mean_prices[tick])
 
-    return play(who, bidder, step, period.counts, period.mean_pvalues[who.index], period.mean_prices)
-
-
-def play(
-    advertisers: Advertisers,
-    bidder: Bidder,
-    step: Callable[[int, NDArray, NDArray], TickOutcome],
-    counts: NDArray[np.int64],
-    mean_pvalues: NDArray[np.float64],
-    mean_prices: NDArray[np.float64],
-) -> ReplayResult:
-    """The replay's loop over ticks around any ``step(tick, alphas, remaining)``; the response tables use it too."""
-    n = len(advertisers)
-    states = np.zeros((n, N_TICKS, N_STATE_FEATURES))
-    alphas, costs, conversions, expected, wins = np.zeros((5, n, N_TICKS))
-    lengths = np.full(n, N_TICKS)
-    remaining = advertisers.budget.copy()
-    builder = StateBuilder(advertisers.budget)
-    bidder.reset(advertisers)
-    for tick in range(N_TICKS):
-        states[:, tick] = builder.state(mean_pvalues[:, tick], int(counts[tick]))
-        seen = Observation(tick, states[:, : tick + 1], alphas[:, :tick], conversions[:, :tick], costs[:, :tick])
-        active = remaining >= LEAST_BUDGET
-        lengths[~active & (lengths == N_TICKS)] = tick + 1
-        alphas[:, tick] = np.where(active, _checked(bidder.act(seen), n, tick), 0.0)
-        costs[:, tick], conversions[:, tick], expected[:, tick], wins[:, tick], bids = step(
-            tick, alphas[:, tick], remaining
-        )
-        remaining = remaining - costs[:, tick]
-        builder.update(
-            bid=bids / counts[tick],
-            least_winning_cost=mean_prices[tick],
-            pvalue=mean_pvalues[:, tick],
-            conversion_rate=conversions[:, tick] / counts[tick],
-            win_rate=wins[:, tick] / counts[tick],
-            count=int(counts[tick]),
-            remaining=remaining,
-        )
-    return ReplayResult(advertisers, alphas, costs, conversions, expected, wins, states, lengths)
+    return run_day(advertisers, period.counts, lambda tick: period.mean_pvalues[advertisers.index, tick], auction)
 
 
 def choose(default: Advertisers, advertisers: Advertisers | None, rows: ArrayLike | None) -> Advertisers:
     """Who bids: ``rows`` of the given advertisers, or of the period's own."""
     who = default if advertisers is None else advertisers
     return who if rows is None else who[np.asarray(rows)]
-
-
-def _checked(alphas: ArrayLike, n: int, tick: int) -> NDArray[np.float64]:
-    values = np.asarray(alphas, dtype=np.float64)
-    if values.shape != (n,):
-        raise ValueError(f"the bidder returned alphas of shape {values.shape} at tick {tick}; expected ({n},)")
-    if not (np.isfinite(values).all() and (values >= 0).all()):
-        raise ValueError(f"the bidder returned a NaN, infinite or negative alpha at tick {tick}")
-    return values

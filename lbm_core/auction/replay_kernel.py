@@ -5,6 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from lbm_core.auction.bits import mixed
 from lbm_core.auction.mechanism import LEAST_BUDGET
 
 _BLOCK = 128
@@ -14,11 +15,7 @@ _BUCKETS = 1024
 @numba.njit(cache=True, inline="always")
 def _uniform(key: np.uint64, counter: int) -> float:
     """Counter-based uniform in [0, 1): the splitmix64 mixer of (key, counter)."""
-    z = key + np.uint64(counter + 1) * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    z = z ^ (z >> np.uint64(31))
-    return float(z >> np.uint64(11)) * 2.0**-53
+    return mixed(key + np.uint64(counter + 1) * np.uint64(0x9E3779B97F4A7C15))
 
 
 @numba.njit(cache=True, nogil=True)

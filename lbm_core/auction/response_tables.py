@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lbm_core.auction.bidder import N_TICKS, Advertisers, Bidder
+from lbm_core.auction.day import Outcome, ReplayResult, Ticks, play, run_day
 from lbm_core.auction.mechanism import LEAST_BUDGET
-from lbm_core.auction.replay import ReplayPeriod, ReplayResult, TickOutcome, choose, play
+from lbm_core.auction.replay import ReplayPeriod, choose
 from lbm_core.settings import Dataset
 
 # Alphas covered by the curves, currency per conversion (Table 7: CPA targets 6-12 dense, 60-130 sparse).
@@ -108,18 +109,26 @@ def table_replay(
     with ``rng``, Poisson draws around them (the limit of many unlikely Bernoulli draws).
     """
     who = choose(tables.advertisers, advertisers, rows)
+    return play(table_day(tables, who, rng), who, bidder)
 
-    def step(tick: int, alphas: NDArray, remaining: NDArray) -> TickOutcome:
-        cost, value, wins = tables.respond(tick, who.index, alphas)
-        bids = alphas * tables.mean_pvalues[who.index, tick] * tables.counts[tick]
+
+def table_day(
+    tables: ResponseTables, advertisers: Advertisers, rng: np.random.Generator | None = None
+) -> Ticks[ReplayResult]:
+    """The day that :func:`table_replay` plays."""
+    index = advertisers.index
+
+    def auction(tick: int, alphas: NDArray, remaining: NDArray) -> Outcome:
+        cost, value, wins = tables.respond(tick, index, alphas)
+        bids = alphas * tables.mean_pvalues[index, tick] * tables.counts[tick]
         share = np.where(alphas > 0, affordable_share(cost, remaining), 0.0)
         value = value * share
         conversions = value if rng is None else rng.poisson(value).astype(np.float64)
         # Dropped wins bid 0; their share of the bids is not tabulated, their share of the impressions stands for it.
         kept_bids = bids * (1.0 - (1.0 - share) * wins / tables.counts[tick])
-        return cost * share, conversions, value, wins * share, kept_bids
+        return Outcome(cost * share, conversions, value, wins * share, kept_bids, tables.mean_prices[tick])
 
-    return play(who, bidder, step, tables.counts, tables.mean_pvalues[who.index], tables.mean_prices)
+    return run_day(advertisers, tables.counts, lambda tick: tables.mean_pvalues[index, tick], auction)
 
 
 def affordable_share(cost: NDArray[np.float64], remaining: NDArray[np.float64]) -> NDArray[np.float64]:

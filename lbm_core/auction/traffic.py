@@ -17,10 +17,11 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from lbm_core.auction.bidder import N_ADVERTISERS, N_TICKS
 from lbm_core.auction.counter_bits import counter_normals
-from lbm_core.auction.random_bits import clipped_normals, pcg64_state, skip_normals
+from lbm_core.auction.random_bits import clipped_normals, pcg64_state, sigma_ratios, skip_normals
 from lbm_core.files import writing_file
 from lbm_core.settings import DATASETS, Dataset
 
@@ -208,6 +209,24 @@ class Traffic:
         sums = np.empty(N_ADVERTISERS)
         counter_normals(*keys, self.mean_pvalues[:, tick].copy(), self.std_pvalues[:, tick].copy(), out, sums)
         return out, sums
+
+    def sigma_ratio(self, tick: int, winners: NDArray[np.int8]) -> NDArray[np.float64]:
+        """(counts[tick], 3) sigma / p-value of some advertisers of each impression: the first three of ``winners``."""
+        ratio = np.empty((len(winners), 3))
+        sigma_ratios(pcg64_state(self.sigma_rng(tick)), self.sigma_levels, winners, LARGEST_SIGMA, ratio)
+        return ratio
+
+    @functools.cached_property
+    def mean_sigma_ratio(self) -> NDArray[np.float64]:
+        """(48,) mean of sigma / p-value, that of min(|x|, 0.3) for x ~ normal(level, level / 2)."""
+        levels, scale, cut = self.sigma_levels, self.sigma_levels / 2, LARGEST_SIGMA
+
+        def partial(low: float, high: float) -> NDArray[np.float64]:  # mean of x on [low, high]
+            a, b = (low - levels) / scale, (high - levels) / scale
+            return levels * (norm.cdf(b) - norm.cdf(a)) + scale * (norm.pdf(a) - norm.pdf(b))
+
+        beyond = norm.sf((cut - levels) / scale) + norm.cdf((-cut - levels) / scale)
+        return partial(0.0, cut) - partial(-cut, 0.0) + cut * beyond
 
     def sigma_rng(self, tick: int) -> np.random.Generator:
         """Generator of a tick's sigmas: |normal(level, level / 2)| per p-value, at most 0.3, times the p-value."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from lbm_core.auction.environment import Day
-from lbm_core.auction.response_tables import ResponseTables, table_replay
+from lbm_core.auction.response_tables import ResponseTables, table_day
 from lbm_core.baselines.decision_transformer import one_thread
 from lbm_core.training import without_notices
 from lbm_core.baselines.uscb import UscbConfig, UscbPolicy
@@ -27,20 +26,15 @@ def table_days(tables: Sequence[ResponseTables]) -> Days:
     """Days of a random advertiser in a random one of some periods, at their logged prices; conversions are drawn.
 
     Differs from the paper: USCB's simulator is its platform's own log, too. A market that reacts
-    (:func:`lbm_core.data.environment.auctionnet`) fits as well, at some ten times the time per decision.
+    (``lbm/AuctionNet-v0``) fits as well, at some ten times the time per decision.
     """
     if not tables:
         raise ValueError("USCB needs response tables of at least one period to play in")
 
     def draw(rng: np.random.Generator) -> Day:
         one = tables[int(rng.integers(len(tables)))]
-        row = int(rng.integers(len(one.advertisers)))
-
-        def run(bidder: Any, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-            result = table_replay(one, bidder, rng, rows=[row])
-            return result.costs[0], result.conversions[0]
-
-        return Day(one.period, one.advertisers[np.array([row])], run)
+        who = one.advertisers[rng.integers(len(one.advertisers), size=1)]
+        return Day(one.period, who, lambda rng: table_day(one, who, rng))
 
     return draw
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -23,8 +23,9 @@ from tqdm.auto import tqdm
 from lbm_core import paths
 from lbm_core.auction.bidder import N_ADVERTISERS, N_TICKS, Advertisers, Bidder, Observation
 from lbm_core.auction.controls import ConstantAlpha, MixedBidder, OnlineLpBidder, PacingBidder, PidBidder
+from lbm_core.auction.day import Ticks, play
 from lbm_core.auction.log import PeriodLog
-from lbm_core.auction.market import Engine, run_market
+from lbm_core.auction.market import Engine, market_day
 from lbm_core.auction.replay import ReplayPeriod
 from lbm_core.auction.response_tables import ResponseTables
 from lbm_core.auction.traffic import Scheme, Traffic, impression_counts
@@ -269,8 +270,6 @@ def simulate_period(
     engine: Engine = "exact",
     parameters: BehaviourParameters | None = None,
     policies: Sequence[LearnedPolicy] | None = None,
-    advertisers: Advertisers | None = None,
-    stand_in: Callable[[Bidder], Bidder] | None = None,
 ) -> PeriodLog:
     """Run a delivery period of the market with the behaviour population.
 
@@ -280,17 +279,29 @@ def simulate_period(
     seed : int >= 0; with the period, fixes who bids how and what converts
     engine : see :func:`lbm_core.auction.market.run_market`
     parameters, policies : of the population; default the data set's committed ones
-    advertisers : the 48, with other budgets or targets; default the period's
-    stand_in : makes the market's bidder from the population; default the population itself bids
     """
-    traffic = Traffic(period, dataset, scheme)
-    advertisers = period_advertisers(dataset, period) if advertisers is None else advertisers
-    forecast = traffic.mean_pvalues if scheme == "public" else None
-    population = behaviour_population(
-        dataset, advertisers, generator(seed, "market", period, 0), parameters, forecast, policies
+    return play(
+        *populated_market(dataset, period, seed, scheme, engine=engine, parameters=parameters, policies=policies)
     )
-    bidder = population if stand_in is None else stand_in(population)
-    return run_market(traffic, advertisers, bidder, generator(seed, "market", period, 1), engine=engine)
+
+
+def populated_market(
+    dataset: Dataset,
+    period: int,
+    seed: int,
+    scheme: Scheme = "data",
+    *,
+    engine: Engine = "exact",
+    parameters: BehaviourParameters | None = None,
+    policies: Sequence[LearnedPolicy] | None = None,
+) -> tuple[Ticks[PeriodLog], Advertisers, Bidder]:
+    """The day that :func:`simulate_period` plays, its 48 advertisers, and the population that bids for them."""
+    traffic, advertisers = Traffic(period, dataset, scheme), period_advertisers(dataset, period)
+    forecast = traffic.mean_pvalues if scheme == "public" else None
+    rng = generator(seed, "market", period, 0)
+    population = behaviour_population(dataset, advertisers, rng, parameters, forecast, policies)
+    day = market_day(traffic, advertisers, generator(seed, "market", period, 1), engine=engine)
+    return day, advertisers, population
 
 
 def simulate_trajectories(
