@@ -20,7 +20,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from lbm_core.auction.bits import bits_of, float_of, mixed
+from lbm_core.auction.random_bits import bits_of, float_of, mixed
 from lbm_core.auction.mechanism import EXPOSURE, N_SLOTS, RESERVE_PRICE
 
 _LISTED = 7  # bids kept per impression: three winners, the price setter, three in reserve

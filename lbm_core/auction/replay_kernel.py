@@ -5,7 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from lbm_core.auction.bits import mixed
+from lbm_core.auction.random_bits import mixed
 from lbm_core.auction.mechanism import LEAST_BUDGET
 
 _BLOCK = 128

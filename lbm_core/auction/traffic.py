@@ -9,6 +9,7 @@ Source of ``traffic_profile.csv``: the daily traffic shape of the AuctionNet ben
 
 from __future__ import annotations
 
+import copy
 import csv
 import functools
 from collections.abc import Iterator, Sequence
@@ -20,8 +21,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from lbm_core.auction.bidder import N_ADVERTISERS, N_TICKS
-from lbm_core.auction.counter_bits import counter_normals
-from lbm_core.auction.random_bits import clipped_normals, pcg64_state, sigma_ratios, skip_normals
+from lbm_core.auction.random_bits import clipped_normals, counter_normals, sigma_ratios, skip_normals
 from lbm_core.files import writing_file
 from lbm_core.settings import DATASETS, Dataset
 
@@ -140,7 +140,7 @@ class Traffic:
         self.std_pvalues = self.mean_pvalues * std_ratios(self.period, scheme)
         self.sigma_levels = sigma_levels(self.period)
         # One generator draws the p-values of all ticks in order: remember where each tick starts.
-        self._starts = [pcg64_state(np.random.default_rng(self.period))]
+        self._starts = [np.random.default_rng(self.period)]
 
     def tick(self, tick: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """P-values and sigmas of a tick.
@@ -182,14 +182,13 @@ class Traffic:
         if out.shape != (self.counts[tick], N_ADVERTISERS):
             raise ValueError(f"tick {tick} has {self.counts[tick]} impressions; out has shape {out.shape}")
         while len(self._starts) <= tick:
-            passed = self._starts[-1].copy()
+            passed = copy.deepcopy(self._starts[-1])
             skip_normals(passed, int(self.counts[len(self._starts) - 1]) * N_ADVERTISERS)
             self._starts.append(passed)
-        state = self._starts[tick].copy()
-        sums = np.empty(N_ADVERTISERS)
-        clipped_normals(state, self.mean_pvalues[:, tick].copy(), self.std_pvalues[:, tick].copy(), out, sums)
+        rng, sums = copy.deepcopy(self._starts[tick]), np.empty(N_ADVERTISERS)
+        clipped_normals(rng, self.mean_pvalues[:, tick].copy(), self.std_pvalues[:, tick].copy(), out, sums)
         if len(self._starts) == tick + 1:
-            self._starts.append(state)
+            self._starts.append(rng)
         return sums
 
     def fast_pvalues(
@@ -213,7 +212,7 @@ class Traffic:
     def sigma_ratio(self, tick: int, winners: NDArray[np.int8]) -> NDArray[np.float64]:
         """(counts[tick], 3) sigma / p-value of some advertisers of each impression: the first three of ``winners``."""
         ratio = np.empty((len(winners), 3))
-        sigma_ratios(pcg64_state(self.sigma_rng(tick)), self.sigma_levels, winners, LARGEST_SIGMA, ratio)
+        sigma_ratios(self.sigma_rng(tick), self.sigma_levels, winners, LARGEST_SIGMA, ratio)
         return ratio
 
     @functools.cached_property
