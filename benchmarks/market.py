@@ -33,12 +33,13 @@ from lbm_core.auction.bidder import Advertisers
 from lbm_core.auction.controls import ConstantAlpha
 from lbm_core.auction.market import run_market
 from lbm_core.auction.mechanism import EXPOSURE, LEAST_BUDGET, RESERVE_PRICE
-from lbm_core.auction.random_bits import counter_normals, skip_normals
+from lbm_core.auction.random_bits import skip_normals
 from lbm_core.auction.replay import ReplayPeriod, replay
 from lbm_core.auction.response_tables import ResponseTables, table_replay
 from lbm_core.auction.traffic import Traffic
 from lbm_core.data.advertisers import benchmark_advertisers
 from lbm_core.report import results
+from lbm_core.workshop.fast_traffic import FastTraffic, counter_normals
 
 DATASET = "sparse"
 TABLE_BATCH = 40  # budgets of each advertiser that one table replay tries: its cost is per call, hardly per row
@@ -159,11 +160,11 @@ def _peak_memory() -> int:
 def _market(engine: str) -> Callable:
     def start(advertisers: Advertisers):
         def run(seed: int) -> float:
-            traffic = Traffic(seed, DATASET, "public")
+            traffic = (FastTraffic if engine == "fast" else Traffic)(seed, DATASET, "public")
             if engine == "numpy":
                 return numpy_market(traffic, advertisers, seed)
             rng = np.random.default_rng(seed)
-            return float(run_market(traffic, advertisers, ConstantAlpha(), rng, engine=engine).costs.sum())
+            return float(run_market(traffic, advertisers, ConstantAlpha(), rng).costs.sum())
 
         return 0.0, run, 1
 

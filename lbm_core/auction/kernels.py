@@ -20,8 +20,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from lbm_core.auction.random_bits import bits_of, float_of, mixed
 from lbm_core.auction.mechanism import EXPOSURE, N_SLOTS, RESERVE_PRICE
+from lbm_core.auction.random_bits import bits_of, float_of, mixed
 
 _LISTED = 7  # bids kept per impression: three winners, the price setter, three in reserve
 _BLOCK = 512  # impressions ranked together: their bids stay in the fastest cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,8 @@ from lbm_core.auction.day import Outcome, Ticks, play, run_day
 from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.traffic import Traffic
 
-Engine = Literal["exact", "fast"]
-ENGINES: tuple[Engine, ...] = get_args(Engine)
 
-
-def run_market(
-    traffic: Traffic, advertisers: Advertisers, bidder: Bidder, rng: np.random.Generator, *, engine: Engine = "exact"
-) -> PeriodLog:
+def run_market(traffic: Traffic, advertisers: Advertisers, bidder: Bidder, rng: np.random.Generator) -> PeriodLog:
     """Run a delivery period: every tick the bidder chooses 48 alphas and all impressions are auctioned.
 
     Parameters
@@ -29,9 +24,6 @@ def run_market(
     advertisers : the 48 advertisers, in order
     bidder : chooses the alphas of all 48, once a tick
     rng : exposure, conversions, and which wins an overspender loses; what the bidder draws is its own affair
-    engine : "exact" or "fast"
-        "exact" auctions the real p-values and sigmas, bit for bit; "fast" draws single-precision p-values of the same
-        distribution (:meth:`lbm_core.auction.traffic.Traffic.fast_pvalues` gives them again).
 
     Returns
     -------
@@ -41,26 +33,22 @@ def run_market(
     Raises
     ------
     ValueError
-        Not the 48 advertisers in order, an unknown engine, or alphas that are not (48,) finite numbers >= 0.
+        Not the 48 advertisers in order, or alphas that are not (48,) finite numbers >= 0.
     """
-    return play(market_day(traffic, advertisers, rng, engine=engine), advertisers, bidder)
+    return play(market_day(traffic, advertisers, rng), advertisers, bidder)
 
 
-def market_day(
-    traffic: Traffic, advertisers: Advertisers, rng: np.random.Generator, *, engine: Engine = "exact"
-) -> Ticks[PeriodLog]:
+def market_day(traffic: Traffic, advertisers: Advertisers, rng: np.random.Generator) -> Ticks[PeriodLog]:
     """The day that :func:`run_market` plays, for whoever chooses the 48 alphas."""
     if not np.array_equal(advertisers.index, np.arange(N_ADVERTISERS)):
         raise ValueError(f"the market needs all {N_ADVERTISERS} advertisers in order, got {advertisers.index}")
-    if engine not in ENGINES:
-        raise ValueError(f"unknown engine {engine!r}; choose one of {', '.join(ENGINES)}")
-    market = _Market(traffic, rng, fast=engine == "fast")
+    market = _Market(traffic, rng)
     day = yield from run_day(advertisers, traffic.counts, market.mean_pvalues, market.auction)
     return PeriodLog(
         dataset=traffic.dataset,
         period=traffic.period,
         scheme=traffic.scheme,
-        engine=engine,
+        engine=traffic.engine,
         advertisers=advertisers,
         counts=traffic.counts.copy(),
         alphas=np.divide(market.bids, market.sums, out=np.zeros_like(market.sums), where=market.sums > 0),
@@ -80,8 +68,8 @@ def market_day(
 class _Market:
     """The auctions of a period, and what its log holds beyond what bidders are told."""
 
-    def __init__(self, traffic: Traffic, rng: np.random.Generator, fast: bool) -> None:
-        self.traffic, self.fast = traffic, fast
+    def __init__(self, traffic: Traffic, rng: np.random.Generator) -> None:
+        self.traffic = traffic
         self.shift = mechanism.conversion_shift(mechanism.truncation(N_ADVERTISERS, rng))
         self.stream = rng.integers(2**64, size=1, dtype=np.uint64)
         self.sums, self.bids, self.exposures = np.zeros((3, N_ADVERTISERS, N_TICKS))  # sums of p-values and of bids
@@ -90,23 +78,15 @@ class _Market:
 
     def mean_pvalues(self, tick: int) -> NDArray[np.float64]:
         """Draw a tick's p-values; (48,) their means."""
-        if self.fast:
-            self.pvalues, self.sums[:, tick] = self.traffic.fast_pvalues(tick)
-        else:
-            self.pvalues = np.empty((N_ADVERTISERS, int(self.traffic.counts[tick])))
-            self.sums[:, tick] = self.traffic.draw_pvalues(tick, self.pvalues.T)
+        self.pvalues, self.sums[:, tick] = self.traffic.market_pvalues(tick)
         return self.sums[:, tick] / self.traffic.counts[tick]
 
     def auction(self, tick: int, alphas: NDArray[np.float64], remaining: NDArray[np.float64]) -> Outcome:
         """Auction the impressions that :meth:`mean_pvalues` drew."""
         count, start = int(self.traffic.counts[tick]), int(self.traffic.counts[:tick].sum())
-
-        def sigma_ratio(winners: NDArray[np.int8]) -> NDArray[np.float64]:
-            # The fast engine takes the mean for each: only conversions depend on it.
-            return self.traffic.mean_sigma_ratio[None] if self.fast else self.traffic.sigma_ratio(tick, winners)
-
         prices = self.prices[start : start + count]
-        _, totals, price = auction_tick(self.pvalues, alphas, remaining, sigma_ratio, self.shift, self.stream, prices)
+        sigmas = partial(self.traffic.sigma_ratio, tick)
+        _, totals, price = auction_tick(self.pvalues, alphas, remaining, sigmas, self.shift, self.stream, prices)
         self.exposures[:, tick] = totals.exposures
         self.bids[:, tick] = bids = alphas * self.sums[:, tick] - totals.dropped_bids
         wins = totals.won.sum(axis=0)

@@ -9,19 +9,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from lbm_core.auction.bidder import N_TICKS, Advertisers, Bidder
 from lbm_core.auction.day import Outcome, ReplayResult, Ticks, play, run_day
 from lbm_core.auction.log import PeriodLog
-from lbm_core.auction.replay_kernel import buy
+from lbm_core.auction.mechanism import LEAST_BUDGET
+from lbm_core.auction.random_bits import mixed
 from lbm_core.auction.traffic import Traffic
 from lbm_core.settings import Dataset
 
+_U = np.uint64
+
 
 @dataclass(frozen=True)
-class ReplayPeriod:
-    """Impressions and prices of a logged period, laid out advertiser by advertiser (about 200 MB).
+class LoggedPeriod:
+    """What every replay needs of a logged period.
 
     Attributes
     ----------
@@ -29,20 +33,37 @@ class ReplayPeriod:
         Which period it is.
     advertisers : the period's 48 advertisers
     counts : (48,) int, impressions per tick
-    pvalues : (48, sum(counts)) probability; each advertiser's impressions in order of time
-    least_winning_cost : (sum(counts),) currency
     mean_pvalues : (48, 48) mean p-value, (advertiser, tick)
-    mean_prices : (48,) mean least winning cost of each tick
+    mean_prices : (48,) mean least winning cost of each tick, currency
     """
 
     dataset: Dataset
     period: int
     advertisers: Advertisers
     counts: NDArray[np.int64]
-    pvalues: NDArray[np.float64]
-    least_winning_cost: NDArray[np.float64]
     mean_pvalues: NDArray[np.float64]
     mean_prices: NDArray[np.float64]
+
+    def bidding(self, advertisers: Advertisers | None, rows: ArrayLike | None) -> Advertisers:
+        """Who bids: ``rows`` of the given advertisers, or of the period's own."""
+        who = self.advertisers if advertisers is None else advertisers
+        return who if rows is None else who[np.asarray(rows)]
+
+
+@dataclass(frozen=True)
+class ReplayPeriod(LoggedPeriod):
+    """Impressions and prices of a logged period, laid out advertiser by advertiser (about 200 MB).
+
+    Attributes
+    ----------
+    dataset, period, advertisers, counts, mean_pvalues, mean_prices
+        See :class:`LoggedPeriod`.
+    pvalues : (48, sum(counts)) probability; each advertiser's impressions in order of time
+    least_winning_cost : (sum(counts),) currency
+    """
+
+    pvalues: NDArray[np.float64]
+    least_winning_cost: NDArray[np.float64]
 
     @property
     def starts(self) -> NDArray[np.int64]:
@@ -68,14 +89,10 @@ class ReplayPeriod:
         if not np.array_equal(traffic.counts, log.counts):
             raise ValueError(f"period {log.period}: the log's impression counts are not those of its traffic")
         pvalues = np.empty((len(traffic.mean_pvalues), int(traffic.counts.sum())))
-        start = 0
-        for tick in range(N_TICKS):
-            drawn = traffic.tick_pvalues(tick)
-            pvalues[:, start : start + len(drawn)] = drawn.T
-            start += len(drawn)
-        return cls.from_arrays(
-            log.dataset, log.period, log.advertisers, traffic.counts, pvalues, log.least_winning_cost
-        )
+        ends = np.cumsum(traffic.counts)
+        for tick, (count, end) in enumerate(zip(traffic.counts, ends, strict=True)):
+            traffic.draw_pvalues(tick, pvalues[:, end - count : end].T)
+        return cls.from_arrays(log.dataset, log.period, log.advertisers, log.counts, pvalues, log.least_winning_cost)
 
     @classmethod
     def from_arrays(
@@ -103,16 +120,8 @@ class ReplayPeriod:
         if not (pvalues.min() >= 0 and pvalues.max() <= 1):
             raise ValueError("p-values must lie in [0, 1]")
         starts = np.cumsum(counts) - counts
-        return cls(
-            dataset,
-            period,
-            advertisers,
-            counts,
-            pvalues,
-            prices,
-            mean_pvalues=np.add.reduceat(pvalues, starts, axis=1) / counts,
-            mean_prices=np.add.reduceat(prices, starts) / counts,
-        )
+        means = np.add.reduceat(pvalues, starts, axis=1) / counts, np.add.reduceat(prices, starts) / counts
+        return cls(dataset, period, advertisers, counts, *means, pvalues, prices)
 
 
 def replay(
@@ -147,35 +156,69 @@ def replay(
     ValueError
         The bidder returned a wrong shape, NaN or a negative alpha.
     """
-    who = choose(period.advertisers, advertisers, rows)
+    who = period.bidding(advertisers, rows)
     return play(replay_day(period, who, rng), who, bidder)
 
 
 def replay_day(period: ReplayPeriod, advertisers: Advertisers, rng: np.random.Generator) -> Ticks[ReplayResult]:
-    """The day that :func:`replay` plays: each of n advertisers alone against the logged prices."""
-    base = np.uint64(rng.integers(2**63))
-    starts = period.starts
+    """The day that :func:`replay` plays, for whoever chooses the n advertisers' alphas."""
+    key, starts, index = np.uint64(rng.integers(2**63)), period.starts, advertisers.index
+    pvalues, prices = period.pvalues, period.least_winning_cost
 
     def auction(tick: int, alphas: NDArray, remaining: NDArray) -> Outcome:
-        brought = np.zeros((5, len(advertisers)))
-        buy(
-            period.pvalues,
-            period.least_winning_cost,
-            int(starts[tick]),
-            int(starts[tick + 1]),
-            advertisers.index,
-            alphas,
-            remaining,
-            period.mean_pvalues[:, tick],
-            base,
-            brought,
-        )
-        return Outcome(*brought, price=period.mean_prices[tick])
+        bids = alphas * period.mean_pvalues[index, tick] * period.counts[tick]
+        brought = np.zeros((4, len(index)))
+        _buy(pvalues, prices, starts[tick : tick + 2], index, alphas, remaining, key, brought, bids)
+        return Outcome(*brought, bids, period.mean_prices[tick])
 
-    return run_day(advertisers, period.counts, lambda tick: period.mean_pvalues[advertisers.index, tick], auction)
+    return run_day(advertisers, period.counts, lambda tick: period.mean_pvalues[index, tick], auction)
 
 
-def choose(default: Advertisers, advertisers: Advertisers | None, rows: ArrayLike | None) -> Advertisers:
-    """Who bids: ``rows`` of the given advertisers, or of the period's own."""
-    who = default if advertisers is None else advertisers
-    return who if rows is None else who[np.asarray(rows)]
+@njit(cache=True, nogil=True)
+def _buy(pvalues, prices, span, index, alphas, remaining, base, brought, bids):
+    """Wins, payments and conversions of one tick, for advertisers that each bid alone; one pass per advertiser.
+
+    Parameters
+    ----------
+    pvalues, prices : (48, total) probability; (total,) currency
+    span : first impression of the tick, and of the next
+    index : (n,) whose p-values each of the n advertisers has
+    alphas, remaining : (n,) currency per conversion; currency
+    base : random stream of the replay
+    brought : (4, n) zeros; cost, conversions, expected conversions and wins are written
+    bids : (n,) sum of the tick's bids; those dropped for lack of budget are taken away
+    """
+    won = np.empty(span[1] - span[0] + 1, dtype=np.int64)
+    for k in range(len(index)):
+        alpha, left, p = alphas[k], remaining[k], pvalues[index[k]]
+        if alpha <= 0.0 or left < LEAST_BUDGET:
+            continue
+        n_won = 0
+        for i in range(span[0], span[1]):  # writes every impression and keeps the won ones: no branch to guess
+            won[n_won] = i
+            n_won += alpha * p[i] >= prices[i]
+        total = 0.0
+        for j in range(n_won):
+            total += prices[won[j]]
+        # Two streams per advertiser: one decides who converts, one in which order wins are kept.
+        key = base ^ _U(_uniform(base, 2 * index[k]) * 2.0**62)
+        if total > left:
+            order_key = base ^ _U(_uniform(base, 2 * index[k] + 1) * 2.0**62)
+            won[:n_won] = won[np.argsort(np.array([_uniform(order_key, i) for i in won[:n_won]]))]
+            total, kept = 0.0, 0
+            while total < left:
+                total = min(total + prices[won[kept]], left)
+                kept += 1
+            for j in range(kept, n_won):
+                bids[k] -= alpha * p[won[j]]
+            n_won = kept
+        brought[0, k], brought[3, k] = total, n_won
+        for j in range(n_won):
+            brought[1, k] += _uniform(key, won[j]) < p[won[j]]
+            brought[2, k] += p[won[j]]
+
+
+@njit(inline="always")
+def _uniform(key, counter):
+    """Uniform number in [0, 1) of a key and a counter."""
+    return mixed(key + _U(counter + 1) * _U(0x9E3779B97F4A7C15))

@@ -18,10 +18,9 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from lbm_core.auction.bidder import N_ADVERTISERS, N_TICKS
-from lbm_core.auction.random_bits import clipped_normals, counter_normals, sigma_ratios, skip_normals
+from lbm_core.auction.random_bits import clipped_normals, sigma_ratios, skip_normals
 from lbm_core.files import writing_file
 from lbm_core.settings import DATASETS, Dataset
 
@@ -125,7 +124,10 @@ class Traffic:
     mean_pvalues, std_pvalues : (48, 48) mean and standard deviation of the p-values before clipping to [0, 1],
         (advertiser, tick)
     sigma_levels : (48,) mean of sigma / p-value
+    engine : "exact": these are the real impressions, bit for bit
     """
+
+    engine = "exact"
 
     def __init__(self, period: int, dataset: Dataset, scheme: Scheme = "data") -> None:
         if isinstance(period, bool) or not isinstance(period, int | np.integer) or period < 0:
@@ -191,41 +193,16 @@ class Traffic:
             self._starts.append(rng)
         return sums
 
-    def fast_pvalues(
-        self, tick: int, out: NDArray[np.float32] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """P-values of the market's fast engine: the same distribution, a function of period, scheme and tick.
-
-        Returns
-        -------
-        pvalues : (48, counts[tick]) float32, advertiser by advertiser; ``out`` if given
-        sums : (48,) sum of each advertiser's p-values
-        """
-        self._require_tick(tick)
-        if out is None:
-            out = np.empty((N_ADVERTISERS, int(self.counts[tick])), np.float32)
-        keys = np.random.SeedSequence([self.period, SCHEMES.index(self.scheme), tick]).generate_state(2)
-        sums = np.empty(N_ADVERTISERS)
-        counter_normals(*keys, self.mean_pvalues[:, tick].copy(), self.std_pvalues[:, tick].copy(), out, sums)
-        return out, sums
+    def market_pvalues(self, tick: int) -> tuple[NDArray, NDArray[np.float64]]:
+        """(48, counts[tick]) p-values as the market wants them, advertiser by advertiser, and (48,) their sums."""
+        pvalues = np.empty((N_ADVERTISERS, int(self.counts[tick])))
+        return pvalues, self.draw_pvalues(tick, pvalues.T)
 
     def sigma_ratio(self, tick: int, winners: NDArray[np.int8]) -> NDArray[np.float64]:
         """(counts[tick], 3) sigma / p-value of some advertisers of each impression: the first three of ``winners``."""
         ratio = np.empty((len(winners), 3))
         sigma_ratios(self.sigma_rng(tick), self.sigma_levels, winners, LARGEST_SIGMA, ratio)
         return ratio
-
-    @functools.cached_property
-    def mean_sigma_ratio(self) -> NDArray[np.float64]:
-        """(48,) mean of sigma / p-value, that of min(|x|, 0.3) for x ~ normal(level, level / 2)."""
-        levels, scale, cut = self.sigma_levels, self.sigma_levels / 2, LARGEST_SIGMA
-
-        def partial(low: float, high: float) -> NDArray[np.float64]:  # mean of x on [low, high]
-            a, b = (low - levels) / scale, (high - levels) / scale
-            return levels * (norm.cdf(b) - norm.cdf(a)) + scale * (norm.pdf(a) - norm.pdf(b))
-
-        beyond = norm.sf((cut - levels) / scale) + norm.cdf((-cut - levels) / scale)
-        return partial(0.0, cut) - partial(-cut, 0.0) + cut * beyond
 
     def sigma_rng(self, tick: int) -> np.random.Generator:
         """Generator of a tick's sigmas: |normal(level, level / 2)| per p-value, at most 0.3, times the p-value."""

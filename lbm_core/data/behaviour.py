@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from lbm_core.auction.bidder import N_ADVERTISERS, N_TICKS, Advertisers, Bidder,
 from lbm_core.auction.controls import ConstantAlpha, MixedBidder, OnlineLpBidder, PacingBidder, PidBidder
 from lbm_core.auction.day import Ticks, play
 from lbm_core.auction.log import PeriodLog
-from lbm_core.auction.market import Engine, market_day
+from lbm_core.auction.market import market_day
 from lbm_core.auction.replay import ReplayPeriod
 from lbm_core.auction.response_tables import ResponseTables
 from lbm_core.auction.traffic import Scheme, Traffic, impression_counts
@@ -38,6 +38,7 @@ from lbm_core.settings import Dataset
 
 KINDS = ("pid", "pacing", "online_lp", "constant", "learned")
 _PAST_PERIODS = range(7)  # the week before the benchmark's first period: what bidders know of the traffic
+TrafficMaker = Callable[[int, Dataset, Scheme], Traffic]
 _QUANTILES = 100  # p-values per advertiser and tick on the day the online LP plans with
 
 
@@ -267,7 +268,7 @@ def simulate_period(
     seed: int,
     scheme: Scheme = "data",
     *,
-    engine: Engine = "exact",
+    traffic: TrafficMaker = Traffic,
     parameters: BehaviourParameters | None = None,
     policies: Sequence[LearnedPolicy] | None = None,
 ) -> PeriodLog:
@@ -277,11 +278,11 @@ def simulate_period(
     ----------
     period : int >= 0; fixes the traffic and the advertisers
     seed : int >= 0; with the period, fixes who bids how and what converts
-    engine : see :func:`lbm_core.auction.market.run_market`
+    traffic : makes the period's impressions
     parameters, policies : of the population; default the data set's committed ones
     """
     return play(
-        *populated_market(dataset, period, seed, scheme, engine=engine, parameters=parameters, policies=policies)
+        *populated_market(dataset, period, seed, scheme, traffic=traffic, parameters=parameters, policies=policies)
     )
 
 
@@ -291,16 +292,16 @@ def populated_market(
     seed: int,
     scheme: Scheme = "data",
     *,
-    engine: Engine = "exact",
+    traffic: TrafficMaker = Traffic,
     parameters: BehaviourParameters | None = None,
     policies: Sequence[LearnedPolicy] | None = None,
 ) -> tuple[Ticks[PeriodLog], Advertisers, Bidder]:
     """The day that :func:`simulate_period` plays, its 48 advertisers, and the population that bids for them."""
-    traffic, advertisers = Traffic(period, dataset, scheme), period_advertisers(dataset, period)
-    forecast = traffic.mean_pvalues if scheme == "public" else None
+    impressions, advertisers = traffic(period, dataset, scheme), period_advertisers(dataset, period)
+    forecast = impressions.mean_pvalues if scheme == "public" else None
     rng = generator(seed, "market", period, 0)
     population = behaviour_population(dataset, advertisers, rng, parameters, forecast, policies)
-    day = market_day(traffic, advertisers, generator(seed, "market", period, 1), engine=engine)
+    day = market_day(impressions, advertisers, generator(seed, "market", period, 1))
     return day, advertisers, population
 
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, fields
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import joblib
 import numpy as np
@@ -23,7 +23,6 @@ from tqdm.auto import tqdm
 
 from lbm_core.auction.bidder import N_STATE_FEATURES, N_TICKS
 from lbm_core.auction.log import PeriodLog
-from lbm_core.auction.market import Engine
 from lbm_core.auction.traffic import Scheme
 from lbm_core.data.behaviour import population_key, simulate_period
 from lbm_core.data.trajectories import TrajectorySet
@@ -31,7 +30,7 @@ from lbm_core.files import writing_file
 from lbm_core.settings import Count, Dataset, Whole, settings
 
 MANIFEST = "manifest.json"
-Simulate = Callable[..., PeriodLog]  # (dataset, period, seed, scheme, engine=...)
+Simulate = Callable[[Dataset, int, int, Scheme], PeriodLog]  # (dataset, period, seed, scheme)
 T = TypeVar("T")
 
 
@@ -43,7 +42,7 @@ class GenerateConfig:
     periods: tuple[Whole, ...]  # delivery periods, each once; 48 trajectories each; 7 … 27 are the benchmark's
     seed: Whole = 0  # of the market; the traffic depends on the period alone
     scheme: Scheme = "data"  # traffic seeding
-    market: Engine = "exact"  # see lbm_core.auction.market.run_market
+    market: Literal["exact", "fast"] = "exact"  # engine of the traffic; "fast" is lbm_core.workshop.fast_traffic's
     periods_per_shard: Count = 8  # 384 trajectories, about 1 MB, some seconds of one core
     population: str = ""  # key of the behaviour population; filled in, so that a new calibration makes a new data set
 
@@ -112,11 +111,13 @@ def _named_shard(config: GenerateConfig, simulate: Simulate, name: str) -> tuple
 
 def make_shard(config: GenerateConfig, name: str, simulate: Simulate = simulate_period) -> TrajectorySet:
     """Simulate the periods of one shard, on their own."""
-    sets = [
-        TrajectorySet.from_logs([simulate(config.dataset, period, config.seed, config.scheme, engine=config.market)])
-        for period in config.shards[name]
-    ]
-    return TrajectorySet.concatenate(sets)
+    logs = [simulate(config.dataset, period, config.seed, config.scheme) for period in config.shards[name]]
+    for log in logs:
+        if log.engine != config.market:
+            raise ValueError(
+                f"the periods were simulated with engine {log.engine!r}, not {config.market!r} as configured"
+            )
+    return TrajectorySet.from_logs(logs)
 
 
 def shard_bytes(trajectories: TrajectorySet) -> bytes:

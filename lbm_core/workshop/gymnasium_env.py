@@ -17,12 +17,13 @@ from lbm_core.auction.bidder import N_ADVERTISERS, Advertisers
 from lbm_core.auction.day import Ticks, beside
 from lbm_core.auction.environment import AuctionNetEnv, Day
 from lbm_core.auction.log import PeriodLog
-from lbm_core.auction.market import Engine, market_day
+from lbm_core.auction.market import market_day
 from lbm_core.auction.replay import ReplayPeriod, replay_day
 from lbm_core.auction.traffic import Traffic
 from lbm_core.data.advertisers import period_advertisers
 from lbm_core.data.behaviour import behaviour_population, simulate_period
 from lbm_core.settings import Dataset
+from lbm_core.workshop.fast_traffic import FastTraffic
 
 ENVIRONMENT_ID = "lbm/AuctionNet-v0"
 
@@ -34,7 +35,7 @@ def auctionnet(
     against: Literal["market", "log"] = "market",
     logs: Sequence[PeriodLog | ReplayPeriod] = (),
     *,
-    engine: Engine = "exact",
+    engine: Literal["exact", "fast"] = "exact",
     max_log_ratio: float = 2.0,
 ) -> AuctionNetEnv:
     """Make the environment; every reset draws a period and an advertiser.
@@ -47,7 +48,7 @@ def auctionnet(
         (closed loop); "log": it buys at the prices of a logged period (the paper's replay)
     logs : logged periods for "log", simulated or imported ones, instead of ``dataset`` and ``periods``; none: the
         periods are simulated when first drawn
-    engine : of the market, see :func:`lbm_core.auction.market.run_market`; logged periods are always "exact"
+    engine : of the market's traffic; "fast" is :class:`lbm_core.workshop.fast_traffic.FastTraffic`
     max_log_ratio : see :class:`~lbm_core.auction.environment.AuctionNetEnv`
 
     Raises
@@ -75,7 +76,8 @@ def auctionnet(
             return logged_day(logged(int(rng.integers(len(logs or periods)))), int(rng.choice(chosen)))
         period = int(rng.choice(np.asarray(periods)))
         everybody = period_advertisers(dataset, period)
-        return simulated_day(Traffic(period, dataset), everybody, int(rng.choice(chosen)), engine)
+        traffic = (FastTraffic if engine == "fast" else Traffic)(period, dataset)
+        return simulated_day(traffic, everybody, int(rng.choice(chosen)))
 
     return AuctionNetEnv(draw, max_log_ratio)
 
@@ -86,12 +88,12 @@ def logged_day(period: ReplayPeriod, row: int) -> Day:
     return Day(period.period, one, lambda rng: replay_day(period, one, rng))
 
 
-def simulated_day(traffic: Traffic, advertisers: Advertisers, row: int, engine: Engine = "exact") -> Day:
+def simulated_day(traffic: Traffic, advertisers: Advertisers, row: int) -> Day:
     """An advertiser's day among the behaviour population, which bids for the other 47."""
 
     def start(rng: np.random.Generator) -> Ticks[PeriodLog]:
         population = behaviour_population(traffic.dataset, advertisers, rng.spawn(1)[0])
-        return beside(market_day(traffic, advertisers, rng, engine=engine), advertisers, population, [row])
+        return beside(market_day(traffic, advertisers, rng), advertisers, population, [row])
 
     return Day(traffic.period, advertisers[np.array([row])], start, row)
 

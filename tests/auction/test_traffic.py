@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
 
-from lbm_core.auction.random_bits import clipped_normals, counter_normals, skip_normals
+from lbm_core.auction.random_bits import clipped_normals, skip_normals
 from lbm_core.auction.traffic import Traffic, base_profile, sigma_levels, std_ratios, write_traffic_npz
 
 DATA = Path(__file__).parents[1] / "known"
@@ -124,24 +123,3 @@ def test_sigmas_of_chosen_columns_are_the_traffics(period7):
     ratio = period7.sigma_ratio(3, columns)
     chosen = columns[:, :3].astype(int)
     assert np.array_equal(ratio * np.take_along_axis(pvalues, chosen, 1), np.take_along_axis(sigmas, chosen, 1))
-
-
-def test_counter_normals_are_normal():
-    out, sums = np.empty((48, 20_001), np.float32), np.empty(48)
-    counter_normals(np.uint32(1), np.uint32(2), np.full(48, 8.0), np.ones(48), out, sums)
-    np.testing.assert_allclose(sums, out.sum(axis=1, dtype=float), rtol=1e-6)
-    normals = out.astype(float) - 8
-    assert stats.kstest(normals.ravel(), "norm").pvalue > 1e-3
-    assert (abs(normals) > 4).sum() == pytest.approx(normals.size * 2 * stats.norm.sf(4), rel=0.5)
-    # independent between rows, neighbours, and the two of a pair; in value and in size
-    for values in (normals, normals**2 - 1):
-        for one, other in (
-            (values[1:], values[:-1]),
-            (values[:, 1:], values[:, :-1]),
-            (values[:, :10_000], values[:, 10_001:]),
-        ):
-            correlation = (one * other).mean() / (values**2).mean()
-            assert abs(correlation) < 4.5 / np.sqrt(one.size)
-    other_keys = np.empty_like(out)
-    counter_normals(np.uint32(1), np.uint32(3), np.full(48, 8.0), np.ones(48), other_keys, sums)
-    assert abs(np.corrcoef(out.ravel(), other_keys.ravel())[0, 1]) < 4.5 / np.sqrt(out.size)

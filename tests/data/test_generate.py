@@ -58,7 +58,7 @@ def test_any_shard_is_reproducible_alone(tmp_path):
 def test_a_stopped_run_resumes(tmp_path):
     asked = []
 
-    def stops_at_31(dataset, period, seed, scheme, engine):
+    def stops_at_31(dataset, period, seed, scheme):
         asked.append(period)
         if period == 31 and len(asked) < 10:
             raise KeyboardInterrupt
@@ -122,7 +122,8 @@ def test_a_foreign_parquet_file(tmp_path):
 
 
 def test_the_behaviour_population_is_what_is_simulated(tmp_path):
-    config = GenerateConfig("sparse", (30,), seed=2, market="fast")
-    generate(config, tmp_path, progress=False)
-    log = simulate_period("sparse", 30, 2, engine="fast")
-    assert_equal_sets(read_shards(tmp_path), TrajectorySet.from_logs([log]))
+    generate(GenerateConfig("sparse", (30,), seed=2), tmp_path / "exact", progress=False)
+    expected = TrajectorySet.from_logs([simulate_period("sparse", 30, 2)])
+    assert_equal_sets(read_shards(tmp_path / "exact"), expected)
+    with pytest.raises(ValueError, match="simulated with engine 'exact', not 'fast' as configured"):
+        generate(GenerateConfig("sparse", (30,), market="fast"), tmp_path / "fast", progress=False)

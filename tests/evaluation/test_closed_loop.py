@@ -17,9 +17,9 @@ BIDDERS = {"one": lambda: ConstantAlpha(1.0), "pacing": lambda: PacingBidder(cap
 MARKET = ("dense", 7, 0)
 
 
-def market(contender=None, rows=(), spy=lambda population: population, **options):
+def market(contender=None, rows=(), spy=lambda population: population):
     """A market of the behaviour population in which a contender bids for some advertisers."""
-    ticks, who, population = populated_market(*MARKET, **options)
+    ticks, who, population = populated_market(*MARKET)
     if contender is None:
         return play(ticks, who, spy(population))
     rows = np.asarray(rows, dtype=int)
@@ -104,7 +104,6 @@ def test_competitors_are_the_same_for_every_method_until_they_react():
             ConstantAlpha(multiple),
             [4, 12, 47],
             spy=lambda population: populations.append(Spy(population)) or populations[-1],
-            engine="fast",
         )
         first.append(populations[-1].chosen[0])
         noise.append(populations[-1].bidder.rng.bit_generator.state)
@@ -116,7 +115,7 @@ def test_competitors_are_the_same_for_every_method_until_they_react():
 def test_competitors_react_and_prices_change():
     rows = range(0, 48, 8)
     others = np.setdiff1d(np.arange(48), rows)
-    logs = [market(ConstantAlpha(multiple), rows, engine="fast") for multiple in (0.0, 3.0)]
+    logs = [market(ConstantAlpha(multiple), rows) for multiple in (0.0, 3.0)]
     assert logs[0].least_winning_cost.mean() < logs[1].least_winning_cost.mean()
     assert not np.array_equal(logs[0].alphas[others, 10], logs[1].alphas[others, 10])
     assert logs[0].costs[others].sum() > logs[1].costs[others].sum()
