@@ -12,7 +12,7 @@ from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.replay import ReplayPeriod
 from lbm_core.auction.response_tables import ResponseTables
 from lbm_core.data.behaviour import population_key, simulate_period
-from lbm_core.data.generate import generate, read_shards
+from lbm_core.data.generate import GenerateConfig, generate, read_shards
 from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.evaluation.runner import held_out
 from lbm_core.lab.artifacts import Artifact, tell
@@ -39,7 +39,7 @@ class Trajectories(Artifact[TrajectorySet]):
     @property
     def exists(self) -> bool:
         """Whether all shards are there."""
-        return len(list(self.path.glob("*.parquet"))) >= self.config["periods"]
+        return all((self.path / name).exists() for name in self.config.shards)
 
     def ensure(self) -> None:
         """Make the shards that are not there."""
@@ -57,10 +57,11 @@ def trajectories(setup: Setup, *, jobs: int | None = None) -> Trajectories:
     numbers = train_periods(setup)
     if jobs is None:
         jobs = 1 if len(numbers) <= 24 else min(8, os.cpu_count() or 1)
+    config, processes = GenerateConfig(setup.dataset, numbers, setup.seed), jobs
     return Trajectories(
         "trajectories",
-        {**_market(setup.dataset), "periods": len(numbers), "seed": setup.seed},
-        lambda folder: generate(setup.dataset, numbers, folder, setup.seed, jobs, progress=bars()),
+        config,
+        lambda folder: generate(config, folder, jobs=processes, progress=bars()),
         _read,
         f"trajectories of {len(numbers)} {setup.dataset} periods",
     )

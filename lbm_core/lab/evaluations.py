@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,16 @@ def bidders(setup: Setup, methods: Iterable[str | Guided] = MAIN) -> dict[str, C
     ValueError
         An unknown method.
     """
-    made = {}
+    made: dict[str, Callable[[], Bidder]] = {}
     for one in methods:
         row = method(one)  # a bad name is refused now
         if row.name != "LBM(GQPO)" or gqpo(setup).get(quiet=True) is not None:
-            made[row.name] = lambda one=one: contender(setup, one).make()
+            made[row.name] = partial(_bidder, setup, one)
     return made
+
+
+def _bidder(setup: Setup, one: str | Guided) -> Bidder:
+    return contender(setup, one).make()
 
 
 def evaluate_methods(setup: Setup, methods: Names = MAIN, *, budget_ratio: float = 1.0) -> pd.DataFrame:
@@ -140,10 +144,8 @@ def _each_kept(
             if name in made:
                 cached = _Once(made[name])
                 for number in numbers:
-                    artifact = _rows(
-                        stage, own, one, number, shaped, lambda n, c=cached, o=own, k=name: play(o, n, {k: c})
-                    )
-                    found.append((artifact, name, own.training_seed, number))
+                    played = partial(play, own, number, {name: cached})
+                    found.append((_rows(stage, own, one, number, shaped, played), name, own.training_seed, number))
     missing = [each for each in found if not each[0].exists]
     for artifact, *_ in missing:  # models first, so that processes that share out the days only load them
         for model in artifact.inputs:
@@ -164,13 +166,13 @@ def _each_kept(
 
 
 def _rows(
-    stage: str, own: Setup, one: str | Guided, number: int, shaped: dict[str, Any], play: Callable[[int], pd.DataFrame]
+    stage: str, own: Setup, one: str | Guided, number: int, shaped: dict[str, Any], play: Callable[[], pd.DataFrame]
 ) -> Artifact[pd.DataFrame]:
     """Rows of one method, training seed and period; its name is no part of the key."""
     bids = contender(own, one)
 
     def make(folder: Path) -> None:
-        play(number).to_parquet(folder / "rows.parquet")
+        play().to_parquet(folder / "rows.parquet")
 
     config = {**shaped, "bids": bids.config}
     what = f"{method(one).name} on period {number} ({own.label})"

@@ -146,7 +146,7 @@ def _passed_on(source: GuideSource, guided: Guided, seed: int) -> GuideSource:
     from lbm_core.act.guide_sources import every, until
     from lbm_core.think.delay import Delayed
 
-    own_interval = getattr(source, "think_every", 1)
+    own_interval = getattr(source, "every", 1)
     if guided.level is not None:
         source = until(guided.level, source)
     if not guided.delayed:

@@ -27,6 +27,7 @@ from lbm_core.lab.setup import Setup
 if TYPE_CHECKING:
     from lbm_core.act.dual_embedding import LBMAct
     from lbm_core.critic.network import Critic
+    from lbm_core.think.config import Rule
     from lbm_core.think.generate import Generation
     from lbm_core.think.gqpo import Selection
 
@@ -106,7 +107,7 @@ class Lab(Setup):
         """Which chains of thought are worth learning (Eq. 12-13), with the fate of each."""
         return thinking.judged(self, *self.chains())
 
-    def gqpo(self, *, rule: str = "argmax", rounds: int | None = None) -> Path | None:
+    def gqpo(self, *, rule: Rule = "argmax", rounds: int | None = None) -> Path | None:
         """Folder of LBM-Think after GQPO (Eq. 14), or None, with a sentence, where nothing was worth learning."""
         artifact = thinking.gqpo(self, rule=rule, rounds=rounds)
         folder = artifact.get()

@@ -15,7 +15,7 @@ from lbm_core.baselines.config import DT_SCORE_WEIGHT
 from lbm_core.lab import baselines
 from lbm_core.lab.artifacts import Artifact
 from lbm_core.lab.days import past_periods, tables
-from lbm_core.lab.guided import Contender, Guided, guided_contender
+from lbm_core.lab.guided import Contender, Guide, Guided, guided_contender
 from lbm_core.lab.models import act, critic
 from lbm_core.lab.setup import Setup
 from lbm_core.lab.texts import text_contender
@@ -116,7 +116,7 @@ def _unguided(guide: str) -> Callable[[Setup, Choice], Contender]:
     return contend
 
 
-def _instructed(guide: str) -> Callable[[Setup, Choice], Contender]:
+def _instructed(guide: Guide) -> Callable[[Setup, Choice], Contender]:
     return lambda setup, choice: guided_contender(setup, Guided(guide))
 
 
@@ -157,6 +157,10 @@ def _transformer(name: str, **fixed: Any) -> Method:
 
     space = {"learning_rate": _RATES, "target_return": _TARGETS}
     return _weights(name, "Table 1", model, baselines.dt_bidder, space=space)
+
+
+def _text(name: str, seeds: Seeds) -> Method:
+    return Method(name, "Table 2", lambda setup, choice: text_contender(setup, name), seeds=seeds, small=False)
 
 
 def _dt_q_search(setup: Setup, choice: Choice) -> Contender:
@@ -215,10 +219,9 @@ _ROWS = (
     ),
     _diffusion("DiffBid"),
     _diffusion("DiffBid-Q"),
-    *(
-        Method(name, "Table 2", lambda setup, _, name=name: text_contender(setup, name), seeds=seeds, small=False)
-        for name, seeds in (("Prompting", "none"), ("SFT", "text"), ("GRPO", "text"))
-    ),
+    _text("Prompting", seeds="none"),
+    _text("SFT", seeds="text"),
+    _text("GRPO", seeds="text"),
     Method("LLM-DT", "Table 2", _unguided("none"), small=False),
     Method("Prompt-LLM-DT", "Table 2", _unguided("task"), small=False),
     Method("LBM(P)", "Table 2", _instructed("LBM-Think"), small=False),
@@ -229,8 +232,18 @@ _ROWS = (
 )
 METHODS: dict[str, Method] = {row.name: row for row in _ROWS}
 CONTROLS = ("constant", "pacing", "PID", "online LP")
-OFFLINE_BASELINES = ("BC", "BCQ", "CQL", "IQL", "USCB", "DT-score", "DT-Q (search)", "DT-Q (fine-tuned)", "DiffBid")
-OFFLINE_BASELINES = (*OFFLINE_BASELINES, "DiffBid-Q")
+OFFLINE_BASELINES = (
+    "BC",
+    "BCQ",
+    "CQL",
+    "IQL",
+    "USCB",
+    "DT-score",
+    "DT-Q (search)",
+    "DT-Q (fine-tuned)",
+    "DiffBid",
+    "DiffBid-Q",
+)
 LANGUAGE = ("Prompting", "SFT", "GRPO")
 INSTRUCTIONS = ("increase", "decrease", "uncertain")  # Table 4: LBM-Act told the same at every tick
 MAIN = (*CONTROLS, "critic alone", "DT", "LLM-DT", "Prompt-LLM-DT", "LBM(P)", "LBM(GQPO)")  # chapter 8's own rows

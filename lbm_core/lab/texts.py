@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lbm_core.lab.artifacts import Artifact
 from lbm_core.lab.days import trajectories
@@ -14,23 +14,28 @@ from lbm_core.lab.thinking import backend, logged_decisions, text_store, writer
 
 if TYPE_CHECKING:
     from lbm_core.auction.bidder import Bidder
-    from lbm_core.baselines.text_config import GRPOTextConfig, TextStyle
+    from lbm_core.baselines.text_config import GRPOTextConfig, LossType, TextStyle
 
-ANSWER_TOKENS = 24  # enough for SFT's texts, which hold nothing but the tag
+
+def answers_alone(style: TextStyle) -> TextStyle:
+    """The prompt of SFT, which writes alpha and no chain of thought, and needs no example of the form."""
+    return replace(style, reason=False, worked_examples=0)
 
 
 def sft(setup: Setup) -> Artifact[Path]:
     """SFT: the folder of the trained model; ``steps.csv`` in it holds the losses."""
     config = setup.bound(setup.tier.sft, backbone=setup.tier.think.backbone)
-    style = replace(setup.tier.ask.style, reason=False, worked_examples=0)
+    style = answers_alone(setup.tier.ask.style)
 
     def make(folder: Path) -> None:
         from lbm_core.baselines.sft_text import train_sft
 
-        train_sft(config, *_prompts_and_alphas(setup, config.samples, style), folder)
+        asked = _prompts_and_alphas(setup, config.samples, style)
+        train_sft(config, *asked, folder, checkpoints=artifact.checkpoints)
 
     inputs = (trajectories(setup),)
-    return Artifact("sft", [config, style, setup.seed], make, lambda path: path, f"SFT ({setup.label})", inputs)
+    artifact = Artifact("sft", [config, style, setup.seed], make, lambda path: path, f"SFT ({setup.label})", inputs)
+    return artifact
 
 
 def grpo_config(setup: Setup, variant: str = "") -> GRPOTextConfig:
@@ -51,7 +56,8 @@ def grpo_config(setup: Setup, variant: str = "") -> GRPOTextConfig:
     loss_type, _, extra = variant.partition(", ")
     if extra not in ("", "length floor"):
         raise ValueError(f"unknown variant {variant!r} of GRPO; a loss type, or 'LOSS TYPE, length floor'")
-    return replace(config, loss_type=loss_type, length_floor=setup.tier.chapter7.length_floor if extra else 0)
+    floor = setup.tier.chapter7.length_floor if extra else 0
+    return replace(config, loss_type=cast("LossType", loss_type), length_floor=floor)
 
 
 def grpo(setup: Setup, variant: str = "") -> Artifact[Path]:
@@ -66,10 +72,12 @@ def grpo(setup: Setup, variant: str = "") -> Artifact[Path]:
     def make(folder: Path) -> None:
         from lbm_core.baselines.grpo_text import train_grpo
 
-        train_grpo(config, *_prompts_and_alphas(setup, config.prompts, style), folder)
+        asked = _prompts_and_alphas(setup, config.prompts, style)
+        train_grpo(config, *asked, folder, checkpoints=artifact.checkpoints)
 
-    what = f"GRPO ({variant or config.loss_type}; {setup.label})"
-    return Artifact("grpo", [config, style, setup.seed], make, lambda path: path, what, (trajectories(setup),))
+    what, inputs = f"GRPO ({variant or config.loss_type}; {setup.label})", (trajectories(setup),)
+    artifact = Artifact("grpo", [config, style, setup.seed], make, lambda path: path, what, inputs)
+    return artifact
 
 
 def text_contender(setup: Setup, name: str) -> Contender:
@@ -80,15 +88,14 @@ def text_contender(setup: Setup, name: str) -> Contender:
     name : "Prompting", "SFT" or "GRPO"
     """
     ask = setup.tier.ask
-    style = replace(ask.style, reason=False, worked_examples=0) if name == "SFT" else ask.style
-    longest = min(ANSWER_TOKENS, ask.max_new_tokens) if name == "SFT" else ask.max_new_tokens
+    if name == "SFT":
+        ask = replace(ask, style=answers_alone(ask.style))
     model = {"Prompting": None, "SFT": sft(setup), "GRPO": grpo(setup)}[name]
 
     def make() -> Bidder:
-        from lbm_core.baselines.text_action import STOP, TextActionBidder
+        from lbm_core.baselines.text_action import TextActionBidder
         from lbm_core.baselines.text_training import load_text_model
         from lbm_core.data.trajectories import ALPHA_LIMIT
-        from lbm_core.think.config import Sampling
         from lbm_core.think.transformers_backend import TransformersBackend
 
         if model is None:
@@ -97,17 +104,10 @@ def text_contender(setup: Setup, name: str) -> Contender:
             config = setup.tier.sft if name == "SFT" else setup.tier.grpo
             bound: Any = setup.bound(config, backbone=setup.tier.think.backbone)
             writes = TransformersBackend(load_text_model(model.get(), bound, dtype="bfloat16"))
-        return TextActionBidder(
-            writes,
-            ALPHA_LIMIT[setup.dataset],
-            Sampling(longest, ask.temperature, stop=STOP),
-            style,
-            think_every=ask.every,
-            seed=setup.seed,
-            store=text_store(setup, "text-actions"),
-        )
+        store = text_store(setup, "text-actions")
+        return TextActionBidder(writes, ALPHA_LIMIT[setup.dataset], ask, seed=setup.seed, store=store)
 
-    config = [name, asdict(ask), longest, asdict(style), writer(setup)]
+    config = [name, asdict(ask), writer(setup)]
     return Contender(() if model is None else (model,), make, config)
 
 

@@ -21,7 +21,7 @@ from lbm_core.lab.setup import Setup, bars
 from lbm_core.seeding import generator
 
 if TYPE_CHECKING:
-    from lbm_core.think.config import PromptStyle, Sampling
+    from lbm_core.think.config import PromptStyle, Rule, Sampling
     from lbm_core.think.generate import Backend, Generation
     from lbm_core.think.gqpo import Selection
     from lbm_core.think.prompt import PromptFacts
@@ -177,7 +177,7 @@ def judged(
     )
 
 
-def gqpo(setup: Setup, *, rule: str = "argmax", rounds: int | None = None) -> Tuned:
+def gqpo(setup: Setup, *, rule: Rule = "argmax", rounds: int | None = None) -> Tuned:
     """LBM-Think after GQPO (Eq. 14); ``losses.csv`` lies in its folder. Its value is None if nothing was learned.
 
     Parameters
@@ -224,7 +224,14 @@ def gqpo(setup: Setup, *, rule: str = "argmax", rounds: int | None = None) -> Tu
         prompts = [render(asked.facts[k], tokenizer, think.style) for k in rows["prompt"]]
         texts = [groups[k][j].text for k, j in zip(rows["prompt"], rows["sample"], strict=True)]
         own = replace(finetuning, backbone=str(start)) if start else finetuning
-        finetune(own, prompts, texts, folder, weights=weights(rows, rule, config.beta))
+        finetune(
+            own,
+            prompts,
+            texts,
+            folder,
+            weights=weights(rows, rule, config.beta),
+            checkpoints=artifact.checkpoints,
+        )
 
     def load(folder: Path) -> Path | None:
         return None if (folder / NOTHING).exists() else folder
@@ -233,7 +240,8 @@ def gqpo(setup: Setup, *, rule: str = "argmax", rounds: int | None = None) -> Tu
     judge = {"tolerance": think.tolerance, "ratio_required": think.ratio_required}
     name = "GQPO" if rule == "argmax" else f"learning {rule}"
     what = f"LBM-Think after {name} ({setup.label}{f', round {count}' if count > 1 else ''})"
-    return Artifact("gqpo", [asdict(shaped), writer(setup), judge], make, load, what, inputs)
+    artifact = Artifact("gqpo", [asdict(shaped), writer(setup), judge], make, load, what, inputs)
+    return artifact
 
 
 def think_guide(
@@ -249,17 +257,9 @@ def think_guide(
     """
     from lbm_core.think.think_guide import ThinkGuide
 
-    think = setup.tier.think
-    return ThinkGuide(
-        loaded or backend(setup, model),
-        think.sampling,
-        think.style,
-        think_every=think.every if every is None else every,
-        tolerance=think.tolerance,
-        ratio_required=think.ratio_required,
-        seed=setup.seed,
-        store=text_store(setup, "replay"),
-    )
+    think = setup.tier.think if every is None else replace(setup.tier.think, every=every)
+    writes = loaded or backend(setup, model)
+    return ThinkGuide(writes, think, seed=setup.seed, store=text_store(setup, "replay"))
 
 
 def _size(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""Whole days in one sequence: every decision of a day at once, as one by one, and as the window layout gives where it must."""
+"""Whole days in one sequence: every decision at once, as one by one, and as the window layout gives where it must."""
 
 from dataclasses import fields, replace
 

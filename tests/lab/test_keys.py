@@ -50,7 +50,7 @@ def _others(config: Any, name: str) -> list[Any]:
     if isinstance(value, tuple):
         return [value[:-1], (*value, *value)] if value else [("another",)]
     if isinstance(value, str):
-        return ["another"]
+        return ["another", "http://127.0.0.1:9"]
     return [1, 0.5, "another"]
 
 
@@ -85,7 +85,7 @@ def _keys(base: Any) -> dict[str, str]:
     keys = {name: artifact.key for name, artifact in made.items()}
     late = Guided("LBM-Think (GQPO)", late=1)
     shaped = {"advertisers": base.evaluation.advertisers}
-    keys["whole days"] = evaluations._rows("evaluation", lab, late, 7, shaped, lambda number: None).key
+    keys["whole days"] = evaluations._rows("evaluation", lab, late, 7, shaped, lambda: None).key
     keys["texts"] = str(texts.text_contender(lab, "Prompting").config)
     keys["instructed"] = str(guided_contender(lab, late).config)
     return keys
@@ -135,7 +135,10 @@ def test_what_a_chapter_compares_names_no_artifact(dotted):
     assert _keys(_changed(dotted)) == BEFORE
 
 
-@pytest.mark.parametrize("dotted", [each for each in LEAVES if not each.startswith(("chapter", "tuning", "evaluation"))])
+SIZES = [each for each in LEAVES if not each.startswith(("chapter", "tuning", "evaluation"))]
+
+
+@pytest.mark.parametrize("dotted", SIZES)
 def test_whatever_is_upstream_names_an_artifact(dotted):
     after = _keys(_changed(dotted))
     for artifact, sections in UPSTREAM.items():

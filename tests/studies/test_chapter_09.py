@@ -3,8 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from lbm_core.think.config import Sampling
-from lbm_core.think.delay import Delayed
 from tiny_language_model import tiny_language_model
 
 from lbm_core.evaluation.runner import period_means
@@ -16,6 +14,8 @@ from lbm_core.lab.tiers import tier
 from lbm_core.report import results
 from lbm_core.settings import TIER_NAMES
 from lbm_core.studies import chapter_09
+from lbm_core.think.config import Sampling
+from lbm_core.think.delay import Delayed
 from lbm_core.think.generate import Generation
 
 SETTINGS = {"chapter9.guides": ("rule", "critic"), "chapter9.late": (1, 4), "chapter9.missing": (0.5,)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from lbm_core.think.guide import ThinkGuide
 from small_period import small_period
 from synthetic_trajectories import synthetic_trajectories
 from tiny_backbone import save_tiny_backbone
@@ -14,7 +15,6 @@ from lbm_core.act.guides import INCREASE, UNCERTAIN
 from lbm_core.pipeline import latency_study, think_study
 from lbm_core.report import inspector, think_figures
 from lbm_core.think.generate import Generation, Sampling
-from lbm_core.think.guide import ThinkGuide
 from lbm_core.think.hallucination import hallucination, ratio_errors
 from lbm_core.think.prompt import PromptStyle, logged_facts
 from lbm_core.tiers import get_tier
