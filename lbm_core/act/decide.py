@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lbm_core.act.config import TOLD
+from lbm_core.act.config import GUIDED
 from lbm_core.act.dual_embedding import LBMAct
 from lbm_core.act.guide_cache import GuideCache
 from lbm_core.act.guides import FIRST, UNCERTAIN, GuideSource, uninstructed
@@ -43,8 +43,8 @@ def decide(
     """
     scale = model.config.guide_scale if guide_scale is None else guide_scale
     with torch.inference_mode():
-        found = model(model.batch(window, guides)) if cache is None else cache.predict(window, guides)
-        predicted = found[:, -1].double().cpu().numpy()
+        ratios = model(model.batch(window, guides)) if cache is None else cache.predict(window, guides)
+        predicted = ratios[:, -1].double().cpu().numpy()
     if guides is not None and scale != 1.0:
         before = log_alpha_ratio(window.previous_alphas[:, -1, 0], window.cpa_target).astype(np.float64)
         instructed = np.array([text not in (UNCERTAIN, FIRST) for text in guides])
@@ -82,7 +82,7 @@ class LBMActBidder:
         guide_scale: float | None = None,
         cache_guides: bool = False,
     ) -> None:
-        guided = model.config.guide in TOLD
+        guided = model.config.guide in GUIDED
         if guide_source is not None and not guided:
             raise ValueError(f"{model.config.method} takes no guides")
         self.model = model

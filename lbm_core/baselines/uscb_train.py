@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import gymnasium
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from lbm_core.auction.environment import Day
+from lbm_core.auction.bidder import Advertisers, Observation
+from lbm_core.auction.environment import AuctionNetEnv, Day
 from lbm_core.auction.response_tables import ResponseTables, table_replay
-from lbm_core.baselines.decision_transformer import one_thread
-from lbm_core.training import without_notices
-from lbm_core.baselines.uscb import UscbConfig, UscbPolicy
-from lbm_core.baselines.uscb_environment import Days, UscbEnvironment
-from lbm_core.data.features import StateEncoder
+from lbm_core.baselines.common import current_states
+from lbm_core.baselines.config import UscbConfig
+from lbm_core.baselines.uscb import UscbPolicy
+from lbm_core.critic.reward import smoothed_score
 from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.seeding import integer_seed
+from lbm_core.training import fitted_encoder, small_network, without_notices
+
+Days = Callable[[np.random.Generator], Day]
 
 
 def table_days(tables: Sequence[ResponseTables]) -> Days:
@@ -45,6 +48,84 @@ def table_days(tables: Sequence[ResponseTables]) -> Days:
     return draw
 
 
+class UscbEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
+    """:class:`~lbm_core.auction.environment.AuctionNetEnv` from the second tick on; the first is bid at the CPA target.
+
+    * observation: (d,) normalised features of the policy's encoder;
+    * action: (1,) in [-1, 1], turned into alpha by :meth:`~lbm_core.baselines.uscb.UscbPolicy.turn`;
+    * reward: growth of the day's smoothed score in units of B / C, times ``reward_multiplier``.
+
+    Parameters
+    ----------
+    policy : gives encoder, bounds and reward scale
+    days : draws a day
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own interface
+
+    def __init__(self, policy: UscbPolicy, days: Days) -> None:
+        self.policy = policy
+        limit = float(np.log(max(policy.config.highest, 1 / policy.config.lowest)))
+        self.auction = AuctionNetEnv(days, max_log_ratio=limit)
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (policy.encoder.dimension,), np.float32)
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+        self._scores: list[tuple[int, float]] = []
+        self._decisions = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Draw a day and play its first tick at the CPA target."""
+        super().reset(seed=seed)
+        state, info = self.auction.reset(seed=seed)
+        self._who = Advertisers(
+            np.array([info["advertiser"]]), np.array([info["budget"]]), np.array([info["cpa_target"]])
+        )
+        self._states, self._past = [state], [np.zeros(2)]  # cumulated conversions and costs
+        self._ratios: list[float] = []
+        over = self._play(1.0)[1]
+        return self.reset(options=options) if over else (self._observed(), {})
+
+    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Turn alpha and bid one tick."""
+        ratio = self.policy.turn(np.array(self._ratios[-1:]), np.asarray(action, dtype=np.float64).reshape(1))[0]
+        before = self._score()
+        info, over = self._play(float(ratio))
+        self._decisions += 1
+        if over:
+            self._scores.append((self._decisions, self._score()))
+        reward = self.policy.config.reward_multiplier * (self._score() - before)
+        return self._observed(), reward, over, False, info
+
+    def averages(self, rows: int = 100) -> NDArray[np.float64]:
+        """(k, 2) decisions taken, mean score of the days that ended since the row before; at most ``rows`` rows."""
+        parts = np.array_split(np.asarray(self._scores).reshape(-1, 2), min(rows, max(len(self._scores), 1)))
+        return np.array([(part[-1, 0], part[:, 1].mean()) for part in parts if len(part)]).reshape(-1, 2)
+
+    def _play(self, ratio: float) -> tuple[dict[str, Any], bool]:
+        state, _, over, _, info = self.auction.step(np.array([np.log(ratio)], dtype=np.float32))
+        self._ratios.append(ratio)
+        self._states.append(state)
+        self._past.append(np.array([info["conversions"], info["cost"]]))
+        return info, over
+
+    def _score(self) -> float:
+        conversions, cost = self._past[-1]
+        smoothed = smoothed_score(np.array([conversions]), np.array([cost]), self._who.cpa_target)[0]
+        return float(smoothed * self._who.cpa_target[0] / self._who.budget[0])
+
+    def _observed(self) -> NDArray[np.float32]:
+        bought = np.diff(np.stack(self._past), axis=0)
+        observation = Observation(
+            len(self._ratios),
+            np.stack(self._states)[None].astype(np.float64),
+            np.array([self._ratios]) * self._who.cpa_target,
+            bought[None, :, 0],
+            bought[None, :, 1],
+        )
+        return current_states(self.policy.encoder, observation, self._who)[0]
+
+
 def train_uscb(config: UscbConfig, trajectories: TrajectorySet, days: Days, *, progress: bool = True) -> UscbPolicy:
     """Train USCB by bidding.
 
@@ -61,42 +142,31 @@ def train_uscb(config: UscbConfig, trajectories: TrajectorySet, days: Days, *, p
     ValueError
         Trajectories of another data set than the config's.
     """
-    if trajectories.dataset != config.dataset:
-        raise ValueError(f"the config is for {config.dataset} data, the trajectories are {trajectories.dataset}")
-
     with without_notices():
         from stable_baselines3 import DDPG
-        from stable_baselines3.common.callbacks import BaseCallback
         from stable_baselines3.common.noise import NormalActionNoise
 
-    policy = UscbPolicy(config, StateEncoder.fit(trajectories, config.state_kind))
+    policy = UscbPolicy(config, fitted_encoder(config, trajectories))
     environment = UscbEnvironment(policy, days)
-
-    class Progress(BaseCallback):
-        """Moves the bar."""
-
-        def _on_step(self) -> bool:
-            bar.update()
-            return True
-
-    with _global_randomness(), one_thread(), tqdm(total=config.steps, desc="USCB", disable=not progress) as bar:
+    seed = integer_seed(config.seed, "train", 0)
+    bar = tqdm(total=config.steps, desc="USCB", disable=not progress)
+    with _global_randomness(), small_network(seed), bar:
         learner = DDPG(
             "MlpPolicy",
             environment,
             learning_rate=config.learning_rate,
             buffer_size=min(config.steps, 200_000),
-            learning_starts=config.learning_starts,
+            learning_starts=min(config.learning_starts, config.steps // 4),
             batch_size=config.batch_size,
             tau=config.tau,
             gamma=config.gamma,
             n_steps=config.n_step,
             action_noise=NormalActionNoise(np.zeros(1), np.full(1, config.noise)),
             policy_kwargs={"net_arch": [config.hidden_size, config.hidden_size]},
-            seed=integer_seed(config.seed, "train", 0),
+            seed=seed,
             device="cpu",  # tiny networks
         )
-        learner.learn(config.steps, callback=Progress())
-    environment.close()
+        learner.learn(config.steps, callback=lambda *_: bar.update() or True)
     policy.actor.load_state_dict(learner.actor.mu.state_dict())
     policy.actor.eval()
     policy.returns = environment.averages()
@@ -105,11 +175,10 @@ def train_uscb(config: UscbConfig, trajectories: TrajectorySet, days: Days, *, p
 
 @contextmanager
 def _global_randomness() -> Iterator[None]:
-    """Stable-Baselines3 seeds the process's global generators; give them back as they were."""
+    """Stable-Baselines3 seeds the process's global generators; give Python's and NumPy's back as they were."""
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng(devices=[]):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(legacy)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)  # noqa: NPY002

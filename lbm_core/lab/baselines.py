@@ -140,12 +140,8 @@ def uscb_bidder(setup: Setup, model: Any, choice: Chosen) -> Bidder:
 
 def diffbid(setup: Setup, name: Literal["DiffBid", "DiffBid-Q"], changes: Settings) -> Artifact[Any]:
     """DiffBid, or DiffBid-Q (CBD): completions of a trajectory, of which a return model chooses."""
-    own: dict[str, Any] = {"method": name}
-    if name == "DiffBid":  # one completion, which guidance steers; DiffBid-Q chooses among several unguided ones
-        own["candidates"] = 1
-    else:
-        own["guidance"] = 1.0
-    config, data = setup.bound(setup.tier.diffbid, **(own | dict(changes))), trajectories(setup)
+    sizes = setup.tier.diffbid if name == "DiffBid" else setup.tier.diffbid.with_q()
+    config, data = setup.bound(sizes, **changes), trajectories(setup)
 
     def make(folder: Path) -> None:
         from lbm_core.baselines.diffbid import train_diffbid

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lbm_core.auction.bidder import Bidder
 from lbm_core.auction.controls import ConstantAlpha, OnlineLpBidder, PacingBidder, PidBidder
+from lbm_core.baselines.config import DT_SCORE_WEIGHT
 from lbm_core.lab import baselines
 from lbm_core.lab.artifacts import Artifact
 from lbm_core.lab.days import past_periods, tables
@@ -32,7 +33,6 @@ _GUIDANCE = {"learning_rate": (2e-4, 5e-4, 1e-3), "guidance": (1.0, 1.2, 2.0), "
 _RL = {"learning_rate": _RATES, "state_kind": _STATES}
 # Settings of a bidder; all others are of its training.
 IN_USE = ("cap", "gain", "proportional", "integral", "highest", "step", "span", "target_return")
-DT_SCORE_WEIGHT = 0.5  # w of Table 3 for "DT-score"; the paper tries 0.1, 0.2, 0.5 and 1
 
 
 @dataclass(frozen=True)
