@@ -23,18 +23,12 @@ if TYPE_CHECKING:
 
 SHOWN_ADVERTISERS = 8  # at most so many are guided through the day that is shown
 OUTCOME_TICKS = 4  # ticks over which the outcome of one advice is told, its own among them
-_WHERE, _SIZE = ("model", "prompt", "sample"), ("tokens", "seconds")  # of a text
-_CONTENT = ("tick", "true_ratio", "ratio", "direction", "stated", "status", "contradiction")
 
 
-def models_compared(lab: Lab) -> list[str]:
-    """The tier's own language model, then those beside it, each once."""
-    return list(dict.fromkeys([lab.tier.think.backbone, *lab.tier.chapter4.models]))
-
-
-def model_label(name: str) -> str:
-    """Short name of a language model: the last part of a folder, a file or a hub name."""
-    return Path(name).name.removesuffix(".gguf")
+def labs_by_model(lab: Lab) -> dict[str, Lab]:
+    """The lab with each language model as LBM-Think, the tier's own first, by the last part of the model's name."""
+    names = dict.fromkeys([lab.tier.think.backbone, *lab.tier.chapter4.models])
+    return {Path(name).name.removesuffix(".gguf"): lab.changed({"think.backbone": name}) for name in names}
 
 
 def checked_texts(lab: Lab) -> pd.DataFrame:
@@ -48,14 +42,14 @@ def checked_texts(lab: Lab) -> pd.DataFrame:
     from lbm_core.think.parse import parse_groups, parsed_row
 
     rows: list[dict[str, Any]] = []
-    for model in models_compared(lab):
-        decisions, groups = lab.changed({"think.backbone": model}).chains()
+    for model, own in labs_by_model(lab).items():
+        decisions, groups = own.chains()
         checks = parse_groups(groups, decisions.facts, ratio_required=True)
         for i, fact in enumerate(decisions.facts):
             for j, (text, check) in enumerate(zip(groups[i], checks[i], strict=True)):
-                place = {"model": model_label(model), "prompt": i, "sample": j}
+                place = {"model": model, "prompt": i, "sample": j}
                 rows.append(place | parsed_row(fact, text, check) | {"contradiction": check.contradiction})
-    frame = pd.DataFrame(rows, columns=[*_WHERE, *_CONTENT, *_SIZE])
+    frame = pd.DataFrame(rows).drop(columns="ratio_error")
     return frame.astype(dict.fromkeys(("ratio", "direction", "stated"), float))  # None, where all are missing
 
 
@@ -81,12 +75,12 @@ def last_example_varied(lab: Lab) -> pd.DataFrame:
     if style.worked_examples < 2:
         raise ValueError(f"a last example takes two worked examples; this tier shows {style.worked_examples}")
     frames = []
-    for model in models_compared(lab):
+    for model, own in labs_by_model(lab).items():
         for first in range(style.worked_examples):
             order = replace(style, first_example=first)
-            groups = ask(lab.changed({"think.backbone": model}), facts, "orders", 1, style=order)
+            groups = ask(own, facts, "orders", 1, style=order)
             columns = {
-                "model": model_label(model),
+                "model": model,
                 "moment": range(len(facts)),
                 "true_ratio": [fact.true_ratio for fact in facts],
                 "last": parse(examples(order)[-1][1], 1.0, ratio_required=False).direction,
@@ -103,10 +97,9 @@ def scores_by_model(lab: Lab) -> pd.DataFrame:
     -------
     Rows of :meth:`~lbm_core.lab.lab.Lab.evaluate` with the column ``model``; "none" is LBM-Act told "uncertain" all day
     """
-    own = few(lab, lab.tier.chapter4)
-    frames = [own.evaluate(["uncertain"]).assign(model="none")]
-    for model in models_compared(lab):
-        frames.append(own.changed({"think.backbone": model}).evaluate(["LBM(P)"]).assign(model=model_label(model)))
+    small = few(lab, lab.tier.chapter4)
+    frames = [small.evaluate(["uncertain"]).assign(model="none")]
+    frames += [own.evaluate(["LBM(P)"]).assign(model=model) for model, own in labs_by_model(small).items()]
     return pd.concat(frames, ignore_index=True)
 
 

@@ -1,4 +1,4 @@
-"""Chapter 4's comparisons: texts of several models, a day that differs by one advice, and the inspector on top."""
+"""Chapter 4's comparisons: texts of several models, a day that differs by one advice, and what shows it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 
 import numpy as np
 import pytest
-from small_lab import Scripted, let_write, small_lab, with_language_models
+from scripted import Scripted, let_write
 
 from lbm_core.act.guides import INCREASE, UNCERTAIN
-from lbm_core.report import inspector, think_figures
+from lbm_core.report import figures, widgets
 from lbm_core.studies import chapter_04
 from lbm_core.think.generate import Generation
-from lbm_core.think.hallucination import hallucination, ratio_errors
+from lbm_core.think.hallucination import hallucination
 from lbm_core.think.prompt import describe
 
 RAISE = "So raise the bidding parameter. <ratio>1</ratio> <answer>1</answer>"
@@ -20,13 +20,10 @@ MUTE = "I would rather not say."
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    """An LBM-Act trained in seconds that heeds what it is told."""
-    obedient = {"act.steps": 150, "act.batch_size": 64, "act.layers": 2, "act.learning_rate": 3e-3}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LBM_CACHE", str(tmp_path_factory.mktemp("cache")))
-        own = small_lab(obedient | {"evaluation.advertisers": 6, "chapter4.day_every": 12})
-        yield with_language_models(own, tmp_path_factory.mktemp("models"))
+def lab(lab):
+    """With an LBM-Act of simulated days that heeds what it is told."""
+    obedient = {"data.train_periods": 3, "act.steps": 100, "act.batch_size": 64}
+    return lab.changed(obedient | {"evaluation.train_seeds": 1, "chapter4.day_every": 12})
 
 
 @pytest.fixture(scope="module")
@@ -74,44 +71,22 @@ def test_days_differ_by_one_advice_and_share_the_past(day):
         assert row.conversions_with == pytest.approx(window["conversions"].sum())
 
 
-def test_the_inspector_shows_every_part_of_a_page(day):
-    look = inspector.ChainInspector(day[0])
-    who, tick = look.example()
-    assert look.row(who, tick)["followed"]
-    page = look.page(who, tick)
-    for part in (f"ADVERTISER {who}, TICK {tick}", RAISE, INCREASE, "answer 1 (raise)", "with and without"):
+def test_the_inspector_and_fig_4_read_what_the_day_gave(day):
+    advice, paths = day
+    shown = widgets.example(advice)
+    assert shown["followed"]
+    page = widgets.page(shown)
+    for part in (f"{shown['advertiser']}", RAISE, INCREASE, shown["facts"].splitlines()[0]):
         assert part in page
-    silent = day[0][~day[0]["followed"]].iloc[0]
-    other = look.page(int(silent["advertiser"]), int(silent["tick"]))
+    other = widgets.page(advice[~advice["followed"]].iloc[0])
     assert "ratio none" in other
     assert "answer none" in other
-    with pytest.raises(KeyError, match="no chain of thought"):
-        look.row(who, 1)
-    with pytest.raises(ValueError, match="columns"):
-        inspector.ChainInspector(day[0].drop(columns="guide"))
-
-
-def test_the_inspectors_menus(day):
-    look = inspector.ChainInspector(day[0])
-    board = inspector.InspectorBoard(look)
-    assert (board.advertiser.value, board.tick.value) == look.example()
-    for who in look.advertisers:
-        board.advertiser.value = who
-        assert list(board.tick.options) == look.ticks(who)
-        for tick in look.ticks(who):
-            board.tick.value = tick
-            assert f"ADVERTISER {who}, TICK {tick}" in board.page.value
-    assert "&lt;answer&gt;" in board.page.value or MUTE in board.page.value, "tags are shown, not obeyed"
-
-
-def test_the_day_is_drawn(day):
-    look = inspector.ChainInspector(day[0])
-    who, tick = look.example()
-    mine = day[1].query("advertiser == @who and advice_tick == @tick")
-    figure = think_figures.advised_day(mine, look.row(who, tick))
-    assert [len(axes.lines) for axes in figure.axes] == [3, 3, 3]
-    legend = figure.axes[0].get_legend().get_texts()
-    assert {text.get_text() for text in legend} == {"with the advice", "without the advice"}
+    menu, text = widgets.inspector(advice).children
+    for k in range(len(advice)):
+        menu.value = k
+        assert "&lt;answer&gt;" in text.value or MUTE in text.value, "tags are shown, not obeyed"
+    mine = paths[(paths["advertiser"] == shown["advertiser"]) & (paths["advice_tick"] == shown["tick"])]
+    assert [len(axes.lines) for axes in figures.fig4(mine, shown).axes] == [3, 3, 3]
 
 
 def test_texts_of_several_models(lab, monkeypatch):
@@ -124,23 +99,21 @@ def test_texts_of_several_models(lab, monkeypatch):
     names = ["thinks", "small", "Qwen2.5-3B-Instruct"]
     assert [model for model, _ in models] == ["thinks", "somewhere/small.gguf", "Qwen/Qwen2.5-3B-Instruct"]
     assert list(dict.fromkeys(texts["model"])) == names
-    assert len(texts) == 3 * 4 * 2
+    assert len(texts) == 3 * 3 * 2
     assert texts.loc[texts["sample"] == 1, "status"].eq("truncated").all()
     first = texts[texts["sample"] == 0]
     assert first["stated"].eq(1).all()
     assert first["status"].ne("accepted").any(), "the ratio counts, though the tier excuses it"
     shares = hallucination(texts, np.random.default_rng(0))
-    drawn = texts.assign(ratio_error=ratio_errors(texts))
-    statuses = shares[shares["quantity"].isin({*texts["status"], "accepted"})]
-    figure = think_figures.outcomes(drawn, statuses)
-    assert len(figure.axes) == 3
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == names
+    by_status = shares[shares["quantity"].isin({*texts["status"], "accepted"})]
+    assert np.allclose(by_status.groupby("model")["value"].sum(), 1), "every text has one status"
+    assert list(dict.fromkeys(shares["model"])) == names
 
 
 def test_scores_by_model_are_of_lbm_with_each(lab, monkeypatch):
     asked = let_write(monkeypatch, lambda *_: Generation(RAISE, 9, "stop", 0.1))
     few = lab.changed({"chapter4.models": ("a/b",), "chapter4.advertisers": 2, "think.backbone": "thinks"})
-    scores = chapter_04.scores_by_model(few.changed({"think.ratio_required": False, "think.every": 24}))
+    scores = chapter_04.scores_by_model(few.changed({"think.ratio_required": False, "think.every": 12}))
     assert scores.groupby("model", sort=False)["method"].unique().map(list).to_dict() == {
         "none": ["uncertain"],
         "thinks": ["LBM(P)"],
@@ -148,8 +121,8 @@ def test_scores_by_model_are_of_lbm_with_each(lab, monkeypatch):
     }
     assert {model for model, _ in asked} == {"thinks", "a/b"}
     assert scores["advertiser"].nunique() == 2
-    cost = scores.groupby("model")["cost"].sum()
-    assert cost["thinks"] == cost["b"] != cost["none"], "both say the same, and that changes the day"
+    won = scores.groupby("model")["expected_conversions"].sum()
+    assert won["thinks"] == won["b"] != won["none"], "both say the same, and that changes the day"
 
 
 def test_the_same_decisions_are_asked_about_with_each_example_last(lab, monkeypatch):

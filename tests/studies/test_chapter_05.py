@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from lbm_core.think.config import PromptStyle
 from lbm_core.think.trainer import LOG
-from small_lab import let_write, small_lab, with_language_models
+from scripted import let_write
 from small_period import small_period
 from synthetic_trajectories import synthetic_trajectories
 
@@ -33,11 +33,10 @@ def days():
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    """Everything trained in a blink and kept for the module."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LBM_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield with_language_models(small_lab({"think.ratio_required": False}), tmp_path_factory.mktemp("models"))
+def lab(lab):
+    """With a DT, one training seed and four decisions."""
+    sizes = {"dt.hidden_size": 8, "dt.layers": 1, "dt.steps": 3, "evaluation.train_seeds": 1, "gqpo.prompts": 4}
+    return lab.changed(sizes)
 
 
 def _text(answer: str) -> Generation:
@@ -81,7 +80,7 @@ def test_a_share_of_the_decisions_is_met_by_lbm_act_itself(lab, capsys):
     assert asked.on_policy.tolist() == [False, False, True, True]
     own = thinking.own_days(mixed).get()
     assert "days of LBM-Act instructed by rule (dense, training seed 0): loaded" in capsys.readouterr().out
-    assert set(own.period) == {1000}
+    assert set(own.period) == {1000, 1001}
     assert len(set(own.advertiser)) <= lab.tier.evaluation.advertisers
     np.testing.assert_allclose(own.alphas[:, 0], own.cpa_target, rtol=1e-6, err_msg="LBM-Act opens at the target")
     met = asked.rows[2:], asked.ticks[2:]

@@ -7,7 +7,6 @@ import shutil
 
 import numpy as np
 import pytest
-from small_lab import small_lab
 
 from lbm_core import paths
 from lbm_core.auction.bidder import Bidder
@@ -15,13 +14,27 @@ from lbm_core.lab.days import FIRST_TUNING_PERIOD
 from lbm_core.lab.methods import MAIN, OFFLINE_BASELINES, TRAINABLE, Choice, method
 from lbm_core.studies import chapter_06
 
+SIZES = {
+    "data.train_periods": 3,  # real ones, as are the tables that methods are judged on
+    "evaluation.advertisers": 2,
+    "evaluation.train_seeds": 1,
+    "dt.hidden_size": 8,
+    "dt.layers": 1,
+    "dt.steps": 3,
+    "dt_q.steps": 2,
+    "rl.hidden_size": 8,
+    "rl.steps": 3,
+    "uscb.periods": 1,
+    "uscb.steps": 60,
+    "diffbid.channels": 8,
+    "diffbid.steps": 2,
+}
+
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    """One cache for the module, so that the market is simulated once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LBM_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield small_lab({"evaluation.advertisers": 2})
+def lab(lab):
+    """With baselines of a few weights."""
+    return lab.changed(SIZES)
 
 
 def test_every_baseline_bids_and_is_trained_once(lab, capsys):

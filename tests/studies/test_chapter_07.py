@@ -1,22 +1,21 @@
-"""Chapter 7's comparisons: Prompting, SFT and GRPO trained once, evaluated beside others; their figures."""
+"""Chapter 7's comparisons: Prompting, SFT and GRPO trained once, found again, evaluated beside others."""
 
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
-from small_lab import let_write, small_lab, with_language_models
+from scripted import let_write
 
 from lbm_core.lab import texts
 from lbm_core.lab.methods import LANGUAGE
 from lbm_core.lab.thinking import logged_decisions
-from lbm_core.report import language_figures, paper
 from lbm_core.studies import chapter_07
 from lbm_core.studies.sizes import few
 from lbm_core.think.generate import Generation
 
 SIZES = {
     "evaluation.advertisers": 2,
+    "evaluation.train_seeds": 1,
     "chapter7.advertisers": 1,
     "chapter7.grpo_variants": ("grpo", "grpo, length floor"),
     "chapter7.length_floor": 4,
@@ -33,11 +32,9 @@ SIZES = {
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    """A cache for the module, and a language model of bytes."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LBM_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield with_language_models(small_lab(SIZES), tmp_path_factory.mktemp("models"))
+def lab(lab):
+    """With text baselines of a few steps."""
+    return lab.changed(SIZES)
 
 
 def test_models_are_trained_once_and_evaluated(lab, capsys):
@@ -108,31 +105,3 @@ def test_logged_decisions_hold_the_logged_alpha(lab):
         assert fact.alphas[-1] == pytest.approx(float(last), rel=1e-5)
     with pytest.raises(ValueError, match="unknown variant"):
         texts.grpo_config(lab, "grpo, longer")
-
-
-def test_figure_6_shows_every_variant_beside_the_papers_curve():
-    steps = np.arange(1, 4)
-    log = pd.concat(
-        pd.DataFrame({"variant": name, "step": steps, "length": 50 - 10 * steps, "answered": steps / 4})
-        for name in ("grpo", "dapo")
-    )
-    figure = language_figures.fig6_lengths(log, paper.figure6())
-    theirs, ours, answered = figure.axes
-    assert len(theirs.lines) == 1
-    assert len(ours.lines) == len(answered.lines) == 2
-    np.testing.assert_array_equal(ours.lines[0].get_ydata(), [40, 30, 20])
-    np.testing.assert_array_equal(answered.lines[0].get_ydata(), [25, 50, 75])
-
-
-def test_bars_of_answers_add_up_to_all():
-    answers = pd.DataFrame(
-        {
-            "method": ["Prompting", "Prompting", "SFT"],
-            "status": ["truncated", "accepted", "accepted"],
-            "count": [3, 1, 2],
-        }
-    )
-    (axes,) = language_figures.statuses(answers).axes
-    widths = [[bar.get_width() for bar in group] for group in axes.containers]
-    np.testing.assert_allclose(np.sum(widths, axis=0), [100, 100])
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["accepted", "truncated"]
