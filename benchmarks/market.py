@@ -31,15 +31,15 @@ from scipy.stats import truncnorm
 
 from lbm_core.auction.bidder import Advertisers
 from lbm_core.auction.controls import ConstantAlpha
-from lbm_core.auction.counter_bits import counter_normals
 from lbm_core.auction.market import run_market
 from lbm_core.auction.mechanism import EXPOSURE, LEAST_BUDGET, RESERVE_PRICE
-from lbm_core.auction.random_bits import pcg64_state, skip_normals
+from lbm_core.auction.random_bits import skip_normals
 from lbm_core.auction.replay import ReplayPeriod, replay
 from lbm_core.auction.response_tables import ResponseTables, table_replay
 from lbm_core.auction.traffic import Traffic
 from lbm_core.data.advertisers import benchmark_advertisers
 from lbm_core.report import results
+from lbm_core.workshop.fast_traffic import FastTraffic, counter_normals
 
 DATASET = "sparse"
 TABLE_BATCH = 40  # budgets of each advertiser that one table replay tries: its cost is per call, hardly per row
@@ -160,11 +160,11 @@ def _peak_memory() -> int:
 def _market(engine: str) -> Callable:
     def start(advertisers: Advertisers):
         def run(seed: int) -> float:
-            traffic = Traffic(seed, DATASET, "public")
+            traffic = (FastTraffic if engine == "fast" else Traffic)(seed, DATASET, "public")
             if engine == "numpy":
                 return numpy_market(traffic, advertisers, seed)
             rng = np.random.default_rng(seed)
-            return float(run_market(traffic, advertisers, ConstantAlpha(), rng, engine=engine).costs.sum())
+            return float(run_market(traffic, advertisers, ConstantAlpha(), rng).costs.sum())
 
         return 0.0, run, 1
 
@@ -202,14 +202,14 @@ def generator_floor(engine: str) -> float:
     """CPU seconds that drawing a period's normals takes and nothing else."""
     traffic = Traffic(0, DATASET, "public")
     n = int(traffic.counts.sum()) * 48
-    state = pcg64_state(np.random.default_rng(0))
+    rng = np.random.default_rng(0)
     out, sums = np.empty((48, 10_000), np.float32), np.empty(48)
     means, stds = np.full(48, 5e-4), np.full(48, 2.5e-4)
     best = np.inf
     for _ in range(4):
         began = time.process_time()
         if engine == "exact":
-            skip_normals(state, 2 * n // 10)  # p-values and sigmas
+            skip_normals(rng, 2 * n // 10)  # p-values and sigmas
             took = 10 * (time.process_time() - began)
         else:
             counter_normals(np.uint32(1), np.uint32(2), means, stds, out, sums)

@@ -40,9 +40,17 @@ class ActConfig:
     target_return: Positive = 1.1  # return-to-go asked for at the first tick, in units of B / C; release: 1 / 0.3
     guide_scale: Positive = 1.0  # in use: factor on the move of log alpha where a direction was told
     predicts: Literal["change", "level"] = "change"  # whether the head's output is added to the last log(alpha / C)
+    # Share of the last log(alpha / C) that is let go before the change is added: x_t = (1 - leak) x_{t-1} + change. A
+    # small error of every tick then stays one, and does not add up over the day. Paper: 0.
+    leak: Share = 0.0
+    # "window": a sample is one guide and ten ticks, as in the paper; "day": a whole day with a fork per tick.
+    layout: Literal["window", "day"] = "window"
+    loss: Literal["squared", "huber"] = "squared"  # of log(alpha / C); Eq. 5: squared, which a few large moves rule
+    huber_delta: Positive = 0.1  # where Huber's loss turns from squared to absolute
+    ema: Share = 0.0  # share of the averaged weights that stays at every step (exponential moving average); 0: none
     loss_on: Literal["last", "all"] = "last"  # positions of a window that count; the guide speaks of the last only
     steps: Count = 400_000  # gradient steps (§4.1)
-    batch_size: Count = 64  # windows per step, of all processes together (§4.1)
+    batch_size: Count = 64  # windows (or days) per step, of all processes together (§4.1)
     accumulation: Count = 1  # pieces in which a process works through its windows of a step; saves memory
     learning_rate: Positive = 1e-5  # AdamW, after the warm-up (§4.1)
     schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate; the release's is cosine
@@ -54,6 +62,8 @@ class ActConfig:
     seed: Whole = 0
 
     def __post_init__(self) -> None:
+        if self.layout == "day" and (self.guide == "cot" or self.predicts == "level" or self.loss_on == "all"):
+            raise ValueError("layout 'day' takes no chains of thought, no levels, and no loss on unguided positions")
         if self.batch_size % self.accumulation:
             raise ValueError(f"accumulation {self.accumulation} must divide the batch size {self.batch_size}")
 

@@ -46,6 +46,7 @@ class ActBatch:
     guide_ids: Tensor | None = None  # (n, G) int
     guide_mask: Tensor | None = None  # (n, G) bool
     directions: Tensor | None = None  # (n,) in {-1, 0, 1}, for guide="number"
+    codes: Tensor | None = None  # (n, L) of every tick's guide (lbm_core.act.whole_days.CODES), for layout="day"
 
 
 class LBMAct(nn.Module):
@@ -115,8 +116,12 @@ class LBMAct(nn.Module):
 
     def actions(self, hidden: Tensor, batch: ActBatch) -> Tensor:
         """(n, L) predicted log(alpha / C) from what the numbers' (n, 3 L - 1, H) positions have become."""
-        action = self.head(hidden[:, ITEMS.index("state") :: len(ITEMS)])[..., 0]
-        return action + batch.previous_actions if self.config.predicts == "change" else action
+        return self.move(hidden[:, ITEMS.index("state") :: len(ITEMS)], batch.previous_actions)
+
+    def move(self, hidden: Tensor, previous: Tensor) -> Tensor:
+        """log(alpha / C) from what the (…, H) state positions have become and log(alpha / C) one tick earlier (…)."""
+        action = self.head(hidden)[..., 0]
+        return action + (1 - self.config.leak) * previous if self.config.predicts == "change" else action
 
     def embed(self, batch: ActBatch) -> tuple[Tensor, Tensor, int]:
         """Dual embedding z = {z_cot, z_s} (§3.2).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,31 +13,36 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import GradientAccumulationPlugin, is_tensorboard_available
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 from transformers import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
 
 from lbm_core.act.backbone import backbone_of
 from lbm_core.act.config import GUIDED, ActConfig
 from lbm_core.act.dual_embedding import ActBatch, LBMAct
-from lbm_core.act.guides import TrainingGuides, training_sentences
+from lbm_core.act.guides import FIRST, SENTENCES, TrainingGuides, training_directions, training_sentences
+from lbm_core.act.whole_days import CODES, DayNetwork
+from lbm_core.auction.bidder import N_TICKS
 from lbm_core.data.features import StateEncoder
 from lbm_core.data.trajectories import TrajectorySet, sample_ends, windows
 from lbm_core.data.windows import Windows
 from lbm_core.seeding import generator, integer_seed
 from lbm_core.training import Resumable, fingerprint, trainable
 
-PROBE_WINDOWS = 128  # windows on which a training measures its loss again and again
+PROBE_DECISIONS = 4_096  # on which a training measures its loss again and again
 PROBES = 10  # how often, besides at the last step; in short trainings less, at every PROBE_STEPS-th step
 PROBE_STEPS = 5
 LOG_STEPS = 10  # steps between two entries of a log: reading a loss makes the device wait
+Told = list[str] | NDArray[np.int64] | None  # a guide per window, or a code per tick of a day
 
 __all__ = ["ActConfig", "action_loss", "learning_rates", "processes", "train_act", "training_windows"]
 
 
-def action_loss(predicted: Tensor, batch: ActBatch, loss_on: str = "last") -> Tensor:
-    """Squared error of log(alpha / C), Eq. 5.
+def action_loss(predicted: Tensor, batch: ActBatch, config: ActConfig) -> Tensor:
+    """Error of log(alpha / C), Eq. 5: squared, or Huber's (``config.loss``).
 
     Differs from the paper: Eq. 5 is on alpha itself; see :class:`~lbm_core.act.dual_embedding.LBMAct`. Ticks without a
     bid (the ``done`` row of an exhausted advertiser) do not count.
@@ -44,12 +50,16 @@ def action_loss(predicted: Tensor, batch: ActBatch, loss_on: str = "last") -> Te
     Parameters
     ----------
     predicted : (n, L)
-    loss_on : "last", the position that the guide speaks of; "all", every position of the window (the release)
+    config : ``loss_on`` "last" counts the position that the guide speaks of, "all" every position of the window (the
+        release); in layout "day" every tick has a guide, and counts
     """
     logged, counted = batch.actions, batch.counted
-    if loss_on == "last":
+    if config.loss_on == "last" and config.layout == "window":
         predicted, logged, counted = predicted[:, -1], logged[:, -1], counted[:, -1]
-    return torch.nn.functional.mse_loss(predicted.float()[counted], logged[counted])
+    predicted, logged = predicted.float()[counted], logged[counted]
+    if config.loss == "huber":
+        return torch.nn.functional.huber_loss(predicted, logged, delta=config.huber_delta)
+    return torch.nn.functional.mse_loss(predicted, logged)
 
 
 def train_act(
@@ -108,22 +118,33 @@ def train_act(
     optimizer = torch.optim.AdamW(groups, config.learning_rate, weight_decay=config.weight_decay, fused=True)
     resumable = Resumable(checkpoints, asdict(config) | {"data": fingerprint(trajectories), "revision": model.revision})
     history = torch.full((config.steps, 2), torch.nan, device=accelerator.device)  # there: reading it would wait for it
-    done = resumable.resume(trainable(model), optimizer)
+    averaged = [weight.detach().clone() for weight in weights] if config.ema else []
+    state = trainable(model) | {f"ema.{k}": each for k, each in enumerate(averaged)}
+    done = resumable.resume(state, optimizer)
     start = 0 if done is None else len(done)
     if done is not None:
         history[:start] = torch.as_tensor(done)
     schedule = learning_rates(config, optimizer, start)
-    network, optimizer = accelerator.prepare(model, optimizer)
+    average = get_ema_multi_avg_fn(config.ema)
+    network, optimizer = accelerator.prepare(DayNetwork(model) if config.layout == "day" else model, optimizer)
+    plain = accelerator.unwrap_model(network)
     network = torch.compile(network) if config.compile else network
 
-    def draw(size: int, *keys: int) -> tuple[Windows, list[str] | None]:
-        return training_windows(config, trajectories, size, generator(config.seed, "train", *keys), guides)
+    def draw(size: int, *keys: int) -> tuple[Windows, Told]:
+        rng = generator(config.seed, "train", *keys)
+        if config.layout == "day":
+            return training_days(config, trajectories, size, rng)
+        return training_windows(config, trajectories, size, rng, guides)
 
-    def loss_of(network: Any, window: Windows, texts: list[str] | None) -> Tensor:
-        batch = model.batch(window, texts)
-        return action_loss(network(batch), batch, config.loss_on)
+    def loss_of(network: Any, window: Windows, told: Told) -> Tensor:
+        if isinstance(told, np.ndarray) or config.layout == "day":
+            codes = None if told is None else torch.as_tensor(told, device=accelerator.device)
+            batch = replace(model.numbers(window), codes=codes)
+        else:
+            batch = model.batch(window, told)
+        return action_loss(network(batch), batch, config)
 
-    probe, probe_every = draw(PROBE_WINDOWS, 3), max(PROBE_STEPS, config.steps // PROBES)
+    probe, probe_every = draw(probe_size(config), 3), max(PROBE_STEPS, config.steps // PROBES)
     hidden = not (progress and accelerator.is_main_process)
     bar = tqdm(range(start, config.steps), desc=config.method, initial=start, total=config.steps, disable=hidden)
     logged, then = start - 1, time.perf_counter()
@@ -131,19 +152,22 @@ def train_act(
         probed = step % probe_every == 0 or step + 1 == config.steps
         if probed:
             with torch.no_grad():
-                history[step, 1] = loss_of(model, *probe)
+                parts = [_cut(probe, slice(k, k + size)) for k in range(0, len(probe[0]), size)]
+                history[step, 1] = torch.stack([loss_of(plain, *part) for part in parts]).mean()
             bar.set_postfix_str(f"loss {history[step, 1]:.4f}", refresh=False)
-        window, texts = draw(config.batch_size, 1, step)
+        drawn = draw(config.batch_size, 1, step)
         losses = []
         for cut in cuts:
             with accelerator.accumulate(network):
-                loss = loss_of(network, window[cut], None if texts is None else texts[cut])
+                loss = loss_of(network, *_cut(drawn, cut))
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:
                     accelerator.clip_grad_norm_(weights, config.gradient_norm)
                 optimizer.step()
                 optimizer.zero_grad()
             losses.append(loss.detach())
+        if config.ema:
+            average(averaged, [weight.detach() for weight in weights], step)
         history[step, 0] = torch.stack(losses).mean()
         if log_folder is not None and (probed or (step + 1) % LOG_STEPS == 0):
             speed = (step - logged) * config.batch_size / (time.perf_counter() - then)
@@ -155,15 +179,48 @@ def train_act(
         if (step + 1) % checkpoint_every == 0 and step + 1 < config.steps:
             so_far = accelerator.reduce(history[: step + 1], "mean").cpu().numpy()
             if accelerator.is_main_process:
-                resumable.save(trainable(model), optimizer, so_far)
+                resumable.save(state, optimizer, so_far)
     for tracker in accelerator.trackers:  # Accelerator.end_training would end the processes' group, too
         tracker.finish()
-    accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    accelerator.unwrap_model(network, keep_fp32_wrapper=False)
+    with torch.no_grad():
+        for weight, mean in zip(weights, averaged, strict=False):
+            weight.copy_(mean)
     model.history = accelerator.reduce(history, "mean").cpu().numpy()
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         resumable.clear()
     return model.eval()
+
+
+def probe_size(config: ActConfig) -> int:
+    """Windows or days on which a training measures its loss: 4,096 decisions, or a tenth of what a short one learns."""
+    whole = math.ceil(PROBE_DECISIONS / (N_TICKS - 4)) if config.layout == "day" else PROBE_DECISIONS
+    return max(min(whole, config.steps * config.batch_size // PROBES), config.batch_size)
+
+
+def _cut(drawn: tuple[Windows, Told], cut: slice) -> tuple[Windows, Told]:
+    window, told = drawn
+    return window[cut], None if told is None else told[cut]
+
+
+def training_days(
+    config: ActConfig, trajectories: TrajectorySet, n: int, rng: np.random.Generator
+) -> tuple[Windows, NDArray[np.int64] | None]:
+    """Whole days to learn from, and the code of each tick's guide; None for LLM-DT and Prompt-LLM-DT.
+
+    Parameters
+    ----------
+    n : days
+    """
+    rows = rng.integers(len(trajectories), size=n)
+    window = windows(trajectories, rows, trajectories.length[rows] - 1, N_TICKS)
+    if config.guide not in GUIDED:
+        return window, None
+    directions = training_directions(window, rng, config.guide_dropout, config.dead_band)
+    codes = np.where(directions < 0, CODES.index(SENTENCES[-1]), directions)
+    codes[window.timesteps == 0] = CODES.index(FIRST)
+    return window, codes
 
 
 def training_windows(

@@ -3,14 +3,12 @@
 An advertiser with budget B and CPA target C chooses alpha_t in every tick t < 48 and bids alpha_t * p for an impression
 of predicted value p. It wants the most conversions with cost <= B and cost / conversions <= C.
 
-What surrounds the advertiser is a :class:`Day`; :mod:`lbm_core.data.environment` makes days of the simulated market or
-of a logged period and registers ``lbm/AuctionNet-v0``.
+What surrounds the advertiser is a :class:`Day`. Days of the simulated market and of logged periods, registered as
+``lbm/AuctionNet-v0``, are made in the workshop.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +17,8 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from lbm_core.auction.bidder import N_STATE_FEATURES, N_TICKS, Advertisers, Bidder, Observation
+from lbm_core.auction.bidder import N_STATE_FEATURES, N_TICKS, Advertisers
+from lbm_core.auction.day import Ticks
 from lbm_core.auction.mechanism import LEAST_BUDGET
 from lbm_core.auction.metrics import cpa_ratio
 from lbm_core.auction.traffic import NOMINAL_IMPRESSIONS
@@ -37,85 +36,14 @@ class Day:
     ----------
     period : number of the delivery period
     advertiser : the one that is bid for
-    run : called with a bidder for that advertiser and a generator, runs the whole period and returns the
-        advertiser's costs and conversions, (48,) each
+    start : begins the period with a generator of its randomness; asks for that advertiser's alphas alone
+    row : the advertiser's row in what the period returns
     """
 
     period: int
     advertiser: Advertisers
-    run: Callable[[Bidder, np.random.Generator], tuple[NDArray[np.float64], NDArray[np.float64]]]
-
-
-class _Stopped(BaseException):
-    """Ends a period that nobody plays on with."""
-
-
-class LockStep:
-    """Turns a period that asks a bidder for alphas into one that is asked for observations.
-
-    The period runs in a thread of its own and waits, whenever it wants an alpha, until :meth:`answer` brings it.
-
-    Parameters
-    ----------
-    run : runs a whole period with the given bidder and returns its result
-    """
-
-    def __init__(self, run: Callable[[Bidder], Any]) -> None:
-        self._questions: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[NDArray[np.float64] | None] = queue.SimpleQueue()
-        self.result: Any = None
-        # The thread knows the queues, not this object, so that dropping the object ends the thread.
-        arguments = (run, _AskedBidder(self._questions, self._answers), self._questions)
-        self._thread = threading.Thread(target=_run, args=arguments, daemon=True)
-        self._thread.start()
-
-    def question(self) -> Observation | None:
-        """Wait for the next observation; None when the period is over and :attr:`result` is there."""
-        kind, content = self._questions.get()
-        if kind == "failed":
-            raise content
-        if kind == "over":
-            self.result = content
-            return None
-        return content
-
-    def answer(self, alphas: NDArray[np.float64]) -> None:
-        """Bid with (n,) alphas in the tick last asked about."""
-        self._answers.put(alphas)
-
-    def close(self) -> None:
-        """Stop the period where it is."""
-        self._answers.put(None)
-
-    def __del__(self) -> None:
-        self._answers.put(None)
-
-
-class _AskedBidder:
-    """Bidder inside the thread."""
-
-    def __init__(self, questions: queue.SimpleQueue, answers: queue.SimpleQueue) -> None:
-        self._questions, self._answers = questions, answers
-
-    def reset(self, advertisers: Advertisers) -> None:
-        """Nothing to prepare."""
-
-    def act(self, observation: Observation) -> NDArray[np.float64]:
-        """(n,) alpha, from the other thread."""
-        self._questions.put(("asked", observation))
-        alphas = self._answers.get()
-        if alphas is None:
-            raise _Stopped
-        return alphas
-
-
-def _run(run: Callable[[Bidder], Any], bidder: Bidder, questions: queue.SimpleQueue) -> None:
-    try:
-        questions.put(("over", run(bidder)))
-    except _Stopped:
-        pass
-    except Exception as error:  # whatever it is, the thread that plays raises it
-        questions.put(("failed", error))
+    start: Callable[[np.random.Generator], Ticks[Any]]
+    row: int = 0
 
 
 class AuctionNetEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
@@ -149,7 +77,7 @@ class AuctionNetEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.action_space = gymnasium.spaces.Box(-max_log_ratio, max_log_ratio, (1,), np.float32)
         self._days, self._max_log_ratio = days, max_log_ratio
         self._day: Day | None = None
-        self._play: LockStep | None = None
+        self._ticks: Ticks[Any] | None = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -157,12 +85,9 @@ class AuctionNetEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         """Draw a day and show its first tick; equal seeds give equal days, conversions and competitors."""
         super().reset(seed=seed)
         self.close()
-        self._day = day = self._days(self.np_random)
-        rng = np.random.default_rng(self.np_random.integers(2**63))
-        self._play = LockStep(lambda bidder: day.run(bidder, rng))
-        observation = self._play.question()
-        assert observation is not None  # a period has 48 ticks
-        self._state = observation.state[0]
+        self._day = self._days(self.np_random)
+        self._ticks = self._day.start(np.random.default_rng(self.np_random.integers(2**63)))
+        self._state = next(self._ticks).state[0]
         self._tick, self._cost, self._conversions = 0, 0.0, 0.0
         return self._observed(), self._info()
 
@@ -176,21 +101,24 @@ class AuctionNetEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         RuntimeError
             The period is over: reset first.
         """
-        if self._play is None or self._day is None:
+        if self._ticks is None or self._day is None:
             raise RuntimeError("the period is over or has not begun: call reset() first")
         ratio = np.asarray(action, dtype=np.float64)
         if ratio.shape != (1,) or not np.abs(ratio[0]) <= self._max_log_ratio * (1 + 1e-6):
             raise ValueError(f"action {action!r} is not in {self.action_space}")
-        self._play.answer(self._day.advertiser.cpa_target * np.exp(ratio))
-        following = self._play.question()
-        costs, conversions = self._play.result if following is None else (following.costs[0], following.conversions[0])
+        one, following = self._day.advertiser, None
+        try:
+            following = self._ticks.send(one.cpa_target * np.exp(ratio))
+            costs, conversions = following.costs[0], following.conversions[0]
+        except StopIteration as end:
+            costs, conversions = end.value.costs[self._day.row], end.value.conversions[self._day.row]
         reward = float(conversions[self._tick])
         self._cost += float(costs[self._tick])
         self._conversions += reward
         self._tick += 1
-        left = float(self._day.advertiser.budget[0]) - self._cost
+        left = float(one.budget[0]) - self._cost
         if following is None:  # no tick follows: show the last one's features with nothing left to do
-            self._state = np.concatenate([[0.0, left / self._day.advertiser.budget[0]], self._state[2:]])
+            self._state = np.concatenate([[0.0, left / one.budget[0]], self._state[2:]])
         else:
             self._state = following.state[0]
         terminated = following is None or self._tick == N_TICKS or left < LEAST_BUDGET
@@ -201,9 +129,7 @@ class AuctionNetEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     def close(self) -> None:
         """Drop the period that is being played."""
-        if self._play is not None:
-            self._play.close()
-        self._play = None
+        self._ticks = None
 
     def _observed(self) -> NDArray[np.float32]:
         space = self.observation_space

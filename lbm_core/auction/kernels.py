@@ -14,66 +14,55 @@ Compiled code is cached by this file's date: touch it after changing a constant 
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
+from numpy.typing import NDArray
 
 from lbm_core.auction.mechanism import EXPOSURE, N_SLOTS, RESERVE_PRICE
+from lbm_core.auction.random_bits import bits_of, float_of, mixed
 
-LISTED = 7  # bids kept per impression: three winners, the price setter, three in reserve
+_LISTED = 7  # bids kept per impression: three winners, the price setter, three in reserve
 _BLOCK = 512  # impressions ranked together: their bids stay in the fastest cache
 _SHOWN_2 = EXPOSURE[1]
 _SHOWN_3 = EXPOSURE[1] * EXPOSURE[2]
 _U = np.uint64
 
 
-@intrinsic
-def _tagged(typing_context, bid, advertiser):
-    """Bits of a bid >= 0 as an integer of its width, the lowest six replaced by the advertiser's number."""
-    key = types.int32 if bid == types.float32 else types.int64
+class Lists(NamedTuple):
+    """The bids of a tick's n impressions."""
 
-    def generate(context, builder, signature, arguments):
-        word = ir.IntType(key.bitwidth)
-        bits = builder.and_(builder.bitcast(arguments[0], word), ir.Constant(word, -64))
-        number = arguments[1] if key.bitwidth == 64 else builder.trunc(arguments[1], word)
-        return builder.or_(bits, number)
-
-    return key(bid, types.int64), generate
+    keys: NDArray[Any]  # (7, n) tagged bids, descending; 0 where there are fewer bidders
+    who: NDArray[np.int8]  # (n, 4) the three winners and the price setter
+    bids: NDArray[np.float64]  # (n, 4) their bids, descending
+    depth: NDArray[np.int8]  # (n,) slots the user looks at
 
 
-@intrinsic
-def _untagged(typing_context, key):
-    """The bid of a key, without its lowest six bits."""
-    single = key == types.int32
+class Totals(NamedTuple):
+    """What a tick brought m advertisers."""
 
-    def generate(context, builder, signature, arguments):
-        bits = builder.and_(arguments[0], ir.Constant(arguments[0].type, -64))
-        return builder.bitcast(bits, ir.FloatType() if single else ir.DoubleType())
-
-    return (types.float32 if single else types.float64)(key), generate
-
-
-def _compare(name: str):
-    """LLVM's branch-free integer minimum or maximum (numba's own ``min`` keeps loops from being vectorised)."""
-
-    @intrinsic
-    def compare(typing_context, a, b):
-        def generate(context, builder, signature, arguments):
-            word = arguments[0].type
-            full_name = f"llvm.{name}.i{word.width}"
-            function = builder.module.globals.get(full_name)
-            if function is None:
-                function = ir.Function(builder.module, ir.FunctionType(word, [word, word]), name=full_name)
-            return builder.call(function, arguments)
-
-        return a(a, a), generate
-
-    return compare
+    cost: NDArray[np.float64]  # (m,) currency paid
+    won: NDArray[np.int64]  # (3, m) slots won
+    dropped_bids: NDArray[np.float64]  # (m,) currency, sum of the bids that were dropped
+    exposures: NDArray[np.int64]  # (m,) slots shown
+    expected: NDArray[np.float64]  # (m,) sum of p over the slots shown
+    conversions: NDArray[np.int64]  # (m,)
 
 
-_higher, _lower = _compare("smax"), _compare("smin")
+def empty_lists(pvalues: NDArray[Any]) -> Lists:
+    """Room for the bids of a tick, whose p-values are (m, n) float32 or float64; :func:`rank` and others fill it."""
+    n = pvalues.shape[1]
+    key = np.int32 if pvalues.dtype == np.float32 else np.int64
+    who, bids = np.empty((n, N_SLOTS + 1), np.int8), np.empty((n, N_SLOTS + 1))
+    return Lists(np.zeros((_LISTED, n), key), who, bids, np.empty(n, np.int8))
+
+
+def no_totals(m: int) -> Totals:
+    """Zeros for m advertisers."""
+    cost, dropped_bids, expected = np.zeros((3, m))
+    exposures, conversions = np.zeros((2, m), np.int64)
+    return Totals(cost, np.zeros((N_SLOTS, m), np.int64), dropped_bids, exposures, expected, conversions)
 
 
 @njit(cache=True, nogil=True)
@@ -84,34 +73,36 @@ def rank(pvalues, alphas, keys):
     ----------
     pvalues : (m, n) float32 or float64
     alphas : (m,) of the same type; advertisers with alpha = 0 are left out
-    keys : (7, n) int32 or int64, written: tagged bids, descending; 0 where there are fewer bidders
+    keys : (7, n) zeros, int32 or int64; filled with tagged bids
     """
     n = pvalues.shape[1]
+    tagged = np.empty(_BLOCK, keys.dtype)
     for start in range(0, n, _BLOCK):
         end = min(start + _BLOCK, n)
         first, second, third, fourth = keys[0, start:end], keys[1, start:end], keys[2, start:end], keys[3, start:end]
         fifth, sixth, seventh = keys[4, start:end], keys[5, start:end], keys[6, start:end]
-        keys[:, start:end] = 0
         for advertiser in range(pvalues.shape[0]):
             alpha = alphas[advertiser]
             if alpha == 0:
                 continue
             row = pvalues[advertiser, start:end]
             for j in range(end - start):
-                key = _tagged(alpha * row[j], advertiser)
-                top = first[j]
-                first[j], key = _higher(top, key), _lower(top, key)
-                top = second[j]
-                second[j], key = _higher(top, key), _lower(top, key)
-                top = third[j]
-                third[j], key = _higher(top, key), _lower(top, key)
-                top = fourth[j]
-                fourth[j], key = _higher(top, key), _lower(top, key)
-                top = fifth[j]
-                fifth[j], key = _higher(top, key), _lower(top, key)
-                top = sixth[j]
-                sixth[j], key = _higher(top, key), _lower(top, key)
-                seventh[j] = _higher(seventh[j], key)
+                tagged[j] = _tagged(alpha * row[j], advertiser)
+            # One insertion in registers, many impressions at a time; a loop over the places would take twice as long.
+            for j in range(end - start):
+                key = tagged[j]
+                first[j], key = max(first[j], key), min(first[j], key)
+                second[j], key = max(second[j], key), min(second[j], key)
+                third[j], key = max(third[j], key), min(third[j], key)
+                fourth[j], key = max(fourth[j], key), min(fourth[j], key)
+                fifth[j], key = max(fifth[j], key), min(fifth[j], key)
+                sixth[j], key = max(sixth[j], key), min(sixth[j], key)
+                seventh[j] = max(seventh[j], key)
+
+
+@njit(inline="always")
+def _tagged(bid, advertiser):
+    return (bits_of(bid) & -64) | advertiser
 
 
 @njit(inline="always")
@@ -120,17 +111,14 @@ def _bid(key, pvalues, alphas, j):
     if pvalues.itemsize == 8:
         advertiser = key & 63
         return alphas[advertiser] * pvalues[advertiser, j] if key > 63 else 0.0  # nobody filled a key of 0
-    return np.float64(_untagged(key))
+    return np.float64(float_of(np.int32(key & -64)))
 
 
 @njit(inline="always")
 def _uniform(state):
     """Uniform number in [0, 1) of a SplitMix64 stream."""
     state[0] += _U(0x9E3779B97F4A7C15)
-    bits = state[0]
-    bits = (bits ^ (bits >> _U(30))) * _U(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> _U(27))) * _U(0x94D049BB133111EB)
-    return np.float64(np.int64((bits ^ (bits >> _U(31))) >> _U(11))) * (1.0 / 9007199254740992.0)
+    return mixed(state[0])
 
 
 @njit(cache=True, nogil=True)
@@ -141,52 +129,37 @@ def _rank_again(pvalues, alphas, dropped, j, keys):
         if alphas[advertiser] == 0 or (dropped >> _U(advertiser)) & _U(1):
             continue
         key = _tagged(alphas[advertiser] * pvalues[advertiser, j], advertiser)
-        place = LISTED
-        while place > 0 and keys[place - 1, j] < key:
-            place -= 1
-        for k in range(LISTED - 1, place, -1):
-            keys[k, j] = keys[k - 1, j]
-        if place < LISTED:
-            keys[place, j] = key
+        for place in range(_LISTED):
+            keys[place, j], key = max(keys[place, j], key), min(keys[place, j], key)
 
 
 @njit(cache=True, nogil=True)
-def allocate(keys, pvalues, alphas, remaining, state, who, bids, depth, cost, won, dropped_bids):
+def allocate(lists, pvalues, alphas, remaining, state, totals):
     """Budget rule: auction the tick, drop random wins of overspenders, repeat until nobody overspends.
 
     Parameters
     ----------
-    keys : (7, n) from :func:`rank`; changed
+    lists : keys from :func:`rank`, changed; the rest is written
     pvalues, alphas : (m, n), (m,) as given to :func:`rank`
     remaining : (m,) currency left before the tick
     state : (1,) uint64 random stream, advanced
-    who, bids : (n, 4) written: the three winners and the price setter, descending
-    depth : (n,) int8 written: slots the user looks at
-    cost : (m,) written: currency paid
-    won : (3, m) int64 written: slots won
-    dropped_bids : (m,) written: currency, sum of the bids that were dropped
-
-    Returns
-    -------
-    Number of auctions that were run.
+    totals : zeros; cost, won and dropped_bids are written
     """
+    keys, who, bids, depth = lists
+    cost, won = totals.cost, totals.won
     n, m = keys.shape[1], len(remaining)
-    cost[:] = 0.0
-    won[:] = 0
-    dropped_bids[:] = 0.0
     for j in range(n):
         for k in range(N_SLOTS + 1):
             who[j, k] = keys[k, j] & 63
             bids[j, k] = _bid(keys[k, j], pvalues, alphas, j)
         u = _uniform(state)
         depth[j] = 3 if u < _SHOWN_3 else (2 if u < _SHOWN_2 else 1)
-        _settle(who, bids, depth, j, 1, cost, won)
+        _settle(lists, j, 1, cost, won)
     over = np.zeros(m, np.bool_)
     to_drop = np.zeros((N_SLOTS, m), np.int64)
     undecided = np.zeros((N_SLOTS, m), np.int64)
-    auctions = 1
     if not _overspenders(cost, remaining, won, over, to_drop, undecided):
-        return auctions
+        return
     dropped = np.zeros(n, np.uint64)  # one bit per advertiser
     used = np.full(n, N_SLOTS + 1, np.int8)  # entries of the list that have been needed so far
     while True:
@@ -200,16 +173,16 @@ def allocate(keys, pvalues, alphas, remaining, state, who, bids, depth, cost, wo
                         gone |= 1 << k
                     undecided[k, advertiser] -= 1
             if gone:
-                _settle(who, bids, depth, j, -1, cost, won)
+                _settle(lists, j, -1, cost, won)
                 kept = 0
                 for k in range(N_SLOTS + 1):
                     if (gone >> k) & 1:
                         dropped[j] |= _U(1) << _U(who[j, k])
-                        dropped_bids[who[j, k]] += bids[j, k]
+                        totals.dropped_bids[who[j, k]] += bids[j, k]
                     else:
                         who[j, kept], bids[j, kept] = who[j, k], bids[j, k]
                         kept += 1
-                if used[j] + N_SLOTS + 1 - kept > LISTED:
+                if used[j] + N_SLOTS + 1 - kept > _LISTED:
                     _rank_again(pvalues, alphas, dropped[j], j, keys)
                     used[j] = kept = 0
                 while kept <= N_SLOTS:
@@ -218,80 +191,75 @@ def allocate(keys, pvalues, alphas, remaining, state, who, bids, depth, cost, wo
                     bids[j, kept] = _bid(key, pvalues, alphas, j)
                     used[j] += 1
                     kept += 1
-                _settle(who, bids, depth, j, 1, cost, won)
-        auctions += 1
+                _settle(lists, j, 1, cost, won)
         if not _overspenders(cost, remaining, won, over, to_drop, undecided):
             # Once more from the start, without the rounding of additions and subtractions.
             cost[:] = 0.0
             won[:] = 0
             for j in range(n):
-                _settle(who, bids, depth, j, 1, cost, won)
+                _settle(lists, j, 1, cost, won)
             if not _overspenders(cost, remaining, won, over, to_drop, undecided):
-                return auctions
+                return
 
 
 @njit(inline="always")
-def _settle(who, bids, depth, j, sign, cost, won):
+def _settle(lists, j, sign, cost, won):
     """Add (sign = 1) or take back (-1) what an impression brought its winners."""
     for k in range(N_SLOTS):
-        price = bids[j, k + 1]
+        price = lists.bids[j, k + 1]
         if price > RESERVE_PRICE:
-            won[k, who[j, k]] += sign
-            if k < depth[j]:
-                cost[who[j, k]] += sign * price
+            advertiser = lists.who[j, k]
+            won[k, advertiser] += sign
+            if k < lists.depth[j]:
+                cost[advertiser] += sign * price
 
 
 @njit(cache=True, nogil=True)
 def _overspenders(cost, remaining, won, over, to_drop, undecided):
     """Note who overspends and how many wins it loses in each slot; whether anybody does."""
-    anybody = False
     for advertiser in range(len(cost)):
         over[advertiser] = cost[advertiser] > remaining[advertiser]
         if over[advertiser]:
-            anybody = True
             share = (cost[advertiser] - remaining[advertiser]) / cost[advertiser]
             for k in range(N_SLOTS):
                 undecided[k, advertiser] = won[k, advertiser]
                 to_drop[k, advertiser] = math.ceil(won[k, advertiser] * share)
-    return anybody
+    return over.any()
 
 
 @njit(cache=True, nogil=True)
-def convert(who, bids, depth, pvalues, sigma_ratio, shift, state, exposures, expected, conversions, prices):
+def convert(lists, pvalues, sigma_ratio, shift, state, totals, prices):
     """Conversions of the shown ads.
 
     Parameters
     ----------
-    who, bids, depth : from :func:`allocate`
+    lists : from :func:`allocate`
     pvalues : (m, n)
     sigma_ratio : (n, 3) sigma / p-value of the winners, or (1, m) its mean per advertiser
     shift : (m,) see :func:`lbm_core.auction.mechanism.conversion_shift`
     state : (1,) uint64 random stream, advanced
-    exposures, expected, conversions : (m,) written: shown slots, sum of their p-values, conversions
+    totals : exposures, expected and conversions are written
     prices : (n,) written: least winning cost
 
     Returns
     -------
-    Sum of the least winning costs.
+    Mean least winning cost.
     """
+    _, who, bids, depth = lists
     n = len(depth)
     per_impression = len(sigma_ratio) == n and sigma_ratio.shape[1] == N_SLOTS
-    exposures[:] = 0
-    expected[:] = 0.0
-    conversions[:] = 0
     total = 0.0
     for j in range(n):
-        price = max(bids[j, N_SLOTS], RESERVE_PRICE)
-        prices[j] = price
-        total += price
+        prices[j] = max(bids[j, N_SLOTS], RESERVE_PRICE)
+        total += prices[j]
         for k in range(depth[j]):
             if bids[j, k + 1] <= RESERVE_PRICE:
                 break
             advertiser = who[j, k]
             pvalue = np.float64(pvalues[advertiser, j])
             ratio = sigma_ratio[j, k] if per_impression else sigma_ratio[0, advertiser]
-            exposures[advertiser] += 1
-            expected[advertiser] += pvalue
+            totals.exposures[advertiser] += 1
+            totals.expected[advertiser] += pvalue
             if _uniform(state) < pvalue * (1.0 + ratio * shift[advertiser]):
-                conversions[advertiser] += 1
-    return total
+                totals.conversions[advertiser] += 1
+    return total / n

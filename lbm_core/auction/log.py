@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbm_core.auction.bidder import Advertisers
+from lbm_core.auction.metrics import Summarized
 from lbm_core.files import writing_file
 from lbm_core.settings import Dataset
 
 
 @dataclass(frozen=True)
-class PeriodLog:
+class PeriodLog(Summarized):
     """A simulated delivery period of the whole market.
 
     Arrays of shape (48, 48) are (advertiser, tick).

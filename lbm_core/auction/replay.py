@@ -6,28 +6,26 @@ the predicted probability. Competitors do not react (the market does that: :mod:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from lbm_core.auction.bidder import N_STATE_FEATURES, N_TICKS, Advertisers, Bidder, Observation
+from lbm_core.auction.bidder import N_TICKS, Advertisers, Bidder
+from lbm_core.auction.day import Outcome, ReplayResult, Ticks, play, run_day
 from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.mechanism import LEAST_BUDGET
-from lbm_core.auction.metrics import summarize
-from lbm_core.auction.replay_kernel import buy
-from lbm_core.auction.state import StateBuilder
+from lbm_core.auction.random_bits import mixed
 from lbm_core.auction.traffic import Traffic
 from lbm_core.settings import Dataset
 
-# What a tick brought: cost, conversions, expected conversions, wins and the sum of bids, (n,) each.
-TickOutcome = tuple[NDArray, NDArray, NDArray, NDArray, NDArray]
+_U = np.uint64
 
 
 @dataclass(frozen=True)
-class ReplayPeriod:
-    """Impressions and prices of a logged period, laid out advertiser by advertiser (about 200 MB).
+class LoggedPeriod:
+    """What every replay needs of a logged period.
 
     Attributes
     ----------
@@ -35,20 +33,37 @@ class ReplayPeriod:
         Which period it is.
     advertisers : the period's 48 advertisers
     counts : (48,) int, impressions per tick
-    pvalues : (48, sum(counts)) probability; each advertiser's impressions in order of time
-    least_winning_cost : (sum(counts),) currency
     mean_pvalues : (48, 48) mean p-value, (advertiser, tick)
-    mean_prices : (48,) mean least winning cost of each tick
+    mean_prices : (48,) mean least winning cost of each tick, currency
     """
 
     dataset: Dataset
     period: int
     advertisers: Advertisers
     counts: NDArray[np.int64]
-    pvalues: NDArray[np.float64]
-    least_winning_cost: NDArray[np.float64]
     mean_pvalues: NDArray[np.float64]
     mean_prices: NDArray[np.float64]
+
+    def bidding(self, advertisers: Advertisers | None, rows: ArrayLike | None) -> Advertisers:
+        """Who bids: ``rows`` of the given advertisers, or of the period's own."""
+        who = self.advertisers if advertisers is None else advertisers
+        return who if rows is None else who[np.asarray(rows)]
+
+
+@dataclass(frozen=True)
+class ReplayPeriod(LoggedPeriod):
+    """Impressions and prices of a logged period, laid out advertiser by advertiser (about 200 MB).
+
+    Attributes
+    ----------
+    dataset, period, advertisers, counts, mean_pvalues, mean_prices
+        See :class:`LoggedPeriod`.
+    pvalues : (48, sum(counts)) probability; each advertiser's impressions in order of time
+    least_winning_cost : (sum(counts),) currency
+    """
+
+    pvalues: NDArray[np.float64]
+    least_winning_cost: NDArray[np.float64]
 
     @property
     def starts(self) -> NDArray[np.int64]:
@@ -74,14 +89,10 @@ class ReplayPeriod:
         if not np.array_equal(traffic.counts, log.counts):
             raise ValueError(f"period {log.period}: the log's impression counts are not those of its traffic")
         pvalues = np.empty((len(traffic.mean_pvalues), int(traffic.counts.sum())))
-        start = 0
-        for tick in range(N_TICKS):
-            drawn = traffic.tick_pvalues(tick)
-            pvalues[:, start : start + len(drawn)] = drawn.T
-            start += len(drawn)
-        return cls.from_arrays(
-            log.dataset, log.period, log.advertisers, traffic.counts, pvalues, log.least_winning_cost
-        )
+        ends = np.cumsum(traffic.counts)
+        for tick, (count, end) in enumerate(zip(traffic.counts, ends, strict=True)):
+            traffic.draw_pvalues(tick, pvalues[:, end - count : end].T)
+        return cls.from_arrays(log.dataset, log.period, log.advertisers, log.counts, pvalues, log.least_winning_cost)
 
     @classmethod
     def from_arrays(
@@ -109,52 +120,8 @@ class ReplayPeriod:
         if not (pvalues.min() >= 0 and pvalues.max() <= 1):
             raise ValueError("p-values must lie in [0, 1]")
         starts = np.cumsum(counts) - counts
-        return cls(
-            dataset,
-            period,
-            advertisers,
-            counts,
-            pvalues,
-            prices,
-            mean_pvalues=np.add.reduceat(pvalues, starts, axis=1) / counts,
-            mean_prices=np.add.reduceat(prices, starts) / counts,
-        )
-
-
-@dataclass(frozen=True)
-class ReplayResult:
-    """What n advertisers did and got, per tick.
-
-    Attributes
-    ----------
-    advertisers : n
-    alphas : (n, 48) currency per conversion, as chosen; 0 once the budget is gone
-    costs : (n, 48) currency
-    conversions : (n, 48) count
-    expected_conversions : (n, 48) sum of p over the wins: the same without the noise of conversion draws
-    wins : (n, 48) impressions won and paid
-    states : (n, 48, 16) state before each tick
-    lengths : (n,) int in 1..48, ticks up to the first ``done``, inclusive
-    """
-
-    advertisers: Advertisers
-    alphas: NDArray[np.float64]
-    costs: NDArray[np.float64]
-    conversions: NDArray[np.float64]
-    expected_conversions: NDArray[np.float64]
-    wins: NDArray[np.float64]
-    states: NDArray[np.float64]
-    lengths: NDArray[np.int64]
-
-    def summary(self) -> dict[str, NDArray[np.float64]]:
-        """Metrics per advertiser: columns of :func:`lbm_core.auction.metrics.summarize`, (n,) each."""
-        return summarize(
-            self.conversions.sum(axis=1),
-            self.costs.sum(axis=1),
-            self.advertisers.budget,
-            self.advertisers.cpa_target,
-            self.expected_conversions.sum(axis=1),
-        )
+        means = np.add.reduceat(pvalues, starts, axis=1) / counts, np.add.reduceat(prices, starts) / counts
+        return cls(dataset, period, advertisers, counts, *means, pvalues, prices)
 
 
 def replay(
@@ -189,77 +156,69 @@ def replay(
     ValueError
         The bidder returned a wrong shape, NaN or a negative alpha.
     """
-    who = choose(period.advertisers, advertisers, rows)
-    base = np.uint64(rng.integers(2**63))
-    starts = period.starts
-
-    def step(tick: int, alphas: NDArray, remaining: NDArray) -> TickOutcome:
-        out = np.zeros((5, len(who)))
-        buy(
-            period.pvalues,
-            period.least_winning_cost,
-            int(starts[tick]),
-            int(starts[tick + 1]),
-            who.index,
-            alphas,
-            remaining,
-            period.mean_pvalues[:, tick],
-            base,
-            out,
-        )
-        return out[0], out[1], out[2], out[3], out[4]
-
-    return play(who, bidder, step, period.counts, period.mean_pvalues[who.index], period.mean_prices)
+    who = period.bidding(advertisers, rows)
+    return play(replay_day(period, who, rng), who, bidder)
 
 
-def play(
-    advertisers: Advertisers,
-    bidder: Bidder,
-    step: Callable[[int, NDArray, NDArray], TickOutcome],
-    counts: NDArray[np.int64],
-    mean_pvalues: NDArray[np.float64],
-    mean_prices: NDArray[np.float64],
-) -> ReplayResult:
-    """The replay's loop over ticks around any ``step(tick, alphas, remaining)``; the response tables use it too."""
-    n = len(advertisers)
-    states = np.zeros((n, N_TICKS, N_STATE_FEATURES))
-    alphas, costs, conversions, expected, wins = np.zeros((5, n, N_TICKS))
-    lengths = np.full(n, N_TICKS)
-    remaining = advertisers.budget.copy()
-    builder = StateBuilder(advertisers.budget)
-    bidder.reset(advertisers)
-    for tick in range(N_TICKS):
-        states[:, tick] = builder.state(mean_pvalues[:, tick], int(counts[tick]))
-        seen = Observation(tick, states[:, : tick + 1], alphas[:, :tick], conversions[:, :tick], costs[:, :tick])
-        active = remaining >= LEAST_BUDGET
-        lengths[~active & (lengths == N_TICKS)] = tick + 1
-        alphas[:, tick] = np.where(active, _checked(bidder.act(seen), n, tick), 0.0)
-        costs[:, tick], conversions[:, tick], expected[:, tick], wins[:, tick], bids = step(
-            tick, alphas[:, tick], remaining
-        )
-        remaining = remaining - costs[:, tick]
-        builder.update(
-            bid=bids / counts[tick],
-            least_winning_cost=mean_prices[tick],
-            pvalue=mean_pvalues[:, tick],
-            conversion_rate=conversions[:, tick] / counts[tick],
-            win_rate=wins[:, tick] / counts[tick],
-            count=int(counts[tick]),
-            remaining=remaining,
-        )
-    return ReplayResult(advertisers, alphas, costs, conversions, expected, wins, states, lengths)
+def replay_day(period: ReplayPeriod, advertisers: Advertisers, rng: np.random.Generator) -> Ticks[ReplayResult]:
+    """The day that :func:`replay` plays, for whoever chooses the n advertisers' alphas."""
+    key, starts, index = np.uint64(rng.integers(2**63)), period.starts, advertisers.index
+    pvalues, prices = period.pvalues, period.least_winning_cost
+
+    def auction(tick: int, alphas: NDArray, remaining: NDArray) -> Outcome:
+        bids = alphas * period.mean_pvalues[index, tick] * period.counts[tick]
+        brought = np.zeros((4, len(index)))
+        _buy(pvalues, prices, starts[tick : tick + 2], index, alphas, remaining, key, brought, bids)
+        return Outcome(*brought, bids, period.mean_prices[tick])
+
+    return run_day(advertisers, period.counts, lambda tick: period.mean_pvalues[index, tick], auction)
 
 
-def choose(default: Advertisers, advertisers: Advertisers | None, rows: ArrayLike | None) -> Advertisers:
-    """Who bids: ``rows`` of the given advertisers, or of the period's own."""
-    who = default if advertisers is None else advertisers
-    return who if rows is None else who[np.asarray(rows)]
+@njit(cache=True, nogil=True)
+def _buy(pvalues, prices, span, index, alphas, remaining, base, brought, bids):
+    """Wins, payments and conversions of one tick, for advertisers that each bid alone; one pass per advertiser.
+
+    Parameters
+    ----------
+    pvalues, prices : (48, total) probability; (total,) currency
+    span : first impression of the tick, and of the next
+    index : (n,) whose p-values each of the n advertisers has
+    alphas, remaining : (n,) currency per conversion; currency
+    base : random stream of the replay
+    brought : (4, n) zeros; cost, conversions, expected conversions and wins are written
+    bids : (n,) sum of the tick's bids; those dropped for lack of budget are taken away
+    """
+    won = np.empty(span[1] - span[0] + 1, dtype=np.int64)
+    for k in range(len(index)):
+        alpha, left, p = alphas[k], remaining[k], pvalues[index[k]]
+        if alpha <= 0.0 or left < LEAST_BUDGET:
+            continue
+        n_won = 0
+        for i in range(span[0], span[1]):  # writes every impression and keeps the won ones: no branch to guess
+            won[n_won] = i
+            n_won += alpha * p[i] >= prices[i]
+        total = 0.0
+        for j in range(n_won):
+            total += prices[won[j]]
+        # Two streams per advertiser: one decides who converts, one in which order wins are kept.
+        key = base ^ _U(_uniform(base, 2 * index[k]) * 2.0**62)
+        if total > left:
+            order_key = base ^ _U(_uniform(base, 2 * index[k] + 1) * 2.0**62)
+            won[:n_won] = won[np.argsort(np.array([_uniform(order_key, i) for i in won[:n_won]]))]
+            total, kept = 0.0, 0
+            while total < left:
+                total = min(total + prices[won[kept]], left)
+                kept += 1
+            for j in range(kept, n_won):
+                bids[k] -= alpha * p[won[j]]
+            n_won = kept
+        brought[0, k], brought[3, k] = total, n_won
+        for j in range(n_won):
+            brought[1, k] += _uniform(key, won[j]) < p[won[j]]
+            brought[2, k] += p[won[j]]
 
 
-def _checked(alphas: ArrayLike, n: int, tick: int) -> NDArray[np.float64]:
-    values = np.asarray(alphas, dtype=np.float64)
-    if values.shape != (n,):
-        raise ValueError(f"the bidder returned alphas of shape {values.shape} at tick {tick}; expected ({n},)")
-    if not (np.isfinite(values).all() and (values >= 0).all()):
-        raise ValueError(f"the bidder returned a NaN, infinite or negative alpha at tick {tick}")
-    return values
+@njit(inline="always")
+def _uniform(key, counter):
+    """Uniform number in [0, 1) of a key and a counter."""
+    return mixed(key + _U(counter + 1) * _U(0x9E3779B97F4A7C15))

@@ -7,15 +7,16 @@ and counterfactuals become nearly free. The impression-level replay (:mod:`lbm_c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lbm_core.auction.bidder import N_TICKS, Advertisers, Bidder
+from lbm_core.auction.day import Outcome, ReplayResult, Ticks, play, run_day
 from lbm_core.auction.mechanism import LEAST_BUDGET
-from lbm_core.auction.replay import ReplayPeriod, ReplayResult, TickOutcome, choose, play
+from lbm_core.auction.replay import LoggedPeriod, ReplayPeriod
 from lbm_core.settings import Dataset
 
 # Alphas covered by the curves, currency per conversion (Table 7: CPA targets 6-12 dense, 60-130 sparse).
@@ -24,24 +25,18 @@ N_BINS = 240
 
 
 @dataclass(frozen=True)
-class ResponseTables:
+class ResponseTables(LoggedPeriod):
     """Cumulative response curves of a period (6.6 MB).
 
     Attributes
     ----------
     dataset, period, advertisers, counts, mean_pvalues, mean_prices
-        As in :class:`lbm_core.auction.replay.ReplayPeriod`.
+        See :class:`lbm_core.auction.replay.LoggedPeriod`.
     alphas : (G,) currency per conversion, log-spaced grid
     costs, values, wins : (48, 48, G) float32, (tick, advertiser, grid): what ``alphas[g]`` spends, the sum of p it
         wins, the impressions it wins, if the budget allows
     """
 
-    dataset: Dataset
-    period: int
-    advertisers: Advertisers
-    counts: NDArray[np.int64]
-    mean_pvalues: NDArray[np.float64]
-    mean_prices: NDArray[np.float64]
     alphas: NDArray[np.float64]
     costs: NDArray[np.float32]
     values: NDArray[np.float32]
@@ -56,19 +51,8 @@ class ResponseTables:
         alphas = np.geomspace(low, high, bins)
         curves = np.zeros((3, N_TICKS, len(period.pvalues), bins))
         _bin(period.pvalues, period.least_winning_cost, period.starts, np.log(low), np.log(alphas[1] / low), curves)
-        costs, values, wins = np.cumsum(curves, axis=-1).astype(np.float32)
-        return cls(
-            period.dataset,
-            period.period,
-            period.advertisers,
-            period.counts,
-            period.mean_pvalues,
-            period.mean_prices,
-            alphas,
-            costs,
-            values,
-            wins,
-        )
+        shared = (getattr(period, field.name) for field in fields(LoggedPeriod))
+        return cls(*shared, alphas, *np.cumsum(curves, axis=-1).astype(np.float32))
 
     def respond(
         self, tick: int, index: NDArray[np.int64], alphas: NDArray[np.float64]
@@ -107,19 +91,27 @@ def table_replay(
     A tick that would overspend keeps the same share of cost, value and wins. Conversions are the expected ones, or,
     with ``rng``, Poisson draws around them (the limit of many unlikely Bernoulli draws).
     """
-    who = choose(tables.advertisers, advertisers, rows)
+    who = tables.bidding(advertisers, rows)
+    return play(table_day(tables, who, rng), who, bidder)
 
-    def step(tick: int, alphas: NDArray, remaining: NDArray) -> TickOutcome:
-        cost, value, wins = tables.respond(tick, who.index, alphas)
-        bids = alphas * tables.mean_pvalues[who.index, tick] * tables.counts[tick]
+
+def table_day(
+    tables: ResponseTables, advertisers: Advertisers, rng: np.random.Generator | None = None
+) -> Ticks[ReplayResult]:
+    """The day that :func:`table_replay` plays."""
+    index = advertisers.index
+
+    def auction(tick: int, alphas: NDArray, remaining: NDArray) -> Outcome:
+        cost, value, wins = tables.respond(tick, index, alphas)
+        bids = alphas * tables.mean_pvalues[index, tick] * tables.counts[tick]
         share = np.where(alphas > 0, affordable_share(cost, remaining), 0.0)
         value = value * share
         conversions = value if rng is None else rng.poisson(value).astype(np.float64)
         # Dropped wins bid 0; their share of the bids is not tabulated, their share of the impressions stands for it.
         kept_bids = bids * (1.0 - (1.0 - share) * wins / tables.counts[tick])
-        return cost * share, conversions, value, wins * share, kept_bids
+        return Outcome(cost * share, conversions, value, wins * share, kept_bids, tables.mean_prices[tick])
 
-    return play(who, bidder, step, tables.counts, tables.mean_pvalues[who.index], tables.mean_prices)
+    return run_day(advertisers, tables.counts, lambda tick: tables.mean_pvalues[index, tick], auction)
 
 
 def affordable_share(cost: NDArray[np.float64], remaining: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ Source of ``traffic_profile.csv``: the daily traffic shape of the AuctionNet ben
 
 from __future__ import annotations
 
+import copy
 import csv
 import functools
 from collections.abc import Iterator, Sequence
@@ -19,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbm_core.auction.bidder import N_ADVERTISERS, N_TICKS
-from lbm_core.auction.counter_bits import counter_normals
-from lbm_core.auction.random_bits import clipped_normals, pcg64_state, skip_normals
+from lbm_core.auction.random_bits import clipped_normals, sigma_ratios, skip_normals
 from lbm_core.files import writing_file
 from lbm_core.settings import DATASETS, Dataset
 
@@ -124,7 +124,10 @@ class Traffic:
     mean_pvalues, std_pvalues : (48, 48) mean and standard deviation of the p-values before clipping to [0, 1],
         (advertiser, tick)
     sigma_levels : (48,) mean of sigma / p-value
+    engine : "exact": these are the real impressions, bit for bit
     """
+
+    engine = "exact"
 
     def __init__(self, period: int, dataset: Dataset, scheme: Scheme = "data") -> None:
         if isinstance(period, bool) or not isinstance(period, int | np.integer) or period < 0:
@@ -139,7 +142,7 @@ class Traffic:
         self.std_pvalues = self.mean_pvalues * std_ratios(self.period, scheme)
         self.sigma_levels = sigma_levels(self.period)
         # One generator draws the p-values of all ticks in order: remember where each tick starts.
-        self._starts = [pcg64_state(np.random.default_rng(self.period))]
+        self._starts = [np.random.default_rng(self.period)]
 
     def tick(self, tick: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """P-values and sigmas of a tick.
@@ -181,33 +184,25 @@ class Traffic:
         if out.shape != (self.counts[tick], N_ADVERTISERS):
             raise ValueError(f"tick {tick} has {self.counts[tick]} impressions; out has shape {out.shape}")
         while len(self._starts) <= tick:
-            passed = self._starts[-1].copy()
+            passed = copy.deepcopy(self._starts[-1])
             skip_normals(passed, int(self.counts[len(self._starts) - 1]) * N_ADVERTISERS)
             self._starts.append(passed)
-        state = self._starts[tick].copy()
-        sums = np.empty(N_ADVERTISERS)
-        clipped_normals(state, self.mean_pvalues[:, tick].copy(), self.std_pvalues[:, tick].copy(), out, sums)
+        rng, sums = copy.deepcopy(self._starts[tick]), np.empty(N_ADVERTISERS)
+        clipped_normals(rng, self.mean_pvalues[:, tick].copy(), self.std_pvalues[:, tick].copy(), out, sums)
         if len(self._starts) == tick + 1:
-            self._starts.append(state)
+            self._starts.append(rng)
         return sums
 
-    def fast_pvalues(
-        self, tick: int, out: NDArray[np.float32] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """P-values of the market's fast engine: the same distribution, a function of period, scheme and tick.
+    def market_pvalues(self, tick: int) -> tuple[NDArray, NDArray[np.float64]]:
+        """(48, counts[tick]) p-values as the market wants them, advertiser by advertiser, and (48,) their sums."""
+        pvalues = np.empty((N_ADVERTISERS, int(self.counts[tick])))
+        return pvalues, self.draw_pvalues(tick, pvalues.T)
 
-        Returns
-        -------
-        pvalues : (48, counts[tick]) float32, advertiser by advertiser; ``out`` if given
-        sums : (48,) sum of each advertiser's p-values
-        """
-        self._require_tick(tick)
-        if out is None:
-            out = np.empty((N_ADVERTISERS, int(self.counts[tick])), np.float32)
-        keys = np.random.SeedSequence([self.period, SCHEMES.index(self.scheme), tick]).generate_state(2)
-        sums = np.empty(N_ADVERTISERS)
-        counter_normals(*keys, self.mean_pvalues[:, tick].copy(), self.std_pvalues[:, tick].copy(), out, sums)
-        return out, sums
+    def sigma_ratio(self, tick: int, winners: NDArray[np.int8]) -> NDArray[np.float64]:
+        """(counts[tick], 3) sigma / p-value of some advertisers of each impression: the first three of ``winners``."""
+        ratio = np.empty((len(winners), 3))
+        sigma_ratios(self.sigma_rng(tick), self.sigma_levels, winners, LARGEST_SIGMA, ratio)
+        return ratio
 
     def sigma_rng(self, tick: int) -> np.random.Generator:
         """Generator of a tick's sigmas: |normal(level, level / 2)| per p-value, at most 0.3, times the p-value."""

@@ -5,23 +5,8 @@ Both are LBM-Act's network and training with another language input, so that Tab
 
 from __future__ import annotations
 
-from typing import Any
-
-from lbm_core.act.config import ActConfig
 from lbm_core.act.decide import LBMActBidder
 from lbm_core.act.dual_embedding import LBMAct
-from lbm_core.settings import Dataset
-from lbm_core.tiers import Tier
-
-
-def llm_dt_config(tier: Tier, dataset: Dataset, seed: int = 0, **overrides: Any) -> ActConfig:
-    """LLM-DT: decision embedding and a pretrained language model's layers, no language input."""
-    return ActConfig.from_tier(tier, dataset, seed, guide="none", **overrides)
-
-
-def prompt_llm_dt_config(tier: Tier, dataset: Dataset, seed: int = 0, **overrides: Any) -> ActConfig:
-    """Prompt-LLM-DT: LLM-DT that also reads a fixed description of the task at every tick."""
-    return ActConfig.from_tier(tier, dataset, seed, guide="task", **overrides)
 
 
 class LLMDTBidder(LBMActBidder):
@@ -29,7 +14,8 @@ class LLMDTBidder(LBMActBidder):
 
     Parameters
     ----------
-    model : trained with :func:`llm_dt_config` or :func:`prompt_llm_dt_config`
+    model : trained with ``guide="none"`` (LLM-DT) or ``guide="task"`` (Prompt-LLM-DT, which also reads a fixed
+        description of the task at every tick) in its :class:`lbm_core.act.config.ActConfig`
     target_return : first return-to-go in units of B / C; default the config's
 
     Raises

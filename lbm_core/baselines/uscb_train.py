@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from lbm_core.auction.bidder import Advertisers, Observation
-from lbm_core.auction.environment import AuctionNetEnv, Day
-from lbm_core.auction.response_tables import ResponseTables, table_replay
+from lbm_core.auction.environment import Day
+from lbm_core.auction.mechanism import LEAST_BUDGET
+from lbm_core.auction.response_tables import ResponseTables, table_day
 from lbm_core.baselines.common import current_states
 from lbm_core.baselines.config import UscbConfig
 from lbm_core.baselines.uscb import UscbPolicy
@@ -30,30 +30,27 @@ def table_days(tables: Sequence[ResponseTables]) -> Days:
     """Days of a random advertiser in a random one of some periods, at their logged prices; conversions are drawn.
 
     Differs from the paper: USCB's simulator is its platform's own log, too. A market that reacts
-    (:func:`lbm_core.data.environment.auctionnet`) fits as well, at some ten times the time per decision.
+    (``lbm/AuctionNet-v0``) fits as well, at some ten times the time per decision.
     """
     if not tables:
         raise ValueError("USCB needs response tables of at least one period to play in")
 
     def draw(rng: np.random.Generator) -> Day:
         one = tables[int(rng.integers(len(tables)))]
-        row = int(rng.integers(len(one.advertisers)))
-
-        def run(bidder: Any, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-            result = table_replay(one, bidder, rng, rows=[row])
-            return result.costs[0], result.conversions[0]
-
-        return Day(one.period, one.advertisers[np.array([row])], run)
+        who = one.advertisers[rng.integers(len(one.advertisers), size=1)]
+        return Day(one.period, who, lambda rng: table_day(one, who, rng))
 
     return draw
 
 
 class UscbEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
-    """:class:`~lbm_core.auction.environment.AuctionNetEnv` from the second tick on; the first is bid at the CPA target.
+    """A day from its second tick on; the first is bid at the CPA target.
 
     * observation: (d,) normalised features of the policy's encoder;
     * action: (1,) in [-1, 1], turned into alpha by :meth:`~lbm_core.baselines.uscb.UscbPolicy.turn`;
-    * reward: growth of the day's smoothed score in units of B / C, times ``reward_multiplier``.
+    * reward: growth of the day's smoothed score in units of B / C, times ``reward_multiplier``;
+    * terminated: after 48 ticks, or when less than 0.1 of the budget's currency is left;
+    * info: ``conversions`` and ``cost`` so far.
 
     Parameters
     ----------
@@ -64,9 +61,7 @@ class UscbEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own interface
 
     def __init__(self, policy: UscbPolicy, days: Days) -> None:
-        self.policy = policy
-        limit = float(np.log(max(policy.config.highest, 1 / policy.config.lowest)))
-        self.auction = AuctionNetEnv(days, max_log_ratio=limit)
+        self.policy, self._days = policy, days
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (policy.encoder.dimension,), np.float32)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
         self._scores: list[tuple[int, float]] = []
@@ -77,24 +72,20 @@ class UscbEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Draw a day and play its first tick at the CPA target."""
         super().reset(seed=seed)
-        state, info = self.auction.reset(seed=seed)
-        self._who = Advertisers(
-            np.array([info["advertiser"]]), np.array([info["budget"]]), np.array([info["cpa_target"]])
-        )
-        self._states, self._past = [state], [np.zeros(2)]  # cumulated conversions and costs
-        self._ratios: list[float] = []
-        over = self._play(1.0)[1]
-        return self.reset(options=options) if over else (self._observed(), {})
+        self._day = self._days(self.np_random)
+        self._ticks = self._day.start(np.random.default_rng(self.np_random.integers(2**63)))
+        self._observation = next(self._ticks)
+        info, over = self._play(np.ones(1))
+        return self.reset(options=options) if over else (self._observed(), info)
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Turn alpha and bid one tick."""
-        ratio = self.policy.turn(np.array(self._ratios[-1:]), np.asarray(action, dtype=np.float64).reshape(1))[0]
-        before = self._score()
-        info, over = self._play(float(ratio))
+        before, move = self._score, np.asarray(action, dtype=np.float64).reshape(1)
+        info, over = self._play(self.policy.turn(self._ratio, move))
         self._decisions += 1
         if over:
-            self._scores.append((self._decisions, self._score()))
-        reward = self.policy.config.reward_multiplier * (self._score() - before)
+            self._scores.append((self._decisions, self._score))
+        reward = self.policy.config.reward_multiplier * (self._score - before)
         return self._observed(), reward, over, False, info
 
     def averages(self, rows: int = 100) -> NDArray[np.float64]:
@@ -102,28 +93,20 @@ class UscbEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         parts = np.array_split(np.asarray(self._scores).reshape(-1, 2), min(rows, max(len(self._scores), 1)))
         return np.array([(part[-1, 0], part[:, 1].mean()) for part in parts if len(part)]).reshape(-1, 2)
 
-    def _play(self, ratio: float) -> tuple[dict[str, Any], bool]:
-        state, _, over, _, info = self.auction.step(np.array([np.log(ratio)], dtype=np.float32))
-        self._ratios.append(ratio)
-        self._states.append(state)
-        self._past.append(np.array([info["conversions"], info["cost"]]))
-        return info, over
-
-    def _score(self) -> float:
-        conversions, cost = self._past[-1]
-        smoothed = smoothed_score(np.array([conversions]), np.array([cost]), self._who.cpa_target)[0]
-        return float(smoothed * self._who.cpa_target[0] / self._who.budget[0])
+    def _play(self, ratio: NDArray[np.float64]) -> tuple[dict[str, Any], bool]:
+        who, over, row = self._day.advertiser, False, 0
+        try:
+            day: Any = self._ticks.send(ratio * who.cpa_target)
+            self._observation = day
+        except StopIteration as end:
+            day, over, row = end.value, True, self._day.row
+        conversions, cost = day.conversions[row].sum(), day.costs[row].sum()
+        score = smoothed_score(np.array([conversions]), np.array([cost]), who.cpa_target)
+        self._ratio, self._score = ratio, float((score * who.cpa_target / who.budget)[0])
+        return {"conversions": conversions, "cost": cost}, over or who.budget[0] - cost < LEAST_BUDGET
 
     def _observed(self) -> NDArray[np.float32]:
-        bought = np.diff(np.stack(self._past), axis=0)
-        observation = Observation(
-            len(self._ratios),
-            np.stack(self._states)[None].astype(np.float64),
-            np.array([self._ratios]) * self._who.cpa_target,
-            bought[None, :, 0],
-            bought[None, :, 1],
-        )
-        return current_states(self.policy.encoder, observation, self._who)[0]
+        return current_states(self.policy.encoder, self._observation, self._day.advertiser)[0]
 
 
 def train_uscb(config: UscbConfig, trajectories: TrajectorySet, days: Days, *, progress: bool = True) -> UscbPolicy:

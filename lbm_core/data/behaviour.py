@@ -23,8 +23,9 @@ from tqdm.auto import tqdm
 from lbm_core import paths
 from lbm_core.auction.bidder import N_ADVERTISERS, N_TICKS, Advertisers, Bidder, Observation
 from lbm_core.auction.controls import ConstantAlpha, MixedBidder, OnlineLpBidder, PacingBidder, PidBidder
+from lbm_core.auction.day import Ticks, play
 from lbm_core.auction.log import PeriodLog
-from lbm_core.auction.market import Engine, run_market
+from lbm_core.auction.market import market_day
 from lbm_core.auction.replay import ReplayPeriod
 from lbm_core.auction.response_tables import ResponseTables
 from lbm_core.auction.traffic import Scheme, Traffic, impression_counts
@@ -37,6 +38,7 @@ from lbm_core.settings import Dataset
 
 KINDS = ("pid", "pacing", "online_lp", "constant", "learned")
 _PAST_PERIODS = range(7)  # the week before the benchmark's first period: what bidders know of the traffic
+TrafficMaker = Callable[[int, Dataset, Scheme], Traffic]
 _QUANTILES = 100  # p-values per advertiser and tick on the day the online LP plans with
 
 
@@ -266,11 +268,9 @@ def simulate_period(
     seed: int,
     scheme: Scheme = "data",
     *,
-    engine: Engine = "exact",
+    traffic: TrafficMaker = Traffic,
     parameters: BehaviourParameters | None = None,
     policies: Sequence[LearnedPolicy] | None = None,
-    advertisers: Advertisers | None = None,
-    stand_in: Callable[[Bidder], Bidder] | None = None,
 ) -> PeriodLog:
     """Run a delivery period of the market with the behaviour population.
 
@@ -278,19 +278,31 @@ def simulate_period(
     ----------
     period : int >= 0; fixes the traffic and the advertisers
     seed : int >= 0; with the period, fixes who bids how and what converts
-    engine : see :func:`lbm_core.auction.market.run_market`
+    traffic : makes the period's impressions
     parameters, policies : of the population; default the data set's committed ones
-    advertisers : the 48, with other budgets or targets; default the period's
-    stand_in : makes the market's bidder from the population; default the population itself bids
     """
-    traffic = Traffic(period, dataset, scheme)
-    advertisers = period_advertisers(dataset, period) if advertisers is None else advertisers
-    forecast = traffic.mean_pvalues if scheme == "public" else None
-    population = behaviour_population(
-        dataset, advertisers, generator(seed, "market", period, 0), parameters, forecast, policies
+    return play(
+        *populated_market(dataset, period, seed, scheme, traffic=traffic, parameters=parameters, policies=policies)
     )
-    bidder = population if stand_in is None else stand_in(population)
-    return run_market(traffic, advertisers, bidder, generator(seed, "market", period, 1), engine=engine)
+
+
+def populated_market(
+    dataset: Dataset,
+    period: int,
+    seed: int,
+    scheme: Scheme = "data",
+    *,
+    traffic: TrafficMaker = Traffic,
+    parameters: BehaviourParameters | None = None,
+    policies: Sequence[LearnedPolicy] | None = None,
+) -> tuple[Ticks[PeriodLog], Advertisers, Bidder]:
+    """The day that :func:`simulate_period` plays, its 48 advertisers, and the population that bids for them."""
+    impressions, advertisers = traffic(period, dataset, scheme), period_advertisers(dataset, period)
+    forecast = impressions.mean_pvalues if scheme == "public" else None
+    rng = generator(seed, "market", period, 0)
+    population = behaviour_population(dataset, advertisers, rng, parameters, forecast, policies)
+    day = market_day(impressions, advertisers, generator(seed, "market", period, 1))
+    return day, advertisers, population
 
 
 def simulate_trajectories(

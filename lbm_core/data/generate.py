@@ -1,6 +1,6 @@
-"""The data set (§4.1, Table 7): simulated periods in parquet shards, on one machine or a cluster.
+"""The data set (§4.1, Table 7): simulated periods in parquet shards.
 
-A shard is a few delivery periods and depends on nothing but (data set, periods, seed, scheme), so a stopped run
+A shard is a few delivery periods and depends on nothing but (data set, periods, seed, engine), so a stopped run
 resumes, and any shard can be made again alone.
 """
 
@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, fields
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar
 
 import joblib
 import numpy as np
@@ -23,214 +23,101 @@ from tqdm.auto import tqdm
 
 from lbm_core.auction.bidder import N_STATE_FEATURES, N_TICKS
 from lbm_core.auction.log import PeriodLog
-from lbm_core.auction.market import ENGINES as MARKET_ENGINES
-from lbm_core.auction.market import Engine as MarketEngine
-from lbm_core.auction.traffic import SCHEMES, Scheme
-from lbm_core.data.behaviour import population_key
+from lbm_core.auction.traffic import Scheme
+from lbm_core.data.behaviour import population_key, simulate_period
 from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.files import writing_file
-from lbm_core.settings import DATASETS, Dataset
+from lbm_core.settings import Count, Dataset, Whole, settings
 
-Engine = Literal["local", "dask", "ray"]
-ENGINES: tuple[Engine, ...] = get_args(Engine)
 MANIFEST = "manifest.json"
-PERIODS_PER_SHARD = 8  # 384 trajectories, about 1 MB, some seconds of one core
-Simulate = Callable[..., PeriodLog]  # (dataset, period, seed, scheme, engine=...)
+Simulate = Callable[[Dataset, int, int, Scheme], PeriodLog]  # (dataset, period, seed, scheme)
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@settings
 class GenerateConfig:
     """What a data set is made from; equal configs give equal shards."""
 
     dataset: Dataset
-    periods: tuple[int, ...]  # delivery periods, each once; 48 trajectories each
-    seed: int = 0  # of the market; the traffic depends on the period alone
+    periods: tuple[Whole, ...]  # delivery periods, each once; 48 trajectories each; 7 … 27 are the benchmark's
+    seed: Whole = 0  # of the market; the traffic depends on the period alone
     scheme: Scheme = "data"  # traffic seeding
-    market: MarketEngine = "exact"  # see lbm_core.auction.market.run_market
-    periods_per_shard: int = PERIODS_PER_SHARD
+    market: Literal["exact", "fast"] = "exact"  # engine of the traffic; "fast" is lbm_core.workshop.fast_traffic's
+    periods_per_shard: Count = 8  # 384 trajectories, about 1 MB, some seconds of one core
     population: str = ""  # key of the behaviour population; filled in, so that a new calibration makes a new data set
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "periods", tuple(int(period) for period in self.periods))
-        if self.dataset not in DATASETS:
-            raise ValueError(f"unknown data set {self.dataset!r}; choose one of {', '.join(DATASETS)}")
-        if self.scheme not in SCHEMES:
-            raise ValueError(f"unknown traffic scheme {self.scheme!r}; choose one of {', '.join(SCHEMES)}")
-        if not self.periods or min(self.periods) < 0 or len(set(self.periods)) < len(self.periods):
+        if not self.periods or len(set(self.periods)) < len(self.periods):
             raise ValueError("periods must be at least one number >= 0, each given once")
-        if self.market not in MARKET_ENGINES:
-            raise ValueError(f"unknown market engine {self.market!r}; choose one of {', '.join(MARKET_ENGINES)}")
         if not self.population:
             object.__setattr__(self, "population", population_key(self.dataset))
-        if self.seed < 0 or self.periods_per_shard < 1:
-            raise ValueError("seed must be >= 0 and periods_per_shard >= 1")
 
     @property
-    def shards(self) -> tuple[tuple[int, ...], ...]:
-        """Periods of every shard."""
-        return tuple(_batches(self.periods, self.periods_per_shard))
-
-    def shard_name(self, shard: int) -> str:
-        """File name of a shard."""
-        return f"shard-{shard:05d}.parquet"
+    def shards(self) -> dict[str, tuple[int, ...]]:
+        """Periods of every shard, by the name of its file."""
+        size = self.periods_per_shard
+        parts = [self.periods[start : start + size] for start in range(0, len(self.periods), size)]
+        return {f"shard-{k:05d}.parquet": part for k, part in enumerate(parts)}
 
 
 def generate(
-    dataset: Dataset,
-    periods: Sequence[int],
+    config: GenerateConfig,
     out: str | Path,
-    seed: int = 0,
-    jobs: int = 1,
-    engine: Engine = "local",
     *,
-    scheme: Scheme = "data",
-    market: MarketEngine = "exact",
-    periods_per_shard: int = PERIODS_PER_SHARD,
-    address: str | None = None,
+    jobs: int = 1,
     progress: bool = True,
-    simulate: Simulate | None = None,
-) -> GenerateConfig:
+    simulate: Simulate = simulate_period,
+    run: Callable[[Callable[[str], Any], Sequence[str]], Iterable[Any]] | None = None,
+) -> None:
     """Simulate delivery periods and write their trajectories; shards that are there already are kept.
 
-    Only this process writes: workers send their shard back, so that a cluster needs no shared folder.
+    Only this process writes: workers send their shard back.
 
     Parameters
     ----------
-    periods : delivery periods, each once; 7 … 27 are the benchmark's
     out : folder for the shards and ``manifest.json``
-    seed : of the market
-    scheme, market : traffic seeding and market engine, see :func:`lbm_core.data.behaviour.simulate_period`
-    jobs : worker processes; with a cluster at ``address``, tasks at a time
-    engine : "local" (joblib's processes), "dask" or "ray" (joblib's backends of these)
-    address : scheduler of a running Dask or Ray cluster; None starts one on this machine with ``jobs`` workers
+    jobs : worker processes
     progress : show a bar with an estimate of the time left
-    simulate : what runs a period; None: :func:`lbm_core.data.behaviour.simulate_period`
+    simulate : what runs a period
+    run : calls a function on names, in any order, as on a cluster; default: joblib's processes
 
     Raises
     ------
     ValueError
         ``out`` holds shards of another configuration.
-    RuntimeError
-        The engine is not installed.
     """
-    config = GenerateConfig(dataset, tuple(periods), seed, scheme, market, periods_per_shard)
-    if engine not in ENGINES:
-        raise ValueError(f"unknown engine {engine!r}; choose one of {', '.join(ENGINES)}")
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1; got {jobs}")
     out = Path(out)
     _claim(out, config)
-    missing = [k for k in range(len(config.shards)) if not (out / config.shard_name(k)).exists()]
-    done = sum(len(config.shards[k]) for k in set(range(len(config.shards))) - set(missing))
-    # Ray's backend hands results back only in bulk: waves keep a killed run resumable there.
-    waves = [tuple(missing)] if engine != "ray" else _batches(missing, 4 * jobs)
-    with (
-        _workers(engine, jobs, address),
-        tqdm(total=len(config.periods), initial=done, unit="period", disable=not progress, desc=dataset) as bar,
-    ):
-        for wave in waves:
-            tasks = (joblib.delayed(_numbered_shard)(config, k, simulate) for k in wave)
-            made = joblib.Parallel(
-                n_jobs=min(jobs, max(len(wave), 1)), return_as="list" if engine == "ray" else "generator_unordered"
-            )(tasks)
-            for shard, content in made:
-                with writing_file(out / config.shard_name(shard)) as temporary:
-                    temporary.write_bytes(content)
-                bar.update(len(config.shards[shard]))
-    return config
+    missing = [name for name in config.shards if not (out / name).exists()]
+    done = len(config.periods) - sum(len(config.shards[name]) for name in missing)
+    make = partial(_named_shard, config, simulate)
+    with tqdm(total=len(config.periods), initial=done, unit="period", disable=not progress, desc=config.dataset) as bar:
+        for name, content in (run or partial(_on_this_machine, jobs))(make, missing):
+            with writing_file(out / name) as temporary:
+                temporary.write_bytes(content)
+            bar.update(len(config.shards[name]))
 
 
-def _batches(items: Sequence[int], size: int) -> list[tuple[int, ...]]:
-    return [tuple(items[start : start + size]) for start in range(0, len(items), size)]
+def _on_this_machine(jobs: int, make: Callable[[str], T], names: Sequence[str]) -> Iterable[T]:
+    """Run in processes; inside joblib's ``parallel_config``, on the backend that it names."""
+    return joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(joblib.delayed(make)(name) for name in names)
 
 
-def _claim(out: Path, config: GenerateConfig) -> None:
-    """Write the manifest, or check that the one there is of the same configuration."""
-    path = out / MANIFEST
-    if path.exists():
-        if _read_config(path) != config:
-            raise ValueError(f"{out} holds shards of another configuration: choose another folder, or remove it first")
-        return
-    packages = ("lbm-companion", "numpy", "numba", "scipy", "pyarrow")
-    manifest = {
-        "config": asdict(config),
-        "shards": {config.shard_name(k): periods for k, periods in enumerate(config.shards)},
-        "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
-    }
-    with writing_file(path) as temporary:
-        temporary.write_text(json.dumps(manifest) + "\n")
+def _named_shard(config: GenerateConfig, simulate: Simulate, name: str) -> tuple[str, bytes]:
+    return name, shard_bytes(make_shard(config, name, simulate))
 
 
-def _read_config(path: Path) -> GenerateConfig:
-    try:
-        stored: dict[str, Any] = json.loads(path.read_text())["config"]
-        return GenerateConfig(**stored)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no manifest of generated data ({error}): remove the folder") from error
-
-
-@contextmanager
-def _workers(engine: Engine, jobs: int, address: str | None) -> Iterator[None]:
-    """Make joblib's calls inside run on the engine."""
-    if engine == "local":
-        with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
-            yield
-    elif engine == "dask":
-        distributed = _require("distributed")
-        local = (
-            None if address else distributed.LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address="")
-        )
-        try:
-            with distributed.Client(address or local), joblib.parallel_config(backend="dask"):
-                yield
-        finally:
-            if local is not None:
-                local.close()
-    else:
-        ray = _require("ray")
-        from ray.util.joblib import register_ray
-
-        register_ray()
-        ray.init(address=address, num_cpus=None if address else jobs, log_to_driver=False, include_dashboard=False)
-        try:
-            with joblib.parallel_config(backend="ray"):
-                yield
-        finally:
-            ray.shutdown()
-
-
-def _require(name: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise RuntimeError(f"{name} is not installed: pip install 'lbm-companion[cluster]'") from error
-
-
-def _numbered_shard(config: GenerateConfig, shard: int, simulate: Simulate | None) -> tuple[int, bytes]:
-    return shard, shard_bytes(make_shard(config, shard, simulate))
-
-
-def make_shard(config: GenerateConfig, shard: int, simulate: Simulate | None = None) -> TrajectorySet:
-    """Simulate the periods of one shard, on their own.
-
-    Parameters
-    ----------
-    shard : number in 0 … len(config.shards) - 1
-    simulate : as in :func:`generate`
-    """
-    if simulate is None:
-        from lbm_core.data.behaviour import simulate_period
-
-        run: Simulate = simulate_period
-    else:
-        run = simulate
-    sets = [
-        TrajectorySet.from_logs([run(config.dataset, period, config.seed, config.scheme, engine=config.market)])
-        for period in config.shards[shard]
-    ]
-    return TrajectorySet.concatenate(sets)
+def make_shard(config: GenerateConfig, name: str, simulate: Simulate = simulate_period) -> TrajectorySet:
+    """Simulate the periods of one shard, on their own."""
+    logs = [simulate(config.dataset, period, config.seed, config.scheme) for period in config.shards[name]]
+    for log in logs:
+        if log.engine != config.market:
+            raise ValueError(
+                f"the periods were simulated with engine {log.engine!r}, not {config.market!r} as configured"
+            )
+    return TrajectorySet.from_logs(logs)
 
 
 def shard_bytes(trajectories: TrajectorySet) -> bytes:
@@ -275,8 +162,7 @@ def read_shards(folder: str | Path) -> TrajectorySet:
     folder = Path(folder)
     if not (folder / MANIFEST).exists():
         raise FileNotFoundError(f"no {MANIFEST} in {folder}: make a data set with 'lbm data generate' first")
-    config = _read_config(folder / MANIFEST)
-    names = [config.shard_name(k) for k in range(len(config.shards))]
+    names = list(_read_config(folder / MANIFEST).shards)
     missing = [name for name in names if not (folder / name).exists()]
     if missing:
         raise FileNotFoundError(
@@ -284,3 +170,25 @@ def read_shards(folder: str | Path) -> TrajectorySet:
             "run the same 'lbm data generate' again, it goes on where it stopped"
         )
     return TrajectorySet.concatenate([read_shard(folder / name) for name in names])
+
+
+def _claim(out: Path, config: GenerateConfig) -> None:
+    """Write the manifest, or check that the one there is of the same configuration."""
+    path = out / MANIFEST
+    if path.exists():
+        if _read_config(path) != config:
+            raise ValueError(f"{out} holds shards of another configuration: choose another folder, or remove it first")
+        return
+    packages = ("lbm-companion", "numpy", "numba", "scipy", "pyarrow")
+    versions = {name: version(name) for name in packages} | {"python": platform.python_version()}
+    with writing_file(path) as temporary:
+        manifest = {"config": asdict(config), "shards": config.shards, "versions": versions}
+        temporary.write_text(json.dumps(manifest) + "\n")
+
+
+def _read_config(path: Path) -> GenerateConfig:
+    try:
+        stored = json.loads(path.read_text())["config"]
+        return GenerateConfig(**stored | {"periods": tuple(stored["periods"])})
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no manifest of generated data ({error}): remove the folder") from error

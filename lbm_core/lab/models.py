@@ -28,7 +28,7 @@ def act(
     config, data = setup.bound(setup.tier.act, **changes), trajectories(setup)
 
     def make(folder: Path) -> None:
-        from lbm_core.act.train import save, train_act
+        from lbm_core.act.train import train_act
 
         model = train_act(
             config,
@@ -38,12 +38,12 @@ def act(
             log_folder=log_folder,
             progress=bars(),
         )
-        save(model, folder)
+        model.save(folder)
 
     def load(folder: Path) -> LBMAct:
-        from lbm_core.act.train import load
+        from lbm_core.act.dual_embedding import LBMAct
 
-        return load(folder, config)
+        return LBMAct.load(folder, config)
 
     artifact = Artifact("act", config, make, load, f"{config.method} ({setup.label})", (data,))
     return artifact

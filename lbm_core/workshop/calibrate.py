@@ -23,12 +23,13 @@ from lbm_core import paths
 from lbm_core.auction.bidder import N_TICKS
 from lbm_core.auction.log import PeriodLog
 from lbm_core.data import fidelity
-from lbm_core.data.behaviour import KINDS, BehaviourParameters, behaviour_parameters, simulate_period
+from lbm_core.data.behaviour import KINDS, BehaviourParameters, behaviour_parameters
 from lbm_core.data.learned_behaviour import LearnedPolicy, load_policies, save_policies
 from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.files import config_key, writing_file
 from lbm_core.settings import DATASETS, Dataset
 from lbm_core.workshop.behaviour_policies import learn_policies
+from lbm_core.workshop.fast_traffic import simulate_fast
 
 FOLDER = paths.PACKAGE / "data"
 FIT_PERIODS = (
@@ -189,7 +190,7 @@ def _simulate(
     policies: Sequence[LearnedPolicy],
 ) -> list[PeriodLog]:
     return parallel(
-        joblib.delayed(simulate_period)(dataset, period, seed, engine="fast", parameters=knobs, policies=policies)
+        joblib.delayed(simulate_fast)(dataset, period, seed, parameters=knobs, policies=policies)
         for period, seed in draws
     )
 
@@ -313,8 +314,7 @@ def report(
     priced = [(period, seed + k) for period in (7, 14) for k in range(draws)] if dataset == "dense" else []
     with joblib.Parallel(n_jobs=jobs) as parallel:
         logs = parallel(
-            joblib.delayed(simulate_period)(dataset, p, s, engine="fast", parameters=knobs, policies=policies)
-            for p, s in pairs + priced
+            joblib.delayed(simulate_fast)(dataset, p, s, parameters=knobs, policies=policies) for p, s in pairs + priced
         )
     trajectories = TrajectorySet.from_logs(logs[: len(pairs)])
     lengths = np.concatenate([log.lengths for log in logs[: len(pairs)]])

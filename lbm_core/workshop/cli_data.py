@@ -61,10 +61,15 @@ def data_generate(
     ] = "exact",
 ) -> None:
     """Simulate the market and write its trajectories; a killed run resumes."""
-    from lbm_core.data.generate import generate, read_shards
+    from lbm_core.data.behaviour import simulate_period
+    from lbm_core.data.generate import GenerateConfig, read_shards
+    from lbm_core.workshop.fast_traffic import simulate_fast
+    from lbm_core.workshop.shards import generate_on
 
-    numbers = range(first_period, first_period + periods)
-    generate(dataset, numbers, out, seed, jobs, engine, address=address, market=market)
+    numbers = tuple(range(first_period, first_period + periods))
+    config = GenerateConfig(dataset, numbers, seed, market=market)
+    simulate = simulate_fast if market == "fast" else simulate_period
+    generate_on(engine, config, out, address=address, jobs=jobs, simulate=simulate)
     print(f"wrote {len(read_shards(out))} trajectories of {periods} periods to {out}")
 
 

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from lbm_core.auction import mechanism
 from lbm_core.auction.bidder import Advertisers
 from lbm_core.auction.log import PeriodLog
-from lbm_core.auction.market import ENGINES, _TickAuction, run_market
+from lbm_core.auction.market import auction_tick, run_market
 from lbm_core.auction.state import StateBuilder
 from lbm_core.auction.traffic import Traffic
+from lbm_core.workshop.fast_traffic import FastTraffic
 
 DATA = Path(__file__).parents[1] / "known"
+TRAFFIC = {"exact": Traffic, "fast": FastTraffic}
 
 
 class Constant:
@@ -39,11 +41,11 @@ def advertisers(public):
     return Advertisers(np.arange(48), public["budgets"], public["cpas"])
 
 
-@pytest.fixture(scope="module", params=ENGINES)
+@pytest.fixture(scope="module", params=TRAFFIC)
 def run(request, advertisers):
     bidder = Constant()
-    traffic = Traffic(0, "sparse", "public")
-    return run_market(traffic, advertisers, bidder, np.random.default_rng(5), engine=request.param), bidder
+    traffic = TRAFFIC[request.param](0, "sparse", "public")
+    return run_market(traffic, advertisers, bidder, np.random.default_rng(5)), bidder
 
 
 def test_agrees_with_the_public_environment(run, public):
@@ -53,9 +55,8 @@ def test_agrees_with_the_public_environment(run, public):
     np.testing.assert_allclose(prices, public["lwc"], rtol=0.03)
     # one seed scatters by up to 2 % where an advertiser is about to run out, the mean of a few is closer
     for seed in range(3):
-        other = run_market(
-            Traffic(0, "sparse", "public"), log.advertisers, Constant(), np.random.default_rng(seed), engine=log.engine
-        )
+        traffic = TRAFFIC[log.engine](0, "sparse", "public")
+        other = run_market(traffic, log.advertisers, Constant(), np.random.default_rng(seed))
         prices += [other.tick_prices(t).mean() for t in range(48)]
     np.testing.assert_allclose(prices / 4, public["lwc"], rtol=0.02)
     np.testing.assert_allclose(log.costs.sum(axis=1), public["cost"].sum(axis=0), rtol=0.05)
@@ -112,9 +113,9 @@ def test_states_follow_from_the_log(run, advertisers):
 
 def test_seeds(run, advertisers, tmp_path):
     log, _ = run
-    traffic = Traffic(0, "sparse", "public")
-    same = run_market(traffic, advertisers, Constant(), np.random.default_rng(5), engine=log.engine)
-    other = run_market(traffic, advertisers, Constant(), np.random.default_rng(6), engine=log.engine)
+    traffic = TRAFFIC[log.engine](0, "sparse", "public")
+    same = run_market(traffic, advertisers, Constant(), np.random.default_rng(5))
+    other = run_market(traffic, advertisers, Constant(), np.random.default_rng(6))
     np.testing.assert_array_equal(same.least_winning_cost, log.least_winning_cost)
     np.testing.assert_array_equal(same.conversions, log.conversions)
     np.testing.assert_array_equal(other.pvalues, log.pvalues)
@@ -128,19 +129,13 @@ def test_seeds(run, advertisers, tmp_path):
 
 
 def _tick(pvalues, alphas, remaining, seed=0, sigma=0.2):
-    """Run the kernels on one tick given as (n, m) p-values; returns the outcome and the auction with its lists."""
-
-    class Source:
-        def sigma_ratio(self, tick, winners):
-            return np.full((1, pvalues.shape[1]), sigma)
-
+    """Run the kernels on one tick given as (n, m) p-values: its bids, what advertisers got, and the prices."""
     n, m = pvalues.shape
-    auction = _TickAuction(n, pvalues.dtype.type, m)
-    stream = np.array([seed], dtype=np.uint64)
-    prices = np.empty(n)
+    stream, prices, ratio = np.array([seed], dtype=np.uint64), np.empty(n), np.full((1, m), sigma)
     by_advertiser = np.ascontiguousarray(pvalues.T)
-    result = auction.run(by_advertiser, alphas, remaining, Source(), 0, np.zeros(m), stream, prices)
-    return result, auction, prices
+    lists, totals, mean = auction_tick(by_advertiser, alphas, remaining, lambda who: ratio, np.zeros(m), stream, prices)
+    assert mean == pytest.approx(prices.mean())
+    return lists, totals, prices
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -150,15 +145,15 @@ def test_kernels_allocate_as_the_readable_auction(dtype):
     alphas = rng.uniform(0, 12, 48)
     alphas[:5] = 0
     reference = mechanism.allocate(alphas.astype(dtype) * pvalues)
-    result, auction, prices = _tick(pvalues, alphas, np.full(48, 1e9))
+    lists, totals, prices = _tick(pvalues, alphas, np.full(48, 1e9))
     rtol = 1e-12 if dtype is np.float64 else 1e-5
     np.testing.assert_allclose(prices, reference.least_winning_cost, rtol=rtol)
-    same = auction.who[:, :3] == reference.winners
+    same = lists.who[:, :3] == reference.winners
     assert same.mean() == 1 if dtype is np.float64 else same.mean() > 0.999
-    shown = np.arange(3) < auction.depth[:, None]
+    shown = np.arange(3) < lists.depth[:, None]
     cost = np.bincount(reference.winners[shown], reference.prices[shown], minlength=48)
-    np.testing.assert_allclose(result["costs"], cost, rtol=1e-2 if dtype is np.float32 else 1e-9)
-    np.testing.assert_allclose(np.bincount(auction.depth)[1:] / 3000, [0.2, 0.32, 0.48], atol=0.04)
+    np.testing.assert_allclose(totals.cost, cost, rtol=1e-2 if dtype is np.float32 else 1e-9)
+    np.testing.assert_allclose(np.bincount(lists.depth)[1:] / 3000, [0.2, 0.32, 0.48], atol=0.04)
 
 
 @settings(max_examples=60, deadline=None)
@@ -168,9 +163,9 @@ def test_tick_properties(seed, m, n, dtype):
     pvalues = np.clip(rng.normal(0.3, 0.3, (n, m)), 0, 1).astype(dtype)
     alphas = rng.choice([0.0, 1e-4, 0.5, 1.0, 2.0], m)
     remaining = rng.choice([0.1, 1.0, 5.0, 1e6], m)
-    result, auction, prices = _tick(pvalues, alphas, remaining, seed)
-    assert (result["costs"] <= remaining).all()
-    bids, who = auction.bids[:n], auction.who[:n]
+    lists, totals, prices = _tick(pvalues, alphas, remaining, seed)
+    assert (totals.cost <= remaining).all()
+    bids, who = lists.bids, lists.who
     assert (np.diff(bids, axis=1) <= 0).all()  # prices descend by slot, winners bid at least their price
     own = (alphas.astype(dtype)[None] * pvalues)[np.arange(n)[:, None], who]
     np.testing.assert_allclose(bids[bids > 0], own[bids > 0], rtol=1e-5 if dtype is np.float32 else 0)
@@ -178,11 +173,11 @@ def test_tick_properties(seed, m, n, dtype):
         real = row_who[row_bids > 0]
         assert len(set(real)) == len(real)
     assert (prices == np.maximum(bids[:, 3], mechanism.RESERVE_PRICE)).all()
-    assert result["wins"].sum() == (bids[:, 1:4] > mechanism.RESERVE_PRICE).sum()
-    assert (result["conversions"] <= result["exposures"]).all()
-    assert (result["exposures"] <= result["wins"]).all()
+    assert totals.won.sum() == (bids[:, 1:4] > mechanism.RESERVE_PRICE).sum()
+    assert (totals.conversions <= totals.exposures).all()
+    assert (totals.exposures <= totals.won.sum(axis=0)).all()
     unlimited = remaining == 1e6
-    assert (result["dropped_bids"][unlimited] == 0).all()
+    assert (totals.dropped_bids[unlimited] == 0).all()
 
 
 def test_budget_rule_agrees_with_the_readable_auction_in_distribution():
@@ -196,29 +191,11 @@ def test_budget_rule_agrees_with_the_readable_auction_in_distribution():
             alphas * pvalues, pvalues, 0 * pvalues, np.zeros((8, 2)) + 0.5, remaining, np.random.default_rng(seed)
         )
         reference.append([outcome.cost, outcome.wins, outcome.exposures, outcome.conversions])
-        result, _, _ = _tick(pvalues, alphas, remaining, seed, sigma=0.0)
-        ours.append([result[name] for name in ("costs", "wins", "exposures", "conversions")])
+        _, totals, _ = _tick(pvalues, alphas, remaining, seed, sigma=0.0)
+        ours.append([totals.cost, totals.won.sum(axis=0), totals.exposures, totals.conversions])
     reference, ours = np.array(reference), np.array(ours)
     error = np.sqrt((reference.var(axis=0) + ours.var(axis=0)) / 300)
     assert (abs(reference.mean(axis=0) - ours.mean(axis=0)) <= 4.5 * error + 1e-9).all()
-
-
-def test_fast_pvalues_have_the_exact_distribution():
-    exact, fast = Traffic(3, "dense"), Traffic(3, "dense")
-    deviations = []
-    for tick in (0, 5, 20, 47):
-        count = exact.counts[tick]
-        theirs = exact.tick_pvalues(tick)
-        ours, sums = fast.fast_pvalues(tick)
-        np.testing.assert_allclose(sums, ours.sum(axis=1, dtype=float), rtol=1e-5)
-        again, _ = Traffic(3, "dense").fast_pvalues(tick)
-        np.testing.assert_array_equal(ours, again)
-        error = theirs.std(axis=0) / np.sqrt(count / 2)
-        deviations.append((theirs.mean(axis=0) - ours.mean(axis=1, dtype=float)) / error)
-        np.testing.assert_allclose(ours.std(axis=1, dtype=float), theirs.std(axis=0), rtol=0.15)
-    deviations = np.array(deviations)
-    assert abs(deviations).max() < 4.5
-    assert 0.8 < deviations.std() < 1.2
 
 
 def test_bad_input_is_refused(advertisers):
@@ -226,8 +203,6 @@ def test_bad_input_is_refused(advertisers):
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match="all 48 advertisers in order"):
         run_market(traffic, advertisers[:10], Constant(), rng)
-    with pytest.raises(ValueError, match="unknown engine"):
-        run_market(traffic, advertisers, Constant(), rng, engine="slow")
     for alphas, words in ((np.full(48, np.nan), "finite"), (np.full(48, -1.0), ">= 0"), (np.ones(3), "shape")):
         bidder = Constant()
         bidder.act = lambda observation, alphas=alphas: alphas

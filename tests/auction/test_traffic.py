@@ -5,11 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
 
-from lbm_core.auction.counter_bits import counter_normals
-from lbm_core.auction.random_bits import clipped_normals, pcg64_state, sigma_ratios, skip_normals
-from lbm_core.auction.traffic import LARGEST_SIGMA, Traffic, base_profile, sigma_levels, std_ratios, write_traffic_npz
+from lbm_core.auction.random_bits import clipped_normals, skip_normals
+from lbm_core.auction.traffic import Traffic, base_profile, sigma_levels, std_ratios, write_traffic_npz
 
 DATA = Path(__file__).parents[1] / "known"
 
@@ -106,50 +104,22 @@ def test_bad_request_is_refused(tmp_path):
 
 def test_compiled_normals_are_numpys_bits():
     """Long enough that the rare branches of the ziggurat (its wedges and its tail) are taken many times."""
-    rng = np.random.default_rng(123)
-    state = pcg64_state(rng)
+    compiled, rng = np.random.default_rng(123), np.random.default_rng(123)
     means, stds = np.linspace(0.001, 0.3, 7), np.linspace(0.1, 0.5, 7)
     out, sums = np.empty((7, 100_001)), np.empty(7)
-    clipped_normals(state, means, stds, out.T, sums)
+    clipped_normals(compiled, means, stds, out.T, sums)
     expected = np.clip(rng.normal(means, stds, (100_001, 7)), 0, 1)
     assert np.array_equal(out.T, expected)
     assert np.array_equal(sums, expected.sum(axis=0))
-    assert np.array_equal(state, pcg64_state(rng))
-    skip_normals(state, 100_003)
+    assert compiled.bit_generator.state == rng.bit_generator.state
+    skip_normals(compiled, 100_003)
     rng.normal(size=100_003)
-    assert np.array_equal(state, pcg64_state(rng))
+    assert compiled.bit_generator.state == rng.bit_generator.state
 
 
 def test_sigmas_of_chosen_columns_are_the_traffics(period7):
     pvalues, sigmas = period7.tick(3)
     columns = np.random.default_rng(0).integers(0, 48, (len(pvalues), 4)).astype(np.int8)
-    ratio = np.empty((len(pvalues), 3))
-    sigma_ratios(pcg64_state(period7.sigma_rng(3)), period7.sigma_levels, columns, LARGEST_SIGMA, ratio)
+    ratio = period7.sigma_ratio(3, columns)
     chosen = columns[:, :3].astype(int)
     assert np.array_equal(ratio * np.take_along_axis(pvalues, chosen, 1), np.take_along_axis(sigmas, chosen, 1))
-
-
-def test_other_generators_are_refused():
-    with pytest.raises(ValueError, match="PCG64"):
-        pcg64_state(np.random.Generator(np.random.MT19937(0)))
-
-
-def test_counter_normals_are_normal():
-    out, sums = np.empty((48, 20_001), np.float32), np.empty(48)
-    counter_normals(np.uint32(1), np.uint32(2), np.full(48, 8.0), np.ones(48), out, sums)
-    np.testing.assert_allclose(sums, out.sum(axis=1, dtype=float), rtol=1e-6)
-    normals = out.astype(float) - 8
-    assert stats.kstest(normals.ravel(), "norm").pvalue > 1e-3
-    assert (abs(normals) > 4).sum() == pytest.approx(normals.size * 2 * stats.norm.sf(4), rel=0.5)
-    # independent between rows, neighbours, and the two of a pair; in value and in size
-    for values in (normals, normals**2 - 1):
-        for one, other in (
-            (values[1:], values[:-1]),
-            (values[:, 1:], values[:, :-1]),
-            (values[:, :10_000], values[:, 10_001:]),
-        ):
-            correlation = (one * other).mean() / (values**2).mean()
-            assert abs(correlation) < 4.5 / np.sqrt(one.size)
-    other_keys = np.empty_like(out)
-    counter_normals(np.uint32(1), np.uint32(3), np.full(48, 8.0), np.ones(48), other_keys, sums)
-    assert abs(np.corrcoef(out.ravel(), other_keys.ravel())[0, 1]) < 4.5 / np.sqrt(out.size)

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from small_periods import small_advertisers
 
 from lbm_core.auction.bidder import Advertisers, Bidder, Observation
 from lbm_core.auction.controls import ScheduledAlpha
+from lbm_core.auction.day import play
 from lbm_core.auction.environment import Day
 from lbm_core.auction.replay import ReplayPeriod, replay
 from lbm_core.auction.response_tables import ResponseTables, table_replay
@@ -28,34 +30,36 @@ ONE = Advertisers(np.array([3]), np.array([2000.0]), np.array([10.0]))
 
 def _made_up_day(rng) -> Day:
     """5 conversions a tick at log(alpha / C) = BEST, fewer beside it, each for half the CPA target."""
-    return Day(1, ONE, lambda bidder, rng: _play(bidder)[:2])
+    return Day(1, ONE, lambda rng: _ticks())
 
 
-def _play(bidder, states=False):
-    """Costs, conversions and alphas (48,), and, where asked for, states (48, 16)."""
-    return _played(bidder)[: 4 if states else 3]
-
-
-def _played(bidder):
+def _ticks():
+    """Such a day, whose states tell of nothing but time and budget."""
     states, alphas, costs, conversions = np.zeros((1, 48, 16)), *np.zeros((3, 1, 48))
-    bidder.reset(ONE)
     builder = StateBuilder(ONE.budget)
     for tick in range(48):
         states[:, tick] = builder.state(np.full(1, 0.005), 100)
-        seen = Observation(tick, states[:, : tick + 1], alphas[:, :tick], conversions[:, :tick], costs[:, :tick])
-        alphas[:, tick] = bidder.act(seen)
+        alphas[:, tick] = yield Observation(
+            tick, states[:, : tick + 1], alphas[:, :tick], conversions[:, :tick], costs[:, :tick]
+        )
         conversions[:, tick] = 5 * np.exp(-2 * (np.log(alphas[:, tick] / 10.0) - BEST) ** 2)
         costs[:, tick] = 5.0 * conversions[:, tick]
         past = {name: np.zeros(1) for name in ("bid", "least_winning_cost", "pvalue", "conversion_rate", "win_rate")}
         builder.update(**past, count=100, remaining=builder.remaining - costs[:, tick])
-    return costs[0], conversions[0], alphas[0], states[0]
+    return SimpleNamespace(costs=costs, conversions=conversions, alphas=alphas, states=states)
+
+
+def _play(bidder):
+    """Costs, conversions and alphas (48,), and states (48, 16)."""
+    day = play(_ticks(), ONE, bidder)
+    return day.costs[0], day.conversions[0], day.alphas[0], day.states[0]
 
 
 @pytest.fixture(scope="module")
 def trajectories():
     """Made-up days of random bidders, for the statistics of the states."""
     rng = np.random.default_rng(0)
-    days = [_play(ScheduledAlpha(10.0 * np.exp(rng.normal(0, 0.8, (1, 48)))), states=True) for _ in range(20)]
+    days = [_play(ScheduledAlpha(10.0 * np.exp(rng.normal(0, 0.8, (1, 48))))) for _ in range(20)]
     costs, conversions, alphas, states = (np.stack(column) for column in zip(*days, strict=True))
     n = len(days)
     return TrajectorySet(
@@ -81,7 +85,7 @@ def policy(trajectories):
 def test_it_learns_to_turn_alpha_to_the_rewarded_level(policy):
     bidder = UscbBidder(policy)
     assert isinstance(bidder, Bidder)
-    _, conversions, alphas = _play(bidder)
+    _, conversions, alphas, _ = _play(bidder)
     assert alphas[0] == 10.0
     assert abs(np.median(np.log(alphas[8:] / 10.0)) - BEST) < 0.3
     assert conversions.sum() > 0.85 * 48 * 5, "constant alpha = C brings 0.49 of it"
@@ -91,13 +95,13 @@ def test_it_learns_to_turn_alpha_to_the_rewarded_level(policy):
 def test_environment_plays_the_day_as_the_bidder_does(policy):
     environment = UscbEnvironment(policy, _made_up_day)
     observed, _ = environment.reset(seed=0)
-    _, conversions, alphas = _play(UscbBidder(policy))
+    _, conversions, alphas, _ = _play(UscbBidder(policy))
     total, ratios = 0.0, []
     for tick in range(1, 48):
         move = policy.moves(observed[None])
         observed, reward, over, _, info = environment.step(move.astype(np.float32))
         total += reward
-        ratios.append(environment._ratios[-1])
+        ratios.append(environment._ratio[0])
         assert over == (tick == 47)
     np.testing.assert_allclose(np.array(ratios) * 10.0, alphas[1:], rtol=1e-4)
     assert info["conversions"] == pytest.approx(conversions.sum(), rel=1e-4)
@@ -114,11 +118,11 @@ def test_days_of_response_tables(policy):
     tables = ResponseTables.from_period(period)
     day = table_days([tables])(np.random.default_rng(1))
     assert day.period == 5
-    costs, conversions = day.run(UscbBidder(policy), np.random.default_rng(2))
+    played = play(day.start(np.random.default_rng(2)), day.advertiser, UscbBidder(policy))
     row = int(day.advertiser.index[0])
     again = table_replay(tables, UscbBidder(policy), np.random.default_rng(2), rows=[row])
-    np.testing.assert_array_equal(costs, again.costs[0])
-    np.testing.assert_array_equal(conversions, again.conversions[0])
+    np.testing.assert_array_equal(played.costs, again.costs)
+    np.testing.assert_array_equal(played.conversions, again.conversions)
     result = replay(period, UscbBidder(policy), np.random.default_rng(0))
     assert (result.costs.sum(axis=1) <= period.advertisers.budget + 1e-6).all()
     with pytest.raises(ValueError, match="at least one period"):

@@ -98,9 +98,9 @@ def test_a_period_is_reproducible_and_seeds_matter(dense):
     assert not np.allclose(other.costs, dense.costs)
 
 
-def test_fast_engine_and_public_scheme_run():
-    log = simulate_period("dense", 1, seed=0, scheme="public", engine="fast")
-    assert (log.engine, log.scheme) == ("fast", "public")
+def test_public_scheme_runs():
+    log = simulate_period("dense", 1, seed=0, scheme="public")
+    assert (log.engine, log.scheme) == ("exact", "public")
     assert log.conversions.sum() > 0
 
 

@@ -1,6 +1,5 @@
-"""The data set generator: shards that resume, reproduce and come back whole, on every engine."""
+"""The data set generator: shards that resume, reproduce and come back whole."""
 
-import importlib.util
 import json
 from dataclasses import fields
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 from small_periods import invented_period
 
-from lbm_core.data import generate as module
+from lbm_core.data.behaviour import simulate_period
 from lbm_core.data.generate import GenerateConfig, generate, make_shard, read_shard, read_shards, shard_bytes
 from lbm_core.data.trajectories import TrajectorySet
 
@@ -21,8 +20,13 @@ def assert_equal_sets(a, b):
 
 
 def make(out, **options):
-    options = {"periods": PERIODS, "periods_per_shard": 2, "progress": False, "simulate": invented_period} | options
-    return generate("dense", options.pop("periods"), out, **options)
+    options = {"progress": False, "simulate": invented_period} | options
+    names = {field.name for field in fields(GenerateConfig)} & set(options)
+    config = GenerateConfig(
+        "dense", **{"periods": PERIODS, "periods_per_shard": 2} | {k: options.pop(k) for k in names}
+    )
+    generate(config, out, **options)
+    return config
 
 
 def content(folder):
@@ -38,13 +42,13 @@ def test_what_is_written_comes_back(tmp_path):
     assert manifest["config"]["seed"] == 5
     assert manifest["shards"]["shard-00002.parquet"] == [40]
     assert {"numpy", "python", "lbm-companion"} <= set(manifest["versions"])
-    assert config.shards == ((28, 29), (30, 31), (40,))
+    assert list(config.shards.values()) == [(28, 29), (30, 31), (40,)]
 
 
 def test_any_shard_is_reproducible_alone(tmp_path):
     config = make(tmp_path)
     before = content(tmp_path)
-    assert shard_bytes(make_shard(config, 1, invented_period)) == before["shard-00001.parquet"]
+    assert shard_bytes(make_shard(config, "shard-00001.parquet", invented_period)) == before["shard-00001.parquet"]
     make(tmp_path / "two processes", jobs=2)
     assert content(tmp_path / "two processes") == before
     make(tmp_path / "other seed", seed=1)
@@ -54,7 +58,7 @@ def test_any_shard_is_reproducible_alone(tmp_path):
 def test_a_stopped_run_resumes(tmp_path):
     asked = []
 
-    def stops_at_31(dataset, period, seed, scheme, engine):
+    def stops_at_31(dataset, period, seed, scheme):
         asked.append(period)
         if period == 31 and len(asked) < 10:
             raise KeyboardInterrupt
@@ -78,14 +82,19 @@ def test_a_stopped_run_resumes(tmp_path):
 
 
 def test_bad_input(tmp_path):
-    for bad in ({"periods": ()}, {"periods": (1, 1)}, {"periods": (-1,)}, {"seed": -1}, {"periods_per_shard": 0}):
-        with pytest.raises(ValueError, match=r"periods must be|seed must be"):
+    for bad, message in (
+        ({"periods": ()}, "periods must be"),
+        ({"periods": (1, 1)}, "periods must be"),
+        ({"periods": (-1,)}, "periods of GenerateConfig should be greater"),
+        ({"periods": (1.5,)}, "periods of GenerateConfig should be a valid integer"),
+        ({"seed": -1}, "seed of GenerateConfig"),
+        ({"periods_per_shard": 0}, "periods_per_shard of"),
+        ({"market": "slow"}, "market of GenerateConfig should be 'exact' or 'fast'"),
+        ({"jobs": 0}, "jobs must be at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
             make(tmp_path, **bad)
-    with pytest.raises(ValueError, match="unknown engine 'spark'; choose one of local, dask, ray"):
-        make(tmp_path, engine="spark")
-    with pytest.raises(ValueError, match="jobs must be at least 1"):
-        make(tmp_path, jobs=0)
-    with pytest.raises(ValueError, match="unknown data set"):
+    with pytest.raises(ValueError, match="'dense' or 'sparse'; got 'medium'"):
         GenerateConfig("medium", (1,))
     with pytest.raises(FileNotFoundError, match=r"no manifest.json in .* 'lbm data generate'"):
         read_shards(tmp_path)
@@ -97,15 +106,6 @@ def test_a_damaged_manifest_is_told(tmp_path):
         (tmp_path / "manifest.json").write_text(text)
         with pytest.raises(ValueError, match=r"manifest.json is no manifest of generated data"):
             make(tmp_path)
-
-
-def test_missing_engine_is_told(tmp_path, monkeypatch):
-    def absent(name):
-        raise ModuleNotFoundError(name)
-
-    monkeypatch.setattr(importlib, "import_module", absent)
-    with pytest.raises(RuntimeError, match=r"distributed is not installed: .*\[cluster\]"):
-        make(tmp_path, engine="dask")
 
 
 def test_progress_is_shown(tmp_path, capsys):
@@ -121,20 +121,9 @@ def test_a_foreign_parquet_file(tmp_path):
         read_shard(tmp_path / "x.parquet")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("engine", ["dask", "ray"])
-def test_two_worker_clusters(engine, tmp_path):
-    if importlib.util.find_spec({"dask": "distributed"}.get(engine, engine)) is None:
-        pytest.skip(f"{engine} is not installed: pip install 'lbm-companion[cluster]'")
-    options = {"periods": (28, 29, 30), "periods_per_shard": 1, "simulate": None}
-    make(tmp_path / "local", **options)
-    make(tmp_path / engine, jobs=2, engine=engine, **options)
-    assert content(tmp_path / engine) == content(tmp_path / "local")
-
-
-def test_default_simulation_is_the_behaviour_population(monkeypatch):
-    from lbm_core.data import behaviour
-
-    monkeypatch.setattr(behaviour, "simulate_period", invented_period)
-    config = GenerateConfig("sparse", (30,), seed=2)
-    assert_equal_sets(module.make_shard(config, 0), TrajectorySet.from_logs([invented_period("sparse", 30, 2)]))
+def test_the_behaviour_population_is_what_is_simulated(tmp_path):
+    generate(GenerateConfig("sparse", (30,), seed=2), tmp_path / "exact", progress=False)
+    expected = TrajectorySet.from_logs([simulate_period("sparse", 30, 2)])
+    assert_equal_sets(read_shards(tmp_path / "exact"), expected)
+    with pytest.raises(ValueError, match="simulated with engine 'exact', not 'fast' as configured"):
+        generate(GenerateConfig("sparse", (30,), market="fast"), tmp_path / "fast", progress=False)

@@ -18,6 +18,7 @@ from lbm_core.data.learned_behaviour import (
 )
 from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.workshop import calibrate
+from lbm_core.workshop.fast_traffic import simulate_fast
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,7 @@ def test_a_killed_calibration_ends_the_same(finished, tmp_path):
 def test_misfit_punishes_a_market_that_spends_too_much():
     def loss(**changes):
         knobs = replace(behaviour.behaviour_parameters("dense"), **changes)
-        log = behaviour.simulate_period("dense", 7, 0, engine="fast", parameters=knobs)
+        log = simulate_fast("dense", 7, 0, parameters=knobs)
         return calibrate.misfit([log], [log], "dense")
 
     good, bad = loss(), loss(opening=3.9, floor=1.5, cap=5.0, gain=0.01)
@@ -118,7 +119,7 @@ def test_misfit_punishes_a_market_that_spends_too_much():
 
 def test_policies_imitate_when_they_clone():
     """BC learns a rule that holds in the data: alpha falls with the budget left."""
-    log = behaviour.simulate_period("dense", 8, 0, engine="fast")
+    log = simulate_fast("dense", 8, 0)
     found = TrajectorySet.from_logs([log])
     rule = np.exp(found.states[:, :, 1] - 0.5) * found.cpa_target[:, None]
     policies = calibrate.learn_policies(replace(found, alphas=rule.astype(np.float32)), 400, 0)

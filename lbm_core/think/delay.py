@@ -23,16 +23,14 @@ class Delayed:
     """Passes on what a guide source says, ``late`` ticks after it was asked, or never (Fig. 4).
 
     The source is asked at tick t with what is known at its start, the outcomes of ticks before t. Its words arrive at
-    tick t + late. With ``late=0`` thinking takes no time; ``late=1`` is Fig. 4: asked at t - 1, used at t;
-    more means that writing outlasts the interval. Each word goes missing with probability ``missing``, one advertiser
-    independently of another.
+    tick t + late: ``late=1`` is Fig. 4, asked at t - 1 and used at t; more means that writing outlasts the interval.
 
     Common random numbers: whose words go missing depends on the seed, the day, the tick and the advertiser only, so a
     word that is missing at one share is missing at every larger one, whatever the guide or its lateness.
 
     Parameters
     ----------
-    source : guides of all advertisers at a tick, e.g. :class:`lbm_core.think.guide.ThinkGuide`
+    source : guides of all advertisers at a tick, e.g. :class:`lbm_core.think.think_guide.ThinkGuide`
     late : ticks from question to use, 0..47
     missing : probability in [0, 1] that a word never arrives
     until : what holds for an advertiser while nothing new has arrived: "uncertain", or "last", its last word of the day
@@ -56,17 +54,16 @@ class Delayed:
         every: int = 1,
         seed: int = 0,
     ) -> None:
-        if not 0 <= late < N_TICKS:
-            raise ValueError(f"late must lie in 0..{N_TICKS - 1} ticks; got {late}")
-        if not 0.0 <= missing <= 1.0:
-            raise ValueError(f"missing is a probability; got {missing}")
+        if not (0 <= late < N_TICKS and 1 <= every <= N_TICKS and 0.0 <= missing <= 1.0):
+            raise ValueError(
+                f"late must lie in 0..{N_TICKS - 1} ticks, every in 1..{N_TICKS}, and missing is a probability; got "
+                f"{late}, {every} and {missing}"
+            )
         if until not in ("uncertain", "last"):
             raise ValueError(f"until must be 'uncertain' or 'last'; got {until!r}")
-        if not 1 <= every <= N_TICKS:
-            raise ValueError(f"every must lie in 1..{N_TICKS} ticks; got {every}")
         self.source, self.late, self.missing, self.until = source, late, missing, until
         self.every, self.seed = every, seed
-        self._asked: dict[int, list[str]] = {}  # words by the tick at which they were asked for
+        self._pending: dict[int, list[str]] = {}  # words by the tick at which they were asked for
         self._last: list[str] = []
         self._tick = 0
 
@@ -74,12 +71,12 @@ class Delayed:
         """Guides that have arrived by the observation's tick."""
         tick = observation.tick
         if tick <= self._tick:  # a new day
-            self._asked, self._last = {}, []
+            self._pending, self._last = {}, []
         self._tick = tick
         if tick % self.every == 0:
-            self._asked[tick] = self.source(observation, advertisers)
+            self._pending[tick] = self.source(observation, advertisers)
         held = self._last or [UNCERTAIN] * len(advertisers)
-        words = self._asked.pop(tick - self.late, None)
+        words = self._pending.pop(tick - self.late, None)
         if words is None:
             words, came = held, np.zeros(len(advertisers), dtype=bool)
         else:

@@ -1,0 +1,102 @@
+"""``lbm/AuctionNet-v0``: one advertiser against the simulated market or against a logged period (§2.2).
+
+Importing this module registers the environment:
+``gymnasium.make("lbm_core.workshop.gymnasium_env:lbm/AuctionNet-v0")`` imports and makes it in one call.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Literal
+
+import gymnasium
+import numpy as np
+
+from lbm_core.auction.bidder import N_ADVERTISERS, Advertisers
+from lbm_core.auction.day import Ticks, beside
+from lbm_core.auction.environment import AuctionNetEnv, Day
+from lbm_core.auction.log import PeriodLog
+from lbm_core.auction.market import market_day
+from lbm_core.auction.replay import ReplayPeriod, replay_day
+from lbm_core.auction.traffic import Traffic
+from lbm_core.data.advertisers import period_advertisers
+from lbm_core.data.behaviour import behaviour_population, simulate_period
+from lbm_core.settings import Dataset
+from lbm_core.workshop.fast_traffic import FastTraffic
+
+ENVIRONMENT_ID = "lbm/AuctionNet-v0"
+
+
+def auctionnet(
+    dataset: Dataset = "dense",
+    periods: Sequence[int] = (28,),
+    advertisers: Sequence[int] = tuple(range(N_ADVERTISERS)),
+    against: Literal["market", "log"] = "market",
+    logs: Sequence[PeriodLog | ReplayPeriod] = (),
+    *,
+    engine: Literal["exact", "fast"] = "exact",
+    max_log_ratio: float = 2.0,
+) -> AuctionNetEnv:
+    """Make the environment; every reset draws a period and an advertiser.
+
+    Parameters
+    ----------
+    dataset, periods : delivery periods to draw from
+    advertisers : numbers to draw from, 0 … 47
+    against : "market": the advertiser takes its place among 47 simulated bidders, which react to the prices it makes
+        (closed loop); "log": it buys at the prices of a logged period (the paper's replay)
+    logs : logged periods for "log", simulated or imported ones, instead of ``dataset`` and ``periods``; none: the
+        periods are simulated when first drawn
+    engine : of the market's traffic; "fast" is :class:`lbm_core.workshop.fast_traffic.FastTraffic`
+    max_log_ratio : see :class:`~lbm_core.auction.environment.AuctionNetEnv`
+
+    Raises
+    ------
+    ValueError
+        Unknown ``against``, no period, or an advertiser outside 0 … 47.
+    """
+    chosen = np.unique(np.asarray(advertisers, dtype=np.int64))
+    if len(chosen) == 0 or chosen[0] < 0 or chosen[-1] >= N_ADVERTISERS:
+        raise ValueError(f"advertisers must be numbers in 0 … {N_ADVERTISERS - 1}; got {list(advertisers)}")
+    if len(periods) == 0:
+        raise ValueError("periods must name at least one delivery period")
+    if against not in ("market", "log"):
+        raise ValueError(f"against must be 'market' or 'log'; got {against!r}")
+    if against == "market" and logs:
+        raise ValueError("logs are for against='log'")
+
+    @functools.lru_cache(maxsize=2)  # about 200 MB each
+    def logged(k: int) -> ReplayPeriod:
+        log = logs[k] if logs else simulate_period(dataset, periods[k], 0)
+        return log if isinstance(log, ReplayPeriod) else ReplayPeriod.from_log(log)
+
+    def draw(rng: np.random.Generator) -> Day:
+        if against == "log":
+            return logged_day(logged(int(rng.integers(len(logs or periods)))), int(rng.choice(chosen)))
+        period = int(rng.choice(np.asarray(periods)))
+        everybody = period_advertisers(dataset, period)
+        traffic = (FastTraffic if engine == "fast" else Traffic)(period, dataset)
+        return simulated_day(traffic, everybody, int(rng.choice(chosen)))
+
+    return AuctionNetEnv(draw, max_log_ratio)
+
+
+def logged_day(period: ReplayPeriod, row: int) -> Day:
+    """An advertiser's day at the prices of a logged period."""
+    one = period.advertisers[np.array([row])]
+    return Day(period.period, one, lambda rng: replay_day(period, one, rng))
+
+
+def simulated_day(traffic: Traffic, advertisers: Advertisers, row: int) -> Day:
+    """An advertiser's day among the behaviour population, which bids for the other 47."""
+
+    def start(rng: np.random.Generator) -> Ticks[PeriodLog]:
+        population = behaviour_population(traffic.dataset, advertisers, rng.spawn(1)[0])
+        return beside(market_day(traffic, advertisers, rng), advertisers, population, [row])
+
+    return Day(traffic.period, advertisers[np.array([row])], start, row)
+
+
+if ENVIRONMENT_ID not in gymnasium.registry:
+    gymnasium.register(ENVIRONMENT_ID, entry_point=f"{__name__}:auctionnet")

@@ -1,0 +1,77 @@
+"""Generating the data set on a cluster: the shards of :mod:`lbm_core.data.generate`, made by Dask or Ray."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import joblib
+
+from lbm_core.data.generate import GenerateConfig, generate
+
+ClusterEngine = Literal["local", "dask", "ray"]
+ENGINES: tuple[ClusterEngine, ...] = get_args(ClusterEngine)
+T = TypeVar("T")
+
+
+def generate_on(
+    engine: ClusterEngine, config: GenerateConfig, out: str | Path, *, address: str | None = None, **options: Any
+) -> None:
+    """:func:`lbm_core.data.generate.generate` on an engine; the files are the same byte for byte.
+
+    Workers send their shards back, so that a cluster needs no shared folder.
+
+    Parameters
+    ----------
+    engine : "local" (joblib's processes), "dask" or "ray"
+    config, out : what to make and where
+    address : scheduler of a running Dask or Ray cluster; None starts one on this machine with ``jobs`` workers
+    options : of :func:`~lbm_core.data.generate.generate`; ``jobs``, with a cluster, is how many tasks run at a time
+
+    Raises
+    ------
+    ValueError
+        Unknown engine; what :func:`~lbm_core.data.generate.generate` refuses.
+    RuntimeError
+        The engine is not installed.
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"unknown engine {engine!r}; choose one of {', '.join(ENGINES)}")
+    jobs = options.get("jobs", 1)
+    if engine == "local":
+        generate(config, out, **options)
+    elif engine == "dask":
+        distributed = _require("distributed")
+        local = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": ""}
+        client = distributed.Client(address) if address else distributed.Client(**local)
+        with client, joblib.parallel_config(backend="dask"):
+            generate(config, out, **options)
+    else:
+        ray = _require("ray")
+        ray.init(address=address, num_cpus=None if address else jobs, log_to_driver=False, include_dashboard=False)
+        try:
+            generate(config, out, run=partial(_on_ray, jobs), **options)
+        finally:
+            ray.shutdown()
+
+
+def _on_ray(jobs: int, make: Callable[[str], T], names: Sequence[str]) -> Iterator[T]:
+    """Ray's pool rather than its joblib backend, which hands results back only when all are there."""
+    from ray.util.multiprocessing import Pool
+
+    if names:
+        with Pool(jobs) as pool:
+            for shard in pool.imap_unordered(make, names):
+                if isinstance(shard, Exception):  # how Ray tells that a worker could not even begin
+                    raise shard
+                yield shard
+
+
+def _require(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise RuntimeError(f"{name} is not installed: pip install 'lbm-companion[cluster]'") from error
