@@ -7,8 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from lbm_core.think.config import PromptStyle
-from lbm_core.think.trainer import LOG
 from scripted import let_write
 from small_period import small_period
 from synthetic_trajectories import synthetic_trajectories
@@ -21,8 +19,10 @@ from lbm_core.lab.decisions import decisions_at, draw_decisions, joined
 from lbm_core.lab.tiers import tier
 from lbm_core.settings import TIER_NAMES
 from lbm_core.studies import chapter_05
+from lbm_core.think.config import PromptStyle
 from lbm_core.think.generate import Generation
 from lbm_core.think.rules import RULES
+from lbm_core.think.trainer import LOG
 
 NAN = float("nan")
 
@@ -100,7 +100,7 @@ def test_rounds_build_on_each_other_and_controls_are_kept_apart(lab, monkeypatch
     samples = pd.DataFrame(rows, columns=["prompt", "sample", "direction", "relative_q", "chosen"])
     trained = []
 
-    def kept(config, prompts, texts, folder, *, weights=None):
+    def kept(config, prompts, texts, folder, *, weights=None, checkpoints=None):
         trained.append((config.backbone, set(texts), weights))
         (folder / LOG).write_text(f"step,loss\n1,{len(trained)}.0\n")
 
