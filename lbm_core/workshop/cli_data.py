@@ -52,7 +52,7 @@ def data_generate(
     out: Annotated[Path, typer.Option(help="Folder for the parquet shards.")],
     dataset: DatasetOption = "dense",
     seed: Annotated[int, typer.Option(help="Of the market; the traffic depends on the period alone.")] = 0,
-    jobs: Annotated[int, typer.Option(help="Processes, or tasks at a time on a cluster.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes, or tasks at a time on a cluster.")] = 1,
     first_period: Annotated[int, typer.Option(help="Number of the first; the benchmark's own are 7 to 27.")] = 1000,
     engine: Annotated[Literal["local", "dask", "ray"], typer.Option(help="What runs the processes.")] = "local",
     address: Annotated[str | None, typer.Option(help="Scheduler of a running Dask or Ray cluster.")] = None,
@@ -75,7 +75,7 @@ def data_calibrate(
     seed: Annotated[int, typer.Option(help="Of the search, the market and the policies.")] = 2,
     trials: Annotated[int, typer.Option(help="Trials of the second round, a third of it in the first.")] = 135,
     policy_steps: Annotated[int, typer.Option(help="Gradient steps of each learned policy.")] = 2_000,
-    jobs: Annotated[int, typer.Option(help="Processes; they do not change the result.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes; they do not change the result.")] = 1,
     install: Annotated[bool, typer.Option(help="Whether to make the result the population of this checkout.")] = False,
 ) -> None:
     """Fit the behaviour population to the benchmark's published facts; a killed run resumes.
@@ -107,14 +107,10 @@ def data_import(
     ),
 ) -> None:
     """Read the benchmark's own files, checked against the regenerated traffic."""
-    from tqdm.auto import tqdm
+    from lbm_core.workshop.csv_import import import_files
 
-    from lbm_core.workshop.csv_files import import_files
-
-    with tqdm(unit="row", unit_scale=True, desc="import", delay=1) as bar:
-        checks = import_files(files, out, dataset=dataset, compare=compare, progress=bar.update)
-    for check in checks:
-        print(check)
+    for check in import_files(files, out, dataset=dataset, compare=compare):
+        print(check.says)
     print(f"wrote {out}")
 
 

@@ -2,74 +2,28 @@
 
 from __future__ import annotations
 
-import io
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute
-import pyarrow.csv
+import pandas as pd
 from numpy.typing import NDArray
 
-from lbm_core.auction.bidder import N_ADVERTISERS, N_STATE_FEATURES, N_TICKS
+from lbm_core.auction.bidder import N_STATE_FEATURES, N_TICKS
 from lbm_core.auction.state import FEATURES
 from lbm_core.auction.traffic import Traffic
 from lbm_core.data.trajectories import ALPHA_LIMIT, MIN_LENGTH, TrajectorySet
 from lbm_core.settings import Dataset
-from lbm_core.workshop.csv_rows import CHUNK_BYTES, Chunk, CsvSource, chunks
-from lbm_core.workshop.csv_traffic import MAX_PERIOD, nearest_dataset
+from lbm_core.workshop.csv_columns import TRAJECTORY_COLUMNS
+from lbm_core.workshop.csv_reading import CsvSource, FileCheck
+from lbm_core.workshop.csv_traffic import nearest_dataset
 
-# The columns of a trajectory file, in its order.
-TRAJECTORY_COLUMNS = (
-    "deliveryPeriodIndex",
-    "advertiserNumber",
-    "advertiserCategoryIndex",
-    "budget",
-    "CPAConstraint",
-    "realAllCost",  # of the whole period
-    "realAllConversion",
-    "timeStepIndex",
-    "state",  # "(x1, …, x16)"
-    "action",
-    "reward",
-    "reward_continuous",
-    "done",
-    "next_state",  # empty where done
-)
-_READ = tuple(c for c in TRAJECTORY_COLUMNS if c not in ("advertiserCategoryIndex", "realAllConversion", "next_state"))
-_PVALUE, _COUNT, _BUDGET_LEFT, _TIME_LEFT = (
-    FEATURES.index(name) for name in ("current_pvalue_mean", "current_pv_num", "budget_left", "time_left")
-)
+_UNREAD = ("advertiserCategoryIndex", "realAllConversion", "next_state")
+_WRAPPING = re.compile(r"np\.float\d+|[()\s]")  # "(1.0, 0.5)" or, by NumPy 2, "(np.float64(1.0), np.float64(0.5))"
 _PVALUE_TOLERANCE = 1e-9  # relative; means of ten thousand p-values summed in another order
 _SHARE_TOLERANCE = 1e-5  # of a budget or a day, however the file rounds
-
-
-@dataclass(frozen=True)
-class TrajectoryCheck:
-    """How a trajectory file compares with the regenerated traffic.
-
-    Attributes
-    ----------
-    source : name of the file
-    dataset : which traffic it agrees with
-    rows, trajectories : counts
-    compared_periods : delivery periods whose counts and mean p-values were compared (and agree)
-    """
-
-    source: str
-    dataset: str
-    rows: int
-    trajectories: int
-    compared_periods: tuple[int, ...]
-
-    def __str__(self) -> str:
-        if not self.compared_periods:
-            return f"{self.source}: {self.trajectories:,} trajectories, not compared with the regenerated traffic"
-        return (
-            f"{self.source}: impression counts and mean p-values of {self.trajectories:,} trajectories "
-            f"({self.dataset}, {len(self.compared_periods)} periods) agree with the regenerated traffic"
-        )
+_TRAJECTORY = ["deliveryPeriodIndex", "advertiserNumber"]
+_WHO = "advertiser {advertiserNumber}, period {deliveryPeriodIndex}"
 
 
 def read_trajectory_csv(
@@ -78,9 +32,7 @@ def read_trajectory_csv(
     dataset: Dataset | None = None,
     compare: bool = True,
     traffic: Callable[[int, Dataset], Traffic] = Traffic,
-    chunk_bytes: int = CHUNK_BYTES,
-    progress: Callable[[int], object] | None = None,
-) -> tuple[TrajectorySet, TrajectoryCheck]:
+) -> tuple[TrajectorySet, FileCheck]:
     """Read trajectories, cut at the first ``done`` inclusive, and check them against the regenerated traffic.
 
     Costs per tick are not in the file: they are the steps of the remaining budget, and in the last tick what the
@@ -91,7 +43,6 @@ def read_trajectory_csv(
     dataset : the data set the file must belong to; None: the one whose p-values are nearer
     compare : whether impression counts and mean p-values must agree with the regenerated traffic
     traffic : makes the traffic of a period and data set
-    chunk_bytes, progress : as in :func:`~lbm_core.workshop.csv_rows.chunks`
 
     Raises
     ------
@@ -99,191 +50,118 @@ def read_trajectory_csv(
         Missing column, truncated line, NaN, negative budget, duplicate or missing rows, budgets, times and costs that
         contradict each other, counts or p-values that differ from the traffic: one sentence with file and line.
     """
-    parts = []
-    for chunk in chunks(source, _READ, texts=("state",), chunk_bytes=chunk_bytes, progress=progress):
-        parts.append(_columns(chunk))
-    rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    order = np.lexsort((rows["tick"], rows["advertiser"], rows["period"]))
-    rows = {name: values[order] for name, values in rows.items()}
-    first = _check_order(source, rows)
+    wanted = {name: number for name, number in TRAJECTORY_COLUMNS.items() if name not in _UNREAD}
+    rows = pd.concat([_with_states(source, part) for part in source.chunks(wanted)])
+    rows = rows.sort_values([*_TRAJECTORY, "timeStepIndex"], kind="stable")
+    _check_order(source, rows)
     if dataset is None:
-        dataset = nearest_dataset(int(rows["period"][0]), rows["advertiser"], rows["tick"], rows["state"][:, _PVALUE])
-    compared = _compare(source, rows, dataset, traffic) if compare else ()
-    trajectories = _cut(rows, first, dataset)
-    check = TrajectoryCheck(source.name, dataset, len(order), len(trajectories), compared)
-    return trajectories, check
+        dataset = nearest_dataset(rows.rename(columns={"current_pvalue_mean": "pValue"}))
+    trajectories = _trajectories(rows, dataset)
+    says, periods = f"{len(trajectories):,} trajectories, not compared with the regenerated traffic", ()
+    if compare:
+        periods = _compare(source, rows, dataset, traffic)
+        says = f"impression counts and mean p-values of {len(trajectories):,} trajectories ({dataset}, {len(periods)} "
+        says += "periods) agree with the regenerated traffic"
+    return trajectories, FileCheck(source.name, dataset, periods, len(rows), f"{source.name}: {says}")
 
 
-def _columns(chunk: Chunk) -> dict[str, NDArray]:
-    """Checked columns of a chunk, with the line of every row for later complaints."""
-    tick, state = chunk.integers("timeStepIndex", 0, N_TICKS - 1), _states(chunk)
-    left, time = state[:, _BUDGET_LEFT], state[:, _TIME_LEFT]
-    chunk.require(
-        (left >= -_SHARE_TOLERANCE) & (left <= 1 + _SHARE_TOLERANCE),
-        lambda row: f"the state's budget_left is {left[row]:g}; expected 0 … 1",
-    )
-    chunk.require(
-        np.abs(time - (1 - tick / N_TICKS)) <= _SHARE_TOLERANCE,
-        lambda row: f"the state's time_left is {time[row]:g} in tick {tick[row]}; expected {1 - tick[row] / N_TICKS:g}",
-    )
-    return {
-        "line": chunk.line + np.arange(len(chunk)),
-        "period": chunk.integers("deliveryPeriodIndex", 0, MAX_PERIOD),
-        "advertiser": chunk.integers("advertiserNumber", 0, N_ADVERTISERS - 1),
-        "tick": tick,
-        "budget": chunk.positive("budget"),
-        "cpa_target": chunk.positive("CPAConstraint"),
-        "total_cost": chunk.numbers("realAllCost", 0),
-        "alpha": chunk.numbers("action", 0),
-        "conversions": chunk.numbers("reward", 0),
-        "expected_conversions": chunk.numbers("reward_continuous", 0),
-        "done": chunk.integers("done", 0, 1),
-        "state": state,
-    }
+def _with_states(source: CsvSource, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with the 16 numbers of the tuple strings as columns, checked."""
+    rows["state"] = [_WRAPPING.sub("", text) for text in rows["state"]]
+    numbers = [_floats(text) for text in rows["state"]]
+    source.require(rows, [row is not None for row in numbers], "state {state!r:.60} is not a tuple of numbers")
+    sizes = np.array([len(row or ()) for row in numbers])
+    source.require(rows, sizes == N_STATE_FEATURES, f"state has {{n}} numbers; expected {N_STATE_FEATURES}", n=sizes)
+    rows = rows.drop(columns="state").join(pd.DataFrame(numbers, rows.index, FEATURES))
+    finite = np.isfinite(rows[list(FEATURES)]).all(axis=1)
+    source.require(rows, finite, "state holds NaN or infinite numbers, or is empty")
+    near = rows["budget_left"].between(-_SHARE_TOLERANCE, 1 + _SHARE_TOLERANCE)
+    source.require(rows, near, "the state's budget_left is {budget_left:g}; expected 0 … 1")
+    expected = 1 - rows["timeStepIndex"] / N_TICKS
+    problem = "the state's time_left is {time_left:g} in tick {timeStepIndex}; expected {expected:g}"
+    near = (rows["time_left"] - expected).abs() <= _SHARE_TOLERANCE
+    source.require(rows, near, problem, expected=expected)
+    return rows
 
 
-def _states(chunk: Chunk) -> NDArray[np.float64]:
-    """(rows, 16) numbers of the tuple strings."""
-    texts = chunk.texts("state")
-    # "(1.0, 0.5)" or, printed by NumPy 2, "(np.float64(1.0), np.float64(0.5))"
-    plain = pa.compute.replace_substring_regex(texts, pattern=r"np\.float\d+|[()\s]", replacement="")
-    text = "\n".join("" if value is None else value for value in plain.to_pylist()) + "\n"
-    names = list(FEATURES)
+def _floats(text: str) -> list[float] | None:
     try:
-        table = pyarrow.csv.read_csv(
-            io.BytesIO(text.encode()),
-            read_options=pyarrow.csv.ReadOptions(column_names=names, use_threads=False),
-            parse_options=pyarrow.csv.ParseOptions(ignore_empty_lines=False),
-            convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.float64())),
-        )
-        states = np.column_stack([np.asarray(table.column(name)) for name in names])
-    except pa.ArrowInvalid:
-        # Find the row: parse them one by one.
-        states = np.array([_one_state(chunk, row, value) for row, value in enumerate(plain.to_pylist())])
-    chunk.require(np.isfinite(states).all(axis=1), lambda row: "state holds NaN or infinite numbers, or is empty")
-    return states
-
-
-def _one_state(chunk: Chunk, row: int, text: str | None) -> list[float]:
-    parts = (text or "").split(",")
-    if len(parts) != N_STATE_FEATURES:
-        chunk.fail(row, f"state has {len(parts) if text else 0} numbers; expected {N_STATE_FEATURES}")
-    try:
-        return [float(part) for part in parts]
+        return [float(part) for part in text.split(",")] if text else [np.nan] * N_STATE_FEATURES
     except ValueError:
-        chunk.fail(row, f"state {text!r:.60} is not a tuple of numbers")
+        return None
 
 
-def _fail(source: CsvSource, line: int, problem: str) -> None:
-    raise ValueError(f"{source.name}, line {line}: {problem}")
-
-
-def _check_order(source: CsvSource, rows: dict[str, NDArray]) -> NDArray[np.int64]:
-    """Start of every trajectory in the sorted rows; ticks must run 0, 1, 2 … without a gap or a repetition."""
-    same = (np.diff(rows["period"]) == 0) & (np.diff(rows["advertiser"]) == 0)
-    first = np.flatnonzero(np.concatenate([[True], ~same]))
-    expected = np.arange(len(rows["tick"])) - np.repeat(first, np.diff([*first, len(rows["tick"])]))
-    wrong = np.flatnonzero(rows["tick"] != expected)
-    if len(wrong):
-        # A row of a wrong period leaves a gap where it belongs and starts a trajectory where it does not: tell of it.
-        late = first[rows["tick"][first] > 0]
-        k = int(late[np.argmin(rows["line"][late])] if len(late) else wrong[0])
-        who = f"advertiser {rows['advertiser'][k]}, period {rows['period'][k]}"
-        if k and same[k - 1] and rows["tick"][k] == rows["tick"][k - 1]:
-            line = max(rows["line"][k], rows["line"][k - 1])
-            _fail(source, line, f"the row of {who}, tick {rows['tick'][k]} occurs twice")
-        if k in late:
-            problem = f"the rows of {who} start at tick {rows['tick'][k]}: earlier ones are missing"
-            _fail(source, rows["line"][k], problem)
-        _fail(source, rows["line"][k], f"{who} goes from tick {expected[k] - 1} to {rows['tick'][k]}: rows are missing")
-    last = np.append(first[1:], len(rows["tick"])) - 1
-    open_end = np.flatnonzero((rows["tick"][last] < N_TICKS - 1) & (np.maximum.reduceat(rows["done"], first) == 0))
-    if len(open_end):
-        k = int(last[open_end[0]])
-        who = f"advertiser {rows['advertiser'][k]}, period {rows['period'][k]}"
-        _fail(source, rows["line"][k], f"the rows of {who} end at tick {rows['tick'][k]} without done")
-    for name in ("budget", "cpa_target", "total_cost"):
-        changed = np.flatnonzero(same & (np.diff(rows[name]) != 0))
-        if len(changed):
-            _fail(source, rows["line"][changed[0] + 1], f"{name} changes within a trajectory")
-    left = rows["state"][:, _BUDGET_LEFT]
-    rising = np.flatnonzero(same & (np.diff(left) > _SHARE_TOLERANCE))
-    if len(rising):
-        k = int(rising[0])
-        _fail(source, rows["line"][k + 1], f"budget_left rises from {left[k]:g} to {left[k + 1]:g} within a trajectory")
+def _check_order(source: CsvSource, rows: pd.DataFrame) -> None:
+    """Ticks of every trajectory run 0, 1, 2 … without a gap or a repetition; budgets and costs fit together."""
+    trajectory, tick, left = rows.groupby(_TRAJECTORY), rows["timeStepIndex"], rows["budget_left"]
+    step = trajectory["timeStepIndex"].diff()  # NaN at the start
+    starts = step.isna()
+    problem = f"the row of {_WHO}, tick {{timeStepIndex}} occurs twice"
+    source.require(rows, step != 0, problem)
+    problem = f"the rows of {_WHO} start at tick {{timeStepIndex}}: earlier ones are missing"
+    source.require(rows, ~starts | (tick == 0), problem)
+    problem = f"{_WHO} goes from tick {{before:.0f}} to {{timeStepIndex}}: rows are missing"
+    source.require(rows, starts | (step == 1), problem, before=tick - step)
+    problem = f"the rows of {_WHO} end at tick {{timeStepIndex}} without done"
+    last = trajectory.cumcount(ascending=False) == 0
+    ended = trajectory["done"].transform("max") > 0
+    source.require(rows, ~last | ended | (tick == N_TICKS - 1), problem)
+    for name in ("budget", "CPAConstraint", "realAllCost"):
+        source.require(rows, trajectory[name].diff().fillna(0) == 0, f"{name} changes within a trajectory")
+    rise = trajectory["budget_left"].diff().fillna(0)
+    problem = "budget_left rises from {before:g} to {budget_left:g} within a trajectory"
+    source.require(rows, rise <= _SHARE_TOLERANCE, problem, before=left - rise)
     spent = (1 - left) * rows["budget"]
-    short = np.flatnonzero(rows["total_cost"] < spent - _SHARE_TOLERANCE * rows["budget"])
-    if len(short):
-        k = int(short[0])
-        problem = f"realAllCost is {rows['total_cost'][k]:g}, but {spent[k]:g} of the budget were spent by then"
-        _fail(source, rows["line"][k], problem)
-    return first
+    problem = "realAllCost is {realAllCost:g}, but {spent:g} of the budget were spent by then"
+    source.require(rows, rows["realAllCost"] >= spent - _SHARE_TOLERANCE * rows["budget"], problem, spent=spent)
 
 
 def _compare(
-    source: CsvSource, rows: dict[str, NDArray], dataset: Dataset, traffic: Callable[[int, Dataset], Traffic]
+    source: CsvSource, rows: pd.DataFrame, dataset: Dataset, traffic: Callable[[int, Dataset], Traffic]
 ) -> tuple[int, ...]:
-    """Impression counts and mean p-values of every row against the regenerated traffic."""
-    periods = np.unique(rows["period"])
-    for period in periods:
+    """Impression counts and mean p-values of every row against the regenerated traffic; the periods."""
+    for period, part in rows.groupby("deliveryPeriodIndex"):
         regenerated = traffic(int(period), dataset)
-        chosen = np.flatnonzero(rows["period"] == period)
-        advertiser, tick = rows["advertiser"][chosen], rows["tick"][chosen]
-        count = rows["state"][chosen, _COUNT]
-        wrong = np.flatnonzero(count != regenerated.counts[tick])
-        if len(wrong):
-            k = wrong[0]
-            _fail(
-                source,
-                rows["line"][chosen[k]],
-                f"{count[k]:g} impressions in tick {tick[k]}; the regenerated traffic of period {period} has "
-                f"{regenerated.counts[tick[k]]}",
-            )
-        means = np.stack([regenerated.tick_pvalues(t).mean(axis=0) for t in range(N_TICKS)], axis=1)
-        found, expected = rows["state"][chosen, _PVALUE], means[advertiser, tick]
-        wrong = np.flatnonzero(np.abs(found - expected) > _PVALUE_TOLERANCE * expected)
-        if len(wrong):
-            k = wrong[0]
-            _fail(
-                source,
-                rows["line"][chosen[k]],
-                f"mean p-value {found[k]:.10g} of advertiser {advertiser[k]}, tick {tick[k]}; the regenerated traffic "
-                f"of period {period} ({dataset}) has {expected[k]:.10g}",
-            )
-    return tuple(int(period) for period in periods)
+        counts = regenerated.counts[part["timeStepIndex"]]
+        problem = (
+            f"{{current_pv_num:g}} impressions in tick {{timeStepIndex}}; the regenerated traffic of period {period}"
+        )
+        source.require(part, part["current_pv_num"] == counts, problem + " has {counts}", counts=counts)
+        means = np.stack([regenerated.tick_pvalues(tick).mean(axis=0) for tick in range(N_TICKS)])
+        means = means[part["timeStepIndex"], part["advertiserNumber"]]
+        problem = "mean p-value {current_pvalue_mean:.10g} of advertiser {advertiserNumber}, tick {timeStepIndex}; the "
+        problem += f"regenerated traffic of period {period} ({dataset}) has {{means:.10g}}"
+        near = (part["current_pvalue_mean"] - means).abs() <= _PVALUE_TOLERANCE * means
+        source.require(part, near, problem, means=means)
+    return tuple(rows["deliveryPeriodIndex"].unique().tolist())
 
 
-def _cut(rows: dict[str, NDArray], first: NDArray[np.int64], dataset: Dataset) -> TrajectorySet:
-    """Columns of a trajectory set from sorted rows."""
-    trajectory = np.repeat(np.arange(len(first)), np.diff([*first, len(rows["tick"])]))
+def _trajectories(rows: pd.DataFrame, dataset: Dataset) -> TrajectorySet:
+    """A trajectory set of sorted rows."""
+    keyed = rows.set_index([*_TRAJECTORY, "timeStepIndex"])
+    first = keyed.xs(0, level="timeStepIndex")
 
-    def grid(values: NDArray) -> NDArray[np.float64]:
-        table = np.zeros((len(first), N_TICKS, *values.shape[1:]))
-        table[trajectory, rows["tick"]] = values
-        return table
+    def grid(name: str) -> NDArray[np.float64]:
+        return keyed[name].unstack().reindex(columns=range(N_TICKS)).fillna(0.0).to_numpy()
 
-    done = grid(rows["done"]) > 0
+    done = grid("done") > 0
     done[:, -1] = True
     length = np.argmax(done, axis=1) + 1
     valid = np.arange(N_TICKS) < length[:, None]
-    budget, total = rows["budget"][first], rows["total_cost"][first]
-    remaining = grid(rows["state"][:, _BUDGET_LEFT]) * budget[:, None]
-    costs = np.zeros_like(remaining)
-    costs[:, :-1] = np.where(valid[:, 1:], remaining[:, :-1] - remaining[:, 1:], 0.0)
-    last = length - 1
-    costs[np.arange(len(first)), last] = total - costs.sum(axis=1)
-    costs[costs < 0] = 0.0  # rounding of the last tick
+    spent = -np.diff(grid("budget_left"), append=0) * first["budget"].to_numpy()[:, None]
+    costs = np.where(np.arange(N_TICKS) < length[:, None] - 1, spent, 0.0)
+    costs[np.arange(len(first)), length - 1] = first["realAllCost"] - costs.sum(axis=1)
     whole = TrajectorySet(
         dataset=dataset,
-        period=rows["period"][first],
-        advertiser=rows["advertiser"][first],
+        period=first.index.get_level_values(0),
+        advertiser=first.index.get_level_values(1),
         length=length,
-        budget=budget,
-        cpa_target=rows["cpa_target"][first],
-        states=grid(rows["state"]) * valid[:, :, None],
-        alphas=np.clip(grid(rows["alpha"]), 0.0, ALPHA_LIMIT[dataset]) * valid,
-        conversions=grid(rows["conversions"]) * valid,
-        expected_conversions=grid(rows["expected_conversions"]) * valid,
-        costs=costs,
+        budget=first["budget"],
+        cpa_target=first["CPAConstraint"],
+        states=np.stack([grid(name) for name in FEATURES], axis=-1) * valid[:, :, None],
+        alphas=np.clip(grid("action"), 0.0, ALPHA_LIMIT[dataset]) * valid,
+        conversions=grid("reward") * valid,
+        expected_conversions=grid("reward_continuous") * valid,
+        costs=np.maximum(costs, 0.0),  # rounding of the last tick
     )
     return whole.select(length >= MIN_LENGTH)

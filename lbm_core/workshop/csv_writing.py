@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
-import io
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
+from numpy.typing import NDArray
 
-from lbm_core.auction.bidder import N_TICKS, Advertisers, Bidder, Observation
+from lbm_core.auction.bidder import N_TICKS, Advertisers, Bidder
+from lbm_core.auction.day import Outcome, play, run_day
 from lbm_core.auction.log import PeriodLog
-from lbm_core.auction.mechanism import LEAST_BUDGET, TickOutcome, run_tick, truncation
-from lbm_core.auction.state import FEATURES, StateBuilder
+from lbm_core.auction.mechanism import LEAST_BUDGET, N_SLOTS, run_tick, truncation
 from lbm_core.auction.traffic import CATEGORY_SIZE, Traffic
 from lbm_core.files import writing_file
-from lbm_core.workshop.csv_traffic import TRAFFIC_COLUMNS
-from lbm_core.workshop.csv_trajectory import TRAJECTORY_COLUMNS
-
-_SCHEMA = pa.schema([(name, pa.float64()) for name in TRAFFIC_COLUMNS])
-_NO_QUOTES = pyarrow.csv.WriteOptions(quoting_style="none", quoting_header="none")
+from lbm_core.workshop.csv_columns import TRAFFIC_COLUMNS, TRAJECTORY_COLUMNS
 
 
 def export_traffic_csv(
@@ -48,118 +44,86 @@ def export_traffic_csv(
     -------
     The period's log; importing the file gives the same.
     """
-    n, counts = len(advertisers), traffic.counts
-    limits = truncation(n, rng)
-    builder = StateBuilder(advertisers.budget)
-    names = ("alphas", "bids", "pvalues", "costs", "conversions", "expected_conversions", "wins", "exposures")
-    table = {name: np.zeros((n, N_TICKS)) for name in names}
-    states, chosen = np.zeros((n, N_TICKS, len(FEATURES))), np.zeros((n, N_TICKS))
-    ended = np.zeros((n, N_TICKS), dtype=bool)
-    prices = []
-    bidder.reset(advertisers)
-    with writing_file(Path(path)) as temporary, _sink(Path(path), temporary) as file:
-        writer = pyarrow.csv.CSVWriter(file, _SCHEMA, write_options=_NO_QUOTES)
-        for tick, pvalues, sigmas in traffic.ticks():
-            ours, sigma = pvalues[:, advertisers.index], sigmas[:, advertisers.index]
-            count = max(int(counts[tick]), 1)
-            states[:, tick] = builder.state(ours.sum(axis=0) / count, int(counts[tick]))
-            seen = (chosen[:, :tick], table["conversions"][:, :tick], table["costs"][:, :tick])
-            alphas = np.asarray(bidder.act(Observation(tick, states[:, : tick + 1], *seen)), dtype=np.float64)
-            remaining = builder.remaining
-            ended[:, tick] = (remaining < LEAST_BUDGET) | (tick == N_TICKS - 1)
-            chosen[:, tick] = np.where(remaining < LEAST_BUDGET, 0.0, alphas)
-            outcome = run_tick(chosen[:, tick] * ours, ours, sigma, limits, remaining, rng)
-            slots = _slots(outcome, ours, sigma)
-            start = int(counts[:tick].sum())
-            for batch in _batches(traffic, advertisers, tick, start, remaining, ended[:, tick], slots):
-                writer.write_batch(batch)
-            values = {
-                "alphas": outcome.bids.sum(axis=0) / np.maximum(ours.sum(axis=0), 1e-300),
-                "bids": outcome.bids.sum(axis=0) / count,
-                "pvalues": ours.sum(axis=0) / count,
-                "costs": outcome.cost,
-                "conversions": outcome.conversions,
-                "expected_conversions": (ours * slots["isExposed"]).sum(axis=0),
-                "wins": outcome.wins,
-                "exposures": outcome.exposures,
-            }
-            for name, value in values.items():
-                table[name][:, tick] = value
-            prices.append(outcome.allocation.least_winning_cost)
-            builder.update(
-                bid=values["bids"],
-                least_winning_cost=prices[-1].mean() if len(prices[-1]) else 0.0,
-                pvalue=values["pvalues"],
-                conversion_rate=outcome.conversions / count,
-                win_rate=outcome.wins / count,
-                count=int(counts[tick]),
-                remaining=remaining - outcome.cost,
-            )
-        writer.close()
+    with _writing(path) as file:
+        market = _WrittenMarket(file, traffic, advertisers, rng)
+        day = play(run_day(advertisers, traffic.counts, market.mean_pvalues, market.auction), advertisers, bidder)
+        market.writer.close()
     return PeriodLog(
         dataset=traffic.dataset,
         period=traffic.period,
         scheme=traffic.scheme,
         engine="reference",
         advertisers=advertisers,
-        counts=counts,
-        states=states,
-        lengths=np.argmax(ended, axis=1) + 1,
-        least_winning_cost=np.concatenate(prices),
-        **table,
+        counts=traffic.counts,
+        alphas=market.bids / np.maximum(market.sums, 1e-300),
+        bids=market.bids / traffic.counts,
+        pvalues=market.sums / traffic.counts,
+        costs=day.costs,
+        conversions=day.conversions,
+        expected_conversions=day.expected_conversions,
+        wins=day.wins,
+        exposures=market.exposures,
+        states=day.states,
+        lengths=day.lengths,
+        least_winning_cost=np.concatenate(market.prices),
     )
 
 
-def _slots(outcome: TickOutcome, pvalues: np.ndarray, sigmas: np.ndarray) -> dict[str, np.ndarray]:
-    """Per impression and advertiser (n, m): the columns that differ from row to row."""
-    allocation = outcome.allocation
-    impression, slot = np.nonzero(allocation.winners >= 0)
-    who = allocation.winners[impression, slot]
-    columns = {
-        "pValue": pvalues,
-        "pValueSigma": sigmas,
-        "bid": outcome.bids,
-        "leastWinningCost": np.broadcast_to(allocation.least_winning_cost[:, None], pvalues.shape),
-    }
-    won = {
-        "xi": np.ones(len(who)),
-        "adSlot": slot + 1.0,
-        "cost": allocation.prices[impression, slot],
-        "isExposed": outcome.shown[impression, slot],
-        "conversionAction": outcome.converted[impression, slot],
-    }
-    for name, values in won.items():
-        columns[name] = np.zeros(pvalues.shape)
-        columns[name][impression, who] = values
-    return columns
+class _WrittenMarket:
+    """The readable auctions of a period; every impression's rows go to a file."""
 
+    def __init__(self, file: IO[bytes], traffic: Traffic, advertisers: Advertisers, rng: np.random.Generator) -> None:
+        self.traffic, self.advertisers, self.rng = traffic, advertisers, rng
+        self.limits = truncation(len(advertisers), rng)
+        self.sums, self.bids, self.exposures = np.zeros((3, len(advertisers), N_TICKS))  # sums of p-values and of bids
+        self.prices: list[NDArray[np.float64]] = []
+        self.schema = pa.schema([(name, pa.float64()) for name in TRAFFIC_COLUMNS])
+        options = pyarrow.csv.WriteOptions(quoting_style="none", quoting_header="none")
+        self.writer = pyarrow.csv.CSVWriter(file, self.schema, write_options=options)
 
-def _batches(
-    traffic: Traffic,
-    advertisers: Advertisers,
-    tick: int,
-    start: int,
-    remaining: np.ndarray,
-    ended: np.ndarray,
-    slots: dict[str, np.ndarray],
-) -> Iterator[pa.RecordBatch]:
-    """Rows of one tick, one batch per advertiser."""
-    count = len(slots["bid"])
-    for row, advertiser in enumerate(advertisers.index):
-        shared = {
-            "deliveryPeriodIndex": traffic.period,
-            "advertiserNumber": advertiser,
-            "advertiserCategoryIndex": advertiser // CATEGORY_SIZE,
-            "budget": advertisers.budget[row],
-            "CPAConstraint": advertisers.cpa_target[row],
-            "timeStepIndex": tick,
-            "remainingBudget": remaining[row],
-            "isEnd": ended[row],
-        }
-        columns = {name: np.full(count, value, dtype=np.float64) for name, value in shared.items()}
-        columns["pvIndex"] = start + np.arange(count, dtype=np.float64)
-        columns |= {name: np.ascontiguousarray(values[:, row]) for name, values in slots.items()}
-        yield pa.record_batch([pa.array(columns[name]) for name in TRAFFIC_COLUMNS], schema=_SCHEMA)
+    def mean_pvalues(self, tick: int) -> NDArray[np.float64]:
+        """(n,) means of a tick's p-values."""
+        pvalues, sigmas = self.traffic.tick(tick)
+        self.pvalues, self.sigmas = pvalues[:, self.advertisers.index], sigmas[:, self.advertisers.index]
+        self.sums[:, tick] = self.pvalues.sum(axis=0)
+        return self.sums[:, tick] / self.traffic.counts[tick]
+
+    def auction(self, tick: int, alphas: NDArray[np.float64], remaining: NDArray[np.float64]) -> Outcome:
+        """Auction a tick's impressions and write their rows."""
+        outcome = run_tick(alphas * self.pvalues, self.pvalues, self.sigmas, self.limits, remaining, self.rng)
+        price, count = outcome.allocation.least_winning_cost, int(self.traffic.counts[tick])
+        expected = np.zeros(len(self.advertisers))
+        for row, advertiser in enumerate(self.advertisers.index):
+            won = outcome.allocation.winners == row  # (count, slots)
+            shown = (won & outcome.shown).any(axis=1)
+            expected[row] = self.pvalues[shown, row].sum()
+            columns = {
+                "deliveryPeriodIndex": self.traffic.period,
+                "advertiserNumber": advertiser,
+                "advertiserCategoryIndex": advertiser // CATEGORY_SIZE,
+                "budget": self.advertisers.budget[row],
+                "CPAConstraint": self.advertisers.cpa_target[row],
+                "timeStepIndex": tick,
+                "remainingBudget": remaining[row],
+                "pvIndex": self.traffic.counts[:tick].sum() + np.arange(count),
+                "pValue": self.pvalues[:, row],
+                "pValueSigma": self.sigmas[:, row],
+                "bid": outcome.bids[:, row],
+                "xi": won.any(axis=1),
+                "adSlot": won @ np.arange(1, N_SLOTS + 1),
+                "cost": (won * outcome.allocation.prices).sum(axis=1),
+                "isExposed": shown,
+                "conversionAction": (won & outcome.converted).any(axis=1),
+                "leastWinningCost": price,
+                "isEnd": remaining[row] < LEAST_BUDGET or tick == N_TICKS - 1,
+            }
+            arrays = [np.broadcast_to(columns[name], count).astype(np.float64) for name in TRAFFIC_COLUMNS]
+            self.writer.write_batch(pa.record_batch(arrays, self.schema))
+        self.bids[:, tick], self.exposures[:, tick] = outcome.bids.sum(axis=0), outcome.exposures
+        self.prices.append(price)
+        return Outcome(
+            outcome.cost, outcome.conversions, expected, outcome.wins, self.bids[:, tick], float(price.mean())
+        )
 
 
 def export_trajectory_csv(path: str | Path, logs: Sequence[PeriodLog]) -> Path:
@@ -174,37 +138,29 @@ def export_trajectory_csv(path: str | Path, logs: Sequence[PeriodLog]) -> Path:
     """
     if len({log.dataset for log in logs}) != 1:
         raise ValueError("export needs at least one period log, all of the same data set")
-    path = Path(path)
-    with (
-        writing_file(path) as temporary,
-        _sink(path, temporary) as binary,
-        io.TextIOWrapper(binary, encoding="utf-8", newline="", write_through=True) as file,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(TRAJECTORY_COLUMNS)
-        for log in logs:
-            for row in range(len(log.advertisers)):
-                writer.writerows(_trajectory_rows(log, row))
-    return path
+    with _writing(path) as file:
+        for k, log in enumerate(logs):
+            _trajectory_rows(log).to_csv(file, index=False, header=k == 0, lineterminator="\n")
+    return Path(path)
 
 
-def _trajectory_rows(log: PeriodLog, row: int) -> Iterator[list[object]]:
-    index = int(log.advertisers.index[row])
-    shared = [float(log.period), float(index), float(index // CATEGORY_SIZE)]
-    shared += [float(log.advertisers.budget[row]), float(log.advertisers.cpa_target[row])]
-    shared += [float(log.costs[row].sum()), float(log.conversions[row].sum())]
-    texts = [str(tuple(state.tolist())) for state in log.states[row]]
-    for tick in range(N_TICKS):
-        done = tick + 1 >= log.lengths[row]
-        reward = [log.alphas[row, tick], log.conversions[row, tick], log.expected_conversions[row, tick]]
-        yield [
-            *shared,
-            float(tick),
-            texts[tick],
-            *(float(value) for value in reward),
-            int(done),
-            "" if done else texts[tick + 1],
-        ]
+def _trajectory_rows(log: PeriodLog) -> pd.DataFrame:
+    states = np.array([[str(tuple(state)) for state in day] for day in log.states.tolist()], dtype=object)
+    done = np.arange(1, N_TICKS + 1) >= log.lengths[:, None]
+    of_advertiser = {
+        "advertiserNumber": log.advertisers.index,
+        "advertiserCategoryIndex": log.advertisers.index // CATEGORY_SIZE,
+        "budget": log.advertisers.budget,
+        "CPAConstraint": log.advertisers.cpa_target,
+        "realAllCost": log.costs.sum(axis=1),
+        "realAllConversion": log.conversions.sum(axis=1),
+    }
+    columns: dict[str, Any] = {name: values[:, None].astype(np.float64) for name, values in of_advertiser.items()}
+    columns |= {"deliveryPeriodIndex": float(log.period), "timeStepIndex": np.arange(N_TICKS, dtype=np.float64)}
+    columns |= {"state": states, "next_state": np.where(done, "", np.roll(states, -1, axis=1))}
+    columns |= {"action": log.alphas, "reward": log.conversions, "reward_continuous": log.expected_conversions}
+    columns["done"] = done.astype(int)
+    return pd.DataFrame({name: np.broadcast_to(columns[name], done.shape).ravel() for name in TRAJECTORY_COLUMNS})
 
 
 def check_name(target: Path) -> None:
@@ -214,18 +170,17 @@ def check_name(target: Path) -> None:
 
 
 @contextmanager
-def _sink(target: Path, temporary: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file for writing, compressed as the name of ``target`` says."""
+def _writing(path: str | Path) -> Iterator[IO[bytes]]:
+    """A file that takes its name when whole, compressed as the name says."""
+    target = Path(path)
     check_name(target)
-    if target.suffix == ".zip":
-        with (
-            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
-            archive.open(target.stem + ".csv", "w", force_zip64=True) as file,
-        ):
-            yield file
-    elif target.suffix == ".gz":
-        with gzip.open(temporary, "wb", compresslevel=1) as file:
-            yield file  # type: ignore[misc]
-    else:
-        with temporary.open("wb") as file:
-            yield file
+    with writing_file(target) as temporary:
+        if target.suffix == ".zip":
+            with (
+                zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+                archive.open(target.stem + ".csv", "w", force_zip64=True) as file,
+            ):
+                yield file
+        else:
+            with gzip.open(temporary, "wb", 1) if target.suffix == ".gz" else temporary.open("wb") as file:
+                yield file  # type: ignore[misc]
