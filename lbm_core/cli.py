@@ -26,7 +26,13 @@ app.add_typer(notebooks, name="notebooks")
 OutputOption = Annotated[
     Path | None, typer.Option("--output", help="Folder for results, figures and runs instead of the checkout.")
 ]
-NotebookFiles = Annotated[list[Path] | None, typer.Argument(help="Notebook files; default: all chapters.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A field of the tier: act.steps=50. Upper-case: of a notebook."),
+]
+NotebookFiles = Annotated[
+    list[Path] | None, typer.Argument(exists=True, dir_okay=False, help="Notebook files; default: all chapters.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -45,10 +51,10 @@ def reproduce(
         str, typer.Option(help=f"How large: {', '.join(TIER_NAMES)}; the README says what each costs.")
     ] = "smoke",
     only: Annotated[str, typer.Option(help="Chapters, e.g. 02,05; default all.")] = "",
-    jobs: Annotated[int, typer.Option(help="Notebooks at a time; only those that do not build on each other.")] = 1,
-    setting: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Notebook parameter.")
-    ] = None,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Notebooks at a time; only those that do not build on each other.")
+    ] = 1,
+    setting: SetOption = None,
     output: OutputOption = None,
     force: Annotated[bool, typer.Option("--force", help="Run also what is done and unchanged.")] = False,
 ) -> None:
@@ -58,43 +64,33 @@ def reproduce(
     folder _smoke in each).
     """
     from lbm_core.workshop import runner
+    from lbm_core.workshop.notebooks import select
+    from lbm_core.workshop.parameters import resolve
 
-    folder = output or ""
+    folder = str(output.resolve()) if output else ""
+    parameters = resolve(select(only), setting or [], tier, folder)
     try:
-        lines = runner.reproduce(
-            tier, only=only, settings=setting or [], output=folder, jobs=jobs, force=force, report=_report
-        )
+        lines = runner.reproduce(parameters, output=folder, jobs=jobs, force=force)
     except runner.NotebookFailed as failure:
         _print_summary(failure.lines)
         raise
     _print_summary(lines)
 
 
-def _report(line: str) -> None:
-    print(line, flush=True)
-
-
 def _print_summary(lines: list[Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    import pandas as pd
 
-    table = Table(title="What was made", title_justify="left", show_footer=True)
-    spent = sum(line.seconds for line in lines if line.status != "unchanged")
-    table.add_column("notebook", footer="total")
-    table.add_column("status")
-    table.add_column("seconds", justify="right", footer=f"{spent:.0f}")
-    table.add_column("peak MiB", justify="right", footer=f"{max((line.peak_mib for line in lines), default=0):.0f}")
-    table.add_column("tables", overflow="fold", footer=str(sum(len(line.tables) for line in lines)))
-    table.add_column("figures", overflow="fold", footer=str(sum(len(line.figures) for line in lines)))
-    for line in lines:
-        seconds = f"({line.seconds:.0f})" if line.status == "unchanged" else f"{line.seconds:.0f}"
-        names = [" ".join(Path(name).stem for name in made) for made in (line.tables, line.figures)]
-        table.add_row(line.notebook, line.status, seconds, f"{line.peak_mib:.0f}", *names)
-    console = Console() if sys.stdout.isatty() else Console(width=140)
-    console.print(table)
-    folders = sorted({str(Path(name).parent) for line in lines for name in line.tables + line.figures})
-    if folders:
+    rows = pd.DataFrame([vars(line) for line in lines])
+    names = {kind: rows[kind].map(lambda paths: " ".join(Path(path).stem for path in paths)) for kind in _WRITTEN}
+    print(rows.assign(**names).to_markdown(index=False, floatfmt=".0f", maxcolwidths=40))
+    spent = rows.loc[rows["status"] != "unchanged", "seconds"].sum()
+    counts = ", ".join(f"{rows[kind].map(len).sum()} {kind}" for kind in _WRITTEN)
+    print(f"total: {spent:.0f} s now, peak {rows['peak_mib'].max():.0f} MiB, {counts}")
+    if folders := sorted({str(Path(path).parent) for kind in _WRITTEN for paths in rows[kind] for path in paths}):
         print(f"tables and figures are in {', '.join(folders)}")
+
+
+_WRITTEN = ("tables", "figures")
 
 
 @app.command()
@@ -113,17 +109,25 @@ def results(
     if keep:
         for path in recorded.keep(tier, [experiment] if experiment else [], folder):
             print(f"kept {path.name}")
-        return
-    if experiment:
+    elif experiment:
         print(recorded.load(experiment, tier, folder).to_markdown(index=False))
-        return
-    names = recorded.available(tier, folder)
-    if not names:
-        raise FileNotFoundError(f"no {tier} results yet; make them with 'lbm reproduce --tier {_computing(tier)}'")
-    for name in names:
-        rows = recorded.load(name, tier, folder)
-        labels = rows[["tier", "dataset", "commit"]].drop_duplicates().agg(" ".join, axis=1)
-        print(f"{name:28} {len(rows):6} rows   {'; '.join(labels)}")
+    else:
+        names = recorded.available(tier, folder)
+        if not names:
+            computing = "smoke" if tier == "cached" else tier
+            raise FileNotFoundError(f"no {tier} results yet; make them with 'lbm reproduce --tier {computing}'")
+        for name in names:
+            rows = recorded.load(name, tier, folder)
+            labels = rows[["tier", "dataset", "commit"]].drop_duplicates().agg(" ".join, axis=1)
+            print(f"{name:28} {len(rows):6} rows   {'; '.join(labels)}")
+
+
+@app.command()
+def paper() -> None:
+    """Print where every equation, table and figure of the paper is: function, notebook, results file, status."""
+    from lbm_core.report.map import paper_map
+
+    print(paper_map().to_markdown(index=False))
 
 
 @app.command()
@@ -133,22 +137,25 @@ def train(
     dataset: Annotated[Dataset, typer.Option(help="Dense or sparse conversions.")] = "dense",
     seed: Annotated[int, typer.Option(help="Of the simulated data.")] = 0,
     train_seed: Annotated[int | None, typer.Option(help="Of the training; default the same.")] = None,
-    jobs: Annotated[int, typer.Option(help="Processes, for 'all'.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes, for 'all'.")] = 1,
     tune: Annotated[bool, typer.Option(help="First search the method's settings, as notebook 06 does.")] = True,
+    setting: SetOption = None,
 ) -> None:
     """Train one method and say what it took; a finished one is only loaded.
 
     Data and the models it builds on are made first if they are not in the cache.
     """
-    from lbm_core.pipeline import train_all, train_method
-    from lbm_core.tiers import get_tier
+    from lbm_core.lab.lab import Lab
+    from lbm_core.lab.tiers import tier as sizes
+    from lbm_core.workshop.parameters import tier_fields
 
+    lab = Lab(sizes(tier, tier_fields(setting or [])), dataset, seed, train_seed)
     if method == "all":
-        if train_seed is not None or not tune or jobs < 1:
-            raise ValueError("--method all trains every seed of the tier, tuned; it takes --jobs >= 1 only")
-        train_all(get_tier(tier), dataset, seed, jobs=jobs)
+        if train_seed is not None or not tune:
+            raise ValueError("--method all trains every seed of the tier, tuned; it takes --jobs only")
+        lab.train_all(jobs=jobs)
         return
-    trained = train_method(get_tier(tier), dataset, seed, method, train_seed=train_seed, tune=tune)
+    trained = lab.train(method, tune=tune)
     print(f"{trained.method}: {trained.parameters:,} parameters, {trained.mib:.1f} MiB in {trained.folder}")
     took = f"{trained.seconds:.0f} s" + ("" if trained.computed else ", found in the cache")
     print(f"steps {trained.steps:,}, training time {took}, peak memory {trained.peak_mib:.0f} MiB")
@@ -157,49 +164,37 @@ def train(
 @notebooks.command("lint")
 def notebooks_lint(files: NotebookFiles = None) -> None:
     """Check the rules for committed notebooks."""
-    from lbm_core.workshop.chapters import chapters
     from lbm_core.workshop.lint import lint
+    from lbm_core.workshop.notebooks import select
 
-    paths = files or chapters()
-    found = [sentence for path in paths for sentence in lint(_existing(path))]
-    for sentence in found:
-        print(sentence)
-    if found:
-        raise ValueError(f"{len(found)} findings in {len(paths)} notebooks")
-    print(f"{len(paths)} notebooks, nothing found")
+    paths = files or select()
+    sentences = [sentence for path in paths for sentence in lint(path)]
+    print("\n".join(sentences) or f"{len(paths)} notebooks, nothing found")
+    if sentences:
+        raise ValueError(f"{len(sentences)} findings in {len(paths)} notebooks")
 
 
 @notebooks.command("strip")
 def notebooks_strip(files: NotebookFiles = None) -> None:
     """Remove run metadata; keep cells, tags and outputs."""
-    from lbm_core.workshop.chapters import chapters
     from lbm_core.workshop.clean import strip
+    from lbm_core.workshop.notebooks import select
 
-    for path in files or chapters():
-        print(f"{path.name}: {'cleaned' if strip(_existing(path)) else 'already clean'}")
+    for path in files or select():
+        print(f"{path.name}: {'cleaned' if strip(path) else 'already clean'}")
 
 
 @notebooks.command("store")
 def notebooks_store(files: NotebookFiles = None) -> None:
     """Run at TIER=cached and keep the outputs in the notebook files."""
-    from lbm_core.workshop.chapters import chapters
     from lbm_core.workshop.clean import store
+    from lbm_core.workshop.notebooks import select
 
-    for path in files or chapters():
-        outcome = store(_existing(path))
+    for path in files or select():
+        outcome = store(path)
         if outcome.error:
             raise RuntimeError(f"{path.name} failed at {outcome.error}; the file is unchanged")
         print(f"{path.name}: stored, {outcome.seconds:.0f} s, peak {outcome.peak_mib:.0f} MiB", flush=True)
-
-
-def _computing(tier: str) -> str:
-    return "smoke" if tier == "cached" else tier
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
-    return path
 
 
 def main(arguments: list[str] | None = None, run: Callable[..., Any] = app) -> None:

@@ -26,13 +26,12 @@ def cleaned(notebook: NotebookNode) -> NotebookNode:
         tags = cell.metadata.get("tags", [])
         if _INSERTED & set(tags):
             continue
-        cell = nbformat.from_dict(cell)
-        cell.metadata = NotebookNode({"tags": tags} if tags else {})
-        cell.id = f"cell-{len(cells) + 1:02d}"
+        cell = nbformat.from_dict(
+            cell | {"metadata": {"tags": tags} if tags else {}, "id": f"cell-{len(cells) + 1:02d}"}
+        )
         for output in cell.get("outputs", []):
-            output.pop("metadata", None)
-            if output.output_type in ("display_data", "execute_result"):
-                output["metadata"] = {}
+            if "metadata" in output:
+                output.metadata = NotebookNode()
         cells.append(cell)
     metadata = {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
     return nbformat.from_dict({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})
@@ -42,9 +41,8 @@ def with_palettes(notebook: NotebookNode) -> NotebookNode:
     """The notebook with its PNG outputs reduced to 256 colours: a third of the size, no difference that one sees."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            data = output.get("data", {})
-            if "image/png" in data:
-                data["image/png"] = _palette(data["image/png"])
+            if "image/png" in output.get("data", {}):
+                output.data["image/png"] = _palette(output.data["image/png"])
     return notebook
 
 
@@ -58,16 +56,19 @@ def _palette(encoded: str) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def strip(path: Path) -> bool:
-    """Clean a notebook file in place; True if it changed."""
-    before = path.read_text()
-    after = nbformat.writes(cleaned(nbformat.read(path, as_version=4))).rstrip("\n") + "\n"
-    if after == before:
+def _write(notebook: NotebookNode, path: Path) -> bool:
+    """Write a notebook file; True if it changed."""
+    text = nbformat.writes(notebook).rstrip("\n") + "\n"
+    if text == path.read_text():
         return False
     with writing_file(path) as temporary:
-        temporary.write_text(after)
-    path.chmod(0o644)
+        temporary.write_text(text)
     return True
+
+
+def strip(path: Path) -> bool:
+    """Clean a notebook file in place; True if it changed."""
+    return _write(cleaned(nbformat.read(path, as_version=4)), path)
 
 
 def store(path: Path) -> Outcome:
@@ -76,8 +77,5 @@ def store(path: Path) -> Outcome:
         executed = Path(folder) / path.name
         outcome = execute(path, executed, {})
         if not outcome.error:
-            notebook = with_palettes(cleaned(nbformat.read(executed, as_version=4)))
-            with writing_file(path) as temporary:
-                temporary.write_text(nbformat.writes(notebook).rstrip("\n") + "\n")
-            path.chmod(0o644)
+            _write(with_palettes(cleaned(nbformat.read(executed, as_version=4))), path)
     return outcome

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,6 @@ from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
-
-from lbm_core.workshop.parameters import Value
 
 _WROTE = re.compile(r"^wrote (\S+\.(?:csv|png))", re.MULTILINE)
 
@@ -49,11 +49,11 @@ class Outcome:
 
     seconds: float
     peak_mib: float
-    written: list[str] = field(default_factory=list)
-    error: str = ""
+    written: list[str]
+    error: str
 
 
-def execute(notebook: Path, executed: Path, parameters: dict[str, Value], *, progress: bool = False) -> Outcome:
+def execute(notebook: Path, executed: Path, parameters: dict[str, Any], *, progress: bool = False) -> Outcome:
     """Run a notebook from top to bottom and keep the executed copy, also when a cell fails.
 
     Parameters
@@ -64,71 +64,53 @@ def execute(notebook: Path, executed: Path, parameters: dict[str, Value], *, pro
     progress : whether to draw a bar of its cells on stderr
     """
     executed.parent.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    with _PeakMemory() as memory:
-        error = _run(notebook, executed, parameters, progress)
+    started, failure = time.monotonic(), None
+    with _peak_memory() as peak:
+        try:
+            papermill.execute_notebook(
+                notebook,
+                executed,
+                parameters=parameters,
+                cwd=notebook.parent,
+                kernel_name="python3",
+                progress_bar={"desc": notebook.stem, "leave": False, "file": sys.stderr} if progress else False,
+                kernel_manager_class=ThisPythonKernelManager,
+                coalesce_streams=True,
+            )
+        except (PapermillExecutionError, DeadKernelError) as error:
+            failure = error
     cells = nbformat.read(executed, as_version=4).cells
     code = [cell for cell in cells if cell.cell_type == "code" and cell.source.strip()]
-    if not error and any(cell.execution_count is None for cell in code):
-        error = "it ended before its last cell (a cell calls sys.exit)"
-    written = [name for cell in code for text in _streams(cell) for name in _WROTE.findall(text)]
-    return Outcome(time.monotonic() - started, memory.peak_mib, list(dict.fromkeys(written)), error)
+    done = sum(cell.execution_count is not None for cell in code)
+    problem = ""
+    if isinstance(failure, PapermillExecutionError):
+        problem = f"cell [{failure.exec_count}]: {failure.ename}: {' '.join(str(failure.evalue).split())}"
+    elif failure is not None:
+        problem = f"cell [{done + 1}]: the kernel died (killed for memory?)"
+    elif done < len(code):
+        problem = "it ended before its last cell (a cell calls sys.exit)"
+    printed = [output.text for cell in code for output in cell.outputs if output.get("name") == "stdout"]
+    written = list(dict.fromkeys(name for text in printed for name in _WROTE.findall(text)))
+    return Outcome(time.monotonic() - started, peak[0], written, problem)
 
 
-def _run(notebook: Path, executed: Path, parameters: dict[str, Value], progress: bool) -> str:
-    bar = {"desc": notebook.stem, "leave": False, "file": sys.stderr} if progress else False
-    try:
-        papermill.execute_notebook(
-            notebook,
-            executed,
-            parameters=parameters,
-            cwd=notebook.parent,
-            kernel_name="python3",
-            progress_bar=bar,
-            kernel_manager_class=ThisPythonKernelManager,
-            coalesce_streams=True,
-        )
-    except PapermillExecutionError as failure:
-        value = " ".join(str(failure.evalue).split())
-        return f"cell [{failure.exec_count}]: {failure.ename}: {value}"
-    except DeadKernelError:
-        return f"cell [{_cells_done(executed) + 1}]: the kernel died (killed for memory?)"
-    return ""
+@contextlib.contextmanager
+def _peak_memory() -> Iterator[list[float]]:
+    """Highest resident memory (MiB) of this process's children, the kernel and what it starts, in a list of one."""
+    peak, ended = [0.0], threading.Event()
 
-
-def _cells_done(executed: Path) -> int:
-    cells = nbformat.read(executed, as_version=4).cells
-    return sum(cell.cell_type == "code" and cell.execution_count is not None for cell in cells)
-
-
-def _streams(cell: nbformat.NotebookNode) -> list[str]:
-    return [output.text for output in cell.outputs if output.output_type == "stream" and output.name == "stdout"]
-
-
-class _PeakMemory:
-    """Samples the resident memory of this process's children (the kernel and what it starts)."""
-
-    def __init__(self, interval: float = 0.2) -> None:
-        self.peak_mib = 0.0
-        self._interval = interval
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-
-    def __enter__(self) -> _PeakMemory:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        me = psutil.Process()
-        while not self._stop.wait(self._interval):
+    def sample() -> None:
+        while not ended.wait(0.2):
             total = 0
-            for child in me.children(recursive=True):
-                try:
+            for child in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):  # it ended between the two calls
                     total += child.memory_info().rss
-                except psutil.NoSuchProcess:  # it ended between the two calls
-                    continue
-            self.peak_mib = max(self.peak_mib, total / 2**20)
+            peak[0] = max(peak[0], total / 2**20)
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        ended.set()
+        thread.join()

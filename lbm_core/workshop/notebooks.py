@@ -18,9 +18,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "05": ("02", "03", "04"),
     "06": ("01", "03"),
     "07": ("02", "04"),
-    "08": ("01", "02", "03", "04", "05", "06", "07"),
-    # Latencies are measured with the machine to itself: after everything else.
-    "09": ("01", "02", "03", "04", "05", "06", "07", "08"),
+    # 08, and 09, whose latencies are measured with the machine to itself, need all that come before.
 }
 
 
@@ -29,39 +27,32 @@ def number(notebook: Path) -> str:
     return notebook.stem[:2]
 
 
-def chapters(folder: Path | None = None) -> list[Path]:
-    """All chapters of a folder (default: the checkout's ``notebooks/``) in order."""
-    folder = paths.project_root() / "notebooks" if folder is None else folder
-    found = sorted(path for path in folder.glob("*.ipynb") if re.match(r"\d\d_", path.name))
-    if not found:
-        raise FileNotFoundError(f"no notebooks named NN_name.ipynb in {folder}")
-    return found
-
-
-def select(only: str | Iterable[str], folder: Path | None = None) -> list[Path]:
-    """Chapters by number or name.
+def select(only: str = "", folder: Path | None = None) -> list[Path]:
+    """Chapters of a folder in order.
 
     Parameters
     ----------
-    only : "02,05", "2", "02_lbm_act", or a list of such; empty selects all
+    only : numbers or names separated by commas, "02,05", "2", "02_lbm_act"; empty selects all
+    folder : default: the checkout's ``notebooks/``
 
     Raises
     ------
+    FileNotFoundError
+        No chapter in the folder.
     ValueError
         A chapter that does not exist, with those that do.
     """
-    every = chapters(folder)
-    wanted = [name.strip() for name in (only.split(",") if isinstance(only, str) else only) if name.strip()]
-    if not wanted:
-        return every
-    chosen = set()
-    for name in wanted:
-        stem = name.removesuffix(".ipynb")
-        hits = [path for path in every if path.stem == stem or number(path) == stem.zfill(2)]
+    folder = paths.project_root() / "notebooks" if folder is None else folder
+    every = sorted(path for path in folder.glob("*.ipynb") if re.match(r"\d\d_", path.name))
+    if not every:
+        raise FileNotFoundError(f"no notebooks named NN_name.ipynb in {folder}")
+    chosen: set[Path] = set()
+    for name in filter(None, (part.strip().removesuffix(".ipynb") for part in only.split(","))):
+        hits = [path for path in every if path.stem == name or number(path) == name.zfill(2)]
         if not hits:
             raise ValueError(f"no notebook {name!r}; there are {', '.join(path.stem for path in every)}")
         chosen.update(hits)
-    return [path for path in every if path in chosen]
+    return [path for path in every if path in chosen or not chosen]
 
 
 def needs(notebook: Path, among: Iterable[Path]) -> list[Path]:

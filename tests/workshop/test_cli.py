@@ -34,6 +34,7 @@ def _run(capsys, *arguments: str) -> tuple[int, str, str]:
         ["reproduce"],
         ["results"],
         ["train"],
+        ["paper"],
         ["data"],
         ["data", "traffic"],
         ["data", "generate"],
@@ -50,6 +51,12 @@ def test_every_command_has_help(capsys, command):
     code, out, _ = _run(capsys, *command, "--help")
     assert code == 0
     assert "Usage: lbm" in " ".join(out.split())
+
+
+def test_the_launcher_of_one_training_has_help():
+    command = [sys.executable, "-m", "lbm_core.workshop.launch", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "--checkpoint-every" in done.stdout
 
 
 def test_version(capsys):
@@ -114,15 +121,16 @@ def test_an_engine_that_is_not_installed_says_what_to_install(capsys, tmp_path):
         (["data", "traffic", "--period", "7", "--out", "t.csv"], 1, "end in .npz"),
         (["data", "traffic", "--period", "7", "--dataset", "thick", "--out", "t.npz"], 2, "thick"),
         (["data", "generate", "--periods", "0", "--out", "d"], 1, "at least one number"),
-        (["data", "generate", "--periods", "1", "--jobs", "0", "--out", "d"], 1, "jobs must be at least 1"),
+        (["data", "generate", "--periods", "1", "--jobs", "0", "--out", "d"], 2, "--jobs"),
         (["data", "import", "no.csv", "--out", "d"], 1, "no.csv"),
         (["results", "nothing_of_the_kind"], 1, "make them with 'lbm reproduce"),
         (["results", "--tier", "huge"], 1, "huge"),
         (["reproduce", "--tier", "huge"], 1, "unknown TIER 'huge'"),
         (["reproduce", "--only", "77"], 1, "no notebook '77'"),
-        (["reproduce", "--set", "NO_SUCH=1"], 1, "no selected notebook has a parameter 'NO_SUCH'"),
-        (["reproduce", "--jobs", "0"], 1, "--jobs must be at least 1"),
-        (["notebooks", "lint", "no.ipynb"], 1, "no file no.ipynb"),
+        (["reproduce", "--set", "act.steps"], 1, "--set wants NAME=VALUE"),
+        (["reproduce", "--set", "DATASET=thick"], 1, "unknown DATASET 'thick'"),
+        (["reproduce", "--jobs", "0"], 2, "--jobs"),
+        (["notebooks", "lint", "no.ipynb"], 2, "no.ipynb"),
         (["unknown"], 2, "unknown"),
     ],
 )
