@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from lbm_core import __version__
-from lbm_core.settings import TIER_NAMES, Dataset
-from lbm_core.workshop.cli_data import data
+from lbm_core.workshop.cli_data import (
+    DatasetOption,
+    JobsOption,
+    SeedOption,
+    SetOption,
+    TierOption,
+    TrainSeedOption,
+    data,
+)
 
 app = typer.Typer(
     help="Companion to LBM: Hierarchical Large Auto-Bidding Model via Reasoning and Acting (WWW'26).",
@@ -25,10 +32,6 @@ app.add_typer(notebooks, name="notebooks")
 
 OutputOption = Annotated[
     Path | None, typer.Option("--output", help="Folder for results, figures and runs instead of the checkout.")
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="A field of the tier: act.steps=50. Upper-case: of a notebook."),
 ]
 NotebookFiles = Annotated[
     list[Path] | None, typer.Argument(exists=True, dir_okay=False, help="Notebook files; default: all chapters.")
@@ -45,52 +48,38 @@ def _common(
         raise typer.Exit
 
 
-@app.command()
-def reproduce(
-    tier: Annotated[
-        str, typer.Option(help=f"How large: {', '.join(TIER_NAMES)}; the README says what each costs.")
-    ] = "smoke",
+@app.command("reproduce")
+def run_notebooks(
+    tier: TierOption = "smoke",
     only: Annotated[str, typer.Option(help="Chapters, e.g. 02,05; default all.")] = "",
-    jobs: Annotated[
-        int, typer.Option(min=1, help="Notebooks at a time; only those that do not build on each other.")
-    ] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Notebooks at a time, if none needs another.")] = 1,
     setting: SetOption = None,
     output: OutputOption = None,
     force: Annotated[bool, typer.Option("--force", help="Run also what is done and unchanged.")] = False,
+    folder: Annotated[Path | None, typer.Option("--notebooks", help="Their folder; default the checkout's.")] = None,
 ) -> None:
     """Run the notebooks in order; what is done and unchanged is skipped, so a killed run resumes.
 
     Executed copies and summary.csv go to runs/TIER/, tables to results/ and figures to figures/ (for smoke, to the
     folder _smoke in each).
     """
-    from lbm_core.workshop import runner
-    from lbm_core.workshop.notebooks import select
-    from lbm_core.workshop.parameters import resolve
+    from lbm_core import paths
+    from lbm_core.workshop.notebooks import resolve, select
+    from lbm_core.workshop.runner import reproduce
 
-    folder = str(output.resolve()) if output else ""
-    parameters = resolve(select(only), setting or [], tier, folder)
-    try:
-        lines = runner.reproduce(parameters, output=folder, jobs=jobs, force=force)
-    except runner.NotebookFailed as failure:
-        _print_summary(failure.lines)
-        raise
-    _print_summary(lines)
-
-
-def _print_summary(lines: list[Any]) -> None:
-    import pandas as pd
-
-    rows = pd.DataFrame([vars(line) for line in lines])
-    names = {kind: rows[kind].map(lambda paths: " ".join(Path(path).stem for path in paths)) for kind in _WRITTEN}
-    print(rows.assign(**names).to_markdown(index=False, floatfmt=".0f", maxcolwidths=40))
+    target = output.resolve() if output else paths.project_root()
+    parameters = resolve(select(only, folder), setting or [], tier, str(target) if output else "")
+    rows = reproduce(parameters, output=target, jobs=jobs, force=force)
+    written = rows["tables"] + rows["figures"]
+    shown = rows.assign(written=[" ".join(Path(name).stem for name in names) for names in written])
+    print(shown.drop(columns=["tables", "figures", "error"]).to_markdown(index=False, floatfmt=".0f", maxcolwidths=60))
     spent = rows.loc[rows["status"] != "unchanged", "seconds"].sum()
-    counts = ", ".join(f"{rows[kind].map(len).sum()} {kind}" for kind in _WRITTEN)
-    print(f"total: {spent:.0f} s now, peak {rows['peak_mib'].max():.0f} MiB, {counts}")
-    if folders := sorted({str(Path(path).parent) for kind in _WRITTEN for paths in rows[kind] for path in paths}):
+    print(f"{spent:.0f} s now, peak {rows['peak_mib'].max():.0f} MiB")
+    if folders := sorted({str(Path(name).parent) for names in written for name in names}):
         print(f"tables and figures are in {', '.join(folders)}")
-
-
-_WRITTEN = ("tables", "figures")
+    for row in rows[rows["status"] == "failed"].itertuples():
+        copy = os.path.relpath(target / "runs" / tier / f"{row.notebook}.ipynb")
+        raise RuntimeError(f"{row.notebook}.ipynb failed at {row.error} (executed copy: {copy})")
 
 
 @app.command()
@@ -98,9 +87,7 @@ def results(
     experiment: Annotated[str, typer.Argument(help="Name of one; default: list all.")] = "",
     tier: Annotated[str, typer.Option(help="cached: the largest tier in the committed files.")] = "cached",
     output: OutputOption = None,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Copy smoke results into the committed files (labelled smoke).")
-    ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Copy smoke results into the committed files.")] = False,
 ) -> None:
     """List recorded experiments, or print one."""
     from lbm_core.report import results as recorded
@@ -133,11 +120,11 @@ def paper() -> None:
 @app.command()
 def train(
     method: Annotated[str, typer.Option(help="Method to train, e.g. IQL; an unknown one lists all; 'all': every one.")],
-    tier: Annotated[str, typer.Option(help=f"How large: {', '.join(TIER_NAMES[1:])}.")] = "smoke",
-    dataset: Annotated[Dataset, typer.Option(help="Dense or sparse conversions.")] = "dense",
-    seed: Annotated[int, typer.Option(help="Of the simulated data.")] = 0,
-    train_seed: Annotated[int | None, typer.Option(help="Of the training; default the same.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes, for 'all'.")] = 1,
+    tier: TierOption = "smoke",
+    dataset: DatasetOption = "dense",
+    seed: SeedOption = 0,
+    train_seed: TrainSeedOption = None,
+    jobs: JobsOption = 1,
     tune: Annotated[bool, typer.Option(help="First search the method's settings, as notebook 06 does.")] = True,
     setting: SetOption = None,
 ) -> None:
@@ -147,7 +134,7 @@ def train(
     """
     from lbm_core.lab.lab import Lab
     from lbm_core.lab.tiers import tier as sizes
-    from lbm_core.workshop.parameters import tier_fields
+    from lbm_core.workshop.notebooks import tier_fields
 
     lab = Lab(sizes(tier, tier_fields(setting or [])), dataset, seed, train_seed)
     if method == "all":
@@ -177,7 +164,7 @@ def notebooks_lint(files: NotebookFiles = None) -> None:
 @notebooks.command("strip")
 def notebooks_strip(files: NotebookFiles = None) -> None:
     """Remove run metadata; keep cells, tags and outputs."""
-    from lbm_core.workshop.clean import strip
+    from lbm_core.workshop.execute import strip
     from lbm_core.workshop.notebooks import select
 
     for path in files or select():
@@ -187,7 +174,7 @@ def notebooks_strip(files: NotebookFiles = None) -> None:
 @notebooks.command("store")
 def notebooks_store(files: NotebookFiles = None) -> None:
     """Run at TIER=cached and keep the outputs in the notebook files."""
-    from lbm_core.workshop.clean import store
+    from lbm_core.workshop.execute import store
     from lbm_core.workshop.notebooks import select
 
     for path in files or select():
@@ -197,12 +184,12 @@ def notebooks_store(files: NotebookFiles = None) -> None:
         print(f"{path.name}: stored, {outcome.seconds:.0f} s, peak {outcome.peak_mib:.0f} MiB", flush=True)
 
 
-def main(arguments: list[str] | None = None, run: Callable[..., Any] = app) -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Entry point: expected errors end in one sentence on stderr and exit status 1."""
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
     try:
-        run([argument for argument in given if argument != "--debug"], prog_name="lbm")
+        app([argument for argument in given if argument != "--debug"], prog_name="lbm")
     except (ValueError, OSError, RuntimeError, ModuleNotFoundError) as error:
         if debug:
             raise

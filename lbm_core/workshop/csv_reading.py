@@ -1,4 +1,4 @@
-"""The benchmark's large CSV files in blocks of bounded memory, with errors that name the file and the line (§4.1)."""
+"""The benchmark's two CSV formats (§4.1), read in blocks of bounded memory, with errors that name file and line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import gzip
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,10 +21,32 @@ import pyarrow.csv
 from numpy.typing import ArrayLike
 from tqdm.auto import tqdm
 
-from lbm_core.workshop.csv_columns import TEXT, Number
+from lbm_core.auction.bidder import N_ADVERTISERS, N_TICKS
 
 CHUNK_BYTES = 4 << 20  # text read at once: about 30,000 rows of a traffic file
 _LONGEST_LINE = 1 << 20
+# A row per advertiser and impression, about 24 million a period. xi is 1 where it won a slot, adSlot 0 where not; cost
+# is the slot's price, due only if shown; remainingBudget is that before the tick; isEnd is 1 in its last tick.
+TRAFFIC_COLUMNS = (  # noqa: SIM905
+    "deliveryPeriodIndex advertiserNumber advertiserCategoryIndex budget CPAConstraint timeStepIndex remainingBudget "
+    "pvIndex pValue pValueSigma bid xi adSlot cost isExposed conversionAction leastWinningCost isEnd"
+).split()
+# A row per advertiser and tick. Totals are of the whole period; states read "(x1, …, x16)", the next one's is empty
+# where done.
+TRAJECTORY_COLUMNS = (  # noqa: SIM905
+    "deliveryPeriodIndex advertiserNumber advertiserCategoryIndex budget CPAConstraint realAllCost realAllConversion "
+    "timeStepIndex state action reward reward_continuous done next_state"
+).split()
+_TEXTS = ("state", "next_state")
+_WHOLE = {  # column -> largest number; all other columns hold finite numbers >= 0
+    "deliveryPeriodIndex": 10_000_000,
+    "advertiserNumber": N_ADVERTISERS - 1,
+    "timeStepIndex": N_TICKS - 1,
+    "pvIndex": 1 << 40,
+    "adSlot": 3,
+    **dict.fromkeys(("xi", "isExposed", "conversionAction", "isEnd", "done"), 1),
+}
+_POSITIVE = ("budget", "CPAConstraint")
 
 
 @dataclass(frozen=True)
@@ -61,12 +83,10 @@ class CsvSource:
     ----------
     path : the file on disk
     member : its name inside the archive; "" if it is no zip archive
-    chunk_bytes : text held at once
     """
 
     path: Path
     member: str = ""
-    chunk_bytes: int = CHUNK_BYTES
 
     @property
     def name(self) -> str:
@@ -107,12 +127,8 @@ class CsvSource:
             row = rows.assign(**values).iloc[[int(np.argmin(valid))]]
             raise ValueError(f"{self.name}, line {row.index[0]}: {problem.format(**row.to_dict('records')[0])}")
 
-    def chunks(self, columns: Mapping[str, Number | None]) -> Iterator[pd.DataFrame]:
-        """Rows chunk by chunk, with their line numbers as index (the header is line 1), every number checked.
-
-        Parameters
-        ----------
-        columns : those to read, with what their numbers may be; further ones in the file are ignored
+    def chunks(self, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+        """Some columns, chunk by chunk, with line numbers as index (the header is line 1), every number checked.
 
         Raises
         ------
@@ -122,14 +138,14 @@ class CsvSource:
         missing = [name for name in columns if name not in self.header]
         if missing:
             raise ValueError(f"{self.name}, line 1: column {missing[0]!r} is missing")
-        kinds = {name: pa.string() if number is TEXT else pa.float64() for name, number in columns.items()}
-        options = pyarrow.csv.ConvertOptions(column_types=kinds, include_columns=list(columns), null_values=[""])
+        kinds = {name: pa.string() if name in _TEXTS else pa.float64() for name in columns}
+        options = pyarrow.csv.ConvertOptions(column_types=kinds, include_columns=columns, null_values=[""])
         line = 2
         # Block by block rather than with pyarrow's own streaming: that reads ahead in a thread, which brings the
         # interpreter down if it ends (say, on an error in the file) while the thread holds a Python file.
         with self.open() as file, tqdm(desc=self.name, unit="row", unit_scale=True, delay=1, disable=None) as bar:
             file.readline()
-            while block := file.read(self.chunk_bytes):
+            while block := file.read(CHUNK_BYTES):
                 block += (rest := file.readline(_LONGEST_LINE))
                 if len(rest) == _LONGEST_LINE:
                     raise ValueError(f"{self.name}: a line has more than {len(rest):,} bytes: this is no CSV file")
@@ -143,24 +159,27 @@ class CsvSource:
                     )
                 except pa.ArrowInvalid as error:
                     raise ValueError(self._parser_problem(str(error), line)) from error
-                yield self._checked(table, columns, line)
+                yield self._checked(table, line)
                 line += table.num_rows
                 bar.update(table.num_rows)
         if line == 2:
             raise ValueError(f"{self.name}: there are no rows below the header")
 
-    def _checked(self, table: pa.Table, columns: Mapping[str, Number | None], line: int) -> pd.DataFrame:
+    def _checked(self, table: pa.Table, line: int) -> pd.DataFrame:
         rows = table.to_pandas()
         rows.index += line
-        for name, number in columns.items():
-            if number is TEXT:
-                continue
+        for name in (name for name in rows if name not in _TEXTS):
+            values, says = rows[name], f"{name} is {{{name}:g}}"
             self.require(rows, table[name].is_valid(), f"{name} is empty")
-            says = f"{name} is {{{name}:g}}; "
-            self.require(rows, rows[name].between(number.low, number.high), says + number.expected)
-            if number.whole:
-                self.require(rows, rows[name] % 1 == 0, says + "expected a whole number")
-                rows[name] = rows[name].astype(np.int64)
+            self.require(rows, np.isfinite(values), says)
+            if name in _POSITIVE:
+                self.require(rows, values > 0, f"{says}; it must be positive")
+            high = 1 if name == "pValue" else _WHOLE.get(name, np.inf)
+            expected = f"expected 0 … {high:g}" if high < np.inf else "expected >= 0"
+            self.require(rows, values.between(0, high), f"{says}; {expected}")
+            if name in _WHOLE:
+                self.require(rows, values % 1 == 0, f"{says}; expected a whole number")
+                rows[name] = values.astype(np.int64)
         return rows
 
     def _parser_problem(self, message: str, line: int) -> str:
@@ -175,7 +194,7 @@ class CsvSource:
         return f"{where}: not readable as CSV ({message.splitlines()[0]})"
 
 
-def csv_sources(path: str | Path, chunk_bytes: int = CHUNK_BYTES) -> list[CsvSource]:
+def csv_sources(path: str | Path) -> list[CsvSource]:
     """The CSV files behind a path: the file itself (``.csv``, ``.csv.gz``) or all members of a ``.zip``.
 
     Raises
@@ -187,12 +206,12 @@ def csv_sources(path: str | Path, chunk_bytes: int = CHUNK_BYTES) -> list[CsvSou
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     if path.suffix != ".zip":
-        return [CsvSource(path, chunk_bytes=chunk_bytes)]
+        return [CsvSource(path)]
     with _intact(path.name), zipfile.ZipFile(path) as archive:
         members = [name for name in archive.namelist() if name.endswith(".csv") and "__MACOSX" not in name]
     if not members:
         raise ValueError(f"{path.name}: the archive holds no .csv file")
-    return [CsvSource(path, member, chunk_bytes) for member in sorted(members)]
+    return [CsvSource(path, member) for member in sorted(members)]
 
 
 @contextmanager

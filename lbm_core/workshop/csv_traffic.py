@@ -21,8 +21,7 @@ from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.state import StateBuilder
 from lbm_core.auction.traffic import Traffic, mean_pvalues
 from lbm_core.settings import DATASETS, Dataset
-from lbm_core.workshop.csv_columns import TRAFFIC_COLUMNS
-from lbm_core.workshop.csv_reading import CsvSource, FileCheck
+from lbm_core.workshop.csv_reading import TRAFFIC_COLUMNS, CsvSource, FileCheck
 
 _CELLS = N_ADVERTISERS * N_TICKS
 _FLOAT_ERROR = 8 * np.finfo(float).eps  # a number printed in full comes back within this
@@ -33,21 +32,12 @@ def read_traffic_csv(
 ) -> tuple[PeriodLog, FileCheck]:
     """Read a whole delivery period, rows in any order, and check it against the regenerated traffic.
 
-    Parameters
-    ----------
-    dataset : the data set the file must belong to; None: whichever its p-values agree with
-    traffic : makes the traffic of a period and data set, which the file must agree with
+    Arguments and errors are those of :func:`lbm_core.workshop.csv_import.import_files`.
 
     Returns
     -------
     log : as a simulated period's, ready for :class:`~lbm_core.auction.replay.ReplayPeriod`
     check : the comparison with the regenerated traffic
-
-    Raises
-    ------
-    ValueError
-        Missing column, truncated line, another period, NaN, negative budget, duplicate or missing rows, p-values or
-        counts that differ from the traffic: one sentence with file and line.
     """
     parts = source.chunks(TRAFFIC_COLUMNS)
     first = next(parts)

@@ -21,7 +21,7 @@ from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.mechanism import LEAST_BUDGET, N_SLOTS, run_tick, truncation
 from lbm_core.auction.traffic import CATEGORY_SIZE, Traffic
 from lbm_core.files import writing_file
-from lbm_core.workshop.csv_columns import TRAFFIC_COLUMNS, TRAJECTORY_COLUMNS
+from lbm_core.workshop.csv_reading import TRAFFIC_COLUMNS, TRAJECTORY_COLUMNS
 
 
 def export_traffic_csv(

@@ -17,21 +17,19 @@ from typing import Annotated, Literal
 
 import typer
 
-from lbm_core.settings import TIER_NAMES, Dataset
-from lbm_core.workshop.parameters import tier_fields
+from lbm_core.workshop.cli_data import DatasetOption, SeedOption, SetOption, TierOption, TrainSeedOption
+from lbm_core.workshop.notebooks import tier_fields
 
 
 def launch(
-    tier: Annotated[str, typer.Option(help=f"How large: {', '.join(TIER_NAMES[1:])}.")],
-    dataset: Annotated[Dataset, typer.Option(help="Dense or sparse conversions.")] = "dense",
-    seed: Annotated[int, typer.Option(help="Of the data.")] = 0,
-    train_seed: Annotated[int | None, typer.Option(help="Of initialisation and batches; default the data's.")] = None,
+    tier: TierOption,
+    dataset: DatasetOption = "dense",
+    seed: SeedOption = 0,
+    train_seed: TrainSeedOption = None,
     guide: Annotated[
         Literal["sentence", "number", "task", "none"], typer.Option(help="What it reads; all but sentence: a relative.")
     ] = "sentence",
-    setting: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Field of the tier, e.g. act.steps=50.")
-    ] = None,
+    setting: SetOption = None,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between two checkpoints.")] = 500,
     tensorboard: Annotated[Path | None, typer.Option(help="Folder of curves for TensorBoard.")] = None,
 ) -> None:

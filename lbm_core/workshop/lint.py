@@ -9,8 +9,8 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from lbm_core.workshop import parameters
-from lbm_core.workshop.clean import KERNELSPEC
+from lbm_core.workshop.execute import KERNELSPEC
+from lbm_core.workshop.notebooks import parameters_of
 
 MAX_BYTES = 300_000
 # The anatomy: sections in this order, after a title "# N · …".
@@ -51,7 +51,7 @@ def _sentences(path: Path) -> Iterator[str]:
     if extra := set(notebook.metadata) - {"kernelspec", "language_info"}:
         yield f"metadata {min(extra)!r} left by a tool: run 'lbm notebooks strip'"
     try:
-        parameters.parameters_of(notebook)
+        parameters_of(notebook)
     except ValueError as error:
         yield str(error)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]

@@ -1,12 +1,19 @@
-"""The notebooks in the order they run, and which of them must not run at the same time."""
+"""The notebooks: the order they run in, and their parameters, checked before anything runs (papermill only warns)."""
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import nbformat
+from nbformat import NotebookNode
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from lbm_core import paths
+from lbm_core.settings import DATASETS, TIER_NAMES
 
 # What a chapter takes over from earlier ones (artifacts and recorded results). Each also runs alone and then makes what
 # it lacks; the order saves doing a thing twice, and two notebooks from making the same thing at once.
@@ -20,6 +27,14 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "07": ("02", "04"),
     # 08, and 09, whose latencies are measured with the machine to itself, need all that come before.
 }
+Plain = bool | int | float | str | None
+Setting = Plain | list[Plain]  # a field of a tier
+TYPES: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "dict": dict[str, Setting]}
+# Every notebook has these, with these defaults. SET holds what differs from the tier, by dotted field.
+REQUIRED: dict[str, Any] = {"TIER": "cached", "DATASET": "dense", "SEED": 0, "OUTPUT_DIR": "", "SET": {}}
+_CHOICES: dict[str, tuple[str, ...]] = {"TIER": TIER_NAMES, "DATASET": DATASETS}
+_SET_OTHERWISE = {"TIER": "--tier", "OUTPUT_DIR": "--output", "SET": "fields of the tier: --set act.steps=50"}
+_SETTING: TypeAdapter[Setting] = TypeAdapter(Setting, config=ConfigDict(strict=True))
 
 
 def number(notebook: Path) -> str:
@@ -60,3 +75,151 @@ def needs(notebook: Path, among: Iterable[Path]) -> list[Path]:
     earlier = [path for path in among if number(path) < number(notebook)]
     wanted = NEEDS.get(number(notebook), tuple(number(path) for path in earlier))
     return [path for path in earlier if number(path) in wanted]
+
+
+class Parameter(NamedTuple):
+    """One line of a parameters cell: ``NAME: type = default``."""
+
+    name: str
+    type: str
+    default: Any
+
+    def value(self, text: str) -> Any:
+        """A text of the command line as a value of the parameter's type, or a ValueError."""
+        try:
+            return TypeAdapter(TYPES[self.type]).validate_strings(text)
+        except ValidationError:
+            raise ValueError(f"{self.name} is {self.type}, got {text!r}") from None
+
+
+def parameters_of(notebook: NotebookNode) -> dict[str, Parameter]:
+    """Parameters of a notebook.
+
+    Raises
+    ------
+    ValueError
+        Not exactly one cell tagged ``parameters``, a line in it that is not ``NAME: str|int|float|bool|dict = literal``
+        of that type, or a required parameter missing.
+    """
+    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        raise ValueError(f"{len(tagged)} cells tagged 'parameters', there must be exactly one")
+    declared: dict[str, Parameter] = {}
+    try:
+        for statement in ast.parse(tagged[0].source).body:
+            line = _declared(statement)
+            if line.name in declared:
+                raise ValueError(f"{line.name} is declared twice")
+            declared[line.name] = line
+    except (ValueError, SyntaxError) as error:
+        raise ValueError(f"parameters cell: {error}") from None
+    for name, default in REQUIRED.items():
+        expected = Parameter(name, type(default).__name__, default)
+        if declared.get(name) != expected:
+            raise ValueError(f"parameters cell must hold {name}: {expected.type} = {default!r}")
+    return declared
+
+
+def _declared(statement: ast.stmt) -> Parameter:
+    line = ast.unparse(statement)
+    if not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)):
+        raise ValueError(f"{line!r} must have the form NAME: type = literal")
+    name, kind = statement.target.id, ast.unparse(statement.annotation)
+    if kind not in TYPES or not name.isupper():
+        raise ValueError(f"{line!r} must have an upper-case name and one of the types {', '.join(TYPES)}")
+    try:
+        default: Any = ast.literal_eval(statement.value) if statement.value else None
+        return Parameter(name, kind, TypeAdapter(TYPES[kind]).validate_python(default, strict=True))
+    except ValidationError:
+        raise ValueError(f"{line!r} is declared {kind} but its default is not") from None
+    except ValueError:
+        raise ValueError(f"{line!r} must be a plain literal: nothing is derived in the parameters cell") from None
+
+
+def parse_settings(settings: Iterable[str]) -> tuple[dict[str, str], dict[str, Setting]]:
+    """What ``--set NAME=VALUE`` says: texts of notebook parameters (upper-case), values of fields of the tier (others).
+
+    A field's value is read as a Python literal where it is one, else as text: ``act.steps=50``,
+    ``think.backbone=/a/path``.
+
+    Raises
+    ------
+    ValueError
+        No ``NAME=VALUE``; a literal other than None, a bool, a number, a text or a list of these.
+    """
+    own: dict[str, str] = {}
+    fields: dict[str, Setting] = {}
+    for setting in settings:
+        name, equals, text = (part.strip() for part in setting.partition("="))
+        if not (name and equals):
+            raise ValueError(f"--set wants NAME=VALUE, got {setting!r}")
+        if name.isupper():
+            own[name] = text
+            continue
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            value = text
+        try:
+            fields[name] = _SETTING.validate_python(list(value) if isinstance(value, tuple) else value)
+        except ValidationError:
+            raise ValueError(f"{name} must be None, a bool, a number, a text or a list of these, got {text}") from None
+    return own, fields
+
+
+def tier_fields(settings: Iterable[str]) -> dict[str, Setting]:
+    """What ``--set`` says where no notebook runs."""
+    own, fields = parse_settings(settings)
+    if own:
+        raise ValueError(
+            f"{min(own)} would be a notebook's parameter; here --set takes fields of the tier: act.steps=50"
+        )
+    return fields
+
+
+def resolve(
+    notebooks: Iterable[Path],
+    settings: Iterable[str],
+    tier: str,
+    output: str = "",
+    check: Callable[[str, dict[str, Any]], object] | None = None,
+) -> dict[Path, dict[str, Any]]:
+    """What each notebook is run with, checked before anything runs.
+
+    Parameters
+    ----------
+    settings : ``NAME=VALUE`` of the command line; a notebook parameter goes to the notebooks that declare it
+    tier, output : values of TIER and, unless empty, OUTPUT_DIR
+    check : called with tier and dotted fields if there are any, raises ValueError on a wrong one; default
+        :func:`lbm_core.lab.tiers.tier`
+
+    Raises
+    ------
+    ValueError
+        A notebook with bad parameters, a name that nobody knows, a value that it cannot have.
+    """
+    own, fields = parse_settings(settings)
+    if elsewhere := [name for name in _SET_OTHERWISE if name in own]:
+        raise ValueError(f"{elsewhere[0]} is set by {_SET_OTHERWISE[elsewhere[0]]}")
+    own |= {"TIER": tier, "OUTPUT_DIR": output} if output else {"TIER": tier}
+    for name, choices in _CHOICES.items():
+        if own.get(name, choices[0]) not in choices:
+            raise ValueError(f"unknown {name} {own[name]!r}; choose one of {', '.join(choices)}")
+    if fields:
+        if check is None:
+            from lbm_core.lab.tiers import tier as check
+        check(tier, fields)
+    declared: dict[Path, dict[str, Parameter]] = {}
+    for path in notebooks:
+        try:
+            declared[path] = parameters_of(nbformat.read(path, as_version=4))
+        except ValueError as error:
+            raise ValueError(f"{path.name}: {error}") from None
+    known = {name for parameters in declared.values() for name in parameters}
+    if unknown := [name for name in own if name not in known]:
+        raise ValueError(f"no selected notebook has a parameter {unknown[0]!r}; they have {', '.join(sorted(known))}")
+    changes = {"SET": fields} if fields else {}
+    return {
+        path: {name: parameters[name].value(text) for name, text in own.items() if name in parameters} | changes
+        for path, parameters in declared.items()
+    }

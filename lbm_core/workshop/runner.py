@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
 import sys
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
@@ -22,33 +21,6 @@ from lbm_core.workshop.execute import Outcome, execute
 from lbm_core.workshop.notebooks import needs, select
 
 
-@dataclass(frozen=True)
-class Line:
-    """One notebook of the summary.
-
-    Attributes
-    ----------
-    status : "done" now, "unchanged" since an earlier run, "failed", or "not run" because another one failed
-    seconds, peak_mib : of its (last) execution
-    tables, figures : files written, relative to the output folder
-    """
-
-    notebook: str
-    status: str
-    seconds: float = 0.0
-    peak_mib: float = 0.0
-    tables: list[str] = field(default_factory=list)
-    figures: list[str] = field(default_factory=list)
-
-
-class NotebookFailed(RuntimeError):
-    """A notebook stopped; the message says which, in which cell, why, and where the executed copy is."""
-
-    def __init__(self, message: str, lines: list[Line]) -> None:
-        super().__init__(message)
-        self.lines = lines
-
-
 def reproduce(
     parameters: Mapping[Path, dict[str, Any]],
     *,
@@ -56,15 +28,15 @@ def reproduce(
     jobs: int = 1,
     force: bool = False,
     library: Path = paths.PACKAGE,
-) -> list[Line]:
+) -> pd.DataFrame:
     """Execute notebooks and keep the executed copies under ``runs/<tier>/``.
 
     A notebook is skipped when its last run finished with the same code, parameters, library, and code of the notebooks
-    that it builds on, and everything it wrote still exists.
+    that it builds on, and everything it wrote still exists. After the first failure none begins any more.
 
     Parameters
     ----------
-    parameters : notebooks in order, and what each is run with (:func:`lbm_core.workshop.parameters.resolve`)
+    parameters : notebooks in order, and what each is run with (:func:`lbm_core.workshop.notebooks.resolve`)
     output : folder for results, figures and runs; default the checkout
     jobs : notebooks at a time; only those that do not build on each other run together
     force : run also what is done and unchanged
@@ -72,27 +44,19 @@ def reproduce(
 
     Returns
     -------
-    One line per notebook, also written to ``runs/<tier>/summary.csv``.
-
-    Raises
-    ------
-    NotebookFailed
-        The first notebook that failed; those that were done stay done.
+    One row per notebook, also written to ``runs/<tier>/summary.csv``: notebook, status ("done" now, "unchanged" since
+    an earlier run, "failed", or "not run" because another one failed), and the columns of
+    :class:`~lbm_core.workshop.execute.Outcome`, those of the last execution.
     """
     folder = Path(output).resolve() if output else paths.project_root()
     keys = _keys(parameters, library)
     runs = {path: _Run(path, values, folder, keys[path]) for path, values in parameters.items()}
     _schedule(runs, jobs, force)
-    lines = [run.line for run in runs.values()]
-    summary = pd.DataFrame([asdict(line) for line in lines])
-    joined = {name: summary[name].map(" ".join) for name in ("tables", "figures")}
+    rows = pd.DataFrame([run.row for run in runs.values()])
     with writing_file(next(iter(runs.values())).executed.with_name("summary.csv")) as temporary:
-        summary.assign(**joined).to_csv(temporary, index=False, lineterminator="\n")
-    for run in runs.values():
-        if run.error:
-            copy = os.path.relpath(run.executed)
-            raise NotebookFailed(f"{run.notebook.name} failed at {run.error} (executed copy: {copy})", lines)
-    return lines
+        joined = {name: rows[name].map(" ".join) for name in ("tables", "figures")}
+        rows.assign(**joined).to_csv(temporary, index=False, lineterminator="\n")
+    return rows
 
 
 @dataclass
@@ -103,48 +67,45 @@ class _Run:
     parameters: dict[str, Any]
     output: Path
     key: str
-    error: str = ""
+    status: str = "not run"
+    outcome: Outcome = field(default_factory=Outcome)
 
     def __post_init__(self) -> None:
-        self.line = Line(self.notebook.stem, "not run")
         self.executed = self.output / "runs" / self.parameters["TIER"] / self.notebook.name
         self.marker = self.executed.with_suffix(".done.json")
 
+    @property
+    def row(self) -> dict[str, Any]:
+        return {"notebook": self.notebook.stem, "status": self.status} | asdict(self.outcome)
+
     def is_done(self) -> bool:
-        """Whether a finished run is still valid; its line then is this one's."""
+        """Whether a finished run is still valid; its outcome then is this one's."""
         if not self.marker.is_file() or not self.executed.is_file():
             return False
         stored = json.loads(self.marker.read_text())
-        line = Line(**stored["line"])
-        if stored["key"] != self.key or not all((self.output / name).is_file() for name in line.tables + line.figures):
+        outcome = Outcome(**stored["outcome"])
+        written = [self.output / name for name in outcome.tables + outcome.figures]
+        if stored["key"] != self.key or not all(path.is_file() for path in written):
             return False
-        self.line = line
+        self.status, self.outcome = "unchanged", outcome
         return True
 
     def finish(self, outcome: Outcome) -> None:
-        """Mark the notebook as done, or keep its error."""
-        tables, figures = ([name for name in outcome.written if name.endswith(end)] for end in (".csv", ".png"))
-        took = round(outcome.seconds, 1), round(outcome.peak_mib)
-        self.error = outcome.error
-        self.line = Line(self.notebook.stem, "failed" if outcome.error else "done", *took, tables, figures)
+        """Mark the notebook as done or failed."""
+        self.status, self.outcome = "failed" if outcome.error else "done", outcome
         if not outcome.error:
             with writing_file(self.marker) as temporary:
-                stored = {"key": self.key, "line": asdict(self.line) | {"status": "unchanged"}}
-                temporary.write_text(json.dumps(stored, indent=1))
+                temporary.write_text(json.dumps({"key": self.key, "outcome": asdict(outcome)}, indent=1))
 
 
 def _schedule(runs: dict[Path, _Run], jobs: int, force: bool) -> None:
-    """Run what has to, each notebook after those it builds on; nothing more starts after a failure."""
+    """Run what has to, each notebook after those it builds on."""
     waiting, running, over = list(runs), dict[Future[Outcome], Path](), set[Path]()
     with _Immediately() if jobs == 1 else ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        while running or (waiting and not any(run.error for run in runs.values())):
-            for path in list(waiting):
-                run = runs[path]
-                if len(running) == jobs or any(run.error for run in runs.values()):
-                    break
-                if not over.issuperset(needs(path, runs)):
-                    continue
+        while waiting or running:
+            for path in [path for path in waiting if over.issuperset(needs(path, runs))][: jobs - len(running)]:
                 waiting.remove(path)
+                run = runs[path]
                 if not force and run.is_done():
                     over.add(path)
                     print(f"{path.stem}: done and unchanged, skipped", flush=True)
@@ -154,11 +115,13 @@ def _schedule(runs: dict[Path, _Run], jobs: int, force: bool) -> None:
                 bar = jobs == 1 and sys.stderr.isatty()
                 running[pool.submit(execute, path, run.executed, run.parameters, progress=bar)] = path
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                path = running.pop(future)
+                path, outcome = running.pop(future), future.result()
                 over.add(path)
-                runs[path].finish(future.result())
-                line = runs[path].line
-                print(f"{path.stem}: {line.status} in {line.seconds:.0f} s, peak {line.peak_mib:.0f} MiB", flush=True)
+                runs[path].finish(outcome)
+                if outcome.error:
+                    waiting.clear()
+                took = f"{outcome.seconds:.0f} s, peak {outcome.peak_mib:.0f} MiB"
+                print(f"{path.stem}: {runs[path].status} in {took}", flush=True)
 
 
 class _Immediately(Executor):

@@ -19,9 +19,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from PIL import Image
 
 from lbm_core.settings import Count, Positive, override, settings
-from lbm_core.workshop import clean, lint, notebooks, parameters, runner
+from lbm_core.workshop import execute, lint, notebooks, runner
 
-PARAMETERS = 'TIER: str = "cached"\nDATASET: str = "dense"\nSEED: int = 0\nOUTPUT_DIR: str = ""\nSET: dict = {}\n'
 WRITE = """from pathlib import Path
 import sys
 target = Path(OUTPUT_DIR) / "results" / "{name}.csv"
@@ -29,15 +28,6 @@ target.parent.mkdir(exist_ok=True)
 with target.open("a") as file:
     file.write(f"{{TIER}} {{SET}} {{STEPS}} {{sys.executable}}\\n")
 print("wrote results/{name}.csv (1 rows)")"""
-
-
-def _write(folder: Path, name: str, *sources: str, extra: str = "STEPS: int = 0\nRATE: float = 0.5\n") -> Path:
-    cells = [new_markdown_cell(f"# {name}"), new_code_cell(PARAMETERS + extra, metadata={"tags": ["parameters"]})]
-    notebook = clean.cleaned(new_notebook(cells=[*cells, *map(new_code_cell, sources)]))
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{name}.ipynb"
-    nbformat.write(notebook, path)
-    return path
 
 
 @settings
@@ -59,45 +49,45 @@ def _check(tier: str, changes: dict) -> SmallTier:
     return override(SmallTier(Act()), changes)
 
 
-def _read(path: Path) -> dict[str, parameters.Parameter]:
-    return parameters.parameters_of(nbformat.read(path, as_version=4))
+def _read(path: Path) -> dict[str, notebooks.Parameter]:
+    return notebooks.parameters_of(nbformat.read(path, as_version=4))
 
 
 def _run(
     folder: Path, output: Path, *settings: str, only: str = "", tier: str = "smoke", **options
 ) -> list[runner.Line]:
-    chosen = parameters.resolve(notebooks.select(only, folder), settings, tier, str(output), _check)
+    chosen = notebooks.resolve(notebooks.select(only, folder), settings, tier, str(output), _check)
     return runner.reproduce(chosen, output=output, **options)
 
 
 # --- parameters --------------------------------------------------------------------------------------------------
 
 
-def test_settings_become_values_of_the_declared_type(tmp_path):
-    one = _write(tmp_path, "01_a")
-    two = _write(tmp_path, "02_b", extra='NAME: str = ""\nFAST: bool = False\n')
-    chosen = parameters.resolve([one, two], ["STEPS=20", "RATE=1", "NAME=x=y", "FAST=true", "SEED=3"], "smoke")
+def test_settings_become_values_of_the_declared_type(tmp_path, write_notebook):
+    one = write_notebook("01_a")
+    two = write_notebook("02_b", extra='NAME: str = ""\nFAST: bool = False\n')
+    chosen = notebooks.resolve([one, two], ["STEPS=20", "RATE=1", "NAME=x=y", "FAST=true", "SEED=3"], "smoke")
     common = {"TIER": "smoke", "SEED": 3}
     assert chosen == {one: {"STEPS": 20, "RATE": 1.0} | common, two: {"NAME": "x=y", "FAST": True} | common}
     assert isinstance(chosen[one]["RATE"], float)
 
 
-def test_dotted_names_become_overrides_of_the_tier_for_every_notebook(tmp_path):
-    paths = [_write(tmp_path, "01_a"), _write(tmp_path, "02_b", extra="")]
+def test_dotted_names_become_overrides_of_the_tier_for_every_notebook(tmp_path, write_notebook):
+    paths = [write_notebook("01_a"), write_notebook("02_b", extra="")]
     texts = ["act.steps=50", "act.rate=1e-4", "act.layers=None", "backbone=/a/path", "STEPS=7"]
-    chosen = parameters.resolve(paths, texts, "smoke", "", _check)
+    chosen = notebooks.resolve(paths, texts, "smoke", "", _check)
     expected = {"act.steps": 50, "act.rate": 1e-4, "act.layers": None, "backbone": "/a/path"}
     assert [values["SET"] for values in chosen.values()] == [expected, expected]
     assert [values.get("STEPS") for values in chosen.values()] == [7, None]
-    assert "SET" not in parameters.resolve(paths, [], "smoke")[paths[0]]
-    assert parameters.tier_fields(["a.b=('x', 'y')", "c='1'", "d=True", "e=Qwen/Q-0.5B"]) == {
+    assert "SET" not in notebooks.resolve(paths, [], "smoke")[paths[0]]
+    assert notebooks.tier_fields(["a.b=('x', 'y')", "c='1'", "d=True", "e=Qwen/Q-0.5B"]) == {
         "a.b": ["x", "y"],  # papermill knows no tuple
         "c": "1",
         "d": True,
         "e": "Qwen/Q-0.5B",
     }
     with pytest.raises(ValueError, match="STEPS would be a notebook's parameter"):
-        parameters.tier_fields(["STEPS=1"])
+        notebooks.tier_fields(["STEPS=1"])
 
 
 @pytest.mark.parametrize(
@@ -119,8 +109,8 @@ def test_dotted_names_become_overrides_of_the_tier_for_every_notebook(tmp_path):
         ("act.steps={1: 2}", "a number, a text or a list of these"),
     ],
 )
-def test_a_bad_setting_stops_before_anything_runs(tmp_path, setting, message):
-    _write(tmp_path / "notebooks", "01_a", WRITE.format(name="a"))
+def test_a_bad_setting_stops_before_anything_runs(tmp_path, setting, message, write_notebook):
+    write_notebook("01_a", WRITE.format(name="a"))
     with pytest.raises(ValueError, match=message):
         _run(tmp_path / "notebooks", tmp_path / "out", setting)
     assert not (tmp_path / "out" / "runs").exists()
@@ -144,19 +134,19 @@ def test_a_bad_setting_stops_before_anything_runs(tmp_path, setting, message):
         ("STEPS: int =", "invalid syntax"),
     ],
 )
-def test_parameter_cells_hold_typed_literals_only(tmp_path, line, message):
-    path = _write(tmp_path, "01_a", extra=line)
+def test_parameter_cells_hold_typed_literals_only(tmp_path, line, message, write_notebook):
+    path = write_notebook("01_a", extra=line)
     with pytest.raises(ValueError, match=message):
         _read(path)
 
 
-def test_a_dict_holds_literals_and_lists_of_them(tmp_path):
-    path = _write(tmp_path, "01_a", extra="MORE: dict = {'a.b': 1, 'c': None, 'd': [1.5, 'x'], 'e': True}")
+def test_a_dict_holds_literals_and_lists_of_them(tmp_path, write_notebook):
+    path = write_notebook("01_a", extra="MORE: dict = {'a.b': 1, 'c': None, 'd': [1.5, 'x'], 'e': True}")
     assert _read(path)["MORE"].default == {"a.b": 1, "c": None, "d": [1.5, "x"], "e": True}
 
 
-def test_required_parameters_are_required(tmp_path):
-    path = _write(tmp_path, "01_a")
+def test_required_parameters_are_required(tmp_path, write_notebook):
+    path = write_notebook("01_a")
     notebook = nbformat.read(path, as_version=4)
     notebook.cells[1].source = notebook.cells[1].source.replace("SEED: int = 0", "SEED: int = 7")
     nbformat.write(notebook, path)
@@ -167,15 +157,15 @@ def test_required_parameters_are_required(tmp_path):
 # --- chapters ----------------------------------------------------------------------------------------------------
 
 
-def test_chapters_are_selected_by_number_or_name_and_ordered(tmp_path):
+def test_chapters_are_selected_by_number_or_name_and_ordered(tmp_path, write_notebook):
     for name in ("02_b", "01_a", "05_e", "08_h", "09_i", "scratch"):
-        _write(tmp_path, name)
-    names = [path.stem for path in notebooks.select(folder=tmp_path)]
+        write_notebook(name)
+    names = [path.stem for path in notebooks.select(folder=tmp_path / "notebooks")]
     assert names == ["01_a", "02_b", "05_e", "08_h", "09_i"]
-    assert [path.stem for path in notebooks.select("5, 01_a.ipynb", tmp_path)] == ["01_a", "05_e"]
+    assert [path.stem for path in notebooks.select("5, 01_a.ipynb", tmp_path / "notebooks")] == ["01_a", "05_e"]
     with pytest.raises(ValueError, match="no notebook '7'; there are 01_a"):
-        notebooks.select("02,7", tmp_path)
-    every = notebooks.select(folder=tmp_path)
+        notebooks.select("02,7", tmp_path / "notebooks")
+    every = notebooks.select(folder=tmp_path / "notebooks")
     assert [path.stem for path in notebooks.needs(every[2], every)] == ["02_b"]
     assert [path.stem for path in notebooks.needs(every[4], every)] == ["01_a", "02_b", "05_e", "08_h"]
 
@@ -192,13 +182,14 @@ def library(tmp_path) -> Path:
     return path
 
 
-def test_run_skip_rerun_and_summary(tmp_path, library, capsys):
+def test_run_skip_rerun_and_summary(tmp_path, library, capsys, write_notebook):
     folder, output = tmp_path / "notebooks", tmp_path / "out"
-    first = _write(folder, "01_a", WRITE.format(name="a"))
-    _write(folder, "02_b", WRITE.format(name="b"), extra="STEPS: int = 4\n")
+    first = write_notebook("01_a", WRITE.format(name="a"))
+    write_notebook("02_b", WRITE.format(name="b"), extra="STEPS: int = 4\n")
 
     def go(*settings, **options) -> list[tuple[str, str]]:
-        return [(line.notebook, line.status) for line in _run(folder, output, *settings, library=library, **options)]
+        rows = _run(folder, output, *settings, library=library, **options)
+        return list(zip(rows["notebook"], rows["status"], strict=True))
 
     assert go("RATE=0.1") == [("01_a", "done"), ("02_b", "done")]
     assert (output / "results" / "b.csv").read_text() == f"smoke {{}} 4 {sys.executable}\n"
@@ -233,15 +224,13 @@ def test_run_skip_rerun_and_summary(tmp_path, library, capsys):
     )
 
 
-def test_the_first_failure_stops_names_the_cell_and_keeps_the_copy(tmp_path, library):
+def test_the_first_failure_stops_names_the_cell_and_keeps_the_copy(tmp_path, library, write_notebook):
     folder, output = tmp_path / "notebooks", tmp_path / "out"
-    _write(folder, "01_a", WRITE.format(name="a"), "raise ValueError('no budget\\nleft')")
-    _write(folder, "02_b", WRITE.format(name="b"))
-    with pytest.raises(
-        runner.NotebookFailed, match=r"01_a.ipynb failed at cell \[4\]: ValueError: no budget left"
-    ) as e:
-        _run(folder, output, library=library)
-    assert [line.status for line in e.value.lines] == ["failed", "not run"]
+    write_notebook("01_a", WRITE.format(name="a"), "raise ValueError('no budget\\nleft')")
+    write_notebook("02_b", WRITE.format(name="b"))
+    rows = _run(folder, output, library=library)
+    assert rows["status"].to_list() == ["failed", "not run"]
+    assert rows["error"].to_list() == ["cell [4]: ValueError: no budget left", ""]
     executed = nbformat.read(output / "runs" / "smoke" / "01_a.ipynb", as_version=4)
     assert any(output.output_type == "error" for cell in executed.cells for output in cell.get("outputs", []))
     assert not (output / "results" / "b.csv").exists()
@@ -252,13 +241,14 @@ def test_the_first_failure_stops_names_the_cell_and_keeps_the_copy(tmp_path, lib
     ("source", "message"),
     [("import sys; sys.exit(0)", "ended before its last cell"), ("import os; os._exit(3)", "kernel died")],
 )
-def test_a_notebook_that_ends_early_has_failed(tmp_path, source, message):
-    _write(tmp_path / "notebooks", "01_a", source, "print('never')")
-    with pytest.raises(runner.NotebookFailed, match=message):
-        _run(tmp_path / "notebooks", tmp_path)
+def test_a_notebook_that_ends_early_has_failed(tmp_path, source, message, write_notebook):
+    write_notebook("01_a", source, "print('never')")
+    rows = _run(tmp_path / "notebooks", tmp_path / "notebooks")
+    assert rows["status"].to_list() == ["failed"]
+    assert message in rows["error"].item()
 
 
-def test_independent_notebooks_run_together(tmp_path):
+def test_independent_notebooks_run_together(tmp_path, write_notebook):
     meet = (
         "import time\nfrom pathlib import Path\nhere = Path(OUTPUT_DIR)\n(here / '{me}').touch()\n"
         "end = time.monotonic() + 60\nwhile not (here / '{other}').exists():\n"
@@ -266,21 +256,20 @@ def test_independent_notebooks_run_together(tmp_path):
     )
     folder, output = tmp_path / "notebooks", tmp_path / "out"
     output.mkdir()
-    _write(folder, "02_b", meet.format(me="b", other="c"))
-    _write(folder, "06_c", meet.format(me="c", other="b"))
-    lines = _run(folder, output, jobs=2)
-    assert [line.status for line in lines] == ["done", "done"]
+    write_notebook("02_b", meet.format(me="b", other="c"))
+    write_notebook("06_c", meet.format(me="c", other="b"))
+    assert _run(folder, output, jobs=2)["status"].to_list() == ["done", "done"]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
-def test_a_killed_run_resumes_at_the_killed_notebook(tmp_path, library):
+def test_a_killed_run_resumes_at_the_killed_notebook(tmp_path, library, write_notebook):
     folder, output = tmp_path / "notebooks", tmp_path / "out"
-    _write(folder, "01_a", WRITE.format(name="a"))
+    write_notebook("01_a", WRITE.format(name="a"))
     hang = "import time\nfrom pathlib import Path\nif not (Path(OUTPUT_DIR) / 'go').exists():\n    time.sleep(600)"
-    _write(folder, "02_b", hang, WRITE.format(name="b"))
+    write_notebook("02_b", hang, WRITE.format(name="b"))
     code = (
-        "from pathlib import Path\nfrom lbm_core.workshop import notebooks, parameters, runner\n"
-        f"chosen = parameters.resolve(notebooks.select(folder=Path({str(folder)!r})), [], 'smoke', {str(output)!r})\n"
+        "from pathlib import Path\nfrom lbm_core.workshop import notebooks, runner\n"
+        f"chosen = notebooks.resolve(notebooks.select(folder=Path({str(folder)!r})), [], 'smoke', {str(output)!r})\n"
         f"runner.reproduce(chosen, output={str(output)!r}, library=Path({str(library)!r}))"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
@@ -291,39 +280,38 @@ def test_a_killed_run_resumes_at_the_killed_notebook(tmp_path, library):
         time.sleep(1)
         os.kill(process.pid, signal.SIGKILL)
     (output / "go").touch()
-    lines = _run(folder, output, library=library)
-    assert [line.status for line in lines] == ["unchanged", "done"]
+    assert _run(folder, output, library=library)["status"].to_list() == ["unchanged", "done"]
     assert (output / "results" / "a.csv").read_text().count("\n") == 1
 
 
 # --- cleaning and storing ----------------------------------------------------------------------------------------
 
 
-def test_store_runs_at_the_defaults_and_leaves_no_trace_of_the_run(tmp_path):
-    path = _write(tmp_path, "01_a", "print(TIER)")
-    outcome = clean.store(path)
+def test_store_runs_at_the_defaults_and_leaves_no_trace_of_the_run(tmp_path, write_notebook):
+    path = write_notebook("01_a", "print(TIER)")
+    outcome = execute.store(path)
     assert outcome.error == ""
     notebook = nbformat.read(path, as_version=4)
     assert notebook.cells[2].outputs[0].text == "cached\n"
     assert [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"] == [1, 2]
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
     assert [cell.id for cell in notebook.cells] == ["cell-01", "cell-02", "cell-03"]
-    assert clean.strip(path) is False
+    assert execute.strip(path) is False
     notebook.cells[2].source = "1 / 0"
     nbformat.write(notebook, path)
     before = path.read_bytes()
-    assert "ZeroDivisionError" in clean.store(path).error
+    assert "ZeroDivisionError" in execute.store(path).error
     assert path.read_bytes() == before
 
 
-def test_strip_drops_what_papermill_put_in(tmp_path):
-    path = _write(tmp_path, "01_a", "1")
+def test_strip_drops_what_papermill_put_in(tmp_path, write_notebook):
+    path = write_notebook("01_a", "1")
     notebook = nbformat.read(path, as_version=4)
     notebook.cells.insert(2, new_code_cell("SEED = 3", metadata={"tags": ["injected-parameters"]}))
     notebook.metadata["papermill"] = {"duration": 1.0}
     notebook.cells[1].metadata["papermill"] = {"duration": 1.0}
     nbformat.write(notebook, path)
-    assert clean.strip(path) is True
+    assert execute.strip(path) is True
     text = path.read_text()
     assert "papermill" not in text
     assert "SEED = 3" not in text
@@ -334,15 +322,16 @@ def test_strip_drops_what_papermill_put_in(tmp_path):
 
 
 def _good() -> nbformat.NotebookNode:
+    parameters = "".join(f"{name}: {type(value).__name__} = {value!r}\n" for name, value in notebooks.REQUIRED.items())
     sections = "\n\ntext\n\n".join(f"## {name}" for name in lint.SECTIONS)
     code = new_code_cell("print(1)", execution_count=2, outputs=[new_output("stream", text="1\n")])
     cells = [
         new_markdown_cell("# 1 · Data: what?\n[index](README.md) · [02](02_b.ipynb), and/or https://a.org/b/c"),
-        new_code_cell(PARAMETERS, execution_count=1, metadata={"tags": ["parameters"]}),
+        new_code_cell(parameters, execution_count=1, metadata={"tags": ["parameters"]}),
         new_markdown_cell(sections),
         code,
     ]
-    return clean.cleaned(new_notebook(cells=cells))
+    return execute.cleaned(new_notebook(cells=cells))
 
 
 def _lint(tmp_path, notebook) -> list[str]:
@@ -442,9 +431,9 @@ def test_stored_pictures_have_a_palette():
     Image.fromarray(picture, "RGBA").save(buffer, "png")
     encoded = base64.b64encode(buffer.getvalue()).decode()
     output = new_output("display_data", {"image/png": encoded, "text/plain": "a picture"})
-    notebook = clean.with_palettes(new_notebook(cells=[new_code_cell("x", outputs=[output])]))
+    notebook = execute.with_palettes(new_notebook(cells=[new_code_cell("x", outputs=[output])]))
     once = notebook.cells[0].outputs[0].data["image/png"]
     stored = Image.open(io.BytesIO(base64.b64decode(once)))
     assert stored.mode == "P"
     assert np.abs(np.asarray(stored.convert("RGB"), dtype=int) - picture[:, :, :3]).max() < 16
-    assert clean.with_palettes(notebook).cells[0].outputs[0].data["image/png"] == once
+    assert execute.with_palettes(notebook).cells[0].outputs[0].data["image/png"] == once
