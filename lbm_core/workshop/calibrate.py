@@ -26,7 +26,7 @@ from lbm_core.data import fidelity
 from lbm_core.data.behaviour import KINDS, BehaviourParameters, behaviour_parameters, simulate_period
 from lbm_core.data.learned_behaviour import LearnedPolicy, load_policies, save_policies
 from lbm_core.data.trajectories import TrajectorySet
-from lbm_core.files import config_key, writing_file
+from lbm_core.files import writing_file
 from lbm_core.settings import Count, Dataset, Positive, Whole, settings
 from lbm_core.workshop.behaviour_policies import learn_policies
 
@@ -110,7 +110,7 @@ def misfit(logs: Sequence[PeriodLog], price_logs: Sequence[PeriodLog], dataset: 
     return {**terms, "loss": sum(weights[name] * value for name, value in terms.items())}
 
 
-def calibrate(config: CalibrateConfig, out: Path, *, jobs: int = 1, progress: bool = True) -> BehaviourParameters:
+def calibrate(config: CalibrateConfig, out: Path, *, jobs: int = 1) -> BehaviourParameters:
     """Fit the knobs of a data set's population; a killed run resumes at the last trial.
 
     Parameters
@@ -118,7 +118,6 @@ def calibrate(config: CalibrateConfig, out: Path, *, jobs: int = 1, progress: bo
     out : folder: ``behaviour_<dataset>.json`` and ``.safetensors`` (the result), ``trials_<dataset>.csv`` (the
         history), and the state of the search
     jobs : processes that a trial's periods are simulated in
-    progress : show a bar
 
     Raises
     ------
@@ -126,10 +125,15 @@ def calibrate(config: CalibrateConfig, out: Path, *, jobs: int = 1, progress: bo
         ``out`` holds a fit made with another configuration.
     """
     out.mkdir(parents=True, exist_ok=True)
-    _claim(out / f"config_{config.dataset}.json", config)
+    claim, mine = out / f"config_{config.dataset}.json", json.dumps(asdict(config))
+    if claim.exists() and claim.read_text() != mine:
+        raise ValueError(
+            f"{out} holds a calibration made with other settings: {claim.read_text()}; choose another folder"
+        )
+    claim.write_text(mine)
     start = _start(config.dataset)
     with joblib.Parallel(n_jobs=jobs) as parallel:
-        start = _search(config, 1, start, (), out, parallel, progress)
+        start = _search(config, 1, start, (), out, parallel)
         path = out / f"behaviour_{config.dataset}.safetensors"
         if not path.exists():
             draws = [(period, config.seed) for period in config.policy_periods]
@@ -138,7 +142,7 @@ def calibrate(config: CalibrateConfig, out: Path, *, jobs: int = 1, progress: bo
         policies = tuple(load_policies(path).values())
         start = {name: value * 0.75 if name.startswith("share_") else value for name, value in start.items()}
         start["share_learned"] = 0.25
-        best = BehaviourParameters(**_search(config, 2, start, policies, out, parallel, progress))
+        best = BehaviourParameters(**_search(config, 2, start, policies, out, parallel))
     best.save(out / f"behaviour_{config.dataset}.json")
     return best
 
@@ -170,7 +174,6 @@ def _search(
     policies: Sequence[LearnedPolicy],
     out: Path,
     parallel: joblib.Parallel,
-    progress: bool,
 ) -> dict[str, float]:
     """One round of CMA-ES from ``start``; the knobs of the best trial.
 
@@ -195,7 +198,7 @@ def _search(
     rows: list[dict] = history[history["round"] == number].to_dict("records")
     total = config.trials if policies else max(config.trials // 3, 1)
     answers: list[tuple[NDArray, float]] = []
-    with tqdm(total=total, unit="trial", desc=f"{config.dataset}, round {number}", disable=not progress) as bar:
+    with tqdm(total=total, unit="trial", desc=f"{config.dataset}, round {number}", disable=None) as bar:
         for trial in range(total):
             # The first trial is the start itself, so that no round ends worse than it began.
             point = search.ask() if trial else search.mean
@@ -235,15 +238,6 @@ def _from_unit(kinds: Sequence[str], point: NDArray[np.float64], start: dict[str
     for u, (name, (low, high, log)) in zip(point[len(kinds) :], RANGES.items(), strict=True):
         values[name] = float(f"{low * (high / low) ** u if log else low + (high - low) * u:.4g}")
     return BehaviourParameters(**(values | shares))
-
-
-def _claim(path: Path, config: CalibrateConfig) -> None:
-    """Note what a folder is for, or refuse one that holds something else."""
-    if not path.exists():
-        with writing_file(path) as temporary:
-            temporary.write_text(json.dumps(asdict(config), indent=1) + "\n")
-    elif config_key(stored := json.loads(path.read_text())) != config_key(config):
-        raise ValueError(f"{path.parent} holds a calibration made with other settings: {stored}; choose another folder")
 
 
 def install(dataset: Dataset, out: Path) -> None:

@@ -133,9 +133,11 @@ def read_trajectory_csv(
     if dataset is None:
         dataset = nearest_dataset(rows.rename(columns={"current_pvalue_mean": "pValue"}))
     trajectories = _trajectories(rows, dataset)
-    says, periods = f"{len(trajectories):,} trajectories, not compared with the regenerated traffic", ()
+    periods = tuple(rows["deliveryPeriodIndex"].unique().tolist()) if compare else ()
+    says = f"{len(trajectories):,} trajectories, not compared with the regenerated traffic"
+    for period in periods:
+        _compare(source, rows[rows["deliveryPeriodIndex"] == period], traffic(period, dataset))
     if compare:
-        periods = _compare(source, rows, dataset, traffic)
         says = f"impression counts and mean p-values of {len(trajectories):,} trajectories ({dataset}, {len(periods)} "
         says += "periods) agree with the regenerated traffic"
     return trajectories, FileCheck(source.name, dataset, periods, len(rows), f"{source.name}: {says}")
@@ -192,30 +194,25 @@ def _check_order(source: CsvSource, rows: pd.DataFrame) -> None:
     source.require(rows, rows["realAllCost"] >= spent - _SHARE_TOLERANCE * rows["budget"], problem, spent=spent)
 
 
-def _compare(
-    source: CsvSource, rows: pd.DataFrame, dataset: Dataset, traffic: Callable[[int, Dataset], Traffic]
-) -> tuple[int, ...]:
-    """Impression counts and mean p-values of every row against the regenerated traffic; the periods."""
-    for period, part in rows.groupby("deliveryPeriodIndex"):
-        regenerated = traffic(int(period), dataset)
-        counts = regenerated.counts[part["timeStepIndex"]]
-        problem = (
-            f"{{current_pv_num:g}} impressions in tick {{timeStepIndex}}; the regenerated traffic of period {period}"
-        )
-        source.require(part, part["current_pv_num"] == counts, problem + " has {counts}", counts=counts)
-        means = np.stack([regenerated.tick_pvalues(tick).mean(axis=0) for tick in range(N_TICKS)])
-        means = means[part["timeStepIndex"], part["advertiserNumber"]]
-        problem = "mean p-value {current_pvalue_mean:.10g} of advertiser {advertiserNumber}, tick {timeStepIndex}; the "
-        problem += f"regenerated traffic of period {period} ({dataset}) has {{means:.10g}}"
-        near = (part["current_pvalue_mean"] - means).abs() <= _PVALUE_TOLERANCE * means
-        source.require(part, near, problem, means=means)
-    return tuple(rows["deliveryPeriodIndex"].unique().tolist())
+def _compare(source: CsvSource, rows: pd.DataFrame, regenerated: Traffic) -> None:
+    """Impression counts and mean p-values of a period's rows against its regenerated traffic."""
+    where = f"the regenerated traffic of period {regenerated.period}"
+    counts = regenerated.counts[rows["timeStepIndex"]]
+    problem = f"{{current_pv_num:g}} impressions in tick {{timeStepIndex}}; {where} has {{counts}}"
+    source.require(rows, rows["current_pv_num"] == counts, problem, counts=counts)
+    means = np.stack([regenerated.tick_pvalues(tick).mean(axis=0) for tick in range(N_TICKS)])
+    means = means[rows["timeStepIndex"], rows["advertiserNumber"]]
+    problem = "mean p-value {current_pvalue_mean:.10g} of advertiser {advertiserNumber}, tick {timeStepIndex}; "
+    problem += f"{where} ({regenerated.dataset}) has {{means:.10g}}"
+    near = (rows["current_pvalue_mean"] - means).abs() <= _PVALUE_TOLERANCE * means
+    source.require(rows, near, problem, means=means)
 
 
 def _trajectories(rows: pd.DataFrame, dataset: Dataset) -> TrajectorySet:
     """A trajectory set of sorted rows."""
+    first = rows[rows["timeStepIndex"] == 0]
+    budget, total = first["budget"].to_numpy(), first["realAllCost"].to_numpy()
     keyed = rows.set_index([*_TRAJECTORY, "timeStepIndex"])
-    first = keyed.xs(0, level="timeStepIndex")
 
     def grid(name: str) -> NDArray[np.float64]:
         return keyed[name].unstack().reindex(columns=range(N_TICKS)).fillna(0.0).to_numpy()
@@ -224,16 +221,16 @@ def _trajectories(rows: pd.DataFrame, dataset: Dataset) -> TrajectorySet:
     done[:, -1] = True
     length = np.argmax(done, axis=1) + 1
     valid = np.arange(N_TICKS) < length[:, None]
-    spent = -np.diff(grid("budget_left"), append=0) * first["budget"].to_numpy()[:, None]
+    spent = -np.diff(grid("budget_left"), append=0) * budget[:, None]
     costs = np.where(np.arange(N_TICKS) < length[:, None] - 1, spent, 0.0)
-    costs[np.arange(len(first)), length - 1] = first["realAllCost"] - costs.sum(axis=1)
+    costs[np.arange(len(first)), length - 1] = total - costs.sum(axis=1)
     whole = TrajectorySet(
         dataset=dataset,
-        period=first.index.get_level_values(0),
-        advertiser=first.index.get_level_values(1),
+        period=first["deliveryPeriodIndex"].to_numpy(),
+        advertiser=first["advertiserNumber"].to_numpy(),
         length=length,
-        budget=first["budget"],
-        cpa_target=first["CPAConstraint"],
+        budget=budget,
+        cpa_target=first["CPAConstraint"].to_numpy(),
         states=np.stack([grid(name) for name in FEATURES], axis=-1) * valid[:, :, None],
         alphas=np.clip(grid("action"), 0.0, ALPHA_LIMIT[dataset]) * valid,
         conversions=grid("reward") * valid,

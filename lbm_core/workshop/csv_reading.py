@@ -125,7 +125,7 @@ class CsvSource:
         valid = np.asarray(valid)
         if not valid.all():
             row = rows.assign(**values).iloc[[int(np.argmin(valid))]]
-            raise ValueError(f"{self.name}, line {row.index[0]}: {problem.format(**row.to_dict('records')[0])}")
+            raise ValueError(f"{self.name}, line {row.index[0]}: {problem.format_map(row.to_dict('records')[0])}")
 
     def chunks(self, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
         """Some columns, chunk by chunk, with line numbers as index (the header is line 1), every number checked.

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import defaultdict
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lbm_core.auction.bidder import N_ADVERTISERS, N_STATE_FEATURES, N_TICKS, Advertisers
+from lbm_core.auction.bidder import N_ADVERTISERS, N_TICKS, Advertisers
+from lbm_core.auction.controls import ConstantAlpha
+from lbm_core.auction.day import Outcome, play, run_day
 from lbm_core.auction.log import PeriodLog
-from lbm_core.auction.state import StateBuilder
 from lbm_core.auction.traffic import Traffic, mean_pvalues
 from lbm_core.settings import DATASETS, Dataset
 from lbm_core.workshop.csv_reading import TRAFFIC_COLUMNS, CsvSource, FileCheck
@@ -75,7 +78,7 @@ class _PeriodSums:
         # pvIndex may count from 0 or 1, through the period or anew in every tick: what disagrees is struck out.
         self.numberings = [(whole, start) for whole in (True, False) for start in (0, 1)]
         self.seen = np.zeros(N_ADVERTISERS * self.n, dtype=bool)
-        self.sums: dict[str, NDArray[np.float64]] = {}
+        self.sums = defaultdict[str, NDArray[np.float64]](lambda: np.zeros(_CELLS))
         # What all rows of an advertiser, of an advertiser's tick, of an impression have in common.
         self.common = {name: np.full(N_ADVERTISERS, np.nan) for name in ("budget", "CPAConstraint")}
         self.common |= {name: np.full(_CELLS, np.nan) for name in ("remainingBudget", "isEnd")}
@@ -102,7 +105,7 @@ class _PeriodSums:
             self.differences[name] = max(self.differences[name], float(difference.max()))
             self.differing[name] += int((~agrees).sum())
         shown = rows["isExposed"]
-        values = {
+        values: dict[str, Any] = {
             "rows": np.ones(len(rows)),
             "bids": rows["bid"],
             "pvalues": rows["pValue"],
@@ -113,7 +116,7 @@ class _PeriodSums:
             "expected_conversions": rows["pValue"] * shown,
         }
         for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + np.bincount(cell, weights=value, minlength=_CELLS)
+            self.sums[name] += np.bincount(cell, weights=value, minlength=_CELLS)
 
     def _impressions(self, rows: pd.DataFrame) -> NDArray[np.int64]:
         """Place of every row in the regenerated period, found from pvIndex and confirmed by the p-value."""
@@ -156,20 +159,32 @@ class _PeriodSums:
                 f"{self.source.name} ends at line {int(rows.sum()) + 1}, but advertiser {advertiser} has only "
                 f"{int(rows[advertiser, tick]):,} of the {counts[tick]:,} impressions of tick {tick}"
             )
-        ended = self.common["isEnd"].reshape(N_ADVERTISERS, N_TICKS) > 0
-        ended[:, -1] = True
-        bids, pvalues = table["bids"], table["pvalues"]
-        table["alphas"] = np.divide(bids, pvalues, out=np.zeros_like(bids), where=pvalues > 0)
-        table |= {"bids": bids / np.maximum(counts, 1), "pvalues": pvalues / np.maximum(counts, 1)}
+        advertisers = Advertisers(np.arange(N_ADVERTISERS), self.common["budget"], self.common["CPAConstraint"])
+        ended, remaining = (self.common[name].reshape(rows.shape) for name in ("isEnd", "remainingBudget"))
+        ended[:, -1], remaining[:, 0] = 1, advertisers.budget
+        costs, bids, means = -np.diff(remaining, append=0), table.pop("bids"), table.pop("pvalues") / counts
+        prices = np.add.reduceat(self.common["leastWinningCost"], self.starts[:-1]) / counts
+
+        def auction(tick: int, *_: Any) -> Outcome:
+            conversions, expected, wins = (
+                table[name][:, tick] for name in ("conversions", "expected_conversions", "wins")
+            )
+            return Outcome(costs[:, tick], conversions, expected, wins, bids[:, tick], prices[tick])
+
+        # The day again as the file has it, whatever alphas are chosen: it builds the states.
+        day = run_day(advertisers, counts, lambda tick: means[:, tick], auction)
         log = PeriodLog(
             dataset=traffic.dataset,
             period=traffic.period,
             scheme=traffic.scheme,
             engine="csv",
-            advertisers=Advertisers(np.arange(N_ADVERTISERS), self.common["budget"], self.common["CPAConstraint"]),
+            advertisers=advertisers,
             counts=counts,
-            states=self._states(table),
-            lengths=np.argmax(ended, axis=1) + 1,
+            alphas=np.divide(bids / counts, means, out=np.zeros_like(bids), where=means > 0),
+            bids=bids / counts,
+            pvalues=means,
+            states=play(day, advertisers, ConstantAlpha()).states,
+            lengths=np.argmax(ended > 0, axis=1) + 1,
             least_winning_cost=self.common["leastWinningCost"],
             **table,
         )
@@ -187,25 +202,6 @@ class _PeriodSums:
             sigma_rows=differing,
         )
         return log, check
-
-    def _states(self, table: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
-        remaining = self.common["remainingBudget"].reshape(N_ADVERTISERS, N_TICKS)
-        builder = StateBuilder(self.common["budget"])
-        builder.remaining = remaining[:, 0].copy()
-        states = np.empty((N_ADVERTISERS, N_TICKS, N_STATE_FEATURES))
-        for tick, count in enumerate(self.traffic.counts):
-            prices = self.common["leastWinningCost"][self.starts[tick] : self.starts[tick + 1]]
-            states[:, tick] = builder.state(table["pvalues"][:, tick], int(count))
-            builder.update(
-                bid=table["bids"][:, tick],
-                least_winning_cost=prices.mean() if count else 0.0,
-                pvalue=table["pvalues"][:, tick],
-                conversion_rate=table["conversions"][:, tick] / max(count, 1),
-                win_rate=table["wins"][:, tick] / max(count, 1),
-                count=int(count),
-                remaining=remaining[:, min(tick + 1, N_TICKS - 1)],
-            )
-        return states
 
 
 def _printed_digits(values: pd.Series) -> tuple[int, int]:

@@ -48,6 +48,7 @@ def export_traffic_csv(
         market = _WrittenMarket(file, traffic, advertisers, rng)
         day = play(run_day(advertisers, traffic.counts, market.mean_pvalues, market.auction), advertisers, bidder)
         market.writer.close()
+    of_day = ("costs", "conversions", "expected_conversions", "wins", "states", "lengths")
     return PeriodLog(
         dataset=traffic.dataset,
         period=traffic.period,
@@ -58,14 +59,9 @@ def export_traffic_csv(
         alphas=market.bids / np.maximum(market.sums, 1e-300),
         bids=market.bids / traffic.counts,
         pvalues=market.sums / traffic.counts,
-        costs=day.costs,
-        conversions=day.conversions,
-        expected_conversions=day.expected_conversions,
-        wins=day.wins,
         exposures=market.exposures,
-        states=day.states,
-        lengths=day.lengths,
         least_winning_cost=np.concatenate(market.prices),
+        **{name: getattr(day, name) for name in of_day},
     )
 
 

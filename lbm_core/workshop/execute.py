@@ -103,8 +103,10 @@ def execute(notebook: Path, executed: Path, parameters: dict[str, Any], *, progr
     elif done < len(code):
         problem = "it ended before its last cell (a cell calls sys.exit)"
     printed = "\n".join(output.text for cell in code for output in cell.outputs if output.get("name") == "stdout")
-    files = [tuple(dict.fromkeys(re.findall(rf"^wrote (\S+\.{kind})", printed, re.M))) for kind in ("csv", "png")]
-    return Outcome(round(time.monotonic() - started, 1), round(peak[0]), *files, problem)
+    tables, figures = (
+        tuple(dict.fromkeys(re.findall(rf"^wrote (\S+\.{kind})", printed, re.MULTILINE))) for kind in ("csv", "png")
+    )
+    return Outcome(round(time.monotonic() - started, 1), round(peak[0]), tables, figures, problem)
 
 
 @contextlib.contextmanager
@@ -149,21 +151,15 @@ def cleaned(notebook: NotebookNode) -> NotebookNode:
 
 def with_palettes(notebook: NotebookNode) -> NotebookNode:
     """The notebook with its PNG outputs reduced to 256 colours: a third of the size, no difference that one sees."""
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if "image/png" in output.get("data", {}):
-                output.data["image/png"] = _palette(output.data["image/png"])
+    outputs = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
+    for data in outputs:
+        picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))) if "image/png" in data else None
+        if picture is not None and picture.mode != "P":
+            buffer = io.BytesIO()
+            reduced = picture.convert("RGB").quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+            reduced.save(buffer, "png", optimize=True)
+            data["image/png"] = base64.b64encode(buffer.getvalue()).decode()
     return notebook
-
-
-def _palette(encoded: str) -> str:
-    picture = Image.open(io.BytesIO(base64.b64decode(encoded)))
-    if picture.mode == "P":
-        return encoded
-    buffer = io.BytesIO()
-    reduced = picture.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    reduced.save(buffer, "png", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _write(notebook: NotebookNode, path: Path) -> bool:

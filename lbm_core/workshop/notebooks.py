@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
@@ -77,23 +77,8 @@ def needs(notebook: Path, among: Iterable[Path]) -> list[Path]:
     return [path for path in earlier if number(path) in wanted]
 
 
-class Parameter(NamedTuple):
-    """One line of a parameters cell: ``NAME: type = default``."""
-
-    name: str
-    type: str
-    default: Any
-
-    def value(self, text: str) -> Any:
-        """A text of the command line as a value of the parameter's type, or a ValueError."""
-        try:
-            return TypeAdapter(TYPES[self.type]).validate_strings(text)
-        except ValidationError:
-            raise ValueError(f"{self.name} is {self.type}, got {text!r}") from None
-
-
-def parameters_of(notebook: NotebookNode) -> dict[str, Parameter]:
-    """Parameters of a notebook.
+def parameters_of(notebook: NotebookNode) -> dict[str, str]:
+    """Names and types of a notebook's parameters.
 
     Raises
     ------
@@ -104,23 +89,25 @@ def parameters_of(notebook: NotebookNode) -> dict[str, Parameter]:
     tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise ValueError(f"{len(tagged)} cells tagged 'parameters', there must be exactly one")
-    declared: dict[str, Parameter] = {}
+    types: dict[str, str] = {}
+    values: dict[str, Any] = {}
     try:
         for statement in ast.parse(tagged[0].source).body:
-            line = _declared(statement)
-            if line.name in declared:
-                raise ValueError(f"{line.name} is declared twice")
-            declared[line.name] = line
+            name, kind, value = _declared(statement)
+            if name in types:
+                raise ValueError(f"{name} is declared twice")
+            types[name], values[name] = kind, value
     except (ValueError, SyntaxError) as error:
         raise ValueError(f"parameters cell: {error}") from None
-    for name, default in REQUIRED.items():
-        expected = Parameter(name, type(default).__name__, default)
-        if declared.get(name) != expected:
-            raise ValueError(f"parameters cell must hold {name}: {expected.type} = {default!r}")
-    return declared
+    for name, value in REQUIRED.items():
+        kind = type(value).__name__
+        if (types.get(name), values.get(name)) != (kind, value):
+            raise ValueError(f"parameters cell must hold {name}: {kind} = {value!r}")
+    return types
 
 
-def _declared(statement: ast.stmt) -> Parameter:
+def _declared(statement: ast.stmt) -> tuple[str, str, Any]:
+    """Name, type and default of one line of a parameters cell."""
     line = ast.unparse(statement)
     if not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)):
         raise ValueError(f"{line!r} must have the form NAME: type = literal")
@@ -128,8 +115,8 @@ def _declared(statement: ast.stmt) -> Parameter:
     if kind not in TYPES or not name.isupper():
         raise ValueError(f"{line!r} must have an upper-case name and one of the types {', '.join(TYPES)}")
     try:
-        default: Any = ast.literal_eval(statement.value) if statement.value else None
-        return Parameter(name, kind, TypeAdapter(TYPES[kind]).validate_python(default, strict=True))
+        value: Any = ast.literal_eval(statement.value) if statement.value else None
+        return name, kind, TypeAdapter(TYPES[kind]).validate_python(value, strict=True)
     except ValidationError:
         raise ValueError(f"{line!r} is declared {kind} but its default is not") from None
     except ValueError:
@@ -139,13 +126,8 @@ def _declared(statement: ast.stmt) -> Parameter:
 def parse_settings(settings: Iterable[str]) -> tuple[dict[str, str], dict[str, Setting]]:
     """What ``--set NAME=VALUE`` says: texts of notebook parameters (upper-case), values of fields of the tier (others).
 
-    A field's value is read as a Python literal where it is one, else as text: ``act.steps=50``,
-    ``think.backbone=/a/path``.
-
-    Raises
-    ------
-    ValueError
-        No ``NAME=VALUE``; a literal other than None, a bool, a number, a text or a list of these.
+    A field's value is read as a Python literal (None, a bool, a number, a text, a list of these) where it is one, else
+    as text: ``act.steps=50``, ``think.backbone=/a/path``.
     """
     own: dict[str, str] = {}
     fields: dict[str, Setting] = {}
@@ -158,12 +140,9 @@ def parse_settings(settings: Iterable[str]) -> tuple[dict[str, str], dict[str, S
             continue
         try:
             value = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            value = text
-        try:
             fields[name] = _SETTING.validate_python(list(value) if isinstance(value, tuple) else value)
-        except ValidationError:
-            raise ValueError(f"{name} must be None, a bool, a number, a text or a list of these, got {text}") from None
+        except (ValueError, SyntaxError):
+            fields[name] = text
     return own, fields
 
 
@@ -207,19 +186,28 @@ def resolve(
             raise ValueError(f"unknown {name} {own[name]!r}; choose one of {', '.join(choices)}")
     if fields:
         if check is None:
-            from lbm_core.lab.tiers import tier as check
+            from lbm_core.lab import tiers
+
+            check = tiers.tier
         check(tier, fields)
-    declared: dict[Path, dict[str, Parameter]] = {}
+    declared: dict[Path, dict[str, str]] = {}
     for path in notebooks:
         try:
             declared[path] = parameters_of(nbformat.read(path, as_version=4))
         except ValueError as error:
             raise ValueError(f"{path.name}: {error}") from None
-    known = {name for parameters in declared.values() for name in parameters}
+    known = {name for types in declared.values() for name in types}
     if unknown := [name for name in own if name not in known]:
         raise ValueError(f"no selected notebook has a parameter {unknown[0]!r}; they have {', '.join(sorted(known))}")
     changes = {"SET": fields} if fields else {}
     return {
-        path: {name: parameters[name].value(text) for name, text in own.items() if name in parameters} | changes
-        for path, parameters in declared.items()
+        path: {name: _value(name, types[name], text) for name, text in own.items() if name in types} | changes
+        for path, types in declared.items()
     }
+
+
+def _value(name: str, kind: str, text: str) -> Any:
+    try:
+        return TypeAdapter(TYPES[kind]).validate_strings(text)
+    except ValidationError:
+        raise ValueError(f"{name} is {kind}, got {text!r}") from None

@@ -27,7 +27,7 @@ def finished(tmp_path_factory):
     config = calibrate.CalibrateConfig(
         "dense", trials=6, policy_steps=20, periods=(11,), price_draws=1, policy_periods=(2000,)
     )
-    return config, folder, calibrate.calibrate(config, folder, progress=False)
+    return config, folder, calibrate.calibrate(config, folder)
 
 
 def _policy(rng, low=-1.0, high=1.0):
@@ -89,9 +89,9 @@ def test_a_killed_calibration_ends_the_same(finished, tmp_path):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     history = pd.read_csv(folder / "trials_dense.csv")
     history.head(config.trials // 3 + 3).to_csv(tmp_path / "trials_dense.csv", index=False)
-    assert calibrate.calibrate(config, tmp_path, progress=False) == best
+    assert calibrate.calibrate(config, tmp_path) == best
     with pytest.raises(ValueError, match="other settings"):
-        calibrate.calibrate(replace(config, seed=1), tmp_path, progress=False)
+        calibrate.calibrate(replace(config, seed=1), tmp_path)
 
 
 def test_misfit_punishes_a_market_that_spends_too_much():

@@ -49,7 +49,7 @@ def _check(tier: str, changes: dict) -> SmallTier:
     return override(SmallTier(Act()), changes)
 
 
-def _read(path: Path) -> dict[str, notebooks.Parameter]:
+def _read(path: Path) -> dict[str, str]:
     return notebooks.parameters_of(nbformat.read(path, as_version=4))
 
 
@@ -106,7 +106,7 @@ def test_dotted_names_become_overrides_of_the_tier_for_every_notebook(tmp_path, 
         ("act.steps='5'", "act.steps: steps of Act should be a valid integer; got '5'"),
         ("act.steps=True", "act.steps: steps of Act should be a valid integer; got True"),
         ("act.rate=nan", "act.rate: rate of Act should be a valid number; got 'nan'"),
-        ("act.steps={1: 2}", "a number, a text or a list of these"),
+        ("act.steps={1: 2}", "act.steps: steps of Act should be a valid integer; got '{1: 2}'"),
     ],
 )
 def test_a_bad_setting_stops_before_anything_runs(tmp_path, setting, message, write_notebook):
@@ -142,7 +142,7 @@ def test_parameter_cells_hold_typed_literals_only(tmp_path, line, message, write
 
 def test_a_dict_holds_literals_and_lists_of_them(tmp_path, write_notebook):
     path = write_notebook("01_a", extra="MORE: dict = {'a.b': 1, 'c': None, 'd': [1.5, 'x'], 'e': True}")
-    assert _read(path)["MORE"].default == {"a.b": 1, "c": None, "d": [1.5, "x"], "e": True}
+    assert _read(path)["MORE"] == "dict"
 
 
 def test_required_parameters_are_required(tmp_path, write_notebook):
