@@ -27,10 +27,10 @@ def integers(text: str, option: str) -> list[int]:
     """Numbers separated by commas; a-b is a range."""
     numbers: list[int] = []
     for part in filter(None, (part.strip() for part in text.split(","))):
-        found = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
-        if not found:
+        ends = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        if not ends:
             raise ValueError(f"{option} wants numbers separated by commas, got {text!r}")
-        numbers.extend(range(int(found[1]), int(found[2] or found[1]) + 1))
+        numbers.extend(range(int(ends[1]), int(ends[2] or ends[1]) + 1))
     return numbers
 
 

@@ -77,25 +77,24 @@ def import_files(
     sets: list[TrajectorySet] = []
     seen: set[tuple[int, int]] = set()  # (period, advertiser)
     with writing(out) as folder:
-        for source, trajectory in zip(sources, is_trajectory, strict=True):
-            if trajectory:
-                read, check = read_trajectory_csv(source, dataset=dataset, compare=compare, traffic=traffic)
+        for source, of_trajectories in zip(sources, is_trajectory, strict=True):
+            if of_trajectories:
+                trajectories, check = read_trajectory_csv(source, dataset=dataset, compare=compare, traffic=traffic)
             else:
                 log, check = read_traffic_csv(source, dataset=dataset, traffic=traffic)
                 log.save(folder / f"period-{log.period}.npz")
-                read = TrajectorySet.from_logs([log])
-            if sets and read.dataset != sets[0].dataset:
-                raise ValueError(
-                    f"{source.name} is {read.dataset}, the files before it are {sets[0].dataset}: import them apart"
-                )
-            pairs = set(zip(read.period.tolist(), read.advertiser.tolist(), strict=True))
+                trajectories = TrajectorySet.from_logs([log])
+            ours, before = trajectories.dataset, sets[0].dataset if sets else trajectories.dataset
+            if ours != before:
+                raise ValueError(f"{source.name} is {ours}, the files before it are {before}: import them apart")
+            pairs = set(zip(trajectories.period.tolist(), trajectories.advertiser.tolist(), strict=True))
             if twice := sorted(pairs & seen):
                 raise ValueError(
                     f"{source.name}: the trajectory of advertiser {twice[0][1]}, period {twice[0][0]} was already in "
                     "another file of this import: import them apart"
                 )
             seen |= pairs
-            sets.append(read)
+            sets.append(trajectories)
             checks.append(check)
         TrajectorySet.concatenate(sets).save(folder / "trajectories.npz")
         report = [dataclasses.asdict(check) for check in checks]

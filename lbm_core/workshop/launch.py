@@ -20,7 +20,10 @@ import typer
 from lbm_core.workshop.cli_data import DatasetOption, SeedOption, SetOption, TierOption, TrainSeedOption
 from lbm_core.workshop.notebooks import tier_fields
 
+app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 
+
+@app.command()
 def launch(
     tier: TierOption,
     dataset: DatasetOption = "dense",
@@ -55,4 +58,4 @@ def launch(
 
 
 if __name__ == "__main__":
-    typer.run(launch)
+    app()
