@@ -167,9 +167,9 @@ def replay_day(period: ReplayPeriod, advertisers: Advertisers, rng: np.random.Ge
 
     def auction(tick: int, alphas: NDArray, remaining: NDArray) -> Outcome:
         bids = alphas * period.mean_pvalues[index, tick] * period.counts[tick]
-        brought = np.zeros((4, len(index)))
+        brought = costs, conversions, expected, wins = np.zeros((4, len(index)))
         _buy(pvalues, prices, starts[tick : tick + 2], index, alphas, remaining, key, brought, bids)
-        return Outcome(*brought, bids, period.mean_prices[tick])
+        return Outcome(costs, conversions, expected, wins, bids, period.mean_prices[tick])
 
     return run_day(advertisers, period.counts, lambda tick: period.mean_pvalues[index, tick], auction)
 

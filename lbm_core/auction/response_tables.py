@@ -51,8 +51,9 @@ class ResponseTables(LoggedPeriod):
         alphas = np.geomspace(low, high, bins)
         curves = np.zeros((3, N_TICKS, len(period.pvalues), bins))
         _bin(period.pvalues, period.least_winning_cost, period.starts, np.log(low), np.log(alphas[1] / low), curves)
-        shared = (getattr(period, field.name) for field in fields(LoggedPeriod))
-        return cls(*shared, alphas, *np.cumsum(curves, axis=-1).astype(np.float32))
+        costs, values, wins = np.cumsum(curves, axis=-1).astype(np.float32)
+        shared = {field.name: getattr(period, field.name) for field in fields(LoggedPeriod)}
+        return cls(**shared, alphas=alphas, costs=costs, values=values, wins=wins)
 
     def respond(
         self, tick: int, index: NDArray[np.int64], alphas: NDArray[np.float64]
