@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lbm_core.auction.bidder import N_TICKS, Advertisers, Bidder
-from lbm_core.auction.day import Outcome, ReplayResult, Ticks, play, run_day
+from lbm_core.auction.day import DayResult, Outcome, Ticks, play, run_day
 from lbm_core.auction.mechanism import LEAST_BUDGET
 from lbm_core.auction.replay import LoggedPeriod, ReplayPeriod
 from lbm_core.settings import Dataset
@@ -86,7 +86,7 @@ def table_replay(
     *,
     advertisers: Advertisers | None = None,
     rows: ArrayLike | None = None,
-) -> ReplayResult:
+) -> DayResult:
     """:func:`lbm_core.auction.replay.replay` on response curves.
 
     A tick that would overspend keeps the same share of cost, value and wins. Conversions are the expected ones, or,
@@ -98,7 +98,7 @@ def table_replay(
 
 def table_day(
     tables: ResponseTables, advertisers: Advertisers, rng: np.random.Generator | None = None
-) -> Ticks[ReplayResult]:
+) -> Ticks[DayResult]:
     """The day that :func:`table_replay` plays."""
     index = advertisers.index
 
