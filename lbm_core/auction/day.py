@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lbm_core.auction.bidder import N_STATE_FEATURES, N_TICKS, Advertisers, Bidder, Observation
 from lbm_core.auction.mechanism import LEAST_BUDGET
-from lbm_core.auction.metrics import Summarized
+from lbm_core.auction.metrics import summarize
 from lbm_core.auction.state import StateBuilder
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ class Outcome(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ReplayResult(Summarized):
+class DayResult:
     """What n advertisers did and got, per tick.
 
     Attributes
@@ -43,8 +43,8 @@ class ReplayResult(Summarized):
     alphas : (n, 48) currency per conversion, as chosen; 0 once the budget is gone
     costs : (n, 48) currency
     conversions : (n, 48) count
-    expected_conversions : (n, 48) sum of p over the wins: the same without the noise of conversion draws
-    wins : (n, 48) impressions won and paid
+    expected_conversions : (n, 48) sum of p over what was won and shown: without the noise of conversion draws
+    wins : (n, 48) impressions won (a replay: and paid; a market: slots)
     states : (n, 48, 16) state before each tick
     lengths : (n,) int in 1..48, ticks up to the first ``done``, inclusive
     """
@@ -58,13 +58,19 @@ class ReplayResult(Summarized):
     states: NDArray[np.float64]
     lengths: NDArray[np.int64]
 
+    def summary(self) -> dict[str, NDArray[np.float64]]:
+        """Metrics per advertiser: columns of :func:`lbm_core.auction.metrics.summarize`, (n,) each."""
+        tables = (self.conversions, self.costs, self.expected_conversions)
+        count, spent, expected = (table.sum(axis=1) for table in tables)
+        return summarize(count, spent, self.advertisers.budget, self.advertisers.cpa_target, expected)
+
 
 def run_day(
     advertisers: Advertisers,
     counts: NDArray[np.int64],
     mean_pvalues: Callable[[int], NDArray[np.float64]],
     auction: Callable[[int, NDArray[np.float64], NDArray[np.float64]], Outcome],
-) -> Ticks[ReplayResult]:
+) -> Ticks[DayResult]:
     """The 48 ticks of a period, around any auction.
 
     Parameters
@@ -108,7 +114,7 @@ def run_day(
             count=count,
             remaining=builder.remaining - costs[:, tick],
         )
-    return ReplayResult(advertisers, alphas, costs, conversions, expected, wins, states, lengths)
+    return DayResult(advertisers, alphas, costs, conversions, expected, wins, states, lengths)
 
 
 def play(ticks: Ticks[T], advertisers: Advertisers, bidder: Bidder) -> T:

@@ -17,7 +17,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from lbm_core.auction.bidder import N_STATE_FEATURES, N_TICKS, Advertisers
+from lbm_core.auction.bidder import N_STATE_FEATURES, Advertisers
 from lbm_core.auction.day import Ticks
 from lbm_core.auction.mechanism import LEAST_BUDGET
 from lbm_core.auction.metrics import cpa_ratio
@@ -76,7 +76,6 @@ class AuctionNetEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.observation_space = gymnasium.spaces.Box(np.zeros_like(high), high, dtype=np.float32)
         self.action_space = gymnasium.spaces.Box(-max_log_ratio, max_log_ratio, (1,), np.float32)
         self._days, self._max_log_ratio = days, max_log_ratio
-        self._day: Day | None = None
         self._ticks: Ticks[Any] | None = None
 
     def reset(
@@ -84,11 +83,10 @@ class AuctionNetEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Draw a day and show its first tick; equal seeds give equal days, conversions and competitors."""
         super().reset(seed=seed)
-        self.close()
         self._day = self._days(self.np_random)
         self._ticks = self._day.start(np.random.default_rng(self.np_random.integers(2**63)))
         self._state = next(self._ticks).state[0]
-        self._tick, self._cost, self._conversions = 0, 0.0, 0.0
+        self._cost, self._conversions = 0.0, 0.0
         return self._observed(), self._info()
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
@@ -101,31 +99,27 @@ class AuctionNetEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         RuntimeError
             The period is over: reset first.
         """
-        if self._ticks is None or self._day is None:
+        if self._ticks is None:
             raise RuntimeError("the period is over or has not begun: call reset() first")
         ratio = np.asarray(action, dtype=np.float64)
         if ratio.shape != (1,) or not np.abs(ratio[0]) <= self._max_log_ratio * (1 + 1e-6):
             raise ValueError(f"action {action!r} is not in {self.action_space}")
-        one, following = self._day.advertiser, None
+        row, over = 0, False
         try:
-            following = self._ticks.send(one.cpa_target * np.exp(ratio))
-            costs, conversions = following.costs[0], following.conversions[0]
+            past = self._ticks.send(self._day.advertiser.cpa_target * np.exp(ratio))
+            self._state = past.state[0]
         except StopIteration as end:
-            costs, conversions = end.value.costs[self._day.row], end.value.conversions[self._day.row]
-        reward = float(conversions[self._tick])
-        self._cost += float(costs[self._tick])
+            past, row, over = end.value, self._day.row, True
+        reward = float(past.conversions[row, -1])
+        self._cost += float(past.costs[row, -1])
         self._conversions += reward
-        self._tick += 1
-        left = float(one.budget[0]) - self._cost
-        if following is None:  # no tick follows: show the last one's features with nothing left to do
-            self._state = np.concatenate([[0.0, left / one.budget[0]], self._state[2:]])
-        else:
-            self._state = following.state[0]
-        terminated = following is None or self._tick == N_TICKS or left < LEAST_BUDGET
-        observed, info = self._observed(), self._info()
-        if terminated:
+        left = float(self._day.advertiser.budget[0]) - self._cost
+        if over:  # no tick follows: show the last one's features with nothing left to do
+            self._state = np.concatenate([[0.0, left / self._day.advertiser.budget[0]], self._state[2:]])
+        over = over or left < LEAST_BUDGET
+        if over:
             self.close()
-        return observed, reward, terminated, False, info
+        return self._observed(), reward, over, False, self._info()
 
     def close(self) -> None:
         """Drop the period that is being played."""
@@ -137,7 +131,6 @@ class AuctionNetEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         return np.clip(self._state, space.low, space.high).astype(np.float32)
 
     def _info(self) -> dict[str, Any]:
-        assert self._day is not None
         one = self._day.advertiser
         budget, target = float(one.budget[0]), float(one.cpa_target[0])
         spent = self._cost > 0

@@ -33,100 +33,49 @@ class Hindsight:
     score: NDArray[np.float64]
 
 
-def best_constant(tables: ResponseTables, advertisers: Advertisers | None = None, beta: float = 2.0) -> Hindsight:
+def best_constant(tables: ResponseTables, advertisers: Advertisers | None = None) -> Hindsight:
     """The constant alpha with the highest score (out of the tables' grid), tick after tick under the budget rule."""
     who = tables.advertisers if advertisers is None else advertisers
-    shape = (len(who), len(tables.alphas))
-    remaining = np.broadcast_to(who.budget[:, None], shape).copy()
-    conversions = np.zeros(shape)
+    remaining = np.tile(who.budget[:, None], len(tables.alphas))
+    conversions = np.zeros_like(remaining)
     for tick in range(N_TICKS):
         cost = tables.costs[tick, who.index].astype(np.float64)
         share = affordable_share(cost, remaining)
         conversions += tables.values[tick, who.index] * share
         remaining -= cost * share
-    return _best(tables.alphas, conversions, who.budget[:, None] - remaining, who, beta)
-
-
-def best_score(tables: ResponseTables, advertisers: Advertisers | None = None, beta: float = 2.0) -> Hindsight:
-    """Upper bound of the score: the best threshold, spending the budget on the cheapest conversions of the day.
-
-    No policy can buy as many expected conversions for less, so none scores more.
-    """
-    who = tables.advertisers if advertisers is None else advertisers
-    alphas, values, costs = _day_curves(tables, who)
-    stops = [_fill(alphas, values, costs, who, cpa=cpa) for cpa in (False, True)]
-    affordable = costs <= who.budget[:, None]
-    candidates = [
-        (np.broadcast_to(alphas, values.shape), np.where(affordable, values, 0.0), np.where(affordable, costs, 0.0)),
-        *((stop.alpha[:, None], stop.conversions[:, None], stop.cost[:, None]) for stop in stops),
-    ]
-    alpha, conversions, cost = (np.concatenate([c[k] for c in candidates], axis=1) for k in range(3))
-    return _best(alpha, conversions, cost, who, beta)
+    cost = who.budget[:, None] - remaining
+    scores = score(conversions, cost, who.cpa_target[:, None])
+    best = np.arange(len(who)), np.argmax(scores, axis=1)
+    return Hindsight(tables.alphas[best[1]], conversions[best], cost[best], scores[best])
 
 
 def lp_bound(tables: ResponseTables, advertisers: Advertisers | None = None) -> Hindsight:
-    """The linear program's optimum: most expected conversions within budget and CPA target, impressions divisible."""
+    """The linear program's optimum: most expected conversions within budget and CPA target, impressions divisible.
+
+    Bins are bought in order of price per conversion until a constraint binds, the last bin in part.
+    """
     who = tables.advertisers if advertisers is None else advertisers
-    return _fill(*_day_curves(tables, who), who, cpa=True)
-
-
-def _day_curves(
-    tables: ResponseTables, who: Advertisers
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Threshold (G + 1,), value and cost (n, G + 1) of the whole day, starting from nothing bought."""
-    values = tables.values[:, who.index].sum(axis=0, dtype=np.float64)
-    costs = tables.costs[:, who.index].sum(axis=0, dtype=np.float64)
-    return (
-        np.concatenate([[0.0], tables.alphas]),
-        np.pad(values, ((0, 0), (1, 0))),
-        np.pad(costs, ((0, 0), (1, 0))),
+    # Of the whole day, starting from nothing bought: (n, G + 1).
+    values, costs = (
+        np.pad(curves[:, who.index].sum(axis=0, dtype=np.float64), ((0, 0), (1, 0)))
+        for curves in (tables.values, tables.costs)
     )
-
-
-def _fill(
-    alphas: NDArray[np.float64],
-    values: NDArray[np.float64],
-    costs: NDArray[np.float64],
-    who: Advertisers,
-    *,
-    cpa: bool,
-) -> Hindsight:
-    """Buy bins in order of price per conversion until a constraint binds, the last bin in part."""
-    n = np.arange(len(who))
-    target = who.cpa_target[:, None]
-    allowed = costs <= who.budget[:, None]
-    if cpa:
-        allowed &= costs <= target * values
+    allowed = (costs <= who.budget[:, None]) & (costs <= who.cpa_target[:, None] * values)
     # Both constraints hold on an interval that starts at nothing bought: prices per conversion only rise.
-    last = np.argmin(np.concatenate([allowed, np.zeros((len(who), 1), bool)], axis=1), axis=1) - 1
+    last = np.argmin(np.pad(allowed, ((0, 0), (0, 1))), axis=1) - 1
     following = np.minimum(last + 1, values.shape[1] - 1)
-    more_value = values[n, following] - values[n, last]
-    more_cost = costs[n, following] - costs[n, last]
-    share = _room(who.budget - costs[n, last], more_cost)
-    if cpa:
-        share = np.minimum(
-            share,
-            _room(who.cpa_target * values[n, last] - costs[n, last], more_cost - who.cpa_target * more_value),
-        )
-    conversions = values[n, last] + share * more_value
-    cost = costs[n, last] + share * more_cost
-    return Hindsight(alphas[following], conversions, cost, score(conversions, cost, who.cpa_target))
+    n = np.arange(len(who))
+    value, cost = values[n, last], costs[n, last]
+    more_value, more_cost = values[n, following] - value, costs[n, following] - cost
+    share = np.minimum(
+        _room(who.budget - cost, more_cost),
+        _room(who.cpa_target * value - cost, more_cost - who.cpa_target * more_value),
+    )
+    conversions, cost = value + share * more_value, cost + share * more_cost
+    # Columns count from nothing bought, one before the grid's first alpha.
+    return Hindsight(tables.alphas[following - 1], conversions, cost, score(conversions, cost, who.cpa_target))
 
 
 def _room(slack: NDArray[np.float64], needed: NDArray[np.float64]) -> NDArray[np.float64]:
     """Share of a bin that fits: slack / needed, at most 1."""
     return np.divide(slack, needed, out=np.ones_like(slack), where=needed > slack)
-
-
-def _best(
-    alphas: NDArray[np.float64],
-    conversions: NDArray[np.float64],
-    cost: NDArray[np.float64],
-    who: Advertisers,
-    beta: float,
-) -> Hindsight:
-    scores = score(conversions, cost, who.cpa_target[:, None], beta)
-    best = np.argmax(scores, axis=1)
-    n = np.arange(len(who))
-    alpha = np.broadcast_to(alphas, scores.shape)[n, best]
-    return Hindsight(alpha, conversions[n, best], cost[n, best], scores[n, best])

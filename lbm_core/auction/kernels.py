@@ -78,26 +78,18 @@ def rank(pvalues, alphas, keys):
     n = pvalues.shape[1]
     tagged = np.empty(_BLOCK, keys.dtype)
     for start in range(0, n, _BLOCK):
-        end = min(start + _BLOCK, n)
-        first, second, third, fourth = keys[0, start:end], keys[1, start:end], keys[2, start:end], keys[3, start:end]
-        fifth, sixth, seventh = keys[4, start:end], keys[5, start:end], keys[6, start:end]
+        size = min(_BLOCK, n - start)
         for advertiser in range(pvalues.shape[0]):
             alpha = alphas[advertiser]
             if alpha == 0:
                 continue
-            row = pvalues[advertiser, start:end]
-            for j in range(end - start):
+            row = pvalues[advertiser, start:]
+            for j in range(size):
                 tagged[j] = _tagged(alpha * row[j], advertiser)
-            # One insertion in registers, many impressions at a time; a loop over the places would take twice as long.
-            for j in range(end - start):
-                key = tagged[j]
-                first[j], key = max(first[j], key), min(first[j], key)
-                second[j], key = max(second[j], key), min(second[j], key)
-                third[j], key = max(third[j], key), min(third[j], key)
-                fourth[j], key = max(fourth[j], key), min(fourth[j], key)
-                fifth[j], key = max(fifth[j], key), min(fifth[j], key)
-                sixth[j], key = max(sixth[j], key), min(sixth[j], key)
-                seventh[j] = max(seventh[j], key)
+            for place in range(_LISTED):
+                listed = keys[place, start:]
+                for j in range(size):
+                    listed[j], tagged[j] = max(listed[j], tagged[j]), min(listed[j], tagged[j])
 
 
 @njit(inline="always")

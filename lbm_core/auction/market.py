@@ -44,23 +44,17 @@ def market_day(traffic: Traffic, advertisers: Advertisers, rng: np.random.Genera
         raise ValueError(f"the market needs all {N_ADVERTISERS} advertisers in order, got {advertisers.index}")
     market = _Market(traffic, rng)
     day = yield from run_day(advertisers, traffic.counts, market.mean_pvalues, market.auction)
+    effective = np.divide(market.bids, market.sums, out=np.zeros_like(market.sums), where=market.sums > 0)
     return PeriodLog(
+        **vars(day) | {"alphas": effective},
         dataset=traffic.dataset,
         period=traffic.period,
         scheme=traffic.scheme,
         engine=traffic.engine,
-        advertisers=advertisers,
         counts=traffic.counts.copy(),
-        alphas=np.divide(market.bids, market.sums, out=np.zeros_like(market.sums), where=market.sums > 0),
         bids=market.bids / traffic.counts,
         pvalues=market.sums / traffic.counts,
-        costs=day.costs,
-        conversions=day.conversions,
-        expected_conversions=day.expected_conversions,
-        wins=day.wins,
         exposures=market.exposures,
-        states=day.states,
-        lengths=day.lengths,
         least_winning_cost=market.prices,
     )
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lbm_core.auction.bidder import Advertisers
-
 CPA_RATIO_LIMIT = 100.0  # reported ratio where money bought (almost) no conversion; a cap on the *ratio*, not the CPA
 
 
@@ -99,22 +97,6 @@ def summarize(
         table[f"{prefix}score"] = score(count, cost, cpa_target, beta=2.0)
         table[f"{prefix}score_beta1"] = score(count, cost, cpa_target, beta=1.0)
     return table
-
-
-class Summarized:
-    """A period of n advertisers, per tick, that :func:`summarize` can sum up."""
-
-    advertisers: Advertisers
-    costs: NDArray[np.float64]
-    conversions: NDArray[np.float64]
-    expected_conversions: NDArray[np.float64]
-
-    def summary(self) -> dict[str, NDArray[np.float64]]:
-        """Metrics per advertiser: columns of :func:`summarize`, (n,) each."""
-        spent, count, expected = (
-            table.sum(axis=1) for table in (self.costs, self.conversions, self.expected_conversions)
-        )
-        return summarize(count, spent, self.advertisers.budget, self.advertisers.cpa_target, expected)
 
 
 def _amounts(*, positive: bool = False, **named: ArrayLike) -> NDArray[np.float64]:

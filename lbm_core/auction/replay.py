@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from lbm_core.auction.bidder import N_TICKS, Advertisers, Bidder
-from lbm_core.auction.day import Outcome, ReplayResult, Ticks, play, run_day
+from lbm_core.auction.day import DayResult, Outcome, Ticks, play, run_day
 from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.mechanism import LEAST_BUDGET
 from lbm_core.auction.random_bits import mixed
@@ -21,6 +21,7 @@ from lbm_core.auction.traffic import Traffic
 from lbm_core.settings import Dataset
 
 _U = np.uint64
+ReplayResult = DayResult  # what a replay returns
 
 
 @dataclass(frozen=True)
@@ -160,16 +161,16 @@ def replay(
     return play(replay_day(period, who, rng), who, bidder)
 
 
-def replay_day(period: ReplayPeriod, advertisers: Advertisers, rng: np.random.Generator) -> Ticks[ReplayResult]:
+def replay_day(period: ReplayPeriod, advertisers: Advertisers, rng: np.random.Generator) -> Ticks[DayResult]:
     """The day that :func:`replay` plays, for whoever chooses the n advertisers' alphas."""
     key, starts, index = np.uint64(rng.integers(2**63)), period.starts, advertisers.index
     pvalues, prices = period.pvalues, period.least_winning_cost
 
     def auction(tick: int, alphas: NDArray, remaining: NDArray) -> Outcome:
         bids = alphas * period.mean_pvalues[index, tick] * period.counts[tick]
-        brought = np.zeros((4, len(index)))
+        brought = costs, conversions, expected, wins = np.zeros((4, len(index)))
         _buy(pvalues, prices, starts[tick : tick + 2], index, alphas, remaining, key, brought, bids)
-        return Outcome(*brought, bids, period.mean_prices[tick])
+        return Outcome(costs, conversions, expected, wins, bids, period.mean_prices[tick])
 
     return run_day(advertisers, period.counts, lambda tick: period.mean_pvalues[index, tick], auction)
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lbm_core.auction.bidder import N_TICKS, Advertisers, Bidder
-from lbm_core.auction.day import Outcome, ReplayResult, Ticks, play, run_day
+from lbm_core.auction.day import DayResult, Outcome, Ticks, play, run_day
 from lbm_core.auction.mechanism import LEAST_BUDGET
 from lbm_core.auction.replay import LoggedPeriod, ReplayPeriod
 from lbm_core.settings import Dataset
@@ -51,8 +51,9 @@ class ResponseTables(LoggedPeriod):
         alphas = np.geomspace(low, high, bins)
         curves = np.zeros((3, N_TICKS, len(period.pvalues), bins))
         _bin(period.pvalues, period.least_winning_cost, period.starts, np.log(low), np.log(alphas[1] / low), curves)
-        shared = (getattr(period, field.name) for field in fields(LoggedPeriod))
-        return cls(*shared, alphas, *np.cumsum(curves, axis=-1).astype(np.float32))
+        costs, values, wins = np.cumsum(curves, axis=-1).astype(np.float32)
+        shared = {field.name: getattr(period, field.name) for field in fields(LoggedPeriod)}
+        return cls(**shared, alphas=alphas, costs=costs, values=values, wins=wins)
 
     def respond(
         self, tick: int, index: NDArray[np.int64], alphas: NDArray[np.float64]
@@ -85,7 +86,7 @@ def table_replay(
     *,
     advertisers: Advertisers | None = None,
     rows: ArrayLike | None = None,
-) -> ReplayResult:
+) -> DayResult:
     """:func:`lbm_core.auction.replay.replay` on response curves.
 
     A tick that would overspend keeps the same share of cost, value and wins. Conversions are the expected ones, or,
@@ -97,7 +98,7 @@ def table_replay(
 
 def table_day(
     tables: ResponseTables, advertisers: Advertisers, rng: np.random.Generator | None = None
-) -> Ticks[ReplayResult]:
+) -> Ticks[DayResult]:
     """The day that :func:`table_replay` plays."""
     index = advertisers.index
 

@@ -10,9 +10,8 @@ Source of ``traffic_profile.csv``: the daily traffic shape of the AuctionNet ben
 from __future__ import annotations
 
 import copy
-import csv
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -21,7 +20,6 @@ from numpy.typing import NDArray
 
 from lbm_core.auction.bidder import N_ADVERTISERS, N_TICKS
 from lbm_core.auction.random_bits import clipped_normals, sigma_ratios, skip_normals
-from lbm_core.files import writing_file
 from lbm_core.settings import DATASETS, Dataset
 
 Scheme = Literal["data", "public"]
@@ -37,8 +35,7 @@ _SIGMA_SEED_STEP = 120_000  # distance between the sigma seeds of two periods
 @functools.cache
 def base_profile() -> NDArray[np.float64]:
     """(48,) share of the day's impressions in each tick, before any factor."""
-    with (Path(__file__).parent / "traffic_profile.csv").open(newline="") as file:
-        profile = np.array([float(row["base_ratio"]) for row in csv.DictReader(file)])
+    profile = np.genfromtxt(Path(__file__).parent / "traffic_profile.csv", delimiter=",", names=True)["base_ratio"]
     profile.setflags(write=False)
     return profile
 
@@ -86,12 +83,12 @@ def std_ratios(period: int, scheme: Scheme = "data") -> NDArray[np.float64]:
     (48, 48) in (0, 1], (advertiser, tick)
     """
     rng = np.random.default_rng(period if scheme == "public" else 0)
-    level = _between(rng.normal(0.5, 0.1, N_ADVERTISERS), 0.1, 1.0)[:, None]
-    return _between(rng.normal(level, 0.2 * level, (N_ADVERTISERS, N_TICKS)), 0.1, 1.0)
 
+    def within(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.minimum(np.where(values < 0, 0.1, values), 1.0)
 
-def _between(values: NDArray[np.float64], if_negative: float, highest: float) -> NDArray[np.float64]:
-    return np.minimum(np.where(values < 0, if_negative, values), highest)
+    level = within(rng.normal(0.5, 0.1, (N_ADVERTISERS, 1)))
+    return within(rng.normal(level, 0.2 * level, (N_ADVERTISERS, N_TICKS)))
 
 
 def sigma_levels(period: int) -> NDArray[np.float64]:
@@ -166,7 +163,8 @@ class Traffic:
 
     def tick_pvalues(self, tick: int) -> NDArray[np.float64]:
         """(counts[tick], 48) p-values of a tick, without the sigmas."""
-        self._require_tick(tick)
+        if not 0 <= tick < N_TICKS:
+            raise ValueError(f"tick must lie in 0..{N_TICKS - 1}, got {tick}")
         pvalues = np.empty((int(self.counts[tick]), N_ADVERTISERS))
         self.draw_pvalues(tick, pvalues)
         return pvalues
@@ -180,7 +178,6 @@ class Traffic:
         -------
         (48,) sum of each advertiser's p-values
         """
-        self._require_tick(tick)
         if out.shape != (self.counts[tick], N_ADVERTISERS):
             raise ValueError(f"tick {tick} has {self.counts[tick]} impressions; out has shape {out.shape}")
         while len(self._starts) <= tick:
@@ -207,37 +204,3 @@ class Traffic:
     def sigma_rng(self, tick: int) -> np.random.Generator:
         """Generator of a tick's sigmas: |normal(level, level / 2)| per p-value, at most 0.3, times the p-value."""
         return np.random.default_rng(self.period * _SIGMA_SEED_STEP + tick)
-
-    @staticmethod
-    def _require_tick(tick: int) -> None:
-        if not 0 <= tick < N_TICKS:
-            raise ValueError(f"tick must lie in 0..{N_TICKS - 1}, got {tick}")
-
-
-def write_traffic_npz(period: int, dataset: Dataset, scheme: Scheme, ticks: Sequence[int], out: str | Path) -> Path:
-    """Write a period's impression counts and the p-values and sigmas of some ticks (``lbm data traffic``).
-
-    Parameters
-    ----------
-    period, dataset, scheme
-        See :class:`Traffic`.
-    ticks : numbers in 0..47
-        Which ticks to write.
-    out : path ending in ``.npz``
-
-    Returns
-    -------
-    The file: ``counts`` (48,), and per tick T ``pvalues_tT`` and ``sigmas_tT`` of shape (count, 48).
-    """
-    path = Path(out)
-    if path.suffix != ".npz":
-        raise ValueError(f"the output file must end in .npz, got {path.name!r}")
-    traffic = Traffic(period, dataset, scheme)
-    for tick in ticks:
-        traffic._require_tick(tick)
-    arrays: dict[str, NDArray] = {"counts": traffic.counts}
-    for tick in sorted(set(ticks)):
-        arrays[f"pvalues_t{tick}"], arrays[f"sigmas_t{tick}"] = traffic.tick(tick)
-    with writing_file(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-    return path

@@ -42,7 +42,7 @@ def test_constant_and_schedule():
     np.testing.assert_array_equal(act(ScheduledAlpha(schedule), seen), schedule[:, 4])
     with pytest.raises(ValueError, match="schedule has shape"):
         act(ScheduledAlpha(schedule[:2]), seen)
-    with pytest.raises(ValueError, match="a parameter has shape"):
+    with pytest.raises(ValueError, match="could not be broadcast"):
         act(ConstantAlpha([1, 2]), seen)
 
 

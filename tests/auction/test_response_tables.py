@@ -5,8 +5,7 @@ from small_period import small_period
 
 from lbm_core.auction.bidder import Advertisers
 from lbm_core.auction.controls import ConstantAlpha, OnlineLpBidder, PacingBidder, PidBidder, ScheduledAlpha
-from lbm_core.auction.hindsight import best_constant, best_score, lp_bound
-from lbm_core.auction.metrics import score
+from lbm_core.auction.hindsight import best_constant, lp_bound
 from lbm_core.auction.replay import replay
 from lbm_core.auction.response_tables import ResponseTables, table_replay
 
@@ -96,22 +95,16 @@ def test_lp_bound_against_a_solver(budget):
 def test_nothing_beats_the_references(period, tables, rng, factor):
     a = period.advertisers
     who = Advertisers(a.index, a.budget * factor, a.cpa_target)
-    bound, constant, program = best_score(tables, who), best_constant(tables, who), lp_bound(tables, who)
-    assert (bound.score >= constant.score * (1 - 1e-9)).all()
-    assert (bound.score >= program.conversions * (1 - 1e-9)).all()
+    constant, program = best_constant(tables, who), lp_bound(tables, who)
+    assert (constant.score <= constant.conversions).all()
     played = table_replay(tables, ScheduledAlpha(np.tile(constant.alpha[:, None], (1, 48))), advertisers=who)
     np.testing.assert_allclose(played.summary()["expected_score"], constant.score, rtol=1e-4)
     for bidder in (*(ConstantAlpha(m) for m in (0.5, 1.0, 1.5, 2.5)), PidBidder(), PacingBidder()):
         s = replay(period, bidder, rng, advertisers=who).summary()
-        assert (s["expected_score"] <= bound.score * 1.005 + 0.5).all()
+        if isinstance(bidder, ConstantAlpha):
+            assert (s["expected_score"] <= constant.score * 1.02 + 0.5).all()
         met = s["expected_cpa_ratio"] <= 1
         assert (s["expected_conversions"] <= program.conversions * 1.005 + 0.5)[met].all()
-
-
-def test_hindsight_score_allows_a_slight_violation(tables):
-    # score-optimal bidding may buy beyond the CPA target: never worth more than the conversions it brings
-    bound, who = best_score(tables), tables.advertisers
-    np.testing.assert_allclose(bound.score, score(bound.conversions, bound.cost, who.cpa_target))
 
 
 def test_online_lp_with_the_true_day_is_near_the_program(tables):

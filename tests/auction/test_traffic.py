@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lbm_core.auction.random_bits import clipped_normals, skip_normals
-from lbm_core.auction.traffic import Traffic, base_profile, sigma_levels, std_ratios, write_traffic_npz
+from lbm_core.auction.traffic import Traffic, base_profile, sigma_levels, std_ratios
 
 DATA = Path(__file__).parents[1] / "known"
 
@@ -76,15 +76,6 @@ def test_ranges_and_scales():
     assert ((sigma_levels(11) >= 0) & (sigma_levels(11) <= 0.3)).all()
 
 
-def test_write_npz(tmp_path, period7):
-    path = write_traffic_npz(7, "dense", "data", [2, 0, 2], tmp_path / "traffic.npz")
-    with np.load(path) as written:
-        assert set(written) == {"counts", "pvalues_t0", "sigmas_t0", "pvalues_t2", "sigmas_t2"}
-        pvalues, sigmas = period7.tick(2)
-        assert np.array_equal(written["pvalues_t2"], pvalues)
-        assert np.array_equal(written["sigmas_t2"], sigmas)
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [((-1, "dense"), "period"), ((7.5, "dense"), "period"), ((7, "medium"), "data set"), ((7, "dense", "x"), "scheme")],
@@ -94,12 +85,11 @@ def test_bad_traffic_is_refused(arguments, words):
         Traffic(*arguments)
 
 
-def test_bad_request_is_refused(tmp_path):
+def test_bad_request_is_refused(period7):
     with pytest.raises(ValueError, match=r"tick must lie in 0\.\.47, got 48"):
-        write_traffic_npz(7, "dense", "data", [48], tmp_path / "traffic.npz")
-    with pytest.raises(ValueError, match=r"\.npz"):
-        write_traffic_npz(7, "dense", "data", [0], tmp_path / "traffic.csv")
-    assert not list(tmp_path.iterdir())
+        period7.tick(48)
+    with pytest.raises(ValueError, match="impressions; out has shape"):
+        period7.draw_pvalues(0, np.empty((3, 48)))
 
 
 def test_compiled_normals_are_numpys_bits():
