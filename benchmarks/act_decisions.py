@@ -20,6 +20,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import torch
+from lbm_core.pipeline import trajectories
+from lbm_core.tiers import get_tier
 
 from lbm_core.act.backbone import backbone_of
 from lbm_core.act.config import ActConfig
@@ -29,10 +31,8 @@ from lbm_core.act.guide_cache import GuideCache
 from lbm_core.act.guides import DECREASE, FIRST, INCREASE, UNCERTAIN
 from lbm_core.data.features import StateEncoder
 from lbm_core.data.trajectories import sample_ends, windows
-from lbm_core.pipeline import trajectories
 from lbm_core.report import results
 from lbm_core.seeding import generator
-from lbm_core.tiers import get_tier
 
 WARM_UP = 3
 

@@ -30,6 +30,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import torch
+from lbm_core.pipeline import trajectories
+from lbm_core.tiers import get_tier
 from torch.utils.data import DataLoader, Dataset
 
 from lbm_core.act.backbone import backbone_of
@@ -39,10 +41,8 @@ from lbm_core.act.guides import anchor_directions, sentences
 from lbm_core.act.train import action_loss, training_windows
 from lbm_core.data.features import StateEncoder, log_alpha_ratio
 from lbm_core.data.trajectories import TrajectorySet, windows
-from lbm_core.pipeline import trajectories
 from lbm_core.report import results
 from lbm_core.seeding import generator
-from lbm_core.tiers import get_tier
 
 WARM_UP = 2  # steps before the clock starts
 

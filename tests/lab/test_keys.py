@@ -13,9 +13,7 @@ from lbm_core.lab.tiers import tier
 from lbm_core.settings import override
 
 MODEL_FREE = ("name", "dataset", "seed", "backbone")  # what the lab binds
-BASE = override(
-    tier("smoke"), {"gqpo.on_policy": 0.5, "gqpo.on_policy_guide": "LBM-Think", "dt.penalty_weight": 0.5}
-)
+BASE = override(tier("smoke"), {"gqpo.on_policy": 0.5, "gqpo.on_policy_guide": "LBM-Think", "dt.penalty_weight": 0.5})
 
 
 def _leaves(config: Any, path: str = "") -> list[str]:

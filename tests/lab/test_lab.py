@@ -200,7 +200,9 @@ def test_the_whole_chain_with_a_language_model(cache, writer, monkeypatch, capsy
     # With other sizes the chain is another one; suppose that there the first text of each group had been worth it.
     other = lab.changed({"gqpo.learned": 3})
     first = selection.samples.assign(chosen=selection.samples["sample"] == 0, relative_q=0.1)
-    monkeypatch.setattr("lbm_core.lab.thinking.judged", lambda *arguments, **options: type(selection)(first, None, 0.03))
+    monkeypatch.setattr(
+        "lbm_core.lab.thinking.judged", lambda *arguments, **options: type(selection)(first, None, 0.03)
+    )
     tuned = other.gqpo()
     assert tuned is not None
     assert (tuned / "steps.csv").is_file()
