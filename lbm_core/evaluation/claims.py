@@ -155,7 +155,7 @@ JUDGES: Mapping[str, Callable[[pd.DataFrame, np.random.Generator], Judgement]] =
     ),
     "base_beats_constant": partial(better, pairs=[("base", "increase"), ("base", "decrease")], metrics=["score"]),
     "faster_training": partial(lower_loss, method="LBM-Act", reference="LLM-DT", share=0.9),
-    "principle": partial(follows_the_principle, model="LLM+GQPO", references=("DT", "LLM")),
+    "principle": partial(follows_the_principle, model="LBM(GQPO)", references=("DT", "LBM(P)")),
     "fusion": partial(heads_specialise, high=0.5, low=0.2),
     "in_time": in_time,
     "generative": partial(better, pairs=[("DT", name) for name in ("BCQ", "CQL", "IQL")], metrics=["conversions"]),
@@ -214,9 +214,9 @@ def _all_positive(rows: pd.DataFrame, *, sample: str = "periods", least: float =
     above, below = (rows["low"] > 0) & enough, (rows["high"] < 0) & enough
     verdict = NOT_SUPPORTED if below.any() else SUPPORTED if above.all() else NOT_RESOLVED
     measured = []
-    for row in rows.itertuples():
-        interval = "" if pd.isna(row.low) else f" [{row.low:+.3g}, {row.high:+.3g}]"
-        measured.append(f"{row.method} − {row.reference}: {row.metric} {row.difference:+.3g}{interval}")
+    for row in rows.to_dict("records"):
+        interval = "" if np.isnan(row["low"]) else f" [{row['low']:+.3g}, {row['high']:+.3g}]"
+        measured.append(f"{row['method']} − {row['reference']}: {row['metric']} {row['difference']:+.3g}{interval}")
     return Judgement("; ".join(measured), verdict)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 
-from lbm_core.auction.replay import ReplayResult
+if TYPE_CHECKING:
+    from lbm_core.auction.replay import ReplayResult
 
 DEAD_BAND = 0.01  # moves of |log alpha| up to this are none
 SIGNS, SIDES = ("increase", "decrease"), ("below_1", "above_1")

@@ -258,11 +258,11 @@ def _directions(shares, n=400):
 
 
 def test_direction_principle():
-    strong = _directions({"DT": 0.55, "LLM": 0.53, "LLM+GQPO": 0.75})
+    strong = _directions({"DT": 0.55, "LBM(P)": 0.53, "LBM(GQPO)": 0.75})
     assert _verdicts({"direction": strong})["principle"] == "supported"
-    same = _directions({"DT": 0.6, "LLM": 0.6, "LLM+GQPO": 0.6})
+    same = _directions({"DT": 0.6, "LBM(P)": 0.6, "LBM(GQPO)": 0.6})
     assert _verdicts({"direction": same})["principle"] == "not resolved"
-    few = _directions({"DT": 0.1, "LLM": 0.1, "LLM+GQPO": 0.9}, n=40)
+    few = _directions({"DT": 0.1, "LBM(P)": 0.1, "LBM(GQPO)": 0.9}, n=40)
     assert _verdicts({"direction": few})["principle"] == "not resolved"
 
 
