@@ -111,8 +111,8 @@ class Lab(Setup):
 
         Returns
         -------
-        method, folder, parameters (count of the weights kept), mib (their size), steps (decisions for USCB), seconds (of
-        the training alone), peak_mib (largest memory of the process by its end), computed (False: found in the cache)
+        method, folder, parameters (count of the weights kept), mib (their size), steps (decisions for USCB), seconds
+        (of the training alone), peak_mib (of the process by its end), computed (False: found in the cache)
 
         Raises
         ------

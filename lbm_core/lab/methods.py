@@ -100,7 +100,7 @@ def _critic_alone(setup: Setup, choice: Choice) -> Contender:
     def make() -> Bidder:
         from lbm_core.baselines.critic_search import CriticBidder
 
-        return CriticBidder(judge.get(), (1 / step, 1.0, step))
+        return CriticBidder(judge.get(quiet=True), (1 / step, 1.0, step))
 
     return Contender((judge,), make, ["critic alone", step])
 
@@ -116,7 +116,7 @@ def _weights(
 
     def contend(setup: Setup, choice: Choice) -> Contender:
         own = model(setup, choice)
-        return Contender((own,), lambda: bidder(own.get(), choice.in_use), [name, dict(choice.in_use)])
+        return Contender((own,), lambda: bidder(own.get(quiet=True), choice.in_use), [name, dict(choice.in_use)])
 
     return Method(name, "Table 1", contend, model, space, **more)
 
@@ -152,7 +152,7 @@ def _dt_q_search(setup: Setup, choice: Choice) -> Contender:
         from lbm_core.baselines.dt_q import DTQSearchBidder
 
         tried = tuple(round(1 + span * share, 6) for share in (-1, -0.5, -0.1, 0, 0.1, 0.5, 1))
-        return DTQSearchBidder(plain.get(), judge.get(), tried, choice.in_use.get("target_return"))
+        return DTQSearchBidder(plain.get(quiet=True), judge.get(quiet=True), tried, choice.in_use.get("target_return"))
 
     return Contender((plain, judge), make, ["DT-Q (search)", dict(choice.in_use)])
 
@@ -190,7 +190,7 @@ def _unguided(name: str, guide: str) -> Method:
         from lbm_core.act.decide import LBMActBidder
 
         model = models.act(setup, guide=guide)
-        return Contender((model,), lambda: LBMActBidder(model.get()), "unguided")
+        return Contender((model,), lambda: LBMActBidder(model.get(quiet=True)), "unguided")
 
     return Method(name, "Table 2", contend, small=False)
 

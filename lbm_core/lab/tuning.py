@@ -92,7 +92,7 @@ def tuned(setup: Setup, name: str) -> Tuned:
         f"{sizes.trials} trials of {row.name} ({own.dataset})",
         tuning_periods(own),
     )
-    trials = artifact.get(quiet=artifact.exists)  # asked for again at every use of its method
+    trials = artifact.get(quiet=True)  # asked for again at every use of its method
     best = json.loads(trials.loc[trials["chosen"], "setting"].iloc[0])
     changed = {key: value for key, value in best.items() if value != defaults[key]}
     return Tuned(replace(_split(changed), base=base), trials)

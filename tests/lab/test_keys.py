@@ -82,8 +82,8 @@ def _keys(base: Any) -> dict[str, str]:
     }
     keys = {name: artifact.key for name, artifact in made.items()}
     late = Guided("LBM-Think (GQPO)", late=1)
-    shaped = {"advertisers": base.evaluation.advertisers}
-    keys["whole days"] = evaluations._rows("evaluation", lab, late, 7, shaped, lambda: None).key
+    bids = guided_contender(lab, late)
+    keys["whole days"] = evaluations._rows("evaluation", bids.config, bids.models, lambda: None).key
     keys["texts"] = str(texts.text_contender(lab, "Prompting").config)
     keys["instructed"] = str(guided_contender(lab, late).config)
     return keys

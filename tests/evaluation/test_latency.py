@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from lbm_core.report.latency import (
+from lbm_core.evaluation.latency import (
     WritingSpeed,
     advertisers_served,
     late_share,
@@ -85,7 +85,7 @@ def test_who_is_late_where_there_are_too_many():
 
 def test_bad_input_is_refused():
     for wrong in ((0, 1.0, 0.1), (1, 0.0, 0.1), (1, 1.0, -0.1), (1, 1.0, np.nan)):
-        with pytest.raises(ValueError, match="batch must be"):
+        with pytest.raises(ValueError, match="WritingSpeed"):
             WritingSpeed(*wrong)
     for wrong in ([], [0.0], [np.nan]):
         with pytest.raises(ValueError, match="observed lengths"):
