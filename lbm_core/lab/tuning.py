@@ -36,9 +36,15 @@ class Tuned:
     trials: pd.DataFrame
 
 
+def chosen(setup: Setup, name: str | Guided, *, tune: bool = True) -> Choice:
+    """Settings of a method: those that its search chose, or the tier's where it has none or without ``tune``."""
+    row = method(name)
+    return tuned(setup, row.name).choice if tune and row.space else Choice(base=_base(setup, row))
+
+
 def contender(setup: Setup, name: str | Guided, *, tune: bool = True) -> Contender:
     """A method as it bids in a setup, with the settings that its search chose, or the tier's without ``tune``."""
-    return method(name).contend(setup, _chosen(setup, method(name), tune))
+    return method(name).contend(setup, chosen(setup, name, tune=tune))
 
 
 def model(setup: Setup, name: str, *, tune: bool = True, **changes: Any) -> Artifact[Any]:
@@ -52,7 +58,7 @@ def model(setup: Setup, name: str, *, tune: bool = True, **changes: Any) -> Arti
     row = method(name)
     if row.model is None:
         raise ValueError(f"{name!r} trains no weights of its own")
-    choice = _chosen(setup, row, tune)
+    choice = chosen(setup, name, tune=tune)
     return row.model(setup, replace(choice, training={**choice.training, **changes}))
 
 
@@ -103,10 +109,6 @@ def trial_steps(setup: Setup, row: Method, base: Mapping[str, Any]) -> int:
     if row.model is None:
         return 0
     return max(1, round(row.model(setup, Choice(base=base)).config.steps * setup.tier.tuning.share))
-
-
-def _chosen(setup: Setup, row: Method, tune: bool) -> Choice:
-    return tuned(setup, row.name).choice if tune and row.space else Choice(base=_base(setup, row))
 
 
 def _base(setup: Setup, row: Method) -> Mapping[str, Any]:
