@@ -232,16 +232,13 @@ def gqpo(setup: Setup, *, rule: Rule = "argmax", rounds: int | None = None) -> T
     return artifact
 
 
-def think_guide(
-    setup: Setup, model: Path | None = None, *, loaded: Backend | None = None, every: int | None = None
-) -> ThinkGuide:
+def think_guide(setup: Setup, model: Path | None = None) -> ThinkGuide:
     """LBM-Think (pretrained, or fine-tuned in a folder) as the guide of a running day; its texts are kept, so that an
     interrupted evaluation resumes."""
     from lbm_core.think.think_guide import ThinkGuide
 
-    think = setup.tier.think if every is None else replace(setup.tier.think, every=every)
-    writes = loaded or backend(setup, model)
-    return ThinkGuide(writes, think, seed=setup.seed, store=text_store(setup, "replay"))
+    writes, store = backend(setup, model), text_store(setup, "replay")
+    return ThinkGuide(writes, setup.tier.think, seed=setup.seed, store=store)
 
 
 def _size(path: Path) -> int:
