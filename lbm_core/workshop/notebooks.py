@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -89,95 +89,81 @@ def parameters_of(notebook: NotebookNode) -> dict[str, str]:
     tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise ValueError(f"{len(tagged)} cells tagged 'parameters', there must be exactly one")
-    types: dict[str, str] = {}
-    values: dict[str, Any] = {}
+    declared: dict[str, tuple[str, Any]] = {}
     try:
         for statement in ast.parse(tagged[0].source).body:
             name, kind, value = _declared(statement)
-            if name in types:
+            if name in declared:
                 raise ValueError(f"{name} is declared twice")
-            types[name], values[name] = kind, value
+            declared[name] = kind, value
     except (ValueError, SyntaxError) as error:
         raise ValueError(f"parameters cell: {error}") from None
     for name, value in REQUIRED.items():
         kind = type(value).__name__
-        if (types.get(name), values.get(name)) != (kind, value):
+        if declared.get(name) != (kind, value):
             raise ValueError(f"parameters cell must hold {name}: {kind} = {value!r}")
-    return types
+    return {name: kind for name, (kind, _) in declared.items()}
 
 
 def _declared(statement: ast.stmt) -> tuple[str, str, Any]:
     """Name, type and default of one line of a parameters cell."""
     line = ast.unparse(statement)
-    if not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)):
-        raise ValueError(f"{line!r} must have the form NAME: type = literal")
-    name, kind = statement.target.id, ast.unparse(statement.annotation)
-    if kind not in TYPES or not name.isupper():
-        raise ValueError(f"{line!r} must have an upper-case name and one of the types {', '.join(TYPES)}")
+    form = re.match(rf"([A-Z][A-Z\d_]*): ({'|'.join(TYPES)}) = ", line)
+    if not (isinstance(statement, ast.AnnAssign) and form):
+        types = ", ".join(TYPES)
+        raise ValueError(f"{line!r} must have the form NAME: type = literal, upper-case, with one of the types {types}")
     try:
-        value: Any = ast.literal_eval(statement.value) if statement.value else None
-        return name, kind, TypeAdapter(TYPES[kind]).validate_python(value, strict=True)
+        value = ast.literal_eval(statement.value or "")
+        return form[1], form[2], TypeAdapter(TYPES[form[2]]).validate_python(value, strict=True)
     except ValidationError:
-        raise ValueError(f"{line!r} is declared {kind} but its default is not") from None
+        raise ValueError(f"{line!r} is declared {form[2]} but its default is not") from None
     except ValueError:
         raise ValueError(f"{line!r} must be a plain literal: nothing is derived in the parameters cell") from None
 
 
-def parse_settings(settings: Iterable[str]) -> tuple[dict[str, str], dict[str, Setting]]:
-    """What ``--set NAME=VALUE`` says: texts of notebook parameters (upper-case), values of fields of the tier (others).
+def tier_fields(settings: Iterable[str]) -> dict[str, Setting]:
+    """What ``--set NAME=VALUE`` says of fields of the tier: ``act.steps=50``, ``think.backbone=/a/path``.
 
-    A field's value is read as a Python literal (None, a bool, a number, a text, a list of these) where it is one, else
-    as text: ``act.steps=50``, ``think.backbone=/a/path``.
+    A value is read as a Python literal (None, a bool, a number, a text, a list of these) where it is one, else as text.
     """
-    own: dict[str, str] = {}
     fields: dict[str, Setting] = {}
-    for setting in settings:
-        name, equals, text = (part.strip() for part in setting.partition("="))
-        if not (name and equals):
-            raise ValueError(f"--set wants NAME=VALUE, got {setting!r}")
+    for name, text in map(_named, settings):
         if name.isupper():
-            own[name] = text
-            continue
+            raise ValueError(f"{name} would be a notebook's parameter; here --set takes fields of the tier: act.steps=50")
         try:
             value = ast.literal_eval(text)
             fields[name] = _SETTING.validate_python(list(value) if isinstance(value, tuple) else value)
         except (ValueError, SyntaxError):
             fields[name] = text
-    return own, fields
-
-
-def tier_fields(settings: Iterable[str]) -> dict[str, Setting]:
-    """What ``--set`` says where no notebook runs."""
-    own, fields = parse_settings(settings)
-    if own:
-        raise ValueError(
-            f"{min(own)} would be a notebook's parameter; here --set takes fields of the tier: act.steps=50"
-        )
     return fields
 
 
+def _named(setting: str) -> tuple[str, str]:
+    name, equals, text = (part.strip() for part in setting.partition("="))
+    if not (name and equals):
+        raise ValueError(f"--set wants NAME=VALUE, got {setting!r}")
+    return name, text
+
+
 def resolve(
-    notebooks: Iterable[Path],
-    settings: Iterable[str],
-    tier: str,
-    output: str = "",
-    check: Callable[[str, dict[str, Any]], object] | None = None,
+    notebooks: Iterable[Path], settings: Iterable[str], tier: str, output: str = ""
 ) -> dict[Path, dict[str, Any]]:
     """What each notebook is run with, checked before anything runs.
 
     Parameters
     ----------
-    settings : ``NAME=VALUE`` of the command line; a notebook parameter goes to the notebooks that declare it
+    settings : ``NAME=VALUE`` of the command line; an upper-case notebook parameter goes to the notebooks that declare
+        it, a field of the tier to all
     tier, output : values of TIER and, unless empty, OUTPUT_DIR
-    check : called with tier and dotted fields if there are any, raises ValueError on a wrong one; default
-        :func:`lbm_core.lab.tiers.tier`
 
     Raises
     ------
     ValueError
         A notebook with bad parameters, a name that nobody knows, a value that it cannot have.
     """
-    own, fields = parse_settings(settings)
+    settings = list(settings)
+    own = dict(_named(setting) for setting in settings if _named(setting)[0].isupper())
+    fields = tier_fields(setting for setting in settings if not _named(setting)[0].isupper())
     if elsewhere := [name for name in _SET_OTHERWISE if name in own]:
         raise ValueError(f"{elsewhere[0]} is set by {_SET_OTHERWISE[elsewhere[0]]}")
     own |= {"TIER": tier, "OUTPUT_DIR": output} if output else {"TIER": tier}
@@ -185,11 +171,9 @@ def resolve(
         if own.get(name, choices[0]) not in choices:
             raise ValueError(f"unknown {name} {own[name]!r}; choose one of {', '.join(choices)}")
     if fields:
-        if check is None:
-            from lbm_core.lab import tiers
+        from lbm_core.lab import tiers
 
-            check = tiers.tier
-        check(tier, fields)
+        tiers.tier(tier, fields)
     declared: dict[Path, dict[str, str]] = {}
     for path in notebooks:
         try:

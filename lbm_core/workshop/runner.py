@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import graphlib
 import hashlib
 import json
-import multiprocessing
 import sys
-from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import joblib
 import nbformat
 import pandas as pd
 
 from lbm_core import paths
-from lbm_core.files import writing_file
+from lbm_core.files import config_key, writing_file
 from lbm_core.workshop.execute import Outcome, execute
 from lbm_core.workshop.notebooks import needs, select
 
@@ -50,9 +50,14 @@ def reproduce(
     """
     folder = Path(output).resolve() if output else paths.project_root()
     keys = _keys(parameters, library)
-    runs = {path: _Run(path, values, folder, keys[path]) for path, values in parameters.items()}
-    _schedule(runs, jobs, force)
-    rows = pd.DataFrame([run.row for run in runs.values()])
+    runs = {path: _Run(path, values, folder, keys[path], force) for path, values in parameters.items()}
+    for wave in _waves(runs):
+        begun = (joblib.delayed(run.execute)(progress=jobs == 1) for run in wave if _begins(run, runs))
+        for path, outcome in joblib.Parallel(
+            jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1
+        )(begun):
+            runs[path].finish(outcome)
+    rows = pd.DataFrame([{"notebook": path.stem, "status": run.status} | asdict(run.outcome) for path, run in runs.items()])
     with writing_file(next(iter(runs.values())).executed.with_name("summary.csv")) as temporary:
         joined = {name: rows[name].map(" ".join) for name in ("tables", "figures")}
         rows.assign(**joined).to_csv(temporary, index=False, lineterminator="\n")
@@ -67,6 +72,7 @@ class _Run:
     parameters: dict[str, Any]
     output: Path
     key: str
+    force: bool
     status: str = "not run"
     outcome: Outcome = field(default_factory=Outcome)
 
@@ -74,21 +80,21 @@ class _Run:
         self.executed = self.output / "runs" / self.parameters["TIER"] / self.notebook.name
         self.marker = self.executed.with_suffix(".done.json")
 
-    @property
-    def row(self) -> dict[str, Any]:
-        return {"notebook": self.notebook.stem, "status": self.status} | asdict(self.outcome)
-
     def is_done(self) -> bool:
         """Whether a finished run is still valid; its outcome then is this one's."""
-        if not self.marker.is_file() or not self.executed.is_file():
+        if self.force or not self.marker.is_file() or not self.executed.is_file():
             return False
         stored = json.loads(self.marker.read_text())
         outcome = Outcome(**stored["outcome"])
-        written = [self.output / name for name in outcome.tables + outcome.figures]
-        if stored["key"] != self.key or not all(path.is_file() for path in written):
+        if stored["key"] != self.key or not all((self.output / name).is_file() for name in outcome.tables + outcome.figures):
             return False
         self.status, self.outcome = "unchanged", outcome
         return True
+
+    def execute(self, *, progress: bool) -> tuple[Path, Outcome]:
+        """Run the notebook, maybe in another process."""
+        bar = progress and sys.stderr.isatty()
+        return self.notebook, execute(self.notebook, self.executed, self.parameters, progress=bar)
 
     def finish(self, outcome: Outcome) -> None:
         """Mark the notebook as done or failed."""
@@ -96,41 +102,30 @@ class _Run:
         if not outcome.error:
             with writing_file(self.marker) as temporary:
                 temporary.write_text(json.dumps({"key": self.key, "outcome": asdict(outcome)}, indent=1))
+        took = f"{outcome.seconds:.0f} s, peak {outcome.peak_mib:.0f} MiB"
+        print(f"{self.notebook.stem}: {self.status} in {took}", flush=True)
 
 
-def _schedule(runs: dict[Path, _Run], jobs: int, force: bool) -> None:
-    """Run what has to, each notebook after those it builds on."""
-    waiting, running, over = list(runs), dict[Future[Outcome], Path](), set[Path]()
-    with _Immediately() if jobs == 1 else ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        while waiting or running:
-            for path in [path for path in waiting if over.issuperset(needs(path, runs))][: jobs - len(running)]:
-                waiting.remove(path)
-                run = runs[path]
-                if not force and run.is_done():
-                    over.add(path)
-                    print(f"{path.stem}: done and unchanged, skipped", flush=True)
-                    continue
-                run.marker.unlink(missing_ok=True)
-                print(f"{path.stem}: running ({len(over) + len(running) + 1} of {len(runs)})", flush=True)
-                bar = jobs == 1 and sys.stderr.isatty()
-                running[pool.submit(execute, path, run.executed, run.parameters, progress=bar)] = path
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                path, outcome = running.pop(future), future.result()
-                over.add(path)
-                runs[path].finish(outcome)
-                if outcome.error:
-                    waiting.clear()
-                took = f"{outcome.seconds:.0f} s, peak {outcome.peak_mib:.0f} MiB"
-                print(f"{path.stem}: {runs[path].status} in {took}", flush=True)
+def _waves(runs: dict[Path, _Run]) -> Iterator[list[_Run]]:
+    """The runs in groups of notebooks that do not build on each other."""
+    order = graphlib.TopologicalSorter({path: needs(path, runs) for path in runs})
+    order.prepare()
+    while order.is_active():
+        ready = order.get_ready()
+        yield [runs[path] for path in sorted(ready)]
+        order.done(*ready)
 
 
-class _Immediately(Executor):
-    """Runs a task where it is submitted: one job needs no second process."""
-
-    def submit(self, fn, /, *args, **kwargs):
-        future: Future = Future()
-        future.set_result(fn(*args, **kwargs))
-        return future
+def _begins(run: _Run, runs: dict[Path, _Run]) -> bool:
+    """Whether a notebook is to be executed now."""
+    if any(other.status == "failed" for other in runs.values()):
+        return False
+    if run.is_done():
+        print(f"{run.notebook.stem}: done and unchanged, skipped", flush=True)
+        return False
+    run.marker.unlink(missing_ok=True)
+    print(f"{run.notebook.stem}: running ({list(runs).index(run.notebook) + 1} of {len(runs)})", flush=True)
+    return True
 
 
 def _keys(parameters: Mapping[Path, dict[str, Any]], library: Path) -> dict[Path, str]:
@@ -142,8 +137,7 @@ def _keys(parameters: Mapping[Path, dict[str, Any]], library: Path) -> dict[Path
     if next(iter(parameters.values()))["TIER"] == "cached":  # reads the committed results
         files += (paths.project_root() / "results").glob("*.csv")
     shared = [[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in sorted(files)]
-    keys = {}
-    for path, values in parameters.items():
-        plain = json.dumps([shared, values, code[path], [code[other] for other in needs(path, every)]])
-        keys[path] = hashlib.sha256(plain.encode()).hexdigest()
-    return keys
+    return {
+        path: config_key([shared, values, code[path], [code[other] for other in needs(path, every)]])
+        for path, values in parameters.items()
+    }

@@ -18,7 +18,6 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from lbm_core.settings import Count, Positive, override, settings
 from lbm_core.workshop import execute, lint, notebooks, runner
 
 WRITE = """from pathlib import Path
@@ -30,33 +29,14 @@ with target.open("a") as file:
 print("wrote results/{name}.csv (1 rows)")"""
 
 
-@settings
-class Act:
-    steps: Count = 60
-    rate: Positive = 0.1
-    layers: Count | None = 3
-    guides: tuple[str, ...] = ("rule",)
-
-
-@settings
-class SmallTier:
-    act: Act
-    backbone: str = "small"
-
-
-def _check(tier: str, changes: dict) -> SmallTier:
-    """Stands for lbm_core.lab.tiers.tier."""
-    return override(SmallTier(Act()), changes)
-
-
 def _read(path: Path) -> dict[str, str]:
     return notebooks.parameters_of(nbformat.read(path, as_version=4))
 
 
 def _run(
     folder: Path, output: Path, *settings: str, only: str = "", tier: str = "smoke", **options
-) -> list[runner.Line]:
-    chosen = notebooks.resolve(notebooks.select(only, folder), settings, tier, str(output), _check)
+) -> pd.DataFrame:
+    chosen = notebooks.resolve(notebooks.select(only, folder), settings, tier, str(output))
     return runner.reproduce(chosen, output=output, **options)
 
 
@@ -75,7 +55,7 @@ def test_settings_become_values_of_the_declared_type(tmp_path, write_notebook):
 def test_dotted_names_become_overrides_of_the_tier_for_every_notebook(tmp_path, write_notebook):
     paths = [write_notebook("01_a"), write_notebook("02_b", extra="")]
     texts = ["act.steps=50", "act.rate=1e-4", "act.layers=None", "backbone=/a/path", "STEPS=7"]
-    chosen = notebooks.resolve(paths, texts, "smoke", "", _check)
+    chosen = notebooks.resolve(paths, texts, "smoke")
     expected = {"act.steps": 50, "act.rate": 1e-4, "act.layers": None, "backbone": "/a/path"}
     assert [values["SET"] for values in chosen.values()] == [expected, expected]
     assert [values.get("STEPS") for values in chosen.values()] == [7, None]
