@@ -117,7 +117,7 @@ def data_import(
     from lbm_core.workshop.csv_import import import_files
 
     for check in import_files(files, out, dataset=dataset, compare=compare):
-        print(check.says)
+        print(check["says"])
     print(f"wrote {out}")
 
 

@@ -32,7 +32,8 @@ def train(
     tune: Annotated[bool, typer.Option(help="First search the method's settings, as notebook 06 does.")] = True,
     setting: SetOption = None,
     guide: Annotated[
-        Literal["sentence", "number", "task", "none"], typer.Option(help="What LBM-Act reads; but sentence: a relative.")
+        Literal["sentence", "number", "task", "none"],
+        typer.Option(help="What LBM-Act (or a relative) reads."),
     ] = "sentence",
     checkpoint_every: Annotated[int, typer.Option(min=1, help="LBM-Act: steps between two checkpoints.")] = 500,
     tensorboard: Annotated[Path | None, typer.Option(help="LBM-Act: folder of curves for TensorBoard.")] = None,

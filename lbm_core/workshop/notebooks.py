@@ -129,7 +129,9 @@ def tier_fields(settings: Iterable[str]) -> dict[str, Setting]:
     fields: dict[str, Setting] = {}
     for name, text in map(_named, settings):
         if name.isupper():
-            raise ValueError(f"{name} would be a notebook's parameter; here --set takes fields of the tier: act.steps=50")
+            raise ValueError(
+                f"{name} would be a notebook's parameter; here --set takes fields of the tier: act.steps=50"
+            )
         try:
             value = ast.literal_eval(text)
             fields[name] = _SETTING.validate_python(list(value) if isinstance(value, tuple) else value)

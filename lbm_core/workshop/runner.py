@@ -57,7 +57,9 @@ def reproduce(
             jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1
         )(begun):
             runs[path].finish(outcome)
-    rows = pd.DataFrame([{"notebook": path.stem, "status": run.status} | asdict(run.outcome) for path, run in runs.items()])
+    rows = pd.DataFrame(
+        [{"notebook": path.stem, "status": run.status} | asdict(run.outcome) for path, run in runs.items()]
+    )
     with writing_file(next(iter(runs.values())).executed.with_name("summary.csv")) as temporary:
         joined = {name: rows[name].map(" ".join) for name in ("tables", "figures")}
         rows.assign(**joined).to_csv(temporary, index=False, lineterminator="\n")
@@ -80,13 +82,19 @@ class _Run:
         self.executed = self.output / "runs" / self.parameters["TIER"] / self.notebook.name
         self.marker = self.executed.with_suffix(".done.json")
 
+    @property
+    def row(self) -> dict[str, Any]:
+        return {"notebook": self.notebook.stem, "status": self.status} | asdict(self.outcome)
+
     def is_done(self) -> bool:
         """Whether a finished run is still valid; its outcome then is this one's."""
         if self.force or not self.marker.is_file() or not self.executed.is_file():
             return False
         stored = json.loads(self.marker.read_text())
         outcome = Outcome(**stored["outcome"])
-        if stored["key"] != self.key or not all((self.output / name).is_file() for name in outcome.tables + outcome.figures):
+        if stored["key"] != self.key or not all(
+            (self.output / name).is_file() for name in outcome.tables + outcome.figures
+        ):
             return False
         self.status, self.outcome = "unchanged", outcome
         return True

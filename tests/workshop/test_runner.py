@@ -33,9 +33,7 @@ def _read(path: Path) -> dict[str, str]:
     return notebooks.parameters_of(nbformat.read(path, as_version=4))
 
 
-def _run(
-    folder: Path, output: Path, *settings: str, only: str = "", tier: str = "smoke", **options
-) -> pd.DataFrame:
+def _run(folder: Path, output: Path, *settings: str, only: str = "", tier: str = "smoke", **options) -> pd.DataFrame:
     chosen = notebooks.resolve(notebooks.select(only, folder), settings, tier, str(output))
     return runner.reproduce(chosen, output=output, **options)
 
@@ -54,9 +52,9 @@ def test_settings_become_values_of_the_declared_type(tmp_path, write_notebook):
 
 def test_dotted_names_become_overrides_of_the_tier_for_every_notebook(tmp_path, write_notebook):
     paths = [write_notebook("01_a"), write_notebook("02_b", extra="")]
-    texts = ["act.steps=50", "act.rate=1e-4", "act.layers=None", "backbone=/a/path", "STEPS=7"]
+    texts = ["act.steps=50", "act.learning_rate=1e-4", "act.layers=None", "act.backbone=/a/path", "STEPS=7"]
     chosen = notebooks.resolve(paths, texts, "smoke")
-    expected = {"act.steps": 50, "act.rate": 1e-4, "act.layers": None, "backbone": "/a/path"}
+    expected = {"act.steps": 50, "act.learning_rate": 1e-4, "act.layers": None, "act.backbone": "/a/path"}
     assert [values["SET"] for values in chosen.values()] == [expected, expected]
     assert [values.get("STEPS") for values in chosen.values()] == [7, None]
     assert "SET" not in notebooks.resolve(paths, [], "smoke")[paths[0]]
@@ -82,11 +80,11 @@ def test_dotted_names_become_overrides_of_the_tier_for_every_notebook(tmp_path, 
         ("TIER=smoke", "set by --tier"),
         ("SET={}", "set by fields of the tier"),
         ("act.stepps=1", "no setting 'act.stepps'"),
-        ("act.steps=5.5", "act.steps: steps of Act should be a valid integer; got 5.5"),
-        ("act.steps='5'", "act.steps: steps of Act should be a valid integer; got '5'"),
-        ("act.steps=True", "act.steps: steps of Act should be a valid integer; got True"),
-        ("act.rate=nan", "act.rate: rate of Act should be a valid number; got 'nan'"),
-        ("act.steps={1: 2}", "act.steps: steps of Act should be a valid integer; got '{1: 2}'"),
+        ("act.steps=5.5", "act.steps: steps of ActConfig should be a valid integer; got 5.5"),
+        ("act.steps='5'", "act.steps: steps of ActConfig should be a valid integer; got '5'"),
+        ("act.steps=True", "act.steps: steps of ActConfig should be a valid integer; got True"),
+        ("act.learning_rate=nan", "act.learning_rate: learning_rate of ActConfig should be a valid number; got 'nan'"),
+        ("act.steps={1: 2}", "act.steps: steps of ActConfig should be a valid integer; got '{1: 2}'"),
     ],
 )
 def test_a_bad_setting_stops_before_anything_runs(tmp_path, setting, message, write_notebook):
