@@ -193,12 +193,12 @@ def test_run_skip_rerun_and_summary(tmp_path, library, capsys, write_notebook):
     (library / "a.py").write_text("a = 2\n")
     assert go(only="02") == [("02_b", "done")]
     assert go(only="02", force=True) == [("02_b", "done")]
-    assert go("act.guides=['rule', \"it's\"]", only="02") == [("02_b", "done")]
+    assert go("chapter2.guides=['rule', \"oracle\"]", only="02") == [("02_b", "done")]
     assert (
         (output / "results" / "b.csv")
         .read_text()
         .splitlines()[-1]
-        .startswith("""smoke {'act.guides': ['rule', "it's"]} 4""")
+        .startswith("""smoke {'chapter2.guides': ['rule', 'oracle']} 4""")
     )
 
 
