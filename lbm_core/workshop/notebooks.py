@@ -32,14 +32,8 @@ Setting = Plain | list[Plain]  # a field of a tier
 TYPES: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "dict": dict[str, Setting]}
 # Every notebook has these, with these defaults. SET holds what differs from the tier, by dotted field.
 REQUIRED: dict[str, Any] = {"TIER": "cached", "DATASET": "dense", "SEED": 0, "OUTPUT_DIR": "", "SET": {}}
-_CHOICES: dict[str, tuple[str, ...]] = {"TIER": TIER_NAMES, "DATASET": DATASETS}
 _SET_OTHERWISE = {"TIER": "--tier", "OUTPUT_DIR": "--output", "SET": "fields of the tier: --set act.steps=50"}
 _SETTING: TypeAdapter[Setting] = TypeAdapter(Setting, config=ConfigDict(strict=True))
-
-
-def number(notebook: Path) -> str:
-    """Two digits that a chapter's file name starts with."""
-    return notebook.stem[:2]
 
 
 def select(only: str = "", folder: Path | None = None) -> list[Path]:
@@ -52,10 +46,8 @@ def select(only: str = "", folder: Path | None = None) -> list[Path]:
 
     Raises
     ------
-    FileNotFoundError
-        No chapter in the folder.
-    ValueError
-        A chapter that does not exist, with those that do.
+    FileNotFoundError, ValueError
+        No chapter in the folder; none of that name.
     """
     folder = paths.project_root() / "notebooks" if folder is None else folder
     every = sorted(path for path in folder.glob("*.ipynb") if re.match(r"\d\d_", path.name))
@@ -63,7 +55,7 @@ def select(only: str = "", folder: Path | None = None) -> list[Path]:
         raise FileNotFoundError(f"no notebooks named NN_name.ipynb in {folder}")
     chosen: set[Path] = set()
     for name in filter(None, (part.strip().removesuffix(".ipynb") for part in only.split(","))):
-        hits = [path for path in every if path.stem == name or number(path) == name.zfill(2)]
+        hits = [path for path in every if name.zfill(2) in (path.stem, path.stem[:2])]
         if not hits:
             raise ValueError(f"no notebook {name!r}; there are {', '.join(path.stem for path in every)}")
         chosen.update(hits)
@@ -72,9 +64,8 @@ def select(only: str = "", folder: Path | None = None) -> list[Path]:
 
 def needs(notebook: Path, among: Iterable[Path]) -> list[Path]:
     """The notebooks of ``among`` that have to be finished before this one; unknown chapters need all earlier ones."""
-    earlier = [path for path in among if number(path) < number(notebook)]
-    wanted = NEEDS.get(number(notebook), tuple(number(path) for path in earlier))
-    return [path for path in earlier if number(path) in wanted]
+    earlier = [path for path in among if path.stem[:2] < notebook.stem[:2]]
+    return [path for path in earlier if path.stem[:2] in NEEDS.get(notebook.stem[:2], (path.stem[:2],))]
 
 
 def parameters_of(notebook: NotebookNode) -> dict[str, str]:
@@ -126,25 +117,29 @@ def tier_fields(settings: Iterable[str]) -> dict[str, Setting]:
 
     A value is read as a Python literal (None, a bool, a number, a text, a list of these) where it is one, else as text.
     """
+    own, fields = _parsed(settings)
+    for name in own:
+        raise ValueError(f"{name} would be a notebook's parameter; here --set takes a tier's fields: act.steps=50")
+    return fields
+
+
+def _parsed(settings: Iterable[str]) -> tuple[dict[str, str], dict[str, Setting]]:
+    """Texts of notebook parameters (upper-case), and values of the tier's fields."""
+    own: dict[str, str] = {}
     fields: dict[str, Setting] = {}
-    for name, text in map(_named, settings):
+    for setting in settings:
+        name, equals, text = (part.strip() for part in setting.partition("="))
+        if not (name and equals):
+            raise ValueError(f"--set wants NAME=VALUE, got {setting!r}")
         if name.isupper():
-            raise ValueError(
-                f"{name} would be a notebook's parameter; here --set takes fields of the tier: act.steps=50"
-            )
+            own[name] = text
+            continue
         try:
             value = ast.literal_eval(text)
             fields[name] = _SETTING.validate_python(list(value) if isinstance(value, tuple) else value)
         except (ValueError, SyntaxError):
             fields[name] = text
-    return fields
-
-
-def _named(setting: str) -> tuple[str, str]:
-    name, equals, text = (part.strip() for part in setting.partition("="))
-    if not (name and equals):
-        raise ValueError(f"--set wants NAME=VALUE, got {setting!r}")
-    return name, text
+    return own, fields
 
 
 def resolve(
@@ -163,13 +158,11 @@ def resolve(
     ValueError
         A notebook with bad parameters, a name that nobody knows, a value that it cannot have.
     """
-    settings = list(settings)
-    own = dict(_named(setting) for setting in settings if _named(setting)[0].isupper())
-    fields = tier_fields(setting for setting in settings if not _named(setting)[0].isupper())
+    own, fields = _parsed(settings)
     if elsewhere := [name for name in _SET_OTHERWISE if name in own]:
         raise ValueError(f"{elsewhere[0]} is set by {_SET_OTHERWISE[elsewhere[0]]}")
     own |= {"TIER": tier, "OUTPUT_DIR": output} if output else {"TIER": tier}
-    for name, choices in _CHOICES.items():
+    for name, choices in {"TIER": TIER_NAMES, "DATASET": DATASETS}.items():
         if own.get(name, choices[0]) not in choices:
             raise ValueError(f"unknown {name} {own[name]!r}; choose one of {', '.join(choices)}")
     if fields:
@@ -185,15 +178,11 @@ def resolve(
     known = {name for types in declared.values() for name in types}
     if unknown := [name for name in own if name not in known]:
         raise ValueError(f"no selected notebook has a parameter {unknown[0]!r}; they have {', '.join(sorted(known))}")
-    changes = {"SET": fields} if fields else {}
-    return {
-        path: {name: _value(name, types[name], text) for name, text in own.items() if name in types} | changes
-        for path, types in declared.items()
-    }
-
-
-def _value(name: str, kind: str, text: str) -> Any:
-    try:
-        return TypeAdapter(TYPES[kind]).validate_strings(text)
-    except ValidationError:
-        raise ValueError(f"{name} is {kind}, got {text!r}") from None
+    chosen: dict[Path, dict[str, Any]] = {path: {"SET": fields} if fields else {} for path in declared}
+    for path, types in declared.items():
+        for name in own.keys() & types.keys():
+            try:
+                chosen[path][name] = TypeAdapter(TYPES[types[name]]).validate_strings(own[name])
+            except ValidationError:
+                raise ValueError(f"{name} is {types[name]}, got {own[name]!r}") from None
+    return chosen

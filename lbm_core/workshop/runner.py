@@ -6,8 +6,9 @@ import graphlib
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,90 +51,55 @@ def reproduce(
     """
     folder = Path(output).resolve() if output else paths.project_root()
     keys = _keys(parameters, library)
-    runs = {path: _Run(path, values, folder, keys[path], force) for path, values in parameters.items()}
-    for wave in _waves(runs):
-        begun = (joblib.delayed(run.execute)(progress=jobs == 1) for run in wave if _begins(run, runs))
-        for path, outcome in joblib.Parallel(
-            jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1
-        )(begun):
-            runs[path].finish(outcome)
-    rows = pd.DataFrame(
-        [{"notebook": path.stem, "status": run.status} | asdict(run.outcome) for path, run in runs.items()]
-    )
-    with writing_file(next(iter(runs.values())).executed.with_name("summary.csv")) as temporary:
-        joined = {name: rows[name].map(" ".join) for name in ("tables", "figures")}
-        rows.assign(**joined).to_csv(temporary, index=False, lineterminator="\n")
-    return rows
+    copies = {path: folder / "runs" / values["TIER"] / path.name for path, values in parameters.items()}
+    rows = {path: {"notebook": path.stem, "status": "not run"} | asdict(Outcome()) for path in parameters}
 
-
-@dataclass
-class _Run:
-    """One notebook's run, and what is kept of it."""
-
-    notebook: Path
-    parameters: dict[str, Any]
-    output: Path
-    key: str
-    force: bool
-    status: str = "not run"
-    outcome: Outcome = field(default_factory=Outcome)
-
-    def __post_init__(self) -> None:
-        self.executed = self.output / "runs" / self.parameters["TIER"] / self.notebook.name
-        self.marker = self.executed.with_suffix(".done.json")
-
-    @property
-    def row(self) -> dict[str, Any]:
-        return {"notebook": self.notebook.stem, "status": self.status} | asdict(self.outcome)
-
-    def is_done(self) -> bool:
-        """Whether a finished run is still valid; its outcome then is this one's."""
-        if self.force or not self.marker.is_file() or not self.executed.is_file():
+    def begins(path: Path) -> bool:
+        """Whether a notebook is to be executed now."""
+        if any(row["status"] == "failed" for row in rows.values()):
             return False
-        stored = json.loads(self.marker.read_text())
-        outcome = Outcome(**stored["outcome"])
-        if stored["key"] != self.key or not all(
-            (self.output / name).is_file() for name in outcome.tables + outcome.figures
-        ):
-            return False
-        self.status, self.outcome = "unchanged", outcome
+        marker = copies[path].with_suffix(".done.json")
+        if not force and marker.is_file() and copies[path].is_file():
+            last = json.loads(marker.read_text())
+            written = [folder / name for name in last["outcome"]["tables"] + last["outcome"]["figures"]]
+            if last["key"] == keys[path] and all(file.is_file() for file in written):
+                rows[path] |= last["outcome"] | {"status": "unchanged"}
+                print(f"{path.stem}: done and unchanged, skipped", flush=True)
+                return False
+        marker.unlink(missing_ok=True)
+        print(f"{path.stem}: running ({list(rows).index(path) + 1} of {len(rows)})", flush=True)
         return True
 
-    def execute(self, *, progress: bool) -> tuple[Path, Outcome]:
-        """Run the notebook, maybe in another process."""
-        bar = progress and sys.stderr.isatty()
-        return self.notebook, execute(self.notebook, self.executed, self.parameters, progress=bar)
+    run = partial(_execute, progress=jobs == 1 and sys.stderr.isatty())
+    for wave in _waves(parameters):
+        begun = (joblib.delayed(run)(path, copies[path], parameters[path]) for path in wave if begins(path))
+        pool = joblib.Parallel(jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
+        for path, outcome in pool(begun):
+            rows[path] |= asdict(outcome) | {"status": "failed" if outcome.error else "done"}
+            took = f"{outcome.seconds:.0f} s, peak {outcome.peak_mib:.0f} MiB"
+            print(f"{path.stem}: {rows[path]['status']} in {took}", flush=True)
+            if not outcome.error:
+                with writing_file(copies[path].with_suffix(".done.json")) as temporary:
+                    temporary.write_text(json.dumps({"key": keys[path], "outcome": asdict(outcome)}, indent=1))
+    table = pd.DataFrame(rows.values())
+    with writing_file(next(iter(copies.values())).with_name("summary.csv")) as temporary:
+        joined = {name: table[name].map(" ".join) for name in ("tables", "figures")}
+        table.assign(**joined).to_csv(temporary, index=False, lineterminator="\n")
+    return table
 
-    def finish(self, outcome: Outcome) -> None:
-        """Mark the notebook as done or failed."""
-        self.status, self.outcome = "failed" if outcome.error else "done", outcome
-        if not outcome.error:
-            with writing_file(self.marker) as temporary:
-                temporary.write_text(json.dumps({"key": self.key, "outcome": asdict(outcome)}, indent=1))
-        took = f"{outcome.seconds:.0f} s, peak {outcome.peak_mib:.0f} MiB"
-        print(f"{self.notebook.stem}: {self.status} in {took}", flush=True)
+
+def _execute(path: Path, copy: Path, values: dict[str, Any], *, progress: bool) -> tuple[Path, Outcome]:
+    return path, execute(path, copy, values, progress=progress)
 
 
-def _waves(runs: dict[Path, _Run]) -> Iterator[list[_Run]]:
-    """The runs in groups of notebooks that do not build on each other."""
-    order = graphlib.TopologicalSorter({path: needs(path, runs) for path in runs})
+def _waves(notebooks: Iterable[Path]) -> Iterator[list[Path]]:
+    """Groups of notebooks that do not build on each other, in order."""
+    order = graphlib.TopologicalSorter({path: needs(path, notebooks) for path in notebooks})
     order.prepare()
     while order.is_active():
         ready = order.get_ready()
-        yield [runs[path] for path in sorted(ready)]
+        yield sorted(ready)
         order.done(*ready)
-
-
-def _begins(run: _Run, runs: dict[Path, _Run]) -> bool:
-    """Whether a notebook is to be executed now."""
-    if any(other.status == "failed" for other in runs.values()):
-        return False
-    if run.is_done():
-        print(f"{run.notebook.stem}: done and unchanged, skipped", flush=True)
-        return False
-    run.marker.unlink(missing_ok=True)
-    print(f"{run.notebook.stem}: running ({list(runs).index(run.notebook) + 1} of {len(runs)})", flush=True)
-    return True
 
 
 def _keys(parameters: Mapping[Path, dict[str, Any]], library: Path) -> dict[Path, str]:
