@@ -127,21 +127,21 @@ def notebooks_lint(files: NotebookFiles = None) -> None:
 @notebooks.command("strip")
 def notebooks_strip(files: NotebookFiles = None) -> None:
     """Remove run metadata; keep cells, tags and outputs."""
-    from lbm_core.workshop.execute import strip
+    from lbm_core.workshop import execute
     from lbm_core.workshop.notebooks import select
 
     for path in files or select():
-        print(f"{path.name}: {'cleaned' if strip(path) else 'already clean'}")
+        print(f"{path.name}: {'cleaned' if execute.strip(path) else 'already clean'}")
 
 
 @notebooks.command("store")
 def notebooks_store(files: NotebookFiles = None) -> None:
     """Run at TIER=cached and keep the outputs in the notebook files."""
-    from lbm_core.workshop.execute import store
+    from lbm_core.workshop import execute
     from lbm_core.workshop.notebooks import select
 
     for path in files or select():
-        outcome = store(path)
+        outcome = execute.store(path)
         if outcome.error:
             raise RuntimeError(f"{path.name} failed at {outcome.error}; the file is unchanged")
         print(f"{path.name}: stored, {outcome.seconds:.0f} s, peak {outcome.peak_mib:.0f} MiB", flush=True)

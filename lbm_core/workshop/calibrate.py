@@ -1,8 +1,7 @@
 """Fit the behaviour population to the benchmark's published facts (A.1): ``lbm data calibrate``.
 
-Two rounds, as the benchmark's own bidders came about: control bidders are fitted; policies are learned from a market
-of them (BC, IQL and CQL, by d3rlpy) and placed back among the controls; the mix is fitted once more. The fit sees the
-state moments and period 7's tick prices; period 14's are held out.
+Control bidders are fitted; BC, IQL and CQL learn from a market of them and join it; the mix is fitted once more. The
+fit sees the state moments and period 7's tick prices; period 14's are held out.
 """
 
 from __future__ import annotations
@@ -82,13 +81,12 @@ def misfit(logs: Sequence[PeriodLog], price_logs: Sequence[PeriodLog], dataset: 
 
     Parameters
     ----------
-    logs : periods whose state moments count
     price_logs : draws of period 7; none for the sparse data, whose prices are not published
 
     Returns
     -------
-    moments, worst (squared log ratios, mean and largest), length (trajectories, about 44 ticks), and for dense prices
-    and correlation (1 at 15 % error, at a correlation of 0.9); loss is what is minimised
+    moments, worst (squared log ratios, mean and largest), length (about 44 ticks), and for dense prices and correlation
+    (1 at 15 % error, at a correlation of 0.9); loss is what is minimised
     """
     moments = fidelity.moment_report(fidelity.state_moments(TrajectorySet.from_logs(logs)), dataset)
     moments = moments[(moments["moment"] == "mean") | ~moments["feature"].isin(TRAFFIC_STDS)]

@@ -1,8 +1,4 @@
-"""Import of the benchmark's files into the forms our own data have (§4.1): period logs and a trajectory set.
-
-Traffic files are read by :mod:`lbm_core.workshop.csv_traffic`; trajectory files (a row per advertiser and tick, states
-as tuple strings) are read here.
-"""
+"""Import of the benchmark's files into the forms our own data have (§4.1): period logs and a trajectory set."""
 
 from __future__ import annotations
 
@@ -63,9 +59,8 @@ def import_files(
     FileNotFoundError, FileExistsError
         No such file; ``out`` is there already.
     ValueError
-        In one sentence, with file and line: a missing column, a truncated line, NaN, a number out of range, duplicate
-        or missing rows, budgets, times and costs that contradict each other, counts or p-values that differ from the
-        traffic. The same period or trajectory twice; dense and sparse files together.
+        In one sentence, with file and line: columns, lines or numbers that cannot be, duplicate or missing rows,
+        contradictions, differences from the traffic. A trajectory twice; dense and sparse files together.
     """
     out = Path(out)
     if out.exists():

@@ -35,14 +35,8 @@ def export_traffic_csv(
     Parameters
     ----------
     path : ends in ``.csv``, ``.csv.gz`` or ``.zip``
-    traffic : impressions of the period
-    advertisers : all that take part
-    bidder : bids for all of them
+    advertisers, bidder : all that take part, and who bids for them
     rng : exposures, conversions and dropped bids
-
-    Returns
-    -------
-    What the advertisers did and got.
     """
     limits, ticks = truncation(len(advertisers), rng), traffic.ticks()
     schema = pa.schema([(name, pa.float64()) for name in TRAFFIC_COLUMNS])
@@ -93,12 +87,8 @@ def export_traffic_csv(
 def export_trajectory_csv(path: str | Path, logs: Sequence[PeriodLog]) -> Path:
     """Write one row per advertiser and tick, 48 ticks each, with states as tuple strings.
 
-    After its budget is used up an advertiser's rows go on with action 0 and done 1, as in the benchmark's files.
-
-    Parameters
-    ----------
-    path : ends in ``.csv``, ``.csv.gz`` or ``.zip``
-    logs : period logs of one data set
+    After its budget is used up an advertiser's rows go on with action 0 and done 1, as in the benchmark's files. The
+    name ends in ``.csv``, ``.csv.gz`` or ``.zip``; all logs are of one data set.
     """
     if len({log.dataset for log in logs}) != 1:
         raise ValueError("export needs at least one period log, all of the same data set")

@@ -1,7 +1,4 @@
-"""One notebook through papermill in a fresh kernel of this Python, with its time and peak memory.
-
-What is committed of a notebook: its cells, its outputs at ``TIER=cached``, and no trace of who ran it when.
-"""
+"""One notebook through papermill in a fresh kernel of this Python, with its time and peak memory."""
 
 from __future__ import annotations
 

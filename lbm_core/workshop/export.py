@@ -28,8 +28,8 @@ def export_periods(form: Format, dataset: Dataset, periods: Sequence[int], out: 
 
     Parameters
     ----------
-    form : "traffic": one period, a row per advertiser and impression (24 million); "trajectory": a row per advertiser
-        and tick; "minari": a Minari data set
+    form : "traffic": one period, a row per advertiser and impression; "trajectory": a row per advertiser and tick;
+        "minari": a Minari data set
     dataset, periods, seed : as of generated data. The traffic format is auctioned by the readable reference auction,
         so its outcomes are another draw from the same distribution
     out : file ending in .csv, .csv.gz or .zip; for Minari the folder that holds data sets
