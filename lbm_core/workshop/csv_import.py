@@ -135,8 +135,9 @@ def _with_states(source: CsvSource, rows: pd.DataFrame) -> pd.DataFrame:
     rows["state"] = rows["state"].fillna("").str.replace(_WRAPPING, "", regex=True)
     texts = rows["state"].str.split(",")
     source.require(rows, texts.str[0] != "", "state is empty")
+    sizes = texts.map(len)
     problem = f"state has {{n}} numbers; expected {N_STATE_FEATURES}"
-    source.require(rows, texts.str.len() == N_STATE_FEATURES, problem, n=texts.str.len())
+    source.require(rows, sizes == N_STATE_FEATURES, problem, n=sizes)
     states = pd.DataFrame(texts.tolist(), rows.index, FEATURES).apply(pd.to_numeric, errors="coerce")
     problem = "state {state!r:.60} is not a tuple of finite numbers"
     source.require(rows, np.isfinite(states).all(axis=1), problem)

@@ -153,8 +153,8 @@ class _PeriodSums:
         prices = np.add.reduceat(self.common["leastWinningCost"], self.starts[:-1]) / counts
 
         def auction(tick: int, *_: Any) -> Outcome:
-            brought = (table[name][:, tick] for name in ("conversions", "expected_conversions", "wins", "bids"))
-            return Outcome(spent[:, tick], *brought, prices[tick])
+            of_tick = {name: table[name][:, tick] for name in ("conversions", "expected_conversions", "wins", "bids")}
+            return Outcome(costs=spent[:, tick], price=prices[tick], **of_tick)
 
         # The day again as the file has it, whatever alphas are chosen: it builds the states.
         day = play(run_day(advertisers, counts, lambda tick: means[:, tick], auction), advertisers, ConstantAlpha())
