@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import shutil
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +28,7 @@ from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.files import writing
 
 C = TypeVar("C")
+_MOMENTS = "optimizer.safetensors"
 
 
 def trainable(module: nn.Module) -> dict[str, Tensor]:
@@ -68,9 +70,7 @@ def save_model(folder: Path, config: Any, encoder: StateEncoder, state: Mapping[
 
     Parameters
     ----------
-    config : its configuration, a dataclass
-    encoder : its state statistics
-    state : its tensors by name
+    config : a dataclass
     extra : json-plain values, and NumPy arrays
     """
     folder = Path(folder)
@@ -159,11 +159,7 @@ class Resumable:
             shutil.rmtree(folder)
 
     def resume(self, state: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> NDArray[np.float32] | None:
-        """Load the newest checkpoint into a model's tensors and its optimizer; None if there is none.
-
-        Returns
-        -------
-        the losses so far, one row per step
+        """Load the newest checkpoint into a model's tensors and its optimizer; the losses so far, or None.
 
         Raises
         ------
@@ -180,10 +176,10 @@ class Resumable:
             where = f"{newest} is a checkpoint of another training ({', '.join(differs)} differs)"
             raise ValueError(f"{where}: delete it or choose another folder")
         load_into(state, newest / "model.safetensors")
-        moments: dict[int, dict[str, Tensor]] = {}
+        moments: dict[int, dict[str, Tensor]] = defaultdict(dict)
         for key, value in load_file(newest / _MOMENTS).items():
             index, name = key.split(".")
-            moments.setdefault(int(index), {})[name] = value
+            moments[int(index)][name] = value
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
         return np.load(newest / "losses.npy", allow_pickle=False)
 
@@ -193,23 +189,16 @@ class Resumable:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-_MOMENTS = "optimizer.safetensors"
-
-
 def _save(state: Mapping[str, Tensor], file: Path) -> None:
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, file)
 
 
 @contextlib.contextmanager
 def small_network(seed: int | None = None) -> Iterator[None]:
-    """Run a small network: on one thread, and with a seed of its own that leaves the process's as it was.
+    """Run a small network: on one thread, and with a seed of its own, if any, that leaves the process's as it was.
 
     On two cores that other programs share, torch's threads wait for each other; a network that fits into a core's cache
     gains nothing from a second one anyway.
-
-    Parameters
-    ----------
-    seed : of torch's generator inside the block; None leaves the generator alone
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -32,7 +32,6 @@ def decide(
 
     Parameters
     ----------
-    model : LBMAct
     window : n windows; alpha at their last position is not read
     guides : n texts; None for LLM-DT and Prompt-LLM-DT
     guide_scale : factor on the predicted move of log alpha where a guide names a direction (any text but
@@ -71,7 +70,6 @@ class LBMActBidder:
 
     Parameters
     ----------
-    model : LBMAct
     guide_source : texts for the advertisers at each tick after the first, e.g. LBM-Think; default "uncertain" for
         everyone. A model without guides takes none.
     target_return : first return-to-go in units of B / C; default the config's

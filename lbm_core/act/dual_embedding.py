@@ -67,7 +67,6 @@ class LBMAct(nn.Module):
     ----------
     backbone : language model; its layers become this module's and are trained, so load it anew for each LBMAct
     encoder : state normalisation, fitted on the training data
-    config : ActConfig
     """
 
     def __init__(self, backbone: Backbone, encoder: StateEncoder, config: ActConfig) -> None:
@@ -87,13 +86,8 @@ class LBMAct(nn.Module):
         nn.init.normal_(self.embed_time.weight, std=float(self.token_embedding.weight.std()))
         for parameter in self.head[-1].parameters():  # a fresh model repeats the last action ("level": bids C)
             nn.init.zeros_(parameter)
-        self.history = np.empty((0, 2), dtype=np.float32)  # see losses and probe_losses
+        self.history = np.empty((0, 2), dtype=np.float32)  # of every step its loss and, or NaN, see probe_losses
         self._token_ids: dict[str, Tensor] = {}
-
-    @property
-    def losses(self) -> NDArray[np.float32]:
-        """(steps,) loss of every gradient step, each on its own batch."""
-        return self.history[:, 0]
 
     @property
     def probe_losses(self) -> NDArray[np.float64]:

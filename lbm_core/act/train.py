@@ -37,8 +37,6 @@ PROBE_STEPS = 5
 LOG_STEPS = 10  # steps between two entries of a log: reading a loss makes the device wait
 Told = list[str] | NDArray[np.int64] | None  # a guide per window, or a code per tick of a day
 
-__all__ = ["ActConfig", "action_loss", "learning_rates", "processes", "train_act", "training_windows"]
-
 
 def action_loss(predicted: Tensor, batch: ActBatch, config: ActConfig) -> Tensor:
     """Error of log(alpha / C), Eq. 5: squared, or Huber's (``config.loss``).
@@ -88,7 +86,7 @@ def train_act(
 
     Returns
     -------
-    LBMAct in ``eval()`` mode, on the GPU if there is one, with its ``losses`` and ``probe_losses``
+    LBMAct in ``eval()`` mode, on the GPU if there is one, with its ``history``
 
     Raises
     ------

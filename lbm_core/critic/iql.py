@@ -17,10 +17,9 @@ from lbm_core.auction.bidder import N_TICKS
 from lbm_core.critic.config import CriticConfig
 from lbm_core.critic.network import HISTORY, Critic
 from lbm_core.critic.reward import reward_table
-from lbm_core.data.features import StateEncoder
 from lbm_core.data.trajectories import TrajectorySet, sample_ends, windows
 from lbm_core.seeding import generator, integer_seed
-from lbm_core.training import Resumable, fingerprint, small_network
+from lbm_core.training import Resumable, fingerprint, fitted_encoder, small_network
 
 __all__ = ["Critic", "CriticConfig", "expectile_loss", "n_step_returns", "train_critic"]
 
@@ -105,11 +104,10 @@ def train_critic(
     ValueError
         Trajectories of another data set, a checkpoint of another training.
     """
-    if trajectories.dataset != config.dataset:
-        raise ValueError(f"the config is for {config.dataset} data, the trajectories are {trajectories.dataset}")
+    encoder = fitted_encoder(config, trajectories)
     resumable = Resumable(checkpoints, asdict(config) | {"data": fingerprint(trajectories)})
     with small_network(integer_seed(config.seed, "train", 0)):
-        critic = Critic(StateEncoder.fit(trajectories, config.state_kind), config)
+        critic = Critic(encoder, config)
         critic.to("cuda" if torch.cuda.is_available() else "cpu").train()
         _train(critic, trajectories, resumable, checkpoint_every, progress)
     resumable.clear()

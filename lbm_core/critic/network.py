@@ -26,7 +26,6 @@ class ValueNetwork(nn.Module):
     Parameters
     ----------
     inputs : d, features of a state
-    config : CriticConfig
     """
 
     def __init__(self, inputs: int, config: CriticConfig) -> None:
@@ -56,7 +55,6 @@ class Critic(nn.Module):
     Parameters
     ----------
     encoder : state normalisation, fitted on the training data
-    config : CriticConfig
 
     Attributes
     ----------
@@ -141,15 +139,9 @@ class Critic(nn.Module):
 
     @classmethod
     def load(cls, folder: Path, config: CriticConfig | None = None) -> Critic:
-        """Read what :meth:`save` wrote.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            No critic there; one that was trained with another config than the one asked for.
-        """
-        stored, encoder, _ = load_config(folder, CriticConfig, config, "critic")
-        critic = cls(encoder, stored)
+        """Read what :meth:`save` wrote; errors as of :func:`lbm_core.training.load_config`."""
+        trained_with, encoder, stored = load_config(folder, CriticConfig, config, "critic")
+        critic = cls(encoder, trained_with)
         load_into(critic.state_dict(), Path(folder) / "model.safetensors")
-        critic.history = np.load(Path(folder) / "history.npy", allow_pickle=False)
+        critic.history = stored["history"]
         return critic.eval()

@@ -57,8 +57,8 @@ def _check_follows(model, days):
 
 def test_loss_falls_and_the_guide_is_followed(config, days):
     model = train_act(config, days, progress=False)
-    assert model.losses.shape == (60,)
-    assert np.isfinite(model.losses).all()
+    assert model.history.shape == (60, 2)
+    assert np.isfinite(model.history[:, 0]).all()
     steps, probe = model.probe_losses.T
     assert steps[0] == 0
     assert steps[-1] == 59
