@@ -1,8 +1,9 @@
-"""What the trained baselines share: a small network, the log of a training, windows that ask for no return."""
+"""What the trained baselines share: a bidder's opening, a small network, the log of a training, untargeted windows."""
 
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,6 +30,45 @@ def averaged(losses: ArrayLike, rows: int = 100) -> NDArray[np.float64]:
     pieces = [values[start : start + every] for start in range(0, len(values), every)]
     ends = np.cumsum([len(piece) for piece in pieces])
     return np.column_stack([ends, [piece.mean(axis=0) for piece in pieces]])
+
+
+class Opening:
+    """Opens at the CPA target, as every learned method here; subclasses bid from the second tick on."""
+
+    advertisers: Advertisers
+
+    def reset(self, advertisers: Advertisers) -> None:
+        """Start a period for n advertisers."""
+        self.advertisers = advertisers
+
+    def act(self, observation: Observation) -> NDArray[np.float64]:
+        """(n,) alpha, currency per conversion, within the range of the data."""
+        return self.advertisers.cpa_target.copy() if observation.tick == 0 else self.bid(observation)
+
+    def bid(self, observation: Observation) -> NDArray[np.float64]:
+        """(n,) alpha after the first tick."""
+        raise NotImplementedError
+
+
+class WantingBidder(Opening):
+    """Bids with a model that is asked for a return.
+
+    Parameters
+    ----------
+    model : trained, with a ``config.target_return``
+    target_return : of the day, in units of B / C; default the config's
+
+    Raises
+    ------
+    ValueError
+        A target that is not positive.
+    """
+
+    def __init__(self, model: Any, target_return: float | None = None) -> None:
+        self.model = model
+        self.target_return = model.config.target_return if target_return is None else target_return
+        if not self.target_return > 0:
+            raise ValueError(f"target_return must be positive; got {self.target_return}")
 
 
 def untargeted(observation: Observation, advertisers: Advertisers, length: int) -> Windows:

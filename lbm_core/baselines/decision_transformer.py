@@ -11,8 +11,8 @@ from torch import Tensor
 from tqdm.auto import trange
 from transformers import DecisionTransformerConfig, DecisionTransformerModel, get_scheduler
 
-from lbm_core.auction.bidder import N_TICKS, Advertisers, Observation
-from lbm_core.baselines.common import averaged
+from lbm_core.auction.bidder import N_TICKS, Observation
+from lbm_core.baselines.common import WantingBidder, averaged
 from lbm_core.baselines.config import DTConfig
 from lbm_core.data.features import StateEncoder, log_alpha_ratio
 from lbm_core.data.returns import return_unit
@@ -27,8 +27,6 @@ class DecisionTransformer:
 
     Attributes
     ----------
-    config : DTConfig
-    encoder : StateEncoder, fitted on the training trajectories
     model : transformers' DecisionTransformerModel, without the Tanh that would bound the action
     losses : (k, 2) gradient step, mean squared error of log(alpha / C) averaged since the row before
     """
@@ -83,18 +81,10 @@ class DecisionTransformer:
     def imitation(
         self, trajectories: TrajectorySet, rows: NDArray[np.int64], ticks: NDArray[np.int64], penalties: NDArray
     ) -> tuple[Tensor, Tensor]:
-        """Squared error of the logged log(alpha / C) in the windows that end at some ticks, and the predicted ones.
+        """Squared error of the logged log(alpha / C) in windows that end at (n,) rows and ticks; (n, L) predicted ones.
 
-        The ``done`` row of an exhausted advertiser (alpha 0) is no action and stays out of the error.
-
-        Parameters
-        ----------
-        rows, ticks : (n,) which trajectories, and where in them
-        penalties : (N, 48) of :func:`penalty_to_go`
-
-        Returns
-        -------
-        scalar, (n, L)
+        The ``done`` row of an exhausted advertiser (alpha 0) is no action and stays out of the error. ``penalties`` are
+        those of :func:`penalty_to_go`.
         """
         window = windows(trajectories, rows, ticks, self.config.window_length)
         predicted = self.predict(window, penalties[rows[:, None], window.timesteps])
@@ -168,33 +158,14 @@ def penalty_to_go(trajectories: TrajectorySet) -> NDArray[np.float32]:
     return np.minimum(ratio, 1.0).astype(np.float32)
 
 
-class DTBidder:
-    """Bids with a decision transformer; the return still wanted falls with every conversion.
+class DTBidder(WantingBidder):
+    """Bids with a :class:`DecisionTransformer`; the return still wanted falls with every conversion."""
 
-    The first bid of the day is the CPA target, as for every sequence model here.
-
-    Parameters
-    ----------
-    transformer : DecisionTransformer
-    target_return : first return-to-go in units of B / C; default the config's
-    """
-
-    def __init__(self, transformer: DecisionTransformer, target_return: float | None = None) -> None:
-        self.transformer = transformer
-        self.target_return = transformer.config.target_return if target_return is None else target_return
-        if not self.target_return > 0:
-            raise ValueError(f"target_return must be positive; got {self.target_return}")
-
-    def reset(self, advertisers: Advertisers) -> None:
-        """Start a period."""
-        self.advertisers = advertisers
-        self.wanted = self.target_return * advertisers.budget / advertisers.cpa_target
-
-    def act(self, observation: Observation) -> NDArray[np.float64]:
-        """(n,) alpha: exp of the predicted log(alpha / C) times C, within the range of the data."""
-        if observation.tick == 0:
-            return self.advertisers.cpa_target.copy()
-        gained = np.cumsum(observation.conversions, axis=1)
-        returns_to_go = self.wanted[:, None] - np.concatenate([np.zeros((len(observation), 1)), gained], axis=1)
-        length = self.transformer.config.window_length
-        return self.transformer.decide(windows_of_observation(observation, self.advertisers, returns_to_go, length))
+    def bid(self, observation: Observation) -> NDArray[np.float64]:
+        """(n,) alpha: exp of the predicted log(alpha / C) times C."""
+        wanted = self.target_return * self.advertisers.budget / self.advertisers.cpa_target
+        gained = np.concatenate([np.zeros((len(observation), 1)), np.cumsum(observation.conversions, axis=1)], axis=1)
+        length = self.model.config.window_length
+        return self.model.decide(
+            windows_of_observation(observation, self.advertisers, wanted[:, None] - gained, length)
+        )

@@ -19,13 +19,14 @@ class _Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, embedding: int) -> None:
         super().__init__()
-        self.first = nn.Sequential(
-            nn.Conv1d(inputs, outputs, _WIDTH, padding=_WIDTH // 2), nn.GroupNorm(_GROUPS, outputs), nn.Mish()
-        )
+
+        def convolution(channels: int) -> nn.Sequential:
+            filtered = nn.Conv1d(channels, outputs, _WIDTH, padding=_WIDTH // 2)
+            return nn.Sequential(filtered, nn.GroupNorm(_GROUPS, outputs), nn.Mish())
+
+        self.first = convolution(inputs)
         self.shift = nn.Sequential(nn.Mish(), nn.Linear(embedding, 2 * outputs))
-        self.second = nn.Sequential(
-            nn.Conv1d(outputs, outputs, _WIDTH, padding=_WIDTH // 2), nn.GroupNorm(_GROUPS, outputs), nn.Mish()
-        )
+        self.second = convolution(outputs)
         self.skip = nn.Conv1d(inputs, outputs, 1)
 
     def forward(self, x: Tensor, embedded: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm.auto import trange
 
-from lbm_core.auction.bidder import N_TICKS, Advertisers, Observation
-from lbm_core.baselines.common import averaged, untargeted
+from lbm_core.auction.bidder import N_TICKS, Observation
+from lbm_core.baselines.common import WantingBidder, averaged, untargeted
 from lbm_core.baselines.config import DiffBidConfig
 from lbm_core.baselines.decision_transformer import penalty_to_go
 from lbm_core.baselines.denoiser import InverseDynamics, PathValue, TemporalUNet
@@ -40,8 +40,6 @@ class DiffBid(nn.Module):
 
     Attributes
     ----------
-    config : DiffBidConfig
-    encoder : StateEncoder, fitted on the training trajectories
     value : judge of days; None for DiffBid
     losses : (k, 3) gradient step, loss of the states and of the actions, averaged since the row before
     """
@@ -231,30 +229,12 @@ def train_diffbid(config: DiffBidConfig, trajectories: TrajectorySet, *, progres
     return model.eval()
 
 
-class DiffBidBidder:
-    """Bids towards the day that diffusion draws; opens at the CPA target and keeps its alpha in the last tick.
+class DiffBidBidder(WantingBidder):
+    """Bids towards the day that :class:`DiffBid` draws; keeps its alpha in the last tick."""
 
-    Parameters
-    ----------
-    model : DiffBid
-    target_return : of the whole day in units of B / C; default the config's
-    """
-
-    def __init__(self, model: DiffBid, target_return: float | None = None) -> None:
-        self.model = model
-        self.target_return = model.config.target_return if target_return is None else target_return
-        if not self.target_return > 0:
-            raise ValueError(f"target_return must be positive; got {self.target_return}")
-
-    def reset(self, advertisers: Advertisers) -> None:
-        """Start a period for n advertisers."""
-        self.advertisers = advertisers
-
-    def act(self, observation: Observation) -> NDArray[np.float64]:
-        """(n,) alpha, currency per conversion, within the range of the data."""
+    def bid(self, observation: Observation) -> NDArray[np.float64]:
+        """(n,) alpha after the first tick."""
         who, tick, model = self.advertisers, observation.tick, self.model
-        if tick == 0:
-            return who.cpa_target.copy()
         if tick == N_TICKS - 1:  # no state follows that inverse dynamics could read
             return observation.alphas[:, -1].copy()
         history = model.encoder.encode(untargeted(observation, who, length=tick + 1))

@@ -36,10 +36,8 @@ class DTQSearchBidder(DTBidder):
 
     Parameters
     ----------
-    transformer : DecisionTransformer
-    critic : Critic of the same data set
     multiples : candidates in units of DT's alpha, each > 0
-    target_return : first return-to-go in units of B / C; default the transformer's
+    target_return : as of :class:`~lbm_core.baselines.common.WantingBidder`
 
     Raises
     ------
@@ -58,12 +56,9 @@ class DTQSearchBidder(DTBidder):
         super().__init__(transformer, target_return)
         self.search = CriticSearch(critic, multiples)
 
-    def act(self, observation: Observation) -> NDArray[np.float64]:
-        """(n,) alpha, currency per conversion, within the range of the data."""
-        proposed = super().act(observation)
-        if observation.tick == 0:  # every learned method opens at the CPA target
-            return proposed
-        return self.search.best(observation, self.advertisers, proposed)[0]
+    def bid(self, observation: Observation) -> NDArray[np.float64]:
+        """(n,) alpha after the first tick, within the range of the data."""
+        return self.search.best(observation, self.advertisers, super().bid(observation))[0]
 
 
 def finetune_dt(
@@ -81,7 +76,6 @@ def finetune_dt(
     Parameters
     ----------
     transformer : trained DT; a copy of it is trained
-    critic : trained critic of the same data set
 
     Returns
     -------

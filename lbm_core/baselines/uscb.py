@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lbm_core.auction.bidder import Advertisers, Observation
-from lbm_core.baselines.common import current_states, perceptron
+from lbm_core.auction.bidder import Observation
+from lbm_core.baselines.common import Opening, current_states, perceptron
 from lbm_core.baselines.config import UscbConfig
 from lbm_core.data.features import StateEncoder
 from lbm_core.data.trajectories import ALPHA_LIMIT
@@ -27,8 +27,6 @@ class UscbPolicy:
 
     Attributes
     ----------
-    config : UscbConfig
-    encoder : StateEncoder
     actor : network from (n, d) normalised states to (n, 1) in [-1, 1]
     returns : (k, 2) decisions taken, score of a day (in units of B / C) averaged over the days since the row before
     """
@@ -65,26 +63,15 @@ class UscbPolicy:
         return policy
 
 
-class UscbBidder:
-    """Bids with USCB: opens at the CPA target, then multiplies its last alpha.
-
-    Parameters
-    ----------
-    policy : UscbPolicy
-    """
+class UscbBidder(Opening):
+    """Bids with a :class:`UscbPolicy`: multiplies its last alpha."""
 
     def __init__(self, policy: UscbPolicy) -> None:
         self.policy = policy
 
-    def reset(self, advertisers: Advertisers) -> None:
-        """Start a period for n advertisers."""
-        self.advertisers = advertisers
-
-    def act(self, observation: Observation) -> NDArray[np.float64]:
-        """(n,) alpha, currency per conversion."""
+    def bid(self, observation: Observation) -> NDArray[np.float64]:
+        """(n,) alpha after the first tick."""
         target = self.advertisers.cpa_target
-        if observation.tick == 0:
-            return target.copy()
         moves = self.policy.moves(current_states(self.policy.encoder, observation, self.advertisers))
         alphas = target * self.policy.turn(observation.alphas[:, -1] / target, moves)
         return np.minimum(alphas, ALPHA_LIMIT[self.policy.config.dataset])

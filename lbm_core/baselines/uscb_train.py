@@ -52,10 +52,7 @@ class UscbEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     * terminated: after 48 ticks, or when less than 0.1 of the budget's currency is left;
     * info: ``conversions`` and ``cost`` so far.
 
-    Parameters
-    ----------
-    policy : gives encoder, bounds and reward scale
-    days : draws a day
+    The policy gives encoder, bounds and reward scale.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own interface
