@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +13,7 @@ from torch import nn
 from lbm_core.auction.bidder import Advertisers, Observation
 from lbm_core.data.features import StateEncoder
 from lbm_core.data.windows import Windows, windows_of_observation
+from lbm_core.training import load_config, load_modules, of_modules, save_model
 
 
 def perceptron(*sizes: int) -> nn.Sequential:
@@ -69,6 +71,40 @@ class WantingBidder(Opening):
         self.target_return = model.config.target_return if target_return is None else target_return
         if not self.target_return > 0:
             raise ValueError(f"target_return must be positive; got {self.target_return}")
+
+
+class Stored:
+    """A trained baseline that a folder keeps.
+
+    Attributes
+    ----------
+    config : of the kind :attr:`kind`
+    encoder : StateEncoder, fitted on the training trajectories
+    losses : log of the training, one row per some hundredth of it
+    """
+
+    kind: ClassVar[type]
+    label: ClassVar[str]
+    config: Any
+    encoder: StateEncoder
+    losses: NDArray[np.float64]
+
+    def networks(self) -> dict[str, nn.Module]:
+        """What was trained, as far as bidding needs it."""
+        raise NotImplementedError
+
+    def save(self, folder: Path, **extra: Any) -> None:
+        """Write weights, config, state statistics and losses into a folder."""
+        save_model(folder, self.config, self.encoder, of_modules(self.networks()), losses=self.losses, **extra)
+
+    @classmethod
+    def load(cls, folder: Path, config: Any = None) -> Self:
+        """Read what :meth:`save` wrote; errors as of :func:`lbm_core.training.load_config`."""
+        trained_with, encoder, stored = load_config(folder, cls.kind, config, cls.label)
+        model = cls(trained_with, encoder, *stored.get("range", ()))  # type: ignore[call-arg]
+        load_modules(folder, model.networks())
+        model.losses = stored["losses"]
+        return model
 
 
 def untargeted(observation: Observation, advertisers: Advertisers, length: int) -> Windows:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,17 +10,17 @@ from tqdm.auto import trange
 from transformers import DecisionTransformerConfig, DecisionTransformerModel, get_scheduler
 
 from lbm_core.auction.bidder import N_TICKS, Observation
-from lbm_core.baselines.common import WantingBidder, averaged
+from lbm_core.baselines.common import Stored, WantingBidder, averaged
 from lbm_core.baselines.config import DTConfig
 from lbm_core.data.features import StateEncoder, log_alpha_ratio
 from lbm_core.data.returns import return_unit
 from lbm_core.data.trajectories import ALPHA_LIMIT, TrajectorySet, sample_ends, windows
 from lbm_core.data.windows import Windows, windows_of_observation
 from lbm_core.seeding import generator, integer_seed
-from lbm_core.training import fitted_encoder, load_config, load_modules, of_modules, save_model, small_network
+from lbm_core.training import fitted_encoder, small_network
 
 
-class DecisionTransformer:
+class DecisionTransformer(Stored):
     """A trained decision transformer: predicts log(alpha / C) from (R, s, a) windows.
 
     Attributes
@@ -30,6 +28,8 @@ class DecisionTransformer:
     model : transformers' DecisionTransformerModel, without the Tanh that would bound the action
     losses : (k, 2) gradient step, mean squared error of log(alpha / C) averaged since the row before
     """
+
+    kind, label = DTConfig, "decision transformer"
 
     def __init__(self, config: DTConfig, encoder: StateEncoder) -> None:
         self.config, self.encoder = config, encoder
@@ -55,11 +55,10 @@ class DecisionTransformer:
             )
 
     def predict(self, window: Windows, penalties: NDArray[np.float32] | float = 1.0) -> Tensor:
-        """(n, L) predicted log(alpha / C) at every position; pads hold nothing of meaning.
+        """(n, L) predicted log(alpha / C) at every position of n windows; pads hold nothing of meaning.
 
         Parameters
         ----------
-        window : n windows
         penalties : (n, L) penalty of the ticks to come, in [0, 1] (Table 3); 1 in use
         """
         unit = return_unit(window.budget, window.cpa_target, self.config.return_scale, self.config.dataset)
@@ -67,13 +66,11 @@ class DecisionTransformer:
         returns = returns + self.config.penalty_weight * np.asarray(penalties, dtype=np.float32)
         actions = log_alpha_ratio(window.alphas, window.cpa_target)
 
-        def tensor(values: NDArray) -> Tensor:
-            return torch.as_tensor(np.where(window.mask, values, 0.0).astype(np.float32)[..., None])
-
+        masked = [np.where(window.mask, values, 0.0).astype(np.float32)[..., None] for values in (actions, returns)]
         return self.model(
             states=torch.as_tensor(self.encoder.encode(window)),
-            actions=tensor(actions),
-            returns_to_go=tensor(returns),
+            actions=torch.as_tensor(masked[0]),
+            returns_to_go=torch.as_tensor(masked[1]),
             timesteps=torch.as_tensor(window.timesteps),
             attention_mask=torch.as_tensor(window.mask).long(),
         ).action_preds[..., 0]
@@ -98,29 +95,16 @@ class DecisionTransformer:
             predicted = self.predict(window)[:, -1].double().numpy()
         return np.clip(np.exp(predicted) * window.cpa_target, 0.0, ALPHA_LIMIT[self.config.dataset])
 
-    def save(self, folder: Path) -> None:
-        """Write weights, config, state statistics and losses into a folder."""
-        save_model(folder, self.config, self.encoder, of_modules({"dt": self.model}), losses=self.losses)
-
-    @classmethod
-    def load(cls, folder: Path, config: DTConfig | None = None) -> DecisionTransformer:
-        """Read what :meth:`save` wrote; errors as of :func:`lbm_core.training.load_config`."""
-        trained_with, encoder, stored = load_config(folder, DTConfig, config, "decision transformer")
-        transformer = cls(trained_with, encoder)
-        load_modules(folder, {"dt": transformer.model})
-        transformer.losses = stored["losses"]
-        return transformer
+    def networks(self) -> dict[str, torch.nn.Module]:
+        """What was trained."""
+        return {"dt": self.model}
 
 
 def train_dt(config: DTConfig, trajectories: TrajectorySet, *, progress: bool = True) -> DecisionTransformer:
     """Regress the logged action on its past and the return that followed (Chen et al. 2021).
 
-    Windows are drawn by their end tick, so that short ones start the day, as in use.
-
-    Raises
-    ------
-    ValueError
-        Trajectories of another data set than the config's.
+    Windows are drawn by their end tick, so that short ones start the day, as in use. Errors as of
+    :func:`lbm_core.training.fitted_encoder`.
     """
     transformer = DecisionTransformer(config, fitted_encoder(config, trajectories))
     model = transformer.model.train()

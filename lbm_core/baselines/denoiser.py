@@ -1,4 +1,4 @@
-"""DiffBid's networks: a temporal U-Net that denoises state paths, inverse dynamics, and a judge of whole days."""
+"""DiffBid's networks: a temporal U-Net that denoises state paths, and a judge of whole days."""
 
 from __future__ import annotations
 
@@ -39,8 +39,7 @@ class TemporalUNet(nn.Module):
 
     Parameters
     ----------
-    features : d, features of a state
-    conditions : c, numbers that the path is conditioned on
+    features, conditions : numbers d of a state, and c that the path is conditioned on
     channels : of the first level, a multiple of 8; twice as many below
     """
 
@@ -82,18 +81,6 @@ class TemporalUNet(nn.Module):
         x = self.up2(torch.cat([self.double2(x), coarse], dim=1), embedded)
         x = self.up1(torch.cat([self.double1(x), fine], dim=1), embedded)
         return self.out(x).transpose(1, 2)
-
-
-class InverseDynamics(nn.Module):
-    """log(alpha / C) that led from one state to the next, given the advertiser's context."""
-
-    def __init__(self, features: int, context: int, hidden: int) -> None:
-        super().__init__()
-        self.layers = perceptron(2 * features + context, hidden, hidden, 1)
-
-    def forward(self, states: Tensor, following: Tensor, context: Tensor) -> Tensor:
-        """(n,) of (n, d) states, the (n, d) next ones and (n, k) context."""
-        return self.layers(torch.cat([states, following, context], dim=1))[:, 0]
 
 
 class PathValue(nn.Module):

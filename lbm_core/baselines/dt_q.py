@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm.auto import trange
 
 from lbm_core.auction.bidder import Observation
@@ -23,7 +22,6 @@ from lbm_core.baselines.critic_search import CriticSearch
 from lbm_core.baselines.decision_transformer import DecisionTransformer, DTBidder, penalty_to_go
 from lbm_core.critic.network import Critic
 from lbm_core.data.trajectories import TrajectorySet, sample_ends, windows
-from lbm_core.data.windows import Windows
 from lbm_core.seeding import generator, integer_seed
 from lbm_core.training import small_network
 
@@ -100,7 +98,9 @@ def finetune_dt(
             rows, ticks = sample_ends(trajectories, config.batch_size, rng)
             imitation, predicted = tuned.imitation(trajectories, rows, ticks, penalties)
             judged = windows(trajectories, rows, ticks, critic.config.window_length)
-            loss = imitation - config.q_weight * relative_value(judge, judged, predicted[:, -1])
+            states, logged, mask = judge.inputs(judged)
+            q = judge.min_q(states, torch.cat([logged[:, :-1], predicted[:, -1:]], dim=1), mask)
+            loss = imitation - config.q_weight * q.mean() / q.detach().abs().mean().clamp(min=1e-6)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_norm)
@@ -109,13 +109,6 @@ def finetune_dt(
     tuned.losses = averaged(losses)
     model.eval()
     return tuned
-
-
-def relative_value(critic: Critic, window: Windows, actions: Tensor) -> Tensor:
-    """Mean Q of bidding ``actions`` (n,) log(alpha / C) at the last tick of n windows, over the mean of |Q|."""
-    states, logged, mask = critic.inputs(window)
-    q = critic.min_q(states, torch.cat([logged[:, :-1], actions[:, None]], dim=1), mask)
-    return q.mean() / q.detach().abs().mean().clamp(min=1e-6)
 
 
 def _check_same_data(transformer: DecisionTransformer, critic: Critic) -> None:

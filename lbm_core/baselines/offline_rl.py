@@ -12,22 +12,14 @@ from torch import nn
 from tqdm.auto import trange
 
 from lbm_core.auction.bidder import Observation
-from lbm_core.baselines.common import Opening, averaged, current_states
+from lbm_core.baselines.common import Opening, Stored, averaged, current_states
 from lbm_core.baselines.config import OfflineRLConfig
 from lbm_core.critic.iql import n_step_returns
 from lbm_core.critic.reward import reward_table
 from lbm_core.data.features import LOG_RATIO_LIMIT, StateEncoder, log_alpha_ratio
 from lbm_core.data.trajectories import TrajectorySet, windows
 from lbm_core.seeding import generator, integer_seed
-from lbm_core.training import (
-    fitted_encoder,
-    load_config,
-    load_modules,
-    of_modules,
-    save_model,
-    small_network,
-    without_notices,
-)
+from lbm_core.training import fitted_encoder, small_network, without_notices
 
 
 def transitions(
@@ -63,7 +55,7 @@ def transitions(
     }
 
 
-class OfflinePolicy:
+class OfflinePolicy(Stored):
     """A policy alpha(s), trained or about to be.
 
     Attributes
@@ -73,6 +65,8 @@ class OfflinePolicy:
         range lies far below the median, and a short training would end there.)
     losses : (k, 2) gradient step, loss of the critic (of the actions for BC) averaged since the row before
     """
+
+    kind, label = OfflineRLConfig, "offline-RL policy"
 
     def __init__(self, config: OfflineRLConfig, encoder: StateEncoder, low: float, middle: float, high: float) -> None:
         if not (-LOG_RATIO_LIMIT <= low < middle < high <= LOG_RATIO_LIMIT):
@@ -89,8 +83,7 @@ class OfflinePolicy:
             learner.create_impl((self.encoder.dimension,), 1)
         return learner
 
-    @property
-    def modules(self) -> dict[str, nn.Module]:
+    def networks(self) -> dict[str, nn.Module]:
         """The networks that bid; what else was trained is not kept."""
         modules = self.learner.impl.modules
         names = {"BC": ("imitator",), "BCQ": ("policy", "vae_decoder", "q_funcs")}
@@ -106,19 +99,9 @@ class OfflinePolicy:
             action = self.learner.predict(np.ascontiguousarray(states))[:, 0].astype(np.float64)
         return np.interp(action, (-1, 0, 1), (self.low, self.middle, self.high))
 
-    def save(self, folder: Path) -> None:
-        """Write the networks that bid, config, range, state statistics and losses into a folder."""
-        extra = {"range": [self.low, self.middle, self.high], "losses": self.losses}
-        save_model(folder, self.config, self.encoder, of_modules(self.modules), **extra)
-
-    @classmethod
-    def load(cls, folder: Path, config: OfflineRLConfig | None = None) -> OfflinePolicy:
-        """Read what :meth:`save` wrote; errors as of :func:`lbm_core.training.load_config`."""
-        trained_with, encoder, stored = load_config(folder, OfflineRLConfig, config, "offline-RL policy")
-        policy = cls(trained_with, encoder, *stored["range"])
-        load_modules(folder, policy.modules)
-        policy.losses = stored["losses"]
-        return policy
+    def save(self, folder: Path, **extra: Any) -> None:
+        """As of :class:`Stored`, with the range."""
+        super().save(folder, range=[self.low, self.middle, self.high], **extra)
 
 
 def train_offline_rl(config: OfflineRLConfig, trajectories: TrajectorySet, *, progress: bool = True) -> OfflinePolicy:

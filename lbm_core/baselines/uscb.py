@@ -6,30 +6,30 @@ The policy multiplies the last alpha, alpha_t = alpha_{t-1} (1 + a_t). It learns
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from lbm_core.auction.bidder import Observation
-from lbm_core.baselines.common import Opening, current_states, perceptron
+from lbm_core.baselines.common import Opening, Stored, current_states, perceptron
 from lbm_core.baselines.config import UscbConfig
 from lbm_core.data.features import StateEncoder
 from lbm_core.data.trajectories import ALPHA_LIMIT
 from lbm_core.seeding import integer_seed
-from lbm_core.training import load_config, load_modules, of_modules, save_model, small_network
+from lbm_core.training import small_network
 
 
-class UscbPolicy:
+class UscbPolicy(Stored):
     """How much to turn alpha up or down in a state.
 
     Attributes
     ----------
     actor : network from (n, d) normalised states to (n, 1) in [-1, 1]
-    returns : (k, 2) decisions taken, score of a day (in units of B / C) averaged over the days since the row before
+    losses : (k, 2) decisions taken, score of a day (in units of B / C) averaged over the days since the row before
     """
+
+    kind, label = UscbConfig, "USCB policy"
 
     def __init__(self, config: UscbConfig, encoder: StateEncoder) -> None:
         self.config, self.encoder = config, encoder
@@ -37,7 +37,7 @@ class UscbPolicy:
         with small_network(integer_seed(config.seed, "train", 1)):
             # The layout of Stable-Baselines3's actor, so that bidding needs none of it.
             self.actor = nn.Sequential(*perceptron(encoder.dimension, width, width, 1), nn.Tanh())
-        self.returns = np.empty((0, 2))
+        self.losses = np.empty((0, 2))
 
     def turn(self, ratio: NDArray[np.float64], moves: NDArray[np.float64]) -> NDArray[np.float64]:
         """alpha_t / C = alpha_{t-1} / C (1 + largest_move * move), within bounds; moves in [-1, 1]."""
@@ -49,18 +49,9 @@ class UscbPolicy:
         with small_network(), torch.inference_mode():
             return self.actor(torch.as_tensor(states))[:, 0].double().numpy()
 
-    def save(self, folder: Path) -> None:
-        """Write the actor, config, state statistics and returns into a folder."""
-        save_model(folder, self.config, self.encoder, of_modules({"actor": self.actor}), returns=self.returns)
-
-    @classmethod
-    def load(cls, folder: Path, config: UscbConfig | None = None) -> UscbPolicy:
-        """Read what :meth:`save` wrote; errors as of :func:`lbm_core.training.load_config`."""
-        trained_with, encoder, stored = load_config(folder, UscbConfig, config, "USCB policy")
-        policy = cls(trained_with, encoder)
-        load_modules(folder, {"actor": policy.actor})
-        policy.returns = stored["returns"]
-        return policy
+    def networks(self) -> dict[str, nn.Module]:
+        """What was trained, as far as bidding needs it."""
+        return {"actor": self.actor}
 
 
 class UscbBidder(Opening):

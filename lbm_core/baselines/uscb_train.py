@@ -55,8 +55,6 @@ class UscbEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     The policy gives encoder, bounds and reward scale.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own interface
-
     def __init__(self, policy: UscbPolicy, days: Days) -> None:
         self.policy, self._days = policy, days
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (policy.encoder.dimension,), np.float32)
@@ -149,7 +147,7 @@ def train_uscb(config: UscbConfig, trajectories: TrajectorySet, days: Days, *, p
         learner.learn(config.steps, callback=lambda *_: bar.update() or True)
     policy.actor.load_state_dict(learner.actor.mu.state_dict())
     policy.actor.eval()
-    policy.returns = environment.averages()
+    policy.losses = environment.averages()
     return policy
 
 
