@@ -42,13 +42,7 @@ def of_modules(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
 
 
 def load_into(state: Mapping[str, Tensor], file: Path) -> None:
-    """Copy the tensors of a safetensors file into those of ``state``, in place.
-
-    Raises
-    ------
-    ValueError
-        The file holds other names or shapes.
-    """
+    """Copy the tensors of a safetensors file into those of ``state``, in place; refuses other names or shapes."""
     stored = load_file(file)
     different = sorted(stored.keys() ^ state.keys()) or [k for k in state if stored[k].shape != state[k].shape]
     if different:
@@ -68,10 +62,7 @@ def load_modules(folder: Path, modules: Mapping[str, nn.Module]) -> None:
 def save_model(folder: Path, config: Any, encoder: StateEncoder, state: Mapping[str, Tensor], **extra: Any) -> None:
     """Write a finished model into a folder: ``model.safetensors``, ``config.json``, and an npy file per array.
 
-    Parameters
-    ----------
-    config : a dataclass
-    extra : json-plain values, and NumPy arrays
+    The configuration is a dataclass; ``extra`` are json-plain values and NumPy arrays.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,8 +99,8 @@ def load_config(
     if wanted is not None and config != wanted:
         differs = [k for k, v in asdict(wanted).items() if asdict(config)[k] != v]  # type: ignore[call-overload]
         raise ValueError(f"the {what} in {folder} was trained with another {', '.join(differs)}")
-    arrays = {path.stem: np.load(path, allow_pickle=False) for path in Path(folder).glob("*.npy")}
-    return config, StateEncoder.from_dict(stored["encoder"]), stored | arrays
+    stored |= {path.stem: np.load(path, allow_pickle=False) for path in Path(folder).glob("*.npy")}
+    return config, StateEncoder.from_dict(stored["encoder"]), stored
 
 
 def fitted_encoder(config: Any, trajectories: TrajectorySet) -> StateEncoder:
@@ -166,10 +157,9 @@ class Resumable:
         ValueError
             The checkpoint was made with another configuration or other data.
         """
-        checkpoints = sorted(self.folder.glob("step-*")) if self.folder else []
-        if not checkpoints:
+        newest = max(self.folder.glob("step-*"), default=None) if self.folder else None
+        if newest is None:
             return None
-        newest = checkpoints[-1]
         stored = json.loads((newest / "identity.json").read_text())
         if stored != self.identity:
             differs = sorted(k for k in stored.keys() | self.identity.keys() if stored.get(k) != self.identity.get(k))

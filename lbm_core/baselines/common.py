@@ -58,12 +58,7 @@ class WantingBidder(Opening):
     Parameters
     ----------
     model : trained, with a ``config.target_return``
-    target_return : of the day, in units of B / C; default the config's
-
-    Raises
-    ------
-    ValueError
-        A target that is not positive.
+    target_return : > 0, of the day, in units of B / C; default the config's
     """
 
     def __init__(self, model: Any, target_return: float | None = None) -> None:
@@ -78,24 +73,25 @@ class Stored:
 
     Attributes
     ----------
-    config : of the kind :attr:`kind`
-    encoder : StateEncoder, fitted on the training trajectories
-    losses : log of the training, one row per some hundredth of it
+    kind, label : class of its configuration, and what it is called where there is none
+    log : attribute that holds the log of its training, an array
+    encoder : fitted on the training trajectories
     """
 
     kind: ClassVar[type]
     label: ClassVar[str]
+    log: ClassVar[str] = "losses"
     config: Any
     encoder: StateEncoder
-    losses: NDArray[np.float64]
 
     def networks(self) -> dict[str, nn.Module]:
         """What was trained, as far as bidding needs it."""
         raise NotImplementedError
 
     def save(self, folder: Path, **extra: Any) -> None:
-        """Write weights, config, state statistics and losses into a folder."""
-        save_model(folder, self.config, self.encoder, of_modules(self.networks()), losses=self.losses, **extra)
+        """Write weights, config, state statistics and the log into a folder."""
+        extra[self.log] = getattr(self, self.log)
+        save_model(folder, self.config, self.encoder, of_modules(self.networks()), **extra)
 
     @classmethod
     def load(cls, folder: Path, config: Any = None) -> Self:
@@ -103,7 +99,7 @@ class Stored:
         trained_with, encoder, stored = load_config(folder, cls.kind, config, cls.label)
         model = cls(trained_with, encoder, *stored.get("range", ()))  # type: ignore[call-arg]
         load_modules(folder, model.networks())
-        model.losses = stored["losses"]
+        setattr(model, cls.log, stored[cls.log])
         return model
 
 

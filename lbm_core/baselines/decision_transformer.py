@@ -35,24 +35,20 @@ class DecisionTransformer(Stored):
         self.config, self.encoder = config, encoder
         self.losses = np.empty((0, 2))
         with small_network(integer_seed(config.seed, "train", 0)):
-            self.model = DecisionTransformerModel(
-                DecisionTransformerConfig(
-                    state_dim=encoder.dimension,
-                    act_dim=1,
-                    hidden_size=config.hidden_size,
-                    n_layer=config.layers,
-                    n_head=config.heads,
-                    max_ep_len=N_TICKS,
-                    n_positions=3 * config.window_length,
-                    action_tanh=False,
-                    resid_pdrop=config.dropout,
-                    embd_pdrop=config.dropout,
-                    attn_pdrop=config.dropout,
-                    use_cache=False,
-                    bos_token_id=None,  # there are no tokens
-                    eos_token_id=None,
-                )
+            shape = DecisionTransformerConfig(
+                state_dim=encoder.dimension,
+                act_dim=1,
+                hidden_size=config.hidden_size,
+                n_layer=config.layers,
+                n_head=config.heads,
+                max_ep_len=N_TICKS,
+                n_positions=3 * config.window_length,
+                action_tanh=False,
+                **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), config.dropout),
+                **dict.fromkeys(("bos_token_id", "eos_token_id")),  # there are no tokens
+                use_cache=False,
             )
+            self.model = DecisionTransformerModel(shape)
 
     def predict(self, window: Windows, penalties: NDArray[np.float32] | float = 1.0) -> Tensor:
         """(n, L) predicted log(alpha / C) at every position of n windows; pads hold nothing of meaning.

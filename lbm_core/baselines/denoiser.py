@@ -62,15 +62,7 @@ class TemporalUNet(nn.Module):
         self.out = nn.Conv1d(channels, features, 1)
 
     def forward(self, noisy: Tensor, known: Tensor, level: Tensor, condition: Tensor) -> Tensor:
-        """(n, 48, d) clean path.
-
-        Parameters
-        ----------
-        noisy : (n, 48, d)
-        known : (n, 48) 1 where ``noisy`` is clean
-        level : (n,) noise level, an integer
-        condition : (n, c)
-        """
+        """(n, 48, d) clean path of a noisy one at (n,) integer levels; ``known`` is 1 where it is clean, (n, 48)."""
         half = self.channels // 2
         frequencies = torch.exp(-math.log(10_000.0) * torch.arange(half, device=noisy.device) / half)
         angles = level[:, None].float() * frequencies

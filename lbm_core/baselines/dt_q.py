@@ -71,13 +71,7 @@ def finetune_dt(
 
     Q is taken at the last tick of a window, where the critic knows the whole past; the critic stays as it is.
 
-    Parameters
-    ----------
-    transformer : trained DT; a copy of it is trained
-
-    Returns
-    -------
-    DecisionTransformer whose ``losses`` are those of the fine-tuning
+    A copy of the transformer is trained; its ``losses`` are those of the fine-tuning.
 
     Raises
     ------

@@ -169,12 +169,8 @@ def _learner(config: OfflineRLConfig) -> Any:
     }
     arguments = own[config.algorithm]
     prefixes = {"BC": [""], "BCQ": ["actor_", "critic_", "imitator_"]}.get(config.algorithm, ["actor_", "critic_"])
-    for prefix in prefixes:
-        arguments |= {
-            f"{prefix}learning_rate": config.learning_rate,
-            f"{prefix}encoder_factory": encoder,
-            f"{prefix}optim_factory": adam,
-        }
+    shared = {"learning_rate": config.learning_rate, "encoder_factory": encoder, "optim_factory": adam}
+    arguments |= {prefix + name: value for prefix in prefixes for name, value in shared.items()}
     if config.algorithm != "BC":
         arguments |= {"gamma": config.gamma, "tau": config.tau}
     return getattr(algos, f"{config.algorithm}Config")(batch_size=config.batch_size, **arguments).create(False)

@@ -26,10 +26,10 @@ class UscbPolicy(Stored):
     Attributes
     ----------
     actor : network from (n, d) normalised states to (n, 1) in [-1, 1]
-    losses : (k, 2) decisions taken, score of a day (in units of B / C) averaged over the days since the row before
+    returns : (k, 2) decisions taken, score of a day (in units of B / C) averaged over the days since the row before
     """
 
-    kind, label = UscbConfig, "USCB policy"
+    kind, label, log = UscbConfig, "USCB policy", "returns"
 
     def __init__(self, config: UscbConfig, encoder: StateEncoder) -> None:
         self.config, self.encoder = config, encoder
@@ -37,7 +37,7 @@ class UscbPolicy(Stored):
         with small_network(integer_seed(config.seed, "train", 1)):
             # The layout of Stable-Baselines3's actor, so that bidding needs none of it.
             self.actor = nn.Sequential(*perceptron(encoder.dimension, width, width, 1), nn.Tanh())
-        self.losses = np.empty((0, 2))
+        self.returns = np.empty((0, 2))
 
     def turn(self, ratio: NDArray[np.float64], moves: NDArray[np.float64]) -> NDArray[np.float64]:
         """alpha_t / C = alpha_{t-1} / C (1 + largest_move * move), within bounds; moves in [-1, 1]."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium
@@ -105,7 +105,7 @@ class UscbEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
 
 def train_uscb(config: UscbConfig, trajectories: TrajectorySet, days: Days, *, progress: bool = True) -> UscbPolicy:
-    """Train USCB by bidding.
+    """Train USCB by bidding; errors as of :func:`lbm_core.training.fitted_encoder`.
 
     The reward of a tick is the growth of the day's score, whose sum is the final score: the CPA target counts, as
     USCB's constraints do.
@@ -114,11 +114,6 @@ def train_uscb(config: UscbConfig, trajectories: TrajectorySet, days: Days, *, p
     ----------
     trajectories : what state features are normalised with; nothing is learned from their actions
     days : draws what is played, e.g. :func:`table_days`
-
-    Raises
-    ------
-    ValueError
-        Trajectories of another data set than the config's.
     """
     with without_notices():
         from stable_baselines3 import DDPG
@@ -128,7 +123,11 @@ def train_uscb(config: UscbConfig, trajectories: TrajectorySet, days: Days, *, p
     environment = UscbEnvironment(policy, days)
     seed = integer_seed(config.seed, "train", 0)
     bar = tqdm(total=config.steps, desc="USCB", disable=not progress)
-    with _global_randomness(), small_network(seed), bar:
+    with contextlib.ExitStack() as stack:  # Stable-Baselines3 seeds Python's and NumPy's generators: give them back
+        stack.callback(random.setstate, random.getstate())
+        stack.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002
+        stack.enter_context(small_network(seed))
+        stack.enter_context(bar)
         learner = DDPG(
             "MlpPolicy",
             environment,
@@ -147,16 +146,5 @@ def train_uscb(config: UscbConfig, trajectories: TrajectorySet, days: Days, *, p
         learner.learn(config.steps, callback=lambda *_: bar.update() or True)
     policy.actor.load_state_dict(learner.actor.mu.state_dict())
     policy.actor.eval()
-    policy.losses = environment.averages()
+    policy.returns = environment.averages()
     return policy
-
-
-@contextmanager
-def _global_randomness() -> Iterator[None]:
-    """Stable-Baselines3 seeds the process's global generators; give Python's and NumPy's back as they were."""
-    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(legacy)  # noqa: NPY002

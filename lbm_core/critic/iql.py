@@ -21,8 +21,6 @@ from lbm_core.data.trajectories import TrajectorySet, sample_ends, windows
 from lbm_core.seeding import generator, integer_seed
 from lbm_core.training import Resumable, fingerprint, fitted_encoder, small_network
 
-__all__ = ["Critic", "CriticConfig", "expectile_loss", "n_step_returns", "train_critic"]
-
 
 def expectile_loss(difference: Tensor, expectile: float) -> Tensor:
     """Expectile loss, Eq. 8: mean of |tau - 1(u < 0)| u^2 with u = Q - V.
@@ -44,10 +42,8 @@ def value_loss(critic: Critic, target_q: nn.ModuleList, batch: tuple[Tensor, Ten
 def q_loss(critic: Critic, batch: tuple[Tensor, Tensor, Tensor], returns: Tensor, next_value: Tensor) -> Tensor:
     """Eq. 9: Q(s_t, a_t) towards r_t + gamma V(s_{t+1}); the sum over both twins.
 
-    Parameters
-    ----------
-    returns : (n,) discounted rewards of the next ``n_step`` ticks
-    next_value : (n,) discounted V after them; 0 once the day is over
+    ``returns`` are the (n,) discounted rewards of the next ``n_step`` ticks, ``next_value`` the discounted V after them,
+    0 once the day is over.
     """
     target = returns + next_value
     errors = [network(*batch, with_last_action=True) - target for network in critic.twin_q]
@@ -93,7 +89,6 @@ def train_critic(
     Parameters
     ----------
     checkpoints : folder of the unfinished training, from which a killed one goes on; None keeps nothing
-    checkpoint_every : steps between two checkpoints
 
     Returns
     -------

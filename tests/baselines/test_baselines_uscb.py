@@ -89,7 +89,7 @@ def test_it_learns_to_turn_alpha_to_the_rewarded_level(policy):
     assert alphas[0] == 10.0
     assert abs(np.median(np.log(alphas[8:] / 10.0)) - BEST) < 0.3
     assert conversions.sum() > 0.85 * 48 * 5, "constant alpha = C brings 0.49 of it"
-    assert policy.losses[-10:, 1].mean() > policy.losses[:10, 1].mean()
+    assert policy.returns[-10:, 1].mean() > policy.returns[:10, 1].mean()
 
 
 def test_environment_plays_the_day_as_the_bidder_does(policy):
@@ -133,7 +133,7 @@ def test_checkpoint_bids_the_same_and_training_is_reproducible(policy, trajector
     policy.save(tmp_path / "uscb")
     loaded = UscbPolicy.load(tmp_path / "uscb", SMALL)
     np.testing.assert_array_equal(_play(UscbBidder(loaded))[2], _play(UscbBidder(policy))[2])
-    np.testing.assert_allclose(loaded.losses, policy.losses)
+    np.testing.assert_allclose(loaded.returns, policy.returns)
     with pytest.raises(ValueError, match="another seed"):
         UscbPolicy.load(tmp_path / "uscb", replace(SMALL, seed=1))
     with pytest.raises(FileNotFoundError, match="no USCB policy"):
