@@ -85,13 +85,7 @@ def cumulative_rule() -> GuideSource:
 
 
 def every(k: int, source: GuideSource) -> GuideSource:
-    """Ask a source at every k-th tick only (ticks k, 2k, …); "uncertain" in between.
-
-    Raises
-    ------
-    ValueError
-        k outside 1..48.
-    """
+    """Ask a source at every k-th tick only (ticks k, 2k, …; k in 1..48, else ValueError); "uncertain" in between."""
     if not 1 <= k <= N_TICKS:
         raise ValueError(f"a guide may speak at every tick, or at every k-th up to {N_TICKS}; got {k}")
 
@@ -108,12 +102,7 @@ def until(level: float, source: GuideSource) -> GuideSource:
 
     Parameters
     ----------
-    level : > 1; up to level * C an "increase" is passed on, down to C / level a "decrease"
-
-    Raises
-    ------
-    ValueError
-        A level that is not above 1.
+    level : > 1, else ValueError; up to level * C an "increase" is passed on, down to C / level a "decrease"
     """
     if not level > 1:
         raise ValueError(f"a level is a factor above 1, on the CPA target; got {level}")

@@ -156,12 +156,7 @@ class DayLayout:
 
 
 class DayNetwork(nn.Module):
-    """LBM-Act as it learns from whole days: a module of its own, so that engines of training can wrap it.
-
-    Parameters
-    ----------
-    model : LBMAct with ``layout="day"``
-    """
+    """LBM-Act as it learns from whole days: a module of its own, so that engines of training can wrap it."""
 
     def __init__(self, model: LBMAct) -> None:
         super().__init__()

@@ -127,9 +127,7 @@ def train_dt(config: DTConfig, trajectories: TrajectorySet, *, progress: bool = 
 def penalty_to_go(trajectories: TrajectorySet) -> NDArray[np.float32]:
     """Penalty of the ticks from t to the end, min(1, C / CPA), as DT-score adds it to the return-to-go (Table 3).
 
-    Returns
-    -------
-    (N, 48) in [0, 1]; 1 where nothing is spent any more, 0 where money is spent and nothing converts
+    (N, 48) in [0, 1]; 1 where nothing is spent any more, 0 where money is spent and nothing converts.
     """
     conversions = np.cumsum(trajectories.conversions[:, ::-1], axis=1, dtype=np.float64)[:, ::-1]
     costs = np.cumsum(trajectories.costs[:, ::-1], axis=1, dtype=np.float64)[:, ::-1]

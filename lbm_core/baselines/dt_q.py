@@ -35,7 +35,6 @@ class DTQSearchBidder(DTBidder):
     Parameters
     ----------
     multiples : candidates in units of DT's alpha, each > 0
-    target_return : as of :class:`~lbm_core.baselines.common.WantingBidder`
 
     Raises
     ------

@@ -182,5 +182,5 @@ def _batch(data: dict[str, NDArray[np.float32]], chosen: NDArray[np.int64], n_st
 
     columns = {name: values[chosen] for name, values in data.items()}
     intervals = np.full((len(chosen), 1), n_step, dtype=np.float32)
-    # The next actions are read by none of the four algorithms.
+    # None of the four algorithms reads the next actions.
     return TransitionMiniBatch(**columns, next_actions=columns["actions"], intervals=intervals, transitions=[])

@@ -51,8 +51,6 @@ class UscbEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     * reward: growth of the day's smoothed score in units of B / C, times ``reward_multiplier``;
     * terminated: after 48 ticks, or when less than 0.1 of the budget's currency is left;
     * info: ``conversions`` and ``cost`` so far.
-
-    The policy gives encoder, bounds and reward scale.
     """
 
     def __init__(self, policy: UscbPolicy, days: Days) -> None:

@@ -42,8 +42,8 @@ def value_loss(critic: Critic, target_q: nn.ModuleList, batch: tuple[Tensor, Ten
 def q_loss(critic: Critic, batch: tuple[Tensor, Tensor, Tensor], returns: Tensor, next_value: Tensor) -> Tensor:
     """Eq. 9: Q(s_t, a_t) towards r_t + gamma V(s_{t+1}); the sum over both twins.
 
-    ``returns`` are the (n,) discounted rewards of the next ``n_step`` ticks, ``next_value`` the discounted V after them,
-    0 once the day is over.
+    ``returns`` are the (n,) discounted rewards of the next ``n_step`` ticks, ``next_value`` the discounted V after
+    them, 0 once the day is over.
     """
     target = returns + next_value
     errors = [network(*batch, with_last_action=True) - target for network in critic.twin_q]

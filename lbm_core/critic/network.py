@@ -117,10 +117,7 @@ class Critic(nn.Module):
     def relative_q(self, window: Windows, alphas: ArrayLike, logged_alphas: ArrayLike) -> NDArray[np.float64]:
         """Relative-Q, Eq. 12: Q(s, a~) - Q(s, a). Positive: better than the logged action.
 
-        Parameters
-        ----------
-        alphas : (n,) a~, or (n, K)
-        logged_alphas : (n,) a, currency per conversion
+        Alphas a~ are (n,) or (n, K), the logged a are (n,), currency per conversion.
         """
         tried, logged = np.asarray(alphas, dtype=np.float64), np.asarray(logged_alphas, dtype=np.float64)
         baseline = self.q(window, logged)

@@ -38,7 +38,7 @@ def reward_table(
     scale: ReturnScale = "budget",
     counted: Counted = "expected",
 ) -> NDArray[np.float32]:
-    """Reward of every tick.
+    """Reward of every tick, (N, 48) float32; 0 after the end of a trajectory.
 
     Differs from the paper: ``"conversions"`` is its reward (§2.2), which never hears of the CPA target.
     ``"score_to_go"``, the default, is r_t = S_{t+1} - S_t (:func:`smoothed_score`), whose sum over the day is the
@@ -51,10 +51,6 @@ def reward_table(
     ----------
     trajectories : N of them
     scale : unit of the reward, :func:`lbm_core.data.returns.return_unit`
-
-    Returns
-    -------
-    (N, 48) float32; 0 after the end of a trajectory
     """
     for name, value, kinds in (("reward", reward, Reward), ("conversions", counted, Counted)):
         if value not in get_args(kinds):
