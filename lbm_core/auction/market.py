@@ -111,9 +111,8 @@ def auction_tick(
     -------
     The impressions' bids, what the advertisers got, and the mean least winning cost.
     """
-    lists, totals = kernels.empty_lists(pvalues), kernels.no_totals(len(alphas))
     alphas = alphas.astype(pvalues.dtype)
-    kernels.rank(pvalues, alphas, lists.keys)
+    lists, totals = kernels.ranked(pvalues, alphas), kernels.no_totals(len(alphas))
     kernels.allocate(lists, pvalues, alphas, remaining, stream, totals)
     price = kernels.convert(lists, pvalues, sigma_ratio(lists.who), shift, stream, totals, prices)
     return lists, totals, price

@@ -92,7 +92,7 @@ class ReplayPeriod(LoggedPeriod):
         pvalues = np.empty((len(traffic.mean_pvalues), int(traffic.counts.sum())))
         ends = np.cumsum(traffic.counts)
         for tick, (count, end) in enumerate(zip(traffic.counts, ends, strict=True)):
-            traffic.draw_pvalues(tick, pvalues[:, end - count : end].T)
+            pvalues[:, end - count : end] = traffic.tick_pvalues(tick).T
         return cls.from_arrays(log.dataset, log.period, log.advertisers, log.counts, pvalues, log.least_winning_cost)
 
     @classmethod
