@@ -10,6 +10,16 @@ from numpy.typing import ArrayLike, NDArray
 from lbm_core.auction.bidder import Advertisers, Observation
 
 N_PREVIOUS = 3  # earlier alphas seen from each position
+# What windows cut out of a day as it is; alphas are cut twice.
+PER_TICK = (
+    "returns_to_go",
+    "states",
+    "conversions",
+    "expected_conversions",
+    "costs",
+    "conversions_before",
+    "costs_before",
+)
 
 
 @dataclass(frozen=True)
@@ -60,8 +70,7 @@ def windows_of_observation(
 
     Parameters
     ----------
-    observation : n advertisers at tick t
-    advertisers : the same n
+    observation, advertisers : the same n advertisers, at tick t
     returns_to_go : (n, t + 1) conversions still wanted at ticks 0..t
     length : L
 
