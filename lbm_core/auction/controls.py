@@ -116,14 +116,25 @@ def checked_plan(plan: ArrayLike | None) -> NDArray[np.float64]:
 
 
 @dataclass
-class PidBidder(_Control):
+class _Feedback(_Control):
+    """Compares spending with a plan."""
+
+    opening: Parameter = 1.0  # first alpha / CPA target
+    memory: int = 3  # ticks over which spending is compared with the plan
+    plan: ArrayLike | None = None  # (48,) share of the budget per tick; default even
+
+    def __post_init__(self) -> None:
+        self._plan = checked_plan(self.plan)
+
+
+@dataclass
+class PidBidder(_Feedback):
     """PID controller on the log of alpha, in velocity form, so that nothing winds up.
 
     The error is spending against plan, or, while the CPA so far misses its target, that (weighted) if it is larger.
     log alpha moves by -(proportional * change of error + integral * error), at most from x0.7 to x1.2 a tick.
     """
 
-    opening: Parameter = 1.0  # first alpha / CPA target
     proportional: Parameter = 0.1  # gains on log errors, >= 0
     integral: Parameter = 0.05
     cpa_weight: Parameter = 1.0  # 0 ignores the CPA target, 1 weighs it like the budget
@@ -131,11 +142,6 @@ class PidBidder(_Control):
     step_up: Parameter = 1.2
     lowest: Parameter = 0.1  # bounds of alpha / CPA target
     highest: Parameter = 1.5
-    memory: int = 3  # ticks over which spending is compared with the plan
-    plan: ArrayLike | None = None  # (48,) share of the budget per tick; default even
-
-    def __post_init__(self) -> None:
-        self._plan = checked_plan(self.plan)
 
     def act(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) alpha."""
@@ -155,7 +161,7 @@ class PidBidder(_Control):
 
 
 @dataclass
-class PacingBidder(_Control):
+class PacingBidder(_Feedback):
     """Spend-rate pacing: alpha follows planned over actual spending, and never exceeds ``cap`` times the target.
 
     Since a replayed impression costs at most alpha per conversion, the cap nearly guarantees the CPA target.
@@ -163,12 +169,6 @@ class PacingBidder(_Control):
 
     cap: Parameter = 1.2  # largest alpha / CPA target
     gain: Parameter = 0.2  # exponent on the ratio of planned to actual spending per tick
-    opening: Parameter = 1.0  # first alpha / CPA target
-    memory: int = 3  # ticks over which spending is compared with the plan
-    plan: ArrayLike | None = None  # (48,) share of the budget per tick; default even
-
-    def __post_init__(self) -> None:
-        self._plan = checked_plan(self.plan)
 
     def act(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) alpha."""

@@ -227,7 +227,7 @@ def plan_day(dataset: Dataset, mean_pvalues: NDArray[np.float64]) -> ResponseTab
     # A normal distribution by its quantiles, with a typical standard deviation of half the mean (A.1).
     normal = np.quantile(np.random.default_rng(0).standard_normal(100_000), (np.arange(_QUANTILES) + 0.5) / _QUANTILES)
     pvalues = np.clip(mean_pvalues[:, :, None] * (1 + 0.5 * normal), 0, 1).reshape(N_ADVERTISERS, -1)
-    day = ReplayPeriod.from_arrays(
+    day = ReplayPeriod(
         dataset,
         _PAST_PERIODS[-1],
         period_advertisers(dataset, _PAST_PERIODS[-1]),

@@ -11,15 +11,8 @@ from lbm_core.auction.bidder import Advertisers, Observation
 
 N_PREVIOUS = 3  # earlier alphas seen from each position
 # What windows cut out of a day as it is; alphas are cut twice.
-PER_TICK = (
-    "returns_to_go",
-    "states",
-    "conversions",
-    "expected_conversions",
-    "costs",
-    "conversions_before",
-    "costs_before",
-)
+_OUTCOMES = ("conversions", "expected_conversions", "costs", "conversions_before", "costs_before")
+PER_TICK = ("returns_to_go", "states", *_OUTCOMES)
 
 
 @dataclass(frozen=True)
@@ -80,12 +73,11 @@ def windows_of_observation(
         Shapes that do not fit, NaN.
     """
     n, tick = len(observation), observation.tick
+    past = {name: getattr(observation, name) for name in ("alphas", "conversions", "costs")}
     target = np.asarray(returns_to_go, dtype=np.float64)
     for name, values, shape in (
         ("returns_to_go", target, (n, tick + 1)),
-        ("alphas", observation.alphas, (n, tick)),
-        ("conversions", observation.conversions, (n, tick)),
-        ("costs", observation.costs, (n, tick)),
+        *((name, values, (n, tick)) for name, values in past.items()),
         ("states", observation.states[:, :, 0], (n, tick + 1)),
         ("advertisers", advertisers.budget, (n,)),
     ):
@@ -94,12 +86,9 @@ def windows_of_observation(
         if not np.isfinite(values).all():
             raise ValueError(f"{name} of the observation at tick {tick} holds NaN or infinite values")
 
-    def with_current(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.concatenate([values, np.zeros((n, 1))], axis=1)
-
-    def before(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.concatenate([np.zeros((n, 1)), np.cumsum(values, axis=1)], axis=1)
-
+    with_current = {name: np.pad(values, ((0, 0), (0, 1))) for name, values in past.items()}
+    totals = {f"{name}_before": values.cumsum(axis=1) for name, values in past.items() if name != "alphas"}
+    before = {name: np.pad(values, ((0, 0), (1, 0))) for name, values in totals.items()}
     return gather_windows(
         np.arange(n),
         np.full(n, tick),
@@ -108,12 +97,9 @@ def windows_of_observation(
         cpa_target=advertisers.cpa_target,
         returns_to_go=target,
         states=observation.states,
-        alphas=with_current(observation.alphas),
-        conversions=with_current(observation.conversions),
         expected_conversions=np.full((n, tick + 1), np.nan),
-        costs=with_current(observation.costs),
-        conversions_before=before(observation.conversions),
-        costs_before=before(observation.costs),
+        **with_current,
+        **before,
     )
 
 
