@@ -81,22 +81,15 @@ class TrajectorySet:
 
     @classmethod
     def from_logs(cls, logs: Iterable[PeriodLog]) -> TrajectorySet:
-        """Cut every advertiser-day at its first ``done`` and stack them.
+        """Cut every advertiser-day at its first ``done`` and stack them; ValueError: no logs, or of several data sets.
 
         Alphas are clipped at :data:`ALPHA_LIMIT`; trajectories shorter than :data:`MIN_LENGTH` are dropped and counted
         in the log.
-
-        Raises
-        ------
-        ValueError
-            No logs, or logs of different data sets.
         """
         logs = list(logs)
-        if not logs:
-            raise ValueError("no period logs given")
-        names = {log.dataset for log in logs}
-        if len(names) > 1:
-            raise ValueError(f"logs of different data sets cannot be mixed: {', '.join(sorted(names))}")
+        names = sorted({log.dataset for log in logs})
+        if len(names) != 1:
+            raise ValueError(f"need period logs of one data set, got logs of {', '.join(names) or 'none'}")
         dataset = logs[0].dataset
         length = np.concatenate([log.lengths for log in logs])
         valid = np.arange(N_TICKS) < length[:, None]
@@ -170,13 +163,7 @@ class TrajectorySet:
         return Advertisers(self.advertiser[rows], self.budget[rows], self.cpa_target[rows])
 
     def observation(self, rows: ArrayLike, tick: int) -> Observation:
-        """What the bidders of some rows knew at ``tick``.
-
-        Raises
-        ------
-        ValueError
-            ``tick`` outside [0, 48) or at or after the end of one of the trajectories.
-        """
+        """What the bidders of some rows knew at ``tick``; ValueError: one of the trajectories is over by then."""
         rows = np.asarray(rows)
         _check_ticks(self, rows, np.full(rows.shape, tick))
         past = (column[rows, :tick].astype(np.float64) for column in (self.alphas, self.conversions, self.costs))
@@ -189,13 +176,7 @@ class TrajectorySet:
 
     @classmethod
     def load(cls, path: Path) -> TrajectorySet:
-        """Read what :meth:`save` wrote.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            No such file; a file without one of the columns.
-        """
+        """Read what :meth:`save` wrote; FileNotFoundError: no file, ValueError: one without some column."""
         if not Path(path).is_file():
             raise FileNotFoundError(f"no trajectory file {path}: generate the data set first")
         with np.load(path, allow_pickle=False) as stored:
