@@ -58,13 +58,7 @@ def no_totals(m: int) -> Totals:
 
 
 def ranked(pvalues: NDArray[Any], alphas: NDArray[Any]) -> Lists:
-    """The bids of a tick, the highest seven of every impression in order; :func:`allocate` writes the rest.
-
-    Parameters
-    ----------
-    pvalues : (m, n) float32 or float64
-    alphas : (m,) of the same type
-    """
+    """The seven highest bids for each of (m, n) p-values; (m,) alphas have their type. All else is not yet written."""
     n = pvalues.shape[1]
     keys = np.zeros((_LISTED, n), np.int32 if pvalues.dtype == np.float32 else np.int64)
     _rank(pvalues, alphas, keys)
@@ -120,8 +114,7 @@ def allocate(lists, pvalues, alphas, remaining, state, totals):
 
     Parameters
     ----------
-    lists : of :func:`ranked`, changed
-    pvalues, alphas : (m, n), (m,) as given to :func:`ranked`
+    lists, pvalues, alphas : of :func:`ranked`; the lists are changed
     remaining : (m,) currency left before the tick
     state : (1,) uint64 random stream, advanced
     totals : zeros; cost, won and dropped_bids are written
@@ -207,21 +200,16 @@ def _overspenders(cost, remaining, won, over, to_drop, undecided):
 
 @njit(cache=True, nogil=True)
 def convert(lists, pvalues, sigma_ratio, shift, state, totals, prices):
-    """Conversions of the shown ads.
+    """Mean least winning cost of a tick; the conversions of the shown ads.
 
     Parameters
     ----------
-    lists : from :func:`allocate`
-    pvalues : (m, n)
+    lists, pvalues : from :func:`allocate`, (m, n)
     sigma_ratio : (n, 3) sigma / p-value of the winners, or (1, m) its mean per advertiser
     shift : (m,) see :func:`lbm_core.auction.mechanism.conversion_shift`
     state : (1,) uint64 random stream, advanced
     totals : exposures, expected and conversions are written
     prices : (n,) written: least winning cost
-
-    Returns
-    -------
-    Mean least winning cost.
     """
     _, who, bids, depth = lists
     n = len(depth)

@@ -27,17 +27,18 @@ class Allocation(NamedTuple):
     least_winning_cost: NDArray[np.float64]  # (n,) currency, the lowest bid that would have bought a slot
 
 
-def allocate(bids: NDArray[np.float64]) -> Allocation:
+def allocate(bids: NDArray[np.float64], reserve: float = RESERVE_PRICE) -> Allocation:
     """Generalised second-price auction of three slots.
 
     Parameters
     ----------
     bids : (n, m) currency, m >= 4; one row per impression
+    reserve : currency, floor of every price
     """
     ranking = np.argsort(-bids, axis=1, kind="stable")[:, : N_SLOTS + 1]
     ranked_bids = np.take_along_axis(bids, ranking, axis=1)
-    prices = np.maximum(ranked_bids[:, 1:], RESERVE_PRICE)
-    winners = np.where(prices > RESERVE_PRICE, ranking[:, :N_SLOTS], -1)
+    prices = np.maximum(ranked_bids[:, 1:], reserve)
+    winners = np.where(prices > reserve, ranking[:, :N_SLOTS], -1)
     return Allocation(winners, prices, prices[:, -1])
 
 

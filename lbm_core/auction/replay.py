@@ -86,8 +86,7 @@ class ReplayPeriod:
         Raises
         ------
         ValueError
-            The log's impression counts are not those of its traffic, or its prices belong to other impressions: those
-            that the market's "fast" engine draws for itself.
+            The log's impressions are not those of its traffic, as with the market's "fast" engine.
         """
         if log.engine == "fast":
             raise ValueError(
@@ -126,15 +125,9 @@ def replay(
 
     Parameters
     ----------
-    period : the logged period
-    bidder : asked once per tick for all n advertisers
+    bidder : asked once per tick for all n advertisers; ValueError: it returns a wrong shape, NaN or a negative alpha
     advertisers : who bids, default the period's 48; other budgets, targets or repeated advertisers are fine
     rows : subset of ``advertisers``
-
-    Raises
-    ------
-    ValueError
-        The bidder returned a wrong shape, NaN or a negative alpha.
     """
     who = bidding(period.advertisers, advertisers, rows)
     return play(replay_day(period, who, rng), who, bidder)
@@ -162,17 +155,10 @@ def replay_day(period: ReplayPeriod, advertisers: Advertisers, rng: np.random.Ge
 
 @njit(cache=True, nogil=True)
 def _buy(pvalues, prices, span, index, alphas, remaining, base, brought, bids):
-    """Wins, payments and conversions of one tick, for advertisers that each bid alone; one pass per advertiser.
+    """Wins, payments and conversions of one tick, for n advertisers that each bid alone.
 
-    Parameters
-    ----------
-    pvalues, prices : (48, total) probability; (total,) currency
-    span : first impression of the tick, and of the next
-    index : (n,) whose p-values each of the n advertisers has
-    alphas, remaining : (n,) currency per conversion; currency
-    base : random stream of the replay
-    brought : (4, n) zeros; cost, conversions, expected conversions and wins are written
-    bids : (n,) sum of the tick's bids; those dropped for lack of budget are taken away
+    Written: ``brought``, (4, n) costs, conversions, expected conversions and wins. Those dropped for lack of budget are
+    taken away from ``bids``, the sums of the tick's bids.
     """
     won = np.empty(span[1] - span[0] + 1, dtype=np.int64)
     for k in range(len(index)):

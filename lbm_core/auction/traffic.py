@@ -1,8 +1,7 @@
 """§4.1 and A.1: the impressions of AuctionNet's delivery periods, regenerated bit for bit from their seeds.
 
-The benchmark's traffic comes from ``numpy.random.default_rng`` alone, so the impressions of the real data can be
-recomputed without downloading them: how many there are in every tick, each advertiser's predicted conversion
-probability (p-value) for each of them, and the uncertainty (sigma) of that prediction.
+The benchmark's traffic comes from ``numpy.random.default_rng`` alone: how many impressions there are in a tick, each
+advertiser's predicted conversion probability (p-value) for each of them, and the uncertainty (sigma) of it.
 
 Source of ``traffic_profile.csv``: the daily traffic shape of the AuctionNet benchmark (48 base ratios, sum 1).
 """
@@ -41,12 +40,7 @@ def base_profile() -> NDArray[np.float64]:
 
 
 def impression_counts(period: int, scheme: Scheme = "data") -> NDArray[np.int64]:
-    """Impressions per tick: the base profile times one ("public") or two ("data") random factors per 4 ticks.
-
-    Returns
-    -------
-    (48,) int
-    """
+    """(48,) impressions per tick: the base profile times one ("public") or two ("data") random factors per 4 ticks."""
     stages = [(0, 0.6, 1.4), (period, 0.8, 1.2)] if scheme == "data" else [(period, 0.6, 1.4)]
     profile = base_profile()
     for seed, low, high in stages:
@@ -56,13 +50,9 @@ def impression_counts(period: int, scheme: Scheme = "data") -> NDArray[np.int64]
 
 
 def mean_pvalues(period: int, dataset: Dataset, scheme: Scheme = "data") -> NDArray[np.float64]:
-    """Expected p-value of every advertiser in every tick: category level times advertiser level times base.
+    """(48, 48) expected p-value, (advertiser, tick): category level times advertiser level times base.
 
     The same in every period under "data"; redrawn in every period under "public".
-
-    Returns
-    -------
-    (48, 48) probability, (advertiser, tick)
     """
     first_seed = period * _PUBLIC_SEED_STEP if scheme == "public" else 0
     means = np.empty((N_ADVERTISERS, N_TICKS))
@@ -76,12 +66,7 @@ def mean_pvalues(period: int, dataset: Dataset, scheme: Scheme = "data") -> NDAr
 
 
 def std_ratios(period: int, scheme: Scheme = "data") -> NDArray[np.float64]:
-    """Standard deviation over mean of the p-values.
-
-    Returns
-    -------
-    (48, 48) in (0, 1], (advertiser, tick)
-    """
+    """(48, 48) standard deviation over mean of the p-values, in (0, 1], (advertiser, tick)."""
     rng = np.random.default_rng(period if scheme == "public" else 0)
 
     def within(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -92,12 +77,7 @@ def std_ratios(period: int, scheme: Scheme = "data") -> NDArray[np.float64]:
 
 
 def sigma_levels(period: int) -> NDArray[np.float64]:
-    """Mean of sigma / p-value of every advertiser in a period.
-
-    Returns
-    -------
-    (48,) in [0, 0.3]
-    """
+    """(48,) mean of sigma / p-value of every advertiser in a period, in [0, 0.3]."""
     level = np.abs(np.random.default_rng(period).normal(0.15, 0.06, N_ADVERTISERS))
     return np.where(level > LARGEST_SIGMA, 0.2, level)
 
@@ -107,13 +87,10 @@ class Traffic:
 
     Parameters
     ----------
-    period : int >= 0
-        Number of the delivery period; 7 … 27 are the paper's.
-    dataset : "dense" or "sparse"
-        Sparse p-values are a tenth of the dense ones.
-    scheme : "data" or "public"
-        "data" reproduces the published data; "public" the benchmark's online environment, where the mean p-values
-        also change from period (there: episode) to period.
+    period : number of the delivery period, >= 0; 7 … 27 are the paper's
+    dataset : sparse p-values are a tenth of the dense ones
+    scheme : "data" reproduces the published data; "public" the benchmark's online environment, where the mean p-values
+        also change from period (there: episode) to period
 
     Attributes
     ----------

@@ -87,6 +87,8 @@ class BehaviourParameters:
     @classmethod
     def load(cls, path: Path) -> BehaviourParameters:
         """Read a json file of named numbers; ValueError: a knob missing, unknown or out of range."""
+        if not path.is_file():
+            raise FileNotFoundError(f"no behaviour parameters at {path}")
         return cls(**json.loads(path.read_text()))
 
     def save(self, path: Path) -> None:

@@ -108,9 +108,8 @@ def _on_this_machine(jobs: int, make: Callable[[str], T], names: Sequence[str]) 
 def make_shard(config: GenerateConfig, simulate: Simulate, name: str) -> tuple[str, bytes]:
     """Simulate the periods of one shard, on their own; its name and the content of its file."""
     logs = [simulate(config.dataset, period, config.seed, config.scheme) for period in config.shards[name]]
-    engines = {log.engine for log in logs}
-    if engines != {config.market}:
-        raise ValueError(f"the periods were simulated with engine {engines}, not {config.market!r} as configured")
+    if {log.engine for log in logs} != {config.market}:
+        raise ValueError(f"the periods were not simulated with engine {config.market!r}, as configured")
     return name, shard_bytes(TrajectorySet.from_logs(logs))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lbm_core.auction.bidder import N_STATE_FEATURES, N_TICKS, Advertisers, Observation
+from lbm_core.auction.day import DayResult
 from lbm_core.auction.log import PeriodLog
 from lbm_core.data.windows import PER_TICK, Windows, gather_windows
 from lbm_core.files import writing_file
@@ -86,39 +87,34 @@ class TrajectorySet:
         Alphas are clipped at :data:`ALPHA_LIMIT`; trajectories shorter than :data:`MIN_LENGTH` are dropped and counted
         in the log.
         """
-        logs = list(logs)
-        names = sorted({log.dataset for log in logs})
-        if len(names) != 1:
-            raise ValueError(f"need period logs of one data set, got logs of {', '.join(names) or 'none'}")
-        dataset = logs[0].dataset
-        length = np.concatenate([log.lengths for log in logs])
-        valid = np.arange(N_TICKS) < length[:, None]
-
-        def per_tick(name: str) -> NDArray[np.float32]:
-            return (np.concatenate([getattr(log, name) for log in logs]) * valid).astype(np.float32)
-
-        columns = {name: per_tick(name) for name in _PER_TICK}
-        columns["alphas"] = np.clip(columns["alphas"], 0.0, ALPHA_LIMIT[dataset])
-        whole = cls(
-            dataset=dataset,
-            period=np.repeat([log.period for log in logs], [len(log.lengths) for log in logs]),
-            advertiser=np.concatenate([log.advertisers.index for log in logs]),
-            length=length,
-            budget=np.concatenate([log.advertisers.budget for log in logs]),
-            cpa_target=np.concatenate([log.advertisers.cpa_target for log in logs]),
-            states=np.concatenate([log.states for log in logs]) * valid[:, :, None],
-            **columns,
-        )
-        kept = length >= MIN_LENGTH
+        whole = cls.concatenate([cls.of_day(log, log.dataset, log.period) for log in logs])
+        kept = whole.length >= MIN_LENGTH
         if not kept.all():
             _log.info("dropped %d of %d trajectories shorter than %d ticks", (~kept).sum(), len(kept), MIN_LENGTH)
         return whole.select(kept)
 
     @classmethod
+    def of_day(cls, day: DayResult, dataset: Dataset, period: int) -> TrajectorySet:
+        """The trajectories of a day, simulated or replayed, as :meth:`from_logs` makes them, short ones too."""
+        who, valid = day.advertisers, np.arange(N_TICKS) < day.lengths[:, None]
+        columns = {name: getattr(day, name) * valid for name in _PER_TICK}
+        columns |= {"alphas": np.clip(columns["alphas"], 0.0, ALPHA_LIMIT[dataset])}
+        return cls(
+            dataset,
+            period=np.full(len(who), period),
+            advertiser=who.index,
+            length=day.lengths,
+            budget=who.budget,
+            cpa_target=who.cpa_target,
+            states=day.states * valid[:, :, None],
+            **columns,
+        )
+
+    @classmethod
     def concatenate(cls, sets: Sequence[TrajectorySet]) -> TrajectorySet:
         """Stack trajectory sets of one data set."""
         if not sets or len({s.dataset for s in sets}) > 1:
-            raise ValueError("concatenate needs at least one trajectory set, all of the same data set")
+            raise ValueError("need at least one period log or trajectory set, all of the same data set")
         columns = {f.name: np.concatenate([getattr(s, f.name) for s in sets]) for f in fields(cls)[1:]}
         return cls(dataset=sets[0].dataset, **columns)
 
