@@ -56,8 +56,6 @@ def import_files(
 
     Raises
     ------
-    FileNotFoundError, FileExistsError
-        No such file; ``out`` is there already.
     ValueError
         In one sentence, with file and line: columns, lines or numbers that cannot be, duplicate or missing rows,
         contradictions, differences from the traffic. A trajectory twice; dense and sparse files together.
@@ -68,11 +66,9 @@ def import_files(
     sources = [source for path in paths for source in csv_sources(path)]
     for source in sources:  # all headers before the first long read
         if not {"state", "pvIndex", "deliveryPeriodIndex"} & set(source.header):
-            raise ValueError(
-                f"{source.name}, line 1: neither a traffic file (no pvIndex) nor a trajectory file (no state)"
-            )
-    checks: list[dict[str, Any]] = []
-    sets: list[TrajectorySet] = []
+            problem = "neither a traffic file (no pvIndex) nor a trajectory file (no state)"
+            raise ValueError(f"{source.name}, line 1: {problem}")
+    checks, sets = [], []
     seen: set[tuple[int, int]] = set()  # (period, advertiser)
     with writing(out) as folder:
         for source in sources:
@@ -87,9 +83,9 @@ def import_files(
                 raise ValueError(f"{source.name} is {ours}, the files before it are {before}: import them apart")
             pairs = set(zip(trajectories.period.tolist(), trajectories.advertiser.tolist(), strict=True))
             if twice := sorted(pairs & seen):
+                who = f"the trajectory of advertiser {twice[0][1]}, period {twice[0][0]}"
                 raise ValueError(
-                    f"{source.name}: the trajectory of advertiser {twice[0][1]}, period {twice[0][0]} was already in "
-                    "another file of this import: import them apart"
+                    f"{source.name}: {who} was already in another file of this import: import them apart"
                 )
             seen |= pairs
             sets.append(trajectories)
@@ -106,12 +102,10 @@ def read_trajectory_csv(
     compare: bool = True,
     traffic: Callable[[int, Dataset], Traffic] = Traffic,
 ) -> tuple[TrajectorySet, dict[str, Any]]:
-    """Read trajectories, cut at the first ``done`` inclusive, and check them against the regenerated traffic.
+    """Read trajectories, cut at the first ``done`` inclusive, and check them, with the arguments of import_files.
 
     Costs per tick are not in the file: they are the steps of the remaining budget, and in the last tick what the
     day's total leaves. As for our own data, alphas are clipped and trajectories of one or two ticks dropped.
-
-    Arguments, errors and the comparison are those of :func:`import_files`.
     """
     wanted = [name for name in TRAJECTORY_COLUMNS if name not in _UNREAD]
     rows = pd.concat([_with_states(source, part) for part in source.chunks(wanted)])
@@ -177,7 +171,6 @@ def _check_order(source: CsvSource, rows: pd.DataFrame) -> None:
 
 
 def _compare(source: CsvSource, rows: pd.DataFrame, regenerated: Traffic) -> None:
-    """Impression counts and mean p-values of a period's rows against its regenerated traffic."""
     where = f"the regenerated traffic of period {regenerated.period}"
     counts = regenerated.counts[rows["timeStepIndex"]]
     problem = f"{{current_pv_num:g}} impressions in tick {{timeStepIndex}}; {where} has {{counts}}"
@@ -191,7 +184,6 @@ def _compare(source: CsvSource, rows: pd.DataFrame, regenerated: Traffic) -> Non
 
 
 def _trajectories(rows: pd.DataFrame, dataset: Dataset) -> TrajectorySet:
-    """A trajectory set of sorted rows."""
     first = rows[rows["timeStepIndex"] == 0]
     budget, total = first["budget"].to_numpy(), first["realAllCost"].to_numpy()
     keyed = rows.set_index([*_TRAJECTORY, "timeStepIndex"])
@@ -201,10 +193,9 @@ def _trajectories(rows: pd.DataFrame, dataset: Dataset) -> TrajectorySet:
 
     done = grid("done") > 0
     done[:, -1] = True
-    length = np.argmax(done, axis=1) + 1
-    valid = np.arange(N_TICKS) < length[:, None]
-    spent = -np.diff(grid("budget_left"), append=0) * budget[:, None]
-    costs = np.where(np.arange(N_TICKS) < length[:, None] - 1, spent, 0.0)
+    length, ticks = np.argmax(done, axis=1) + 1, np.arange(N_TICKS)
+    valid = ticks < length[:, None]
+    costs = np.where(ticks < length[:, None] - 1, -np.diff(grid("budget_left"), append=0) * budget[:, None], 0.0)
     costs[np.arange(len(first)), length - 1] = total - costs.sum(axis=1)
     whole = TrajectorySet(
         dataset=dataset,
