@@ -36,15 +36,8 @@ def language_inputs(lab: Lab) -> pd.DataFrame:
     the paper says, a text is disregarded in training where it conflicts with the sign of the logged move. In use nobody
     knows that sign, so the error is measured both ways.
 
-    Returns
-    -------
     One row per input and held-out decision: input, prompt, told (whether a text says the logged direction), error (of
-    log alpha, squared; with such a text or none, as in training), error_in_use (with the first text)
-
-    Raises
-    ------
-    ValueError
-        Too few decisions to keep some from training.
+    log alpha, squared; with such a text or none, as in training), error_in_use (with the first text).
     """
     from lbm_core.act.decide import decide
     from lbm_core.think.parse import parse_groups
@@ -76,14 +69,9 @@ def language_inputs(lab: Lab) -> pd.DataFrame:
 
 
 def agreeing(answers: Sequence[Sequence[Answer]], anchors: NDArray[np.int64]) -> list[Answer]:
-    """Of every decision the first text that advises the logged direction (§3.2), or "uncertain" where none does.
+    """Of n decisions the first text that advises the logged direction (§3.2; (n,)), or "uncertain" where none does.
 
     So training gets as many texts as it can, which favours no input over another.
-
-    Parameters
-    ----------
-    answers : n decisions' texts
-    anchors : (n,) :func:`~lbm_core.act.guides.anchor_directions`
     """
     return [
         next((each for each in answer if each[1] == anchor), (UNCERTAIN, None))
@@ -94,10 +82,8 @@ def agreeing(answers: Sequence[Sequence[Answer]], anchors: NDArray[np.int64]) ->
 def compared(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     """Mean errors of :func:`language_inputs` and what they are below those without words, paired over decisions.
 
-    Returns
-    -------
     One row per input and kind of error: input, measured ("as in training", "in use"), moments (decisions), error,
-    difference (to "nothing", negative is better), low, high (95 %, bootstrap over decisions; NaN for few), verdict
+    difference (to "nothing", negative is better), low, high (95 %, bootstrap over decisions; NaN for few), verdict.
     """
     rows = []
     for column, label in (("error", "as in training"), ("error_in_use", "in use")):
@@ -110,7 +96,6 @@ def compared(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def _spoken(name: str, text: str, direction: int | None) -> str:
-    """What an input makes of a text; one without a readable direction tells nobody anything."""
     if name == INPUTS[0] or direction is None:
         return UNCERTAIN
     return SENTENCES[direction] if name == INPUTS[1] else text

@@ -45,16 +45,9 @@ ENSEMBLES = {"ensemble": 0.0, "ensemble, pessimistic": 1.0}  # name: pessimism
 
 
 def critic_variants(lab: Lab) -> dict[str, Judge]:
-    """The chapter's critics, of :data:`VARIANTS`, :data:`ENSEMBLES` and :data:`DATA_SHARES`, each trained or loaded.
-
-    Raises
-    ------
-    ValueError
-        No such variant.
-    """
+    """The chapter's critics, of :data:`VARIANTS`, :data:`ENSEMBLES` and :data:`DATA_SHARES`, each trained or loaded."""
     names, known = lab.tier.chapter3.variants, [*VARIANTS, *ENSEMBLES, *DATA_SHARES]
-    unknown = [name for name in names if name not in known]
-    if unknown:
+    if unknown := [name for name in names if name not in known]:
         raise ValueError(f"no critic variant {unknown[0]!r}; one of {', '.join(known)}")
     critics: dict[str, Judge] = {}
     for name in names:
@@ -76,19 +69,11 @@ def verdicts(
     factors: Sequence[float] = FACTORS,
     samples: int = SAMPLES,
 ) -> pd.DataFrame:
-    """What critics say of other alphas on unseen days, and what the replay says.
+    """What critics say of multiples of the logged alpha on unseen days, and what the replay says.
 
-    Parameters
-    ----------
-    critics : name to critic
-    logs : held-out periods
-    factors : alternatives, multiples of the logged alpha
-    samples : logged states drawn per period
-
-    Returns
-    -------
-    One row per critic, state, factor and change ("one tick" or "rest of the day"): variant, period, tick, cpa_ratio
-    (of the day so far, smoothed), factor, change, relative_q (reward units), gain (score, conversions)
+    One row per critic, logged state (drawn in every period), factor and change ("one tick" or "rest of the day"):
+    variant, period, tick, cpa_ratio (of the day so far, smoothed), factor, change, relative_q (reward units), gain
+    (score, conversions).
     """
     frames = []
     for log in logs:
@@ -115,12 +100,7 @@ def verdicts(
 
 
 def steering(lab: Lab, critics: Mapping[str, Judge]) -> pd.DataFrame:
-    """What happens when each critic alone steers, beside nobody steering ("constant", alpha = C all day).
-
-    Returns
-    -------
-    Rows of :func:`lbm_core.evaluation.runner.evaluate`
-    """
+    """Replays in which each critic alone steers, beside nobody steering ("constant", alpha = C all day)."""
     bidders: dict[str, Callable[[], Bidder]] = {"constant": ConstantAlpha}
     bidders |= {name: partial(CriticBidder, judge) for name, judge in critics.items()}
     sizes = lab.tier.evaluation

@@ -34,10 +34,8 @@ def labs_by_model(lab: Lab) -> dict[str, Lab]:
 def checked_texts(lab: Lab) -> pd.DataFrame:
     """Every model's chains of thought about the tier's logged decisions, strictly read.
 
-    Returns
-    -------
-    model, prompt, sample, tick, true_ratio, ratio, direction, stated, status, contradiction, tokens, seconds. The
-    ratio is required here, also where the tier excuses it.
+    Columns: model, prompt, sample, tick, true_ratio, ratio, direction, stated, status, contradiction, tokens, seconds.
+    The ratio is required here, also where the tier excuses it.
     """
     from lbm_core.think.parse import parse_groups, parsed_row
 
@@ -56,17 +54,8 @@ def checked_texts(lab: Lab) -> pd.DataFrame:
 def last_example_varied(lab: Lab) -> pd.DataFrame:
     """Does an answer follow from the facts or from the last worked example? The same decisions, each case last once.
 
-    The cases keep their turn, so that a case comes first where the one before it is the last.
-
-    Returns
-    -------
-    One row per model, decision and case that comes last: model, moment, true_ratio, last (the case's direction),
-    direction (NaN without one valid answer)
-
-    Raises
-    ------
-    ValueError
-        The tier shows fewer than two worked examples.
+    The cases keep their turn, so that a case comes first where the one before it is the last. One row per model,
+    decision and last case: model, moment, true_ratio, last (the case's direction), direction (NaN if not valid).
     """
     from lbm_core.think.parse import parse, parse_groups
     from lbm_core.think.prompt import examples
@@ -93,9 +82,7 @@ def last_example_varied(lab: Lab) -> pd.DataFrame:
 def scores_by_model(lab: Lab) -> pd.DataFrame:
     """Table 6: LBM with each language model as LBM-Think, no GQPO, on the chapter's advertisers and training seeds.
 
-    Returns
-    -------
-    Rows of :meth:`~lbm_core.lab.lab.Lab.evaluate` with the column ``model``; "none" is LBM-Act told "uncertain" all day
+    Rows of :meth:`~lbm_core.lab.lab.Lab.evaluate` with the column model; "none" is LBM-Act told "uncertain" all day.
     """
     small = few(lab, lab.tier.chapter4)
     frames = [small.evaluate(["uncertain"]).assign(model="none")]
@@ -119,11 +106,6 @@ def led_day(lab: Lab) -> tuple[pd.DataFrame, pd.DataFrame]:
         score_with, score_without (expected, of the whole day, no later advice)
     paths : period, advertiser, tick, advice_tick, kind ("with" | "without"), alpha_ratio (alpha / C), cost and
         conversions (expected) of the tick; NaN alpha once the budget is gone
-
-    Raises
-    ------
-    ValueError
-        Nobody could be asked, because all money was gone before the first consultation.
     """
     from lbm_core.act.decide import LBMActBidder
     from lbm_core.act.guides import SENTENCES, UNCERTAIN
@@ -163,7 +145,6 @@ def led_day(lab: Lab) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _advice(text: Mapping[Any, Any], with_it: ReplayResult, without: ReplayResult, place: int) -> dict[str, Any]:
-    """What one text was told, said and did."""
     from lbm_core.act.guides import UNCERTAIN
     from lbm_core.think.parse import Status, parse
 

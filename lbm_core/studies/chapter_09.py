@@ -29,10 +29,9 @@ PUT_TOGETHER = "prompts, steps and lengths"  # how the time of a text is found; 
 
 
 def late_guides(lab: Lab) -> list[Guided]:
-    """The settings compared, for each of the chapter's guides.
+    """For each of the chapter's guides: itself; late; missing, with "uncertain" or (``hold``) the last one instead.
 
-    The guide itself; its instructions late; missing, with "uncertain" or (``hold``) the last one in their place; and,
-    for lateness beyond one interval, written by a machine that starts the next texts only when the last are done.
+    Lateness beyond one interval also by a machine that starts the next texts only when the last are done.
     """
     chapter = lab.tier.chapter9
     ways: list[dict[str, Any]] = [{}, *({"late": late} for late in chapter.late)]
@@ -44,10 +43,7 @@ def late_guides(lab: Lab) -> list[Guided]:
 def late_guides_compared(lab: Lab) -> pd.DataFrame:
     """Replays of :func:`late_guides`, and of LBM-Act that reads "uncertain" all day ("LBM-Act + none").
 
-    Returns
-    -------
-    Rows of :meth:`~lbm_core.lab.lab.Lab.evaluate` with the columns guide, late, missing, hold and every of
-    :class:`~lbm_core.lab.guided.Guided`
+    Rows of :meth:`~lbm_core.lab.lab.Lab.evaluate` with the columns :data:`SETTING`, fields of the guides.
     """
     methods = [NOBODY, *late_guides(lab)]
     labels = [{"method": guided.name, **{name: getattr(guided, name) for name in SETTING}} for guided in methods]
@@ -58,14 +54,9 @@ def late_guides_compared(lab: Lab) -> pd.DataFrame:
 def costs(rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     """Expected score under each setting minus that under its own guide without delay, paired by period and advertiser.
 
-    Parameters
-    ----------
-    rows : of :func:`late_guides_compared`, or their means per period
-
-    Returns
-    -------
-    guide, late, missing, hold, every, mean, difference, low, high, relative, periods, verdict; the guide itself (late
-    0, missing 0) has no difference, and "none" is compared with each guide, as missing = 1
+    Of rows of :func:`late_guides_compared` (or their means per period) the columns :data:`SETTING`, mean, difference,
+    low, high, relative, periods, verdict. The guide itself (late 0, missing 0) has no difference; "none" is compared
+    with each guide, as missing = 1.
     """
     settings = rows.drop_duplicates("method").set_index("method")[list(SETTING)]
     settings = settings.assign(mean=rows.groupby("method", sort=False)["expected_score"].mean())
@@ -83,10 +74,7 @@ def costs(rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
 def modules(lab: Lab, *, repetitions: int = 5, think_repetitions: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Latencies of the three modules for one advertiser and for the chapter's ``batch`` at once.
 
-    Parameters
-    ----------
-    repetitions : timed calls of critic and LBM-Act
-    think_repetitions : timed batches of LBM-Think, after a warm-up
+    ``repetitions`` are calls of critic and LBM-Act, ``think_repetitions`` batches of LBM-Think, after a warm-up.
 
     Returns
     -------
@@ -94,11 +82,6 @@ def modules(lab: Lab, *, repetitions: int = 5, think_repetitions: int = 1) -> tu
         ("measured", "prompts, steps and lengths", "whole text"), and for LBM-Think tokens (mean of a text, or of the
         whole text timed), prompt_seconds, step_seconds; load (processes per core of the machine before it all began)
     lengths : tokens and whether it was truncated, of every chain of thought of chapter 4
-
-    Raises
-    ------
-    ValueError
-        Too few days that are long enough for the batch.
     """
     from lbm_core.act.backbone import load_backbone
     from lbm_core.act.decide import decide
@@ -139,14 +122,7 @@ def modules(lab: Lab, *, repetitions: int = 5, think_repetitions: int = 1) -> tu
 def writing_times(
     writer: Backend, prompts: Sequence[str], sampling: Sampling, lengths: pd.Series, seed: int, repetitions: int
 ) -> list[dict[str, Any]]:
-    """Times of LBM-Think's texts: one and all at once, from prompts, steps and lengths, and one whole text.
-
-    Parameters
-    ----------
-    lengths : tokens of texts that were written
-    seed : of the lengths drawn from them
-    repetitions : timed batches
-    """
+    """Times of LBM-Think's texts: one and all at once, from prompts, steps and lengths (tokens), and one whole text."""
     rows: list[dict[str, Any]] = []
     for batch in (1, len(prompts)):
 

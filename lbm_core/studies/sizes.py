@@ -8,13 +8,7 @@ from lbm_core.lab.lab import Lab
 
 
 def few(lab: Lab, chapter: Any) -> Lab:
-    """The lab with a chapter's advertisers and training seeds, never more than the tier evaluates.
-
-    Parameters
-    ----------
-    chapter : of the tier (:mod:`lbm_core.lab.chapters`), e.g. ``lab.tier.chapter2``, with ``advertisers`` and perhaps
-        ``train_seeds``; without, the tier's stay
-    """
+    """The lab with the ``advertisers`` and any ``train_seeds`` of ``lab.tier.chapterN``, or fewer if the tier has fewer."""
     sizes = lab.tier.evaluation
     return lab.changed(
         {

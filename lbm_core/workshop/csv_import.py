@@ -84,9 +84,7 @@ def import_files(
             pairs = set(zip(trajectories.period.tolist(), trajectories.advertiser.tolist(), strict=True))
             if twice := sorted(pairs & seen):
                 who = f"the trajectory of advertiser {twice[0][1]}, period {twice[0][0]}"
-                raise ValueError(
-                    f"{source.name}: {who} was already in another file of this import: import them apart"
-                )
+                raise ValueError(f"{source.name}: {who} was already in another file of this import: import them apart")
             seen |= pairs
             sets.append(trajectories)
             checks.append(check)

@@ -97,7 +97,7 @@ class CsvSource:
     def chunks(self, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
         """Some columns, chunk by chunk, with line numbers as index (the header is line 1), every number checked.
 
-        A missing column, a truncated line, a value that is no number or out of range raise ValueError with file and line.
+        A missing column, a truncated line, a value that is no number or out of range: ValueError with file and line.
         """
         if missing := [name for name in columns if name not in self.header]:
             raise ValueError(f"{self.name}, line 1: column {missing[0]!r} is missing")

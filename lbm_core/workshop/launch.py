@@ -56,9 +56,10 @@ def train(
         raise ValueError(f"--guide, --checkpoint-every and --tensorboard are LBM-Act's; {method} knows none of them")
     else:
         trained = lab.train(method, tune=tune)
-        trained["cached"] = "" if trained["computed"] else ", found in the cache"
+        cached = "" if trained["computed"] else ", found in the cache"
+        took = "steps {steps:,}, training time {seconds:.0f} s{}, peak memory {peak_mib:.0f} MiB"
         print("{method}: {parameters:,} parameters, {mib:.1f} MiB in {folder}".format(**trained))
-        print("steps {steps:,}, training time {seconds:.0f} s{cached}, peak memory {peak_mib:.0f} MiB".format(**trained))
+        print(took.format(cached, **trained))
 
 
 def _train_act(lab: Lab, **options: Any) -> None:

@@ -128,8 +128,8 @@ def resolve(
 ) -> dict[Path, dict[str, Any]]:
     """What each notebook is run with, checked before anything runs; ``output`` becomes OUTPUT_DIR unless empty.
 
-    Of the settings ``NAME=VALUE`` an upper-case notebook parameter goes to the notebooks that declare it, a field of the
-    tier to all. ValueError: a notebook with bad parameters, a name that nobody knows, a value that it cannot have.
+    Of the settings ``NAME=VALUE`` an upper-case parameter goes to the notebooks that declare it, a field of the tier to
+    all. ValueError: a notebook with bad parameters, a name that nobody knows, a value that it cannot have.
     """
     own, fields = _parsed(settings)
     if elsewhere := [name for name in _SET_OTHERWISE if name in own]:
