@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from lbm_core.act.dual_embedding import LBMAct
 
 SAMPLES = 256  # decisions at which obedience is asked for
-# Fields of LBM-Act's configuration that differ from the tier's.
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: dict[str, dict[str, Any]] = {  # fields of LBM-Act's configuration that differ from the tier's
     "default": {},
     "1 layer": {"layers": 1},
     "2 layers": {"layers": 2},
@@ -60,11 +59,9 @@ def obedience(lab: Lab, moments: Windows) -> pd.DataFrame:
 
     Rows of :func:`lbm_core.act.following.following_rate` with the columns method and train_seed.
     """
-    frames = []
-    for own in lab.trainings():
-        for model in (own.act(guide=guide) for guide in lab.tier.chapter2.curves if guide in GUIDED):
-            rates = _following(model, moments)
-            frames.append(rates.assign(method=model.config.method, train_seed=own.training_seed))
+    guided = [guide for guide in lab.tier.chapter2.curves if guide in GUIDED]
+    models = (own.act(guide=guide) for own in lab.trainings() for guide in guided)
+    frames = (_following(m, moments).assign(method=m.config.method, train_seed=m.config.seed) for m in models)
     return pd.concat(frames, ignore_index=True)
 
 
@@ -97,10 +94,7 @@ def by_strength(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def guides_compared(lab: Lab) -> pd.DataFrame:
-    """LBM-Act under the chapter's guides and constant words ("LBM-Act + none" reads "uncertain" all day).
-
-    With a critic's guide also the critic without LBM-Act. Rows of :meth:`~lbm_core.lab.lab.Lab.evaluate`.
-    """
+    """LBM-Act under the chapter's guides and constant words; beside the critic's guide the critic without LBM-Act."""
     guides = lab.tier.chapter2.guides
     methods = [*CONSTANT.values(), *(Guided(cast(Guide, name)) for name in guides)]
     return few(lab, lab.tier.chapter2).evaluate([*methods, *(["critic alone"] if "critic" in guides else [])])
@@ -131,9 +125,8 @@ def days_under_instruction(lab: Lab, methods: Sequence[str | Guided]) -> pd.Data
 def sizes_compared(lab: Lab, moments: Windows) -> pd.DataFrame:
     """LBM-Acts of the chapter's sizes: what is trained of the language model, and what it gives at these decisions.
 
-    One row per size and training seed: size, train_seed, layers, parameters (of layers, embedding and head), trained
-    (of those), loss (mean of the last fifth of the probes), followed (share), mean_move (of log alpha, along the
-    instruction), seconds (of training).
+    Columns: size, train_seed, layers, parameters (of layers, embedding and head), trained (of those), loss (mean of the
+    last fifth of the probes), followed (share), mean_move (of log alpha, along the instruction), seconds (of training).
     """
     names = lab.tier.chapter2.sizes
     if unknown := [name for name in names if name not in SIZES]:

@@ -26,8 +26,7 @@ from lbm_core.seeding import generator
 Judge = Critic | CriticEnsemble
 FACTORS = (0.85, 1.15)  # alternatives to the logged alpha
 SAMPLES = 400  # logged states per held-out period
-# Fields of the critic's configuration that differ from the tier's.
-VARIANTS: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, dict[str, Any]] = {  # fields of the critic's configuration that differ from the tier's
     "default": {},
     "drawn conversions": {"counted": "sampled"},
     "conversions": {"reward": "conversions"},
@@ -39,8 +38,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "expectile 0.5": {"expectile": 0.5},
     "expectile 0.9": {"expectile": 0.9},
 }
-# Shares of the training periods that the default critic learns from.
-DATA_SHARES = {f"share {share:g} of the data": share for share in (0.1, 0.3)}
+DATA_SHARES = {f"share {share:g} of the data": share for share in (0.1, 0.3)}  # of the training periods
 ENSEMBLES = {"ensemble": 0.0, "ensemble, pessimistic": 1.0}  # name: pessimism
 
 
@@ -101,7 +99,7 @@ def verdicts(
 
 def steering(lab: Lab, critics: Mapping[str, Judge]) -> pd.DataFrame:
     """Replays in which each critic alone steers, beside nobody steering ("constant", alpha = C all day)."""
-    bidders: dict[str, Callable[[], Bidder]] = {"constant": ConstantAlpha}
-    bidders |= {name: partial(CriticBidder, judge) for name, judge in critics.items()}
+    steered = {name: partial(CriticBidder, judge) for name, judge in critics.items()}
+    bidders: dict[str, Callable[[], Bidder]] = {"constant": ConstantAlpha, **steered}
     sizes = lab.tier.evaluation
     return evaluate(bidders, lab.held_out(), range(sizes.draws), rows=spread_rows(sizes.advertisers), progress=False)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lbm_core.act.guides import SENTENCES
 from lbm_core.auction.replay import ReplayPeriod
 from lbm_core.auction.response_tables import ResponseTables
 from lbm_core.critic.validity import counterfactual_scores
@@ -28,8 +29,7 @@ from lbm_core.think.config import Rule
 DIRECTIONS = (-1, 0, 1)
 TOLERANCES = (0.01, 0.03, 0.1, 0.3, 1.0)  # relative errors of the stated ratio; beside them it is excused
 EXCUSED = "excused"
-# What "lower", "keep" and "raise" stand for in the simulator: multiples of the last alpha for the rest of the day.
-MULTIPLES = (0.87, 1.0, 1.15)
+MULTIPLES = (0.87, 1.0, 1.15)  # of the last alpha to the day's end: what :data:`DIRECTIONS` mean in the simulator
 PRETRAINED, TUNED = "LBM(P)", "LBM(GQPO)"
 DT_NAME, RULE_NAME = "DT", "spend-rate rule"  # advisers that write no texts; "rule" is a model that learned from one
 
@@ -47,7 +47,6 @@ class Probes:
 def judged_directions(lab: Lab, window: Windows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """LBM-Act's (n, 3) alphas at n decisions when told each of :data:`DIRECTIONS`, and their relative-Q (Eq. 12)."""
     from lbm_core.act.decide import decide
-    from lbm_core.act.guides import SENTENCES
 
     actor = lab.act()
     alphas = np.stack([decide(actor, window, [SENTENCES[d]] * len(window)) for d in DIRECTIONS], axis=1)
@@ -57,11 +56,9 @@ def judged_directions(lab: Lab, window: Windows) -> tuple[NDArray[np.float64], N
 def coin(lab: Lab) -> pd.DataFrame:
     """What every direction is worth to the critic, at logged decisions and at those that LBM-Act meets itself.
 
-    One row per source ("logged", "on-policy"), decision and direction: source, moment, tick, cpa_ratio, ruled (what the
-    spend-rate rule says), direction, relative_q.
+    Columns: source ("logged", "on-policy"), moment, tick, cpa_ratio, ruled (spend-rate rule), direction, relative_q.
     """
-    frames = []
-    sources = {"logged": lab.trajectories(), "on-policy": own_days(lab).get()}
+    sources, frames = {"logged": lab.trajectories(), "on-policy": own_days(lab).get()}, []
     for number, (source, days) in enumerate(sources.items()):
         some = draw_decisions(days, lab.tier.chapter5.coin_prompts, generator(lab.seed, "think", 8, number))
         _, relative_q = judged_directions(lab, some.window)
@@ -101,7 +98,6 @@ def sweep(lab: Lab) -> pd.DataFrame:
 
     At some of the tier's decisions the largest N is drawn at every temperature; a smaller N is the mean over all its
     subgroups, a tolerance is applied to the texts that were drawn.
-
     One row per temperature, tolerance (text; "excused": the ratio does not count) and N (column n): prompts, accepted
     (share of texts), learned (share of groups that leave something), relative_q (mean of what is learned), gain (mean
     over all groups, 0 where nothing is learned).
@@ -154,10 +150,7 @@ def probes(lab: Lab) -> Probes:
 
 
 def best_directions(tables: ResponseTables, days: TrajectorySet, some: Decisions) -> NDArray[np.float64]:
-    """(n,) directions in {-1, 0, 1} with the best score if alpha is their multiple of the last one to the day's end.
-
-    The simulator's verdict on decisions of a logged day, with :data:`MULTIPLES`; NaN where all come to the same.
-    """
+    """(n,) directions with the best score in the simulator, if alpha keeps to :data:`MULTIPLES`; NaN where all tie."""
     script = days.alphas[some.rows].astype(np.float64)
     later = np.arange(script.shape[1]) >= some.ticks[:, None]
     script = np.where(later, some.last_alpha[:, None], script)
@@ -191,10 +184,10 @@ def answers_at_probes(lab: Lab, probes: Probes, models: Mapping[str, Path | None
     answer), status, ratio_error, tokens, alpha (of LBM-Act, told the direction or, without one, "uncertain"), delta_a
     (log alpha_t / alpha_{t-1}), relative_q, critic_best and simulator_best (directions).
     """
-    some = probes.decisions
+    some, moments = probes.decisions, np.arange(len(probes.decisions))
     alphas, relative_q = judged_directions(lab, some.window)
     shared = {
-        "moment": np.arange(len(some)),
+        "moment": moments,
         "tick": some.ticks,
         "cpa_ratio": some.cpa_ratio,
         "random": probes.random,
@@ -213,26 +206,20 @@ def answers_at_probes(lab: Lab, probes: Probes, models: Mapping[str, Path | None
         }
         return pd.DataFrame({**shared, **columns, **texts}).assign(model=name)
 
-    def following(directions: NDArray[np.int64]) -> NDArray[np.float64]:
-        return alphas[np.arange(len(some)), directions + 1]
-
     frames = []
     for name, folder in models.items():
         groups = ask(lab, some.facts, "probes", 1, folder)
         samples = judged(lab, some, groups).samples
         followed = samples["direction"].where(samples["alpha"].notna()).fillna(0).to_numpy(dtype=np.int64)
-        texts = {column: samples[column] for column in ("status", "ratio_error", "tokens")}
-        frames.append(rows(name, samples["direction"], following(followed), **texts))
+        texts = samples[["status", "ratio_error", "tokens"]].to_dict("series")
+        frames.append(rows(name, samples["direction"], alphas[moments, followed + 1], **texts))
     alpha = lab.model("DT", tune=False).decide(some.window)
     frames.append(rows(DT_NAME, pd.Series(np.sign(alpha - some.last_alpha).astype(int)), alpha))
-    frames.append(rows(RULE_NAME, pd.Series(some.ruled), following(some.ruled)))
+    frames.append(rows(RULE_NAME, pd.Series(some.ruled), alphas[moments, some.ruled + 1]))
     return pd.concat(frames, ignore_index=True)
 
 
 def whole_days(lab: Lab) -> pd.DataFrame:
-    """Replays of LBM-Act under LBM-Think before and after GQPO, under nobody, and under guides that speak as seldom.
-
-    Rows of :meth:`~lbm_core.lab.lab.Lab.evaluate`; without "LBM(GQPO)" where nothing was worth learning.
-    """
+    """Replays under LBM-Think before and (if it learned) after GQPO, under nobody, and under guides as seldom."""
     guides = [Guided(guide, every=lab.tier.think.every) for guide in ("random", "rule", "critic")]
     return few(lab, lab.tier.chapter5).evaluate(["LBM(P)", "LBM(GQPO)", Guided("none"), *guides])

@@ -24,8 +24,7 @@ TRAINED = ("DT", "critic", *OFFLINE_BASELINES)
 SEARCHED = tuple(name for name, row in METHODS.items() if row.space)
 RETURN_CONDITIONED = tuple(name for name in SEARCHED if "target_return" in METHODS[name].space)
 RETURN_TARGETS = (0.6, 0.8, 1.1, 1.5, 2.0, 1 / 0.3)  # in units of B / C; the last is the release's
-# One decision at a time put back to how the method is usually run: what is changed, method, fields of its config.
-ABLATIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+ABLATIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (  # one decision put back to how the method is usually run
     ("constant learning rate", "BC", {"decay": False}),
     ("constant learning rate", "DT", {"decay": False}),
     ("constant learning rate", "IQL", {"decay": False}),
@@ -46,9 +45,9 @@ def tuning_log(lab: Lab, methods: Sequence[str] = SEARCHED) -> pd.DataFrame:
 
 def training_report(lab: Lab, methods: Sequence[str] = TRAINED) -> pd.DataFrame:
     """Cost of every training: method, train_seed, parameters, mib (weights), steps, seconds, peak_mib (the process)."""
-    columns = ["method", "parameters", "mib", "steps", "seconds", "peak_mib"]
+    columns = ["method", "train_seed", "parameters", "mib", "steps", "seconds", "peak_mib"]
     rows = [own.train(name) | {"train_seed": own.training_seed} for own, name in _trainings(lab, methods)]
-    return pd.DataFrame(rows)[[columns[0], "train_seed", *columns[1:]]]
+    return pd.DataFrame(rows)[columns]
 
 
 def learning_curves(lab: Lab, methods: Sequence[str] = TRAINED) -> pd.DataFrame:
@@ -151,10 +150,7 @@ def penalty_sweep(lab: Lab) -> pd.DataFrame:
 
 
 def budget_sweep(lab: Lab) -> pd.DataFrame:
-    """Table 5 with this chapter's methods: replays in which a share of every budget may be spent, one training each.
-
-    Rows of :meth:`~lbm_core.lab.lab.Lab.evaluate` with the column budget_ratio.
-    """
+    """Table 5 with this chapter's methods: replays with a share (budget_ratio) of every budget, one training each."""
     own, chapter = lab.changed({"evaluation.train_seeds": 1}), lab.tier.chapter6
     methods = chapter.budget_methods or BASELINES
     frames = [own.evaluate(methods, budget_ratio=share).assign(budget_ratio=share) for share in chapter.budget_ratios]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
+from lbm_core.act.guides import INCREASE
 from lbm_core.data.trajectories import windows
 from lbm_core.evaluation.latency import WritingSpeed, load_per_core, measure, percentiles
 from lbm_core.evaluation.statistics import paired_differences
@@ -17,10 +19,10 @@ from lbm_core.lab.lab import Lab
 from lbm_core.lab.thinking import backend
 from lbm_core.seeding import generator
 from lbm_core.studies.sizes import few
-
-if TYPE_CHECKING:
-    from lbm_core.think.config import Sampling
-    from lbm_core.think.generate import Backend, Generation
+from lbm_core.think.backends import engine_of
+from lbm_core.think.config import Sampling
+from lbm_core.think.generate import Backend, Generation
+from lbm_core.think.prompt import logged_facts, render
 
 SETTING = ("guide", "late", "missing", "hold", "every")  # what rows say of the Guided that made them
 NOBODY = Guided("none")
@@ -41,10 +43,7 @@ def late_guides(lab: Lab) -> list[Guided]:
 
 
 def late_guides_compared(lab: Lab) -> pd.DataFrame:
-    """Replays of :func:`late_guides`, and of LBM-Act that reads "uncertain" all day ("LBM-Act + none").
-
-    Rows of :meth:`~lbm_core.lab.lab.Lab.evaluate` with the columns :data:`SETTING`, fields of the guides.
-    """
+    """Replays of :func:`late_guides`, and of LBM-Act told "uncertain" all day, with the columns :data:`SETTING`."""
     methods = [NOBODY, *late_guides(lab)]
     labels = [{"method": guided.name, **{name: getattr(guided, name) for name in SETTING}} for guided in methods]
     rows = few(lab, lab.tier.chapter9).evaluate(methods)
@@ -85,9 +84,6 @@ def modules(lab: Lab, *, repetitions: int = 5, think_repetitions: int = 1) -> tu
     """
     from lbm_core.act.backbone import load_backbone
     from lbm_core.act.decide import decide
-    from lbm_core.act.guides import INCREASE
-    from lbm_core.think.backends import engine_of
-    from lbm_core.think.prompt import logged_facts, render
 
     texts = [text for group in lab.chains()[1] for text in group]
     lengths = pd.DataFrame({"tokens": [t.tokens for t in texts], "truncated": [t.truncated for t in texts]})
@@ -107,13 +103,10 @@ def modules(lab: Lab, *, repetitions: int = 5, think_repetitions: int = 1) -> tu
         ):
             row = {"module": module, "batch": batch, "parameters": sum(p.numel() for p in network.parameters())}
             table.append(row | {"engine": "torch", "basis": "measured"} | measure(call, repetitions=repetitions))
-    writer = backend(lab)
-    try:
+    with closing(backend(lab)) as writer:
         facts = logged_facts(days, rows, np.full(largest, TICK))
         prompts = [render(fact, writer.tokenizer, think.style) for fact in facts]
         writings = writing_times(writer, prompts, think.sampling, lengths["tokens"], lab.seed, think_repetitions)
-    finally:
-        writer.close()
     count = int(load_backbone(think.backbone, dtype="bfloat16").model.num_parameters())
     shared = {"module": "LBM-Think", "engine": engine_of(think.backend), "parameters": count}
     return pd.DataFrame([*table, *(shared | row for row in writings)]).assign(load=load), lengths

@@ -8,11 +8,8 @@ from lbm_core.lab.lab import Lab
 
 
 def few(lab: Lab, chapter: Any) -> Lab:
-    """The lab with the ``advertisers`` and any ``train_seeds`` of ``lab.tier.chapterN``, or fewer if the tier has fewer."""
+    """The lab with the ``advertisers`` and any ``train_seeds`` of ``lab.tier.chapterN``, never more than the tier's."""
     sizes = lab.tier.evaluation
-    return lab.changed(
-        {
-            "evaluation.advertisers": min(chapter.advertisers, sizes.advertisers),
-            "evaluation.train_seeds": min(getattr(chapter, "train_seeds", sizes.train_seeds), sizes.train_seeds),
-        }
-    )
+    seeds = min(getattr(chapter, "train_seeds", sizes.train_seeds), sizes.train_seeds)
+    advertisers = min(chapter.advertisers, sizes.advertisers)
+    return lab.changed({"evaluation.advertisers": advertisers, "evaluation.train_seeds": seeds})
