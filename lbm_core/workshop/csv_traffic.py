@@ -162,16 +162,10 @@ class _PeriodSums:
         log = PeriodLog(engine="csv", **vars(day) | table | more | market)
         says = f"{self.source.name}: the {self.n:,} impressions and {rows.sum():,} p-values of period {traffic.period} "
         says += f"({traffic.dataset}) agree with the regenerated traffic to all printed digits; "
-        check = {
-            "source": self.source.name,
-            "dataset": traffic.dataset,
-            "periods": [traffic.period],
-            "rows": int(rows.sum()),
-            "says": says + (f"{self.sigma_rows:,} sigmas differ" if self.sigma_rows else "so do the sigmas"),
-            "pvalue_difference": self.differences["pValue"],
-            "sigma_difference": self.differences["pValueSigma"],
-            "sigma_rows": self.sigma_rows,
-        }
+        says += f"{self.sigma_rows:,} sigmas differ" if self.sigma_rows else "so do the sigmas"
+        check = {"source": self.source.name, "dataset": traffic.dataset, "periods": [traffic.period]}
+        check |= {"rows": int(rows.sum()), "says": says, "pvalue_difference": self.differences["pValue"]}
+        check |= {"sigma_difference": self.differences["pValueSigma"], "sigma_rows": self.sigma_rows}
         return log, check
 
 
