@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from lbm_core.auction.bidder import N_STATE_FEATURES, N_TICKS
 from lbm_core.auction.traffic import Scheme, Traffic
-from lbm_core.data.advertisers import period_advertisers
-from lbm_core.data.behaviour import behaviour_population, simulate_period
+from lbm_core.data.behaviour import populated_market, simulate_period
 from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.files import writing, writing_file
 from lbm_core.seeding import generator
@@ -39,8 +39,7 @@ def export_periods(form: Format, dataset: Dataset, periods: Sequence[int], out: 
     else:
         check_name(Path(out))  # now rather than after the simulation
     if form == "traffic":
-        advertisers = period_advertisers(dataset, periods[0])
-        population = behaviour_population(dataset, advertisers, generator(seed, "market", periods[0], 0))
+        _, advertisers, population = populated_market(dataset, periods[0], seed)
         rng = generator(seed, "market", periods[0], 1)
         export_traffic_csv(out, Traffic(periods[0], dataset), advertisers, population, rng)
         return Path(out)
@@ -80,25 +79,20 @@ def export_minari(root: str | Path, trajectories: TrajectorySet) -> Path:
     if not 0 < len(trajectories) <= MINARI_LIMIT:
         raise ValueError(f"{len(trajectories)} trajectories; the Minari export takes 1 to {MINARI_LIMIT}")
     target = _minari_target(root, trajectories.dataset)
-    rows = range(len(trajectories))
-    names = ("budget", "cpa_target", "period", "advertiser")
-    spaces = {
-        "observation_space": Box(0.0, np.inf, (N_STATE_FEATURES,), np.float32),
-        "action_space": Box(LEAST_LOG_RATIO, -LEAST_LOG_RATIO, (1,), np.float32),
-    }
+    states = Box(0.0, np.inf, (N_STATE_FEATURES,), np.float32)
+    actions = Box(LEAST_LOG_RATIO, -LEAST_LOG_RATIO, (1,), np.float32)
+    facts = pd.DataFrame(
+        {name: getattr(trajectories, name) for name in ("budget", "cpa_target", "period", "advertiser")}
+    )
+    about = {"dataset_id": f"lbm/{target.name}", "minari_version": minari.__version__}
+    about |= {"algorithm_name": "simulated market of control and learned bidders"}
     with writing(target) as folder:
-        storage = MinariStorage.new(folder / "data", **spaces)
-        storage.update_episodes([EpisodeBuffer(**_episode(trajectories, row)) for row in rows])
-        columns = {name: getattr(trajectories, name).tolist() for name in names}
-        storage.update_episode_metadata([{name: column[row] for name, column in columns.items()} for row in rows])
-        storage.update_metadata(
-            {
-                "dataset_id": f"lbm/{target.name}",
-                "minari_version": minari.__version__,
-                "algorithm_name": "simulated market of control and learned bidders",
-                "description": f"AuctionNet-like {trajectories.dataset} bidding, {storage.total_steps} decisions",
-            }
-        )
+        storage = MinariStorage.new(folder / "data", observation_space=states, action_space=actions)
+        episodes = (_episode(trajectories, row) for row in range(len(trajectories)))
+        storage.update_episodes([EpisodeBuffer(**episode) for episode in episodes])
+        storage.update_episode_metadata(facts.to_dict("records"))
+        text = f"AuctionNet-like {trajectories.dataset} bidding, {storage.total_steps} decisions"
+        storage.update_metadata(about | {"description": text})
     return target
 
 

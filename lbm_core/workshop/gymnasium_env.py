@@ -1,7 +1,6 @@
 """``lbm/AuctionNet-v0``: one advertiser against the simulated market or against a logged period (§2.2).
 
-Importing this module registers the environment:
-``gymnasium.make("lbm_core.workshop.gymnasium_env:lbm/AuctionNet-v0")`` imports and makes it in one call.
+``gymnasium.make("lbm_core.workshop.gymnasium_env:lbm/AuctionNet-v0")`` imports, registers and makes it.
 """
 
 from __future__ import annotations
