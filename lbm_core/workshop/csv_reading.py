@@ -82,12 +82,9 @@ class CsvSource:
         return [name.strip() for name in next(csv.reader(lines))]
 
     def require(self, rows: pd.DataFrame, valid: ArrayLike, problem: str, **values: Any) -> None:
-        """Raise ValueError about the first of n rows that is not valid; their index holds line numbers.
+        """Raise ValueError about the first of n rows that is not ``valid``, (n,) bool; their index holds line numbers.
 
-        Parameters
-        ----------
-        valid : (n,) bool
-        problem : what is wrong, after file and line; ``{name}`` stands for the row's value of a column or of ``values``
+        In the problem ``{name}`` stands for the row's value of a column or of ``values``.
         """
         valid = np.asarray(valid)
         if not valid.all():

@@ -43,7 +43,6 @@ def auctionnet(
         (closed loop); "log": it buys at the prices of a logged period (the paper's replay)
     logs : logged periods for "log", simulated or imported ones, instead of ``dataset`` and ``periods``; none: the
         periods are simulated when first drawn
-    max_log_ratio : see :class:`~lbm_core.auction.environment.AuctionNetEnv`
     """
     chosen = sorted(set(advertisers))
     if not chosen or not set(chosen) <= set(range(N_ADVERTISERS)):
