@@ -1,8 +1,4 @@
-"""The benchmark's traffic CSV (one row per advertiser and impression) as a period log (§4.1).
-
-About 24 million rows a period: they are read in chunks and summed per advertiser and tick, every p-value compared with
-the regenerated traffic on the way.
-"""
+"""The benchmark's traffic CSV (§4.1), 24 million rows a period, as a log: summed in chunks, every p-value compared."""
 
 from __future__ import annotations
 
