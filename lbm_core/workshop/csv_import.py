@@ -60,7 +60,8 @@ def import_files(
         if not {"state", "pvIndex", "deliveryPeriodIndex"} & set(source.header):
             problem = "neither a traffic file (no pvIndex) nor a trajectory file (no state)"
             raise ValueError(f"{source.name}, line 1: {problem}")
-    checks, sets = [], []
+    checks: list[dict[str, Any]] = []
+    sets: list[TrajectorySet] = []
     seen: set[tuple[int, int]] = set()  # (period, advertiser)
     with writing(out) as folder:
         for source in sources:

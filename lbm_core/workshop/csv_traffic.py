@@ -159,7 +159,7 @@ class _PeriodSums:
         says = f"{self.source.name}: the {self.n:,} impressions and {rows.sum():,} p-values of period {traffic.period} "
         says += f"({traffic.dataset}) agree with the regenerated traffic to all printed digits; "
         says += f"{self.sigma_rows:,} sigmas differ" if self.sigma_rows else "so do the sigmas"
-        check = {"source": self.source.name, "dataset": traffic.dataset, "periods": [traffic.period]}
+        check: dict[str, Any] = {"source": self.source.name, "dataset": traffic.dataset, "periods": [traffic.period]}
         check |= {"rows": int(rows.sum()), "says": says, "pvalue_difference": self.differences["pValue"]}
         check |= {"sigma_difference": self.differences["pValueSigma"], "sigma_rows": self.sigma_rows}
         return log, check
