@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import graphlib
 import hashlib
 import json
 import sys
@@ -80,12 +79,11 @@ def reproduce(
 
 def _waves(notebooks: Iterable[Path]) -> Iterator[list[Path]]:
     """Groups of notebooks that do not build on each other, in order."""
-    order = graphlib.TopologicalSorter({path: needs(path, notebooks) for path in notebooks})
-    order.prepare()
-    while order.is_active():
-        ready = order.get_ready()
-        yield sorted(ready)
-        order.done(*ready)
+    left = list(notebooks)
+    while left:
+        wave = [path for path in left if not needs(path, left)]
+        yield wave
+        left = [path for path in left if path not in wave]
 
 
 def _keys(parameters: Mapping[Path, dict[str, Any]], library: Path) -> dict[Path, str]:
