@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -171,13 +171,14 @@ def _writing(path: str | Path) -> Iterator[IO[bytes]]:
     """A file that takes its name when whole, compressed as the name says."""
     target = Path(path)
     check_name(target)
-    with writing_file(target) as temporary, ExitStack() as opened:
+    with writing_file(target) as temporary:
         if target.suffix == ".zip":
-            archive = opened.enter_context(zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1))
-            yield opened.enter_context(archive.open(target.stem + ".csv", "w", force_zip64=True))
+            archive = zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
+            with archive, archive.open(target.stem + ".csv", "w", force_zip64=True) as file:
+                yield file
         else:
-            plain = target.suffix != ".gz"
-            yield opened.enter_context(temporary.open("wb") if plain else gzip.open(temporary, "wb", 1))  # type: ignore
+            with gzip.open(temporary, "wb", 1) if target.suffix == ".gz" else temporary.open("wb") as file:
+                yield file  # type: ignore[misc]
 
 
 def export_minari(root: str | Path, trajectories: TrajectorySet) -> Path:
