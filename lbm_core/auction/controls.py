@@ -64,8 +64,6 @@ def pacing_error(
 
     Parameters
     ----------
-    observation : n advertisers at tick t
-    budget : (n,) currency per period
     plan : (48,) share of the budget meant for each tick
     memory : ticks looked at, >= 1
     lag : look at the error as it was ``lag`` ticks earlier
@@ -87,12 +85,7 @@ def pacing_error(
 
 
 def cpa_error(observation: Observation, cpa_target: NDArray[np.float64], lag: int = 0) -> NDArray[np.float64]:
-    """Log of the CPA so far over its target, smoothed with two conversions at the target; > 0 when too expensive.
-
-    Returns
-    -------
-    (n,) in [-1, 1]
-    """
+    """(n,) log of the CPA so far over its target, in [-1, 1], smoothed with two conversions at the target."""
     stop = max(observation.tick - lag, 0)
     spent = observation.costs[:, :stop].sum(axis=1)
     count = observation.conversions[:, :stop].sum(axis=1)

@@ -82,15 +82,7 @@ class AuctionNetEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         return self._observed(), self._info()
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Bid one tick with alpha = C * exp(action).
-
-        Raises
-        ------
-        ValueError
-            The action is not one finite number within the action space.
-        RuntimeError
-            The period is over: reset first.
-        """
+        """Bid one tick with alpha = C * exp(action); ValueError: no such action, RuntimeError: the period is over."""
         if self._ticks is None:
             raise RuntimeError("the period is over or has not begun: call reset() first")
         ratio = np.asarray(action, dtype=np.float64)

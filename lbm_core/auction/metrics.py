@@ -38,13 +38,8 @@ def score(conversions: ArrayLike, cost: ArrayLike, cpa_target: ArrayLike, beta: 
 
     Parameters
     ----------
-    conversions, cost, cpa_target
-        See :func:`cpa_ratio`.
+    conversions, cost, cpa_target : see :func:`cpa_ratio`
     beta : >= 0
-
-    Returns
-    -------
-    (...,) in [0, conversions]
     """
     if not beta >= 0:
         raise ValueError(f"beta must be at least 0; got {beta}")

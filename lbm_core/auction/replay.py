@@ -29,16 +29,6 @@ _ARRAYS = ("counts", "pvalues", "least_winning_cost", "mean_pvalues", "mean_pric
 class ReplayPeriod:
     """Impressions and prices of a logged period, laid out advertiser by advertiser (about 200 MB).
 
-    Attributes
-    ----------
-    dataset, period : which period it is
-    advertisers : the period's 48 advertisers
-    counts : (48,) int, impressions per tick
-    pvalues : (48, sum(counts)) probability; each advertiser's impressions in order of time
-    least_winning_cost : (sum(counts),) currency
-    mean_pvalues : (48, 48) mean p-value, (advertiser, tick)
-    mean_prices : (48,) mean least winning cost of each tick, currency
-
     Raises
     ------
     ValueError
@@ -47,12 +37,12 @@ class ReplayPeriod:
 
     dataset: Dataset
     period: int
-    advertisers: Advertisers
-    counts: NDArray[np.int64]
-    pvalues: NDArray[np.float64]
-    least_winning_cost: NDArray[np.float64]
-    mean_pvalues: NDArray[np.float64] = field(init=False)
-    mean_prices: NDArray[np.float64] = field(init=False)
+    advertisers: Advertisers  # the period's 48
+    counts: NDArray[np.int64]  # (48,) impressions per tick
+    pvalues: NDArray[np.float64]  # (48, sum(counts)) probability; each advertiser's impressions in order of time
+    least_winning_cost: NDArray[np.float64]  # (sum(counts),) currency
+    mean_pvalues: NDArray[np.float64] = field(init=False)  # (48, 48) mean p-value, (advertiser, tick)
+    mean_prices: NDArray[np.float64] = field(init=False)  # (48,) mean least winning cost of each tick
 
     def __post_init__(self) -> None:
         counts = np.asarray(self.counts, dtype=np.int64)
@@ -81,13 +71,7 @@ class ReplayPeriod:
 
     @classmethod
     def from_log(cls, log: PeriodLog) -> ReplayPeriod:
-        """Regenerate a log's impressions from its traffic and put them beside its prices.
-
-        Raises
-        ------
-        ValueError
-            The log's impressions are not those of its traffic, as with the market's "fast" engine.
-        """
+        """A log's impressions, regenerated from its traffic, beside its prices; ValueError: they are other ones."""
         if log.engine == "fast":
             raise ValueError(
                 f"period {log.period} was simulated with engine='fast', whose impressions are its own; use "

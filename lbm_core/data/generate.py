@@ -75,16 +75,11 @@ def generate(
 
     Parameters
     ----------
-    out : folder for the shards and ``manifest.json``
+    out : folder for the shards and ``manifest.json``; ValueError: it holds shards of another configuration
     jobs : worker processes
     progress : show a bar with an estimate of the time left
     simulate : what runs a period
     run : calls a function on names, in any order, as on a cluster; default: joblib's processes
-
-    Raises
-    ------
-    ValueError
-        ``out`` holds shards of another configuration.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1; got {jobs}")
@@ -145,13 +140,7 @@ def read_shard(path: str | Path) -> TrajectorySet:
 
 
 def read_shards(folder: str | Path) -> TrajectorySet:
-    """All trajectories of a generated data set, in the order of its periods.
-
-    Raises
-    ------
-    FileNotFoundError
-        No manifest, or a shard is missing: the generation was stopped.
-    """
+    """All trajectories of a generated data set, in the order of its periods; FileNotFoundError: it is not complete."""
     folder = Path(folder)
     if not (folder / MANIFEST).exists():
         raise FileNotFoundError(f"no {MANIFEST} in {folder}: make a data set with 'lbm data generate' first")

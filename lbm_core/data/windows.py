@@ -48,14 +48,8 @@ def windows_of_observation(
 
     Parameters
     ----------
-    observation, advertisers : the same n advertisers, at tick t
+    observation, advertisers : the same n advertisers, at tick t; ValueError: shapes that do not fit, NaN
     returns_to_go : (n, t + 1) conversions still wanted at ticks 0..t
-    length : L
-
-    Raises
-    ------
-    ValueError
-        Shapes that do not fit, NaN.
     """
     n, tick = len(observation), observation.tick
     past = {name: getattr(observation, name) for name in ("alphas", "conversions", "costs")}

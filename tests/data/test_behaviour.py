@@ -153,7 +153,7 @@ def test_parameters_round_trip_and_are_checked(tmp_path):
     for change, message in (
         ({"share_pid": 0.99}, "sum to 1"),
         ({"step_down": 1.3}, "step_down <= 1"),
-        ({"noise": float("nan")}, "noise must be"),
+        ({"noise": float("nan")}, "noise of BehaviourParameters"),
         ({"cpa_share": 2.0}, "cpa_share"),
     ):
         with pytest.raises(ValueError, match=message):
