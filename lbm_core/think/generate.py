@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -46,11 +47,9 @@ class Backend(Protocol):
 
     def sample(self, prompts: Sequence[str], n: int, sampling: Sampling, seed: int) -> list[list[Generation]]:
         """n texts of each prompt; equal arguments give equal texts."""
-        ...
 
     def close(self) -> None:
         """Give back what it holds outside this process: a worker, connections."""
-        ...
 
 
 def generate(
@@ -88,17 +87,17 @@ def generate(
     keys = _keys(prompts, parameters)
     known = _read_store(store) if store else {}
     order = sorted(range(len(prompts)), key=lambda k: (-len(prompts[k]), keys[k]))
-    batches = [order[start : start + backend.batch_size] for start in range(0, len(order), backend.batch_size)]
-    whole = [key for key in keys if len(known.get(key, ())) == n]  # a group that was cut is written again
-    results = {key: [known[key][sample] for sample in range(n)] for key in whole}
+    # A group that was cut is written again.
+    results = {key: [known[key][sample] for sample in range(n)] for key in keys if len(known.get(key, ())) == n}
     with tqdm(total=len(prompts), desc="chains of thought", unit="prompt", disable=not progress) as bar:
-        for batch in batches:
+        for start in range(0, len(order), backend.batch_size):
+            batch = order[start : start + backend.batch_size]
             if any(keys[k] not in results for k in batch):
                 batch_seed = integer_seed(seed, "think", int(config_key([keys[k] for k in batch]), 16))
                 texts = backend.sample([prompts[k] for k in batch], n, sampling, batch_seed)
                 new = {keys[k]: group for k, group in zip(batch, texts, strict=True) if keys[k] not in results}
                 if store:
-                    _append(store, new, {keys[k]: prompts[k] for k in batch}, parameters)
+                    _append(store, new, parameters)
                 results.update(new)
             bar.update(len(batch))
     return [results[key] for key in keys]
@@ -106,23 +105,20 @@ def generate(
 
 def _keys(prompts: Sequence[str], parameters: dict[str, Any]) -> list[str]:
     """One key per prompt; a prompt that occurs twice gets two keys, hence independent samples."""
-    seen: dict[str, int] = {}
+    seen: Counter[str] = Counter()
     keys = []
     for prompt in prompts:
-        seen[prompt] = seen.get(prompt, -1) + 1
         keys.append(config_key([parameters, prompt, seen[prompt]]))
+        seen[prompt] += 1
     return keys
 
 
 def _read_store(store: Path) -> dict[str, dict[int, Generation]]:
     """Texts by key and sample; the half line that a killed run leaves at the end is cut off the file."""
-    if not store.is_file():
-        return {}
-    content = store.read_bytes()
+    content = store.read_bytes() if store.is_file() else b""
     whole, _, rest = content.rpartition(b"\n")
     if rest:
-        with store.open("r+b") as file:
-            file.truncate(len(content) - len(rest))
+        os.truncate(store, len(content) - len(rest))
     groups: dict[str, dict[int, Generation]] = {}
     for number, line in enumerate(whole.splitlines(), 1):
         try:
@@ -136,11 +132,10 @@ def _read_store(store: Path) -> dict[str, dict[int, Generation]]:
     return groups
 
 
-def _append(store: Path, groups: Mapping[str, Group], prompts: dict[str, str], parameters: dict[str, Any]) -> None:
+def _append(store: Path, groups: Mapping[str, Group], parameters: dict[str, Any]) -> None:
     store.parent.mkdir(parents=True, exist_ok=True)
     with store.open("a", encoding="utf-8") as file:
         for key, group in groups.items():
-            prompt_hash = hashlib.sha256(prompts[key].encode()).hexdigest()[:16]
             for sample, text in enumerate(group):
-                row = {"key": key, "sample": sample, "prompt_sha256": prompt_hash, **asdict(text), **parameters}
+                row = {"key": key, "sample": sample, **asdict(text), **parameters}
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -71,11 +71,11 @@ class TransformersBackend:
         cache = StaticCache(config=model.config, max_cache_len=ids.shape[1] + sampling.max_new_tokens)
         self._read_prompts(cache, ids, mask, shared)
         _repeat(cache, n)
-        drawn = sampling.temperature > 0
-        how = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0} if drawn else {}
+        how: dict[str, Any] = {"do_sample": False}
+        if sampling.temperature > 0:
+            how = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
         config = GenerationConfig(
             max_new_tokens=sampling.max_new_tokens,
-            do_sample=drawn,
             stop_strings=[sampling.stop] if sampling.stop else None,
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
@@ -92,13 +92,13 @@ class TransformersBackend:
                 generation_config=config,
                 tokenizer=tokenizer,
             )
-        written = output[:, ids.shape[1] :].cpu()
+        written = output[:, ids.shape[1] :].tolist()
         seconds = (time.perf_counter() - start) / len(written)
-        texts = [self._read(row, sampling, seconds) for row in written]
+        texts = [self._read(row, sampling.stop, seconds) for row in written]
         return [texts[k : k + n] for k in range(0, len(texts), n)]
 
     def close(self) -> None:
-        """Nothing to give back: the model lies in this process's memory, and other code may use it."""
+        """Nothing to give back: other code may use the model."""
 
     def _read_prompts(self, cache: StaticCache, ids: Tensor, mask: Tensor, shared: int) -> None:
         """Keys and values of all tokens but each prompt's last, the shared beginning computed for one row only."""
@@ -111,18 +111,15 @@ class TransformersBackend:
             rest = ids[:, shared:last]
             model(rest, attention_mask=mask[:, :last], position_ids=positions, past_key_values=cache, logits_to_keep=1)
 
-    def _read(self, row: Tensor, sampling: Sampling, seconds: float) -> Generation:
-        tokenizer = self.backbone.tokenizer
-        ended = (row == tokenizer.eos_token_id).nonzero()
-        if len(ended):
-            row = row[: int(ended[0])]
-        text = tokenizer.decode(row, skip_special_tokens=True)
-        stopped = bool(sampling.stop) and sampling.stop in text
-        if stopped:
-            text = text[: text.index(sampling.stop) + len(sampling.stop)]
-            # What follows the stop string in the row is padding, written while longer texts of the batch went on.
-            row = row[row != tokenizer.pad_token_id]
-        return Generation(text, len(row), "stop" if stopped or len(ended) else "length", seconds)
+    def _read(self, row: list[int], stop: str, seconds: float) -> Generation:
+        ended = self.tokenizer.eos_token_id in row
+        row = row[: row.index(self.tokenizer.eos_token_id)] if ended else row
+        text = self.tokenizer.decode(row, skip_special_tokens=True)
+        if not (stop and stop in text):
+            return Generation(text, len(row), "stop" if ended else "length", seconds)
+        # What follows the stop string in the row is padding, written while longer texts of the batch went on.
+        tokens = len(row) - row.count(self.tokenizer.pad_token_id)
+        return Generation(text[: text.index(stop) + len(stop)], tokens, "stop", seconds)
 
 
 def _repeat(cache: StaticCache, times: int) -> None:
@@ -135,13 +132,11 @@ def _repeat(cache: StaticCache, times: int) -> None:
 
 
 def _pad_behind_shared_beginning(encoded: list[list[int]], pad: int) -> tuple[Tensor, Tensor, int]:
-    """Batch of token ids (rows, tokens) and mask, with the padding between the beginning that all share and the rest.
+    """Token ids and mask (rows, tokens); the padding stands behind what all share, so that this is computed only once.
 
-    The instructions are the same in every prompt; with the padding behind them, they need to be computed only once.
+    The last token is left to generate(), which needs one to start from.
     """
-    # The last token is left to generate(), which needs one to start from.
-    shared = shared_beginning([row[:-1] for row in encoded])
-    longest = max(map(len, encoded))
+    shared, longest = shared_beginning([row[:-1] for row in encoded]), max(map(len, encoded))
     ids = [row[:shared] + [pad] * (longest - len(row)) + row[shared:] for row in encoded]
     mask = [[1] * shared + [0] * (longest - len(row)) + [1] * (len(row) - shared) for row in encoded]
     return torch.tensor(ids), torch.tensor(mask), shared

@@ -30,9 +30,16 @@ _ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",  # a line per weight otherwise, in the notebook's output
 }
-CPU_CACHE_BYTES = 2**30  # keys and values: 46,000 tokens of SmolLM2-135M in bfloat16, what prompts share counted once
-CPU_TEXTS = 48  # texts in flight; more gain nothing on a CPU
-CPU_BLOCK = 32  # tokens; what prompts share is found in whole blocks, and the default of 128 leaves much to read again
+_ON_GPU = {"gpu_memory_utilization": 0.5}  # the rest is left to LBM-Act and the critic
+_ON_CPU = {
+    "kv_cache_memory_bytes": 2**30,  # 46,000 tokens of SmolLM2-135M in bfloat16, what prompts share counted once
+    "max_num_seqs": 48,  # texts in flight; more gain nothing
+    "block_size": 32,  # tokens; what prompts share is found in whole blocks, of which the default of 128 leaves much
+    "enforce_eager": True,  # compiling takes longer than it saves
+    # Every prompt is read in one step: vLLM winds the seed of one read in pieces back by an offset, which generators
+    # on CPUs do not have.
+    "enable_chunked_prefill": False,
+}
 
 
 class VllmBackend:
@@ -47,27 +54,20 @@ class VllmBackend:
     batch_size : prompts per call, >= 1; vLLM decides itself how many texts are in flight
     dtype : "float32", "bfloat16" or "float16"
     longest : tokens of a prompt and its text together, at most; cut down to what the model can read
-    gpu_share : of the GPU's memory, in (0, 1]; the rest is left to LBM-Act and the critic. Without effect on CPUs
     """
 
     def __init__(
-        self,
-        files: BackboneFiles,
-        batch_size: int = 48,
-        *,
-        dtype: str = "bfloat16",
-        longest: int = 4096,
-        gpu_share: float = 0.5,
+        self, files: BackboneFiles, batch_size: int = 48, *, dtype: str = "bfloat16", longest: int = 4096
     ) -> None:
-        if batch_size < 1 or longest < 2 or dtype not in DTYPES or not 0 < gpu_share <= 1:
+        if batch_size < 1 or longest < 2 or dtype not in DTYPES:
             raise ValueError(
-                f"batch_size must be at least 1, longest 2, dtype one of {', '.join(DTYPES)}, and gpu_share lie in "
-                f"(0, 1]; got {batch_size}, {longest}, {dtype!r} and {gpu_share}"
+                f"batch_size must be at least 1, longest 2, and dtype one of {', '.join(DTYPES)}; got {batch_size}, "
+                f"{longest} and {dtype!r}"
             )
         if engine_of("auto") != "vllm":
             raise ModuleNotFoundError("vLLM is not installed; install it with 'make vllm'", name="vllm")
         self.files, self.tokenizer, self.batch_size, self.dtype = files, files.tokenizer, batch_size, dtype
-        self.longest, self.gpu_share = min(longest, files.positions), gpu_share
+        self.longest = min(longest, files.positions)
         self.name = f"{files.name} ({files.revision}, {dtype}, vllm)"
         self._engine: Any = None
 
@@ -119,19 +119,8 @@ class VllmBackend:
     def _start(self, vllm: Any) -> Any:
         from vllm.platforms import current_platform
 
-        options: dict[str, Any] = {"gpu_memory_utilization": self.gpu_share}
-        if current_platform.is_cpu():
-            options = {
-                "kv_cache_memory_bytes": CPU_CACHE_BYTES,
-                "max_num_seqs": CPU_TEXTS,
-                "block_size": CPU_BLOCK,
-                "enforce_eager": True,  # compiling takes longer than it saves
-                # Every prompt is read in one step: vLLM winds the seed of one read in pieces back by an offset, which
-                # generators on CPUs do not have.
-                "enable_chunked_prefill": False,
-                "max_num_batched_tokens": self.longest,
-            }
-        elif not current_platform.is_cuda_alike():
+        on_cpu = current_platform.is_cpu()
+        if not (on_cpu or current_platform.is_cuda_alike()):
             raise RuntimeError("the installed vLLM is the one for GPUs and finds none; run 'make vllm' again")
         with _main_left_alone():
             return vllm.LLM(
@@ -142,23 +131,21 @@ class VllmBackend:
                 enable_prefix_caching=True,
                 generation_config="vllm",  # only the tokenizer's end token ends a text, as with transformers
                 distributed_executor_backend="mp",
-                **options,
+                **(_ON_CPU | {"max_num_batched_tokens": self.longest} if on_cpu else _ON_GPU),
             )
 
     def _read(self, output: Any, seconds: float) -> Generation:
         """One text; its end token is not counted, as with transformers."""
-        ids = output.token_ids
-        ended = len(ids) > 0 and ids[-1] == self.tokenizer.eos_token_id
-        return Generation(output.text, len(ids) - ended, output.finish_reason, seconds)
+        ended = self.tokenizer.eos_token_id in output.token_ids[-1:]
+        return Generation(output.text, len(output.token_ids) - ended, output.finish_reason, seconds)
 
 
 @contextmanager
 def _main_left_alone() -> Iterator[None]:
-    """Keep a new worker from importing the script that is running, which it has no use for.
+    """Keep a new worker from importing the script that is running.
 
-    Python's "spawn" does that wherever the main module has a name or a file. A script without a guard would then run
-    twice, and one that imports numba ends vLLM's worker on CPUs, which looks at every variable of every module and
-    trips over llvmlite's.
+    Python's "spawn" does that wherever the main module has a name or a file. A script without a guard would run twice,
+    and one that imports numba ends vLLM's worker on CPUs, which trips over llvmlite's variables.
     """
     main: Any = sys.modules["__main__"]
     # No file rather than None in its place, over which the module inspect trips.
@@ -172,8 +159,7 @@ def _main_left_alone() -> Iterator[None]:
 
 def _import_vllm() -> Any:
     """The module vllm, with the settings above; one sentence where its import fails."""
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    os.environ.update({name: value for name, value in _ENVIRONMENT.items() if name not in os.environ})
     try:
         import vllm
 
