@@ -37,14 +37,11 @@ class Case:
 
 def frame() -> pd.DataFrame:
     """The gallery as a table: kind, case, text, and as the parser reads it status, direction, ratio, contradiction."""
-    rows = []
-    for case in CASES:
-        read = case.read()
-        rows.append(
-            (case.kind, case.name, case.text, read.status.value, read.direction, read.ratio, read.contradiction)
-        )
-    columns = ["kind", "case", "text", "status", "direction", "ratio", "contradiction"]
-    return pd.DataFrame(rows, columns=columns, dtype=object)
+    rows = [{"kind": case.kind, "case": case.name, "text": case.text, "read": case.read()} for case in CASES]
+    table = pd.DataFrame(rows, dtype=object)
+    for name in ("status", "direction", "ratio", "contradiction"):
+        table[name] = pd.Series([getattr(read, name) for read in table["read"]], dtype=object)
+    return table.drop(columns="read")
 
 
 _ROWS = json.loads(Path(__file__).with_name("gallery.json").read_text(encoding="utf-8"))

@@ -106,8 +106,8 @@ def select(relative_q: NDArray[np.float64]) -> NDArray[np.int64]:
     -------
     (n,) index of the first largest relative-Q, -1 where none is positive
     """
-    candidates = np.where(np.isfinite(relative_q) & (relative_q > 0), relative_q, -np.inf)
-    return np.where(np.isfinite(candidates).any(axis=1), candidates.argmax(axis=1), -1).astype(np.int64)
+    better = np.where(np.isfinite(relative_q) & (relative_q > 0), relative_q, 0.0)
+    return np.where(better.any(axis=1), better.argmax(axis=1), -1)
 
 
 def advantage_weights(relative_q: NDArray[np.float64], beta: float) -> NDArray[np.float64]:

@@ -31,22 +31,14 @@ class ThinkGuide:
     ----------
     backend : the language model
     config : how it is asked, how often, and what of its texts is followed
-    pass_text : hand the whole text to an LBM-Act trained with ``guide="cot"`` instead of a sentence
     seed : of the texts
     store : jsonl file of all texts; those found there are not written again
     """
 
     def __init__(
-        self,
-        backend: Backend,
-        config: ThinkConfig | None = None,
-        *,
-        pass_text: bool = False,
-        seed: int = 0,
-        store: Path | None = None,
+        self, backend: Backend, config: ThinkConfig | None = None, *, seed: int = 0, store: Path | None = None
     ) -> None:
-        self.backend, self.config = backend, config or ThinkConfig()
-        self.pass_text, self.seed, self.store = pass_text, seed, store
+        self.backend, self.config, self.seed, self.store = backend, config or ThinkConfig(), seed, store
         self._rows: list[dict[str, Any]] = []
 
     def __call__(self, observation: Observation, advertisers: Advertisers) -> list[str]:
@@ -68,10 +60,7 @@ class ThinkGuide:
         for index, fact, (text,), (read,) in zip(advertisers.index, facts, groups, parsed, strict=True):
             row = parsed_row(fact, text, read)
             self._rows.append({"advertiser": int(index), **row, "last_alpha": fact.alphas[-1], "text": text.text})
-            if not read.accepted or read.direction is None:
-                guides.append(UNCERTAIN)
-            else:
-                guides.append(text.text if self.pass_text else SENTENCES[read.direction])
+            guides.append(SENTENCES[read.direction or 0] if read.accepted else UNCERTAIN)
         return guides
 
     @property
