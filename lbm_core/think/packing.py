@@ -50,25 +50,16 @@ def packed(samples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
     """
     prompts = [sum(label == IGNORED for label in sample["labels"]) for sample in samples]
     shared = shared_beginning([s["input_ids"][: n - 1] for s, n in zip(samples, prompts, strict=True)])
-    ids, labels = list(samples[0]["input_ids"][:shared]), [IGNORED] * shared
-    positions, owners, weights = list(range(shared)), [0] * shared, [0.0] * shared
+    tokens = [(token, IGNORED, place, 0, 0.0) for place, token in enumerate(samples[0]["input_ids"][:shared])]
     for number, sample in enumerate(samples, 1):
-        length = len(sample["input_ids"])
-        ids += sample["input_ids"][shared:]
-        labels += sample["labels"][shared:]
-        positions += range(shared, length)
-        owners += [number] * (length - shared)
-        weights += [sample["weight"]] * (length - shared)
-    owner = torch.tensor(owners)
-    mask = torch.ones(len(ids), len(ids), dtype=torch.bool).tril()
+        places = range(shared, len(sample["input_ids"]))
+        tokens += [(sample["input_ids"][k], sample["labels"][k], k, number, sample["weight"]) for k in places]
+    names = ("input_ids", "labels", "position_ids", "owners", "weights")
+    pack = {name: torch.tensor([column]) for name, column in zip(names, zip(*tokens, strict=True), strict=True)}
+    owner = pack.pop("owners")[0]
+    mask = torch.ones(len(owner), len(owner), dtype=torch.bool).tril()
     mask &= (owner[None, :] == 0) | (owner[None, :] == owner[:, None])
-    return {
-        "input_ids": torch.tensor([ids]),
-        "labels": torch.tensor([labels]),
-        "position_ids": torch.tensor([positions]),
-        "attention_mask": mask[None, None],
-        "weights": torch.tensor([weights]),
-    }
+    return pack | {"attention_mask": mask[None, None]}
 
 
 def shared_beginning(rows: Sequence[Sequence[int]]) -> int:

@@ -125,7 +125,7 @@ def parse(
 
 
 def parse_groups(groups: Sequence[Group], facts: Sequence[PromptFacts], **check: Any) -> list[list[Parsed]]:
-    """:func:`parse` of every chain of thought of every prompt; ``check`` is its ``tolerance`` and ``ratio_required``."""
+    """:func:`parse` of every text of every prompt; ``check`` holds its ``tolerance`` and ``ratio_required``."""
     return [
         [parse(text.text, fact.true_ratio, truncated=text.truncated, **check) for text in group]
         for group, fact in zip(groups, facts, strict=True)
