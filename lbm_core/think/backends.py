@@ -26,17 +26,12 @@ def choose_backend(
         OpenAI's completions protocol, which must serve ``model`` under that name
     model : as :func:`lbm_core.act.backbone.load_backbone` takes it
     dtype : "float32", "bfloat16" or "float16"; a server has its own
-    options : of :class:`~lbm_core.think.transformers_backend.TransformersBackend`,
-        :class:`~lbm_core.think.vllm_backend.VllmBackend` or :class:`~lbm_core.think.server_backend.ServerBackend`
+    options : of the backend's class
 
     Raises
     ------
-    ValueError
-        Unknown name.
-    ModuleNotFoundError
-        "vllm" without vLLM.
-    ConnectionError
-        No server answers at the address.
+    ValueError, ModuleNotFoundError, ConnectionError
+        Unknown name; "vllm" without vLLM; no server answers at the address.
     """
     from lbm_core.act.backbone import backbone_files, load_backbone
 

@@ -43,15 +43,9 @@ class Selection:
         """
         rows = self.samples
         answered = ~rows["status"].isin([status.value for status in ANSWER_FAILURES])
-        passed = (
-            np.ones(len(rows), dtype=bool),
-            answered,
-            answered & (rows["ratio_error"] <= self.tolerance + 1e-12),
-            rows["relative_q"].notna(),
-            rows["relative_q"] > 0,
-            rows["chosen"],
-        )
-        return pd.DataFrame({"stage": STAGES, "count": [int(np.sum(p)) for p in passed]})
+        right = answered & (rows["ratio_error"] <= self.tolerance + 1e-12)
+        passed = (answered, right, rows["relative_q"].notna(), rows["relative_q"] > 0, rows["chosen"])
+        return pd.DataFrame({"stage": STAGES, "count": [len(rows), *(int(stage.sum()) for stage in passed)]})
 
 
 def led_actions(
@@ -79,17 +73,7 @@ def led_actions(
 def relative_qs(
     critic: Critic, window: Windows, alphas: NDArray[np.float64], logged: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Relative-Q of every action, Eq. 12: Q(s, a~) - Q(s, a).
-
-    Parameters
-    ----------
-    alphas : (n, N) as of :func:`led_actions`
-    logged : (n,) logged alpha, > 0
-
-    Returns
-    -------
-    (n, N), NaN where there is no action
-    """
+    """Relative-Q of (n, N) actions, Eq. 12: Q(s, a~) - Q(s, a) with (n,) logged a > 0; NaN where there is no action."""
     known = np.isfinite(alphas)
     difference = critic.relative_q(window, np.where(known, alphas, logged[:, None]), logged)
     return np.where(known, difference, np.nan)
@@ -145,8 +129,7 @@ def choose_chains(
     Parameters
     ----------
     window : n logged windows, their last alpha is the logged action
-    facts : n, the prompts' facts
-    groups : n groups of N texts
+    facts, groups : of the n prompts, and N texts of each
 
     Raises
     ------
@@ -161,19 +144,12 @@ def choose_chains(
     parsed = parse_groups(groups, facts, tolerance=tolerance, ratio_required=ratio_required)
     alphas = led_actions(act, window, groups, parsed)
     relative_q = relative_qs(critic, window, alphas, logged)
-    chosen = select(relative_q)
-    rows = [
-        {
-            "prompt": i,
-            "sample": j,
-            **parsed_row(facts[i], groups[i][j], one),
-            "logged_alpha": logged[i],
-            "alpha": alphas[i, j],
-            "relative_q": relative_q[i, j],
-            "chosen": bool(chosen[i] == j),
-        }
-        for i, group in enumerate(parsed)
-        for j, one in enumerate(group)
-    ]
-    numbers = {"ratio": "float64", "direction": "Int64", "stated": "Int64"}
-    return Selection(pd.DataFrame(rows).astype(numbers), chosen, tolerance)
+    chosen, shape = select(relative_q), alphas.shape
+    prompt, sample = (places.ravel() for places in np.indices(shape))
+    rows = [parsed_row(facts[i], groups[i][j], parsed[i][j]) for i, j in np.ndindex(shape)]
+    samples = pd.DataFrame(rows).astype({"ratio": "float64", "direction": "Int64", "stated": "Int64"})
+    samples.insert(0, "prompt", prompt)
+    samples.insert(1, "sample", sample)
+    samples["logged_alpha"], samples["alpha"] = logged[prompt], alphas.ravel()
+    samples["relative_q"], samples["chosen"] = relative_q.ravel(), chosen[prompt] == sample
+    return Selection(samples, chosen, tolerance)
