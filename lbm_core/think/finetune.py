@@ -48,14 +48,11 @@ def finetune(
     weights: Sequence[float] | NDArray[np.float64] | None = None,
     checkpoints: Path | None = None,
 ) -> tuple[Backbone, pd.DataFrame]:
-    """Raise the likelihood of chosen chains of thought (Eq. 14).
-
-    The loss counts the completion's tokens only, not the prompt's.
+    """Raise the likelihood of chosen chains of thought (Eq. 14); the prompts' tokens carry no loss.
 
     Parameters
     ----------
-    prompts : n rendered prompts (:func:`lbm_core.think.prompt.render`)
-    completions : n chosen chains of thought
+    prompts, completions : n rendered prompts (:func:`lbm_core.think.prompt.render`), and a chain of thought for each
     folder : the model is written into it in transformers' format, which :func:`lbm_core.act.backbone.load_backbone`
         takes, and its losses as :data:`~lbm_core.think.trainer.LOG`
     weights : n factors of the samples' losses, >= 0, best with a mean of 1: Eq. 14's first line with those of

@@ -64,8 +64,7 @@ def generate(
 ) -> list[list[Generation]]:
     """n chains of thought of every prompt, in the prompts' order.
 
-    Prompts are cut into batches of similar length, each with its own seed, so that a resumed run draws the same texts
-    as an uninterrupted one.
+    Batches are of similar length, each with its own seed: a resumed run draws the same texts as an uninterrupted one.
 
     Parameters
     ----------
@@ -133,9 +132,7 @@ def _read_store(store: Path) -> dict[str, dict[int, Generation]]:
 
 
 def _append(store: Path, groups: Mapping[str, Group], parameters: dict[str, Any]) -> None:
+    texts = [{"key": key, "sample": k, **asdict(text)} for key, group in groups.items() for k, text in enumerate(group)]
     store.parent.mkdir(parents=True, exist_ok=True)
     with store.open("a", encoding="utf-8") as file:
-        for key, group in groups.items():
-            for sample, text in enumerate(group):
-                row = {"key": key, "sample": sample, **asdict(text), **parameters}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.writelines(json.dumps(text | parameters, ensure_ascii=False) + "\n" for text in texts)

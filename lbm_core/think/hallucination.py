@@ -1,12 +1,12 @@
 """How often a language model hallucinates here, and how wrong it then is: shares and errors with intervals (A.3).
 
-Texts of one prompt resemble each other, so prompts are what the bootstrap resamples.
+Texts of one prompt resemble each other, so prompts are what the bootstrap resamples (95 % percentile intervals).
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -23,12 +23,12 @@ Statistic = Callable[[NDArray[np.int64]], NDArray[np.float64]]  # indices of pro
 
 
 def hallucination(texts: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """What becomes of each model's texts, with 95 % percentile intervals over prompts.
+    """What becomes of each model's texts, with intervals over prompts.
 
     Parameters
     ----------
-    texts : :data:`COLUMNS`, one row per text, the same number of texts for every prompt of a model; NaN where a text
-        gives no ratio, direction or recommendation, or the truth is undefined
+    texts : :data:`COLUMNS`, as many rows for every prompt of a model; NaN where a text gives no ratio, direction or
+        recommendation, or the truth is undefined
 
     Returns
     -------
@@ -54,9 +54,8 @@ def hallucination(texts: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame
     missing = [name for name in COLUMNS if name not in texts]
     if missing or texts.empty:
         raise ValueError(f"hallucination needs texts with the columns {', '.join(COLUMNS)}; missing: {missing}")
-    models = texts.groupby("model", sort=False)
-    frames = [_of_model(rows, rng).assign(model=model) for model, rows in models]
-    return pd.concat(frames, ignore_index=True)[["model", "quantity", "value", "low", "high", "texts", "prompts"]]
+    rows = [(model, *row) for model, own in texts.groupby("model", sort=False) for row in _of_model(own, rng)]
+    return pd.DataFrame(rows, columns=["model", "quantity", "value", "low", "high", "texts", "prompts"])
 
 
 def copied(answers: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
@@ -87,7 +86,7 @@ def ratio_errors(texts: pd.DataFrame) -> pd.Series:
     return (texts["ratio"] - texts["true_ratio"]).abs() / texts["true_ratio"].where(texts["true_ratio"] > 0)
 
 
-def _of_model(texts: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+def _of_model(texts: pd.DataFrame, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
     counts = texts.groupby("prompt").size()
     if counts.nunique() != 1:
         raise ValueError(f"prompts have between {counts.min()} and {counts.max()} texts; expected equally many")
@@ -113,11 +112,8 @@ def _of_model(texts: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
         "contradiction": (_share(direction != stated, opinion), opinion, 0),
         "raise below 1": (lambda drawn: below(drawn) - above(drawn), low | high, 0),
     }
-    rows = [
-        (name, *_with_interval(statistic, n, rng, agreeing), int(about.sum()), n)
-        for name, (statistic, about, agreeing) in quantities.items()
-    ]
-    return pd.DataFrame(rows, columns=["quantity", "value", "low", "high", "texts", "prompts"])
+    for name, (statistic, about, agreeing) in quantities.items():
+        yield name, *_with_interval(statistic, n, rng, agreeing), int(about.sum()), n
 
 
 def _share(hit: NDArray[np.bool_], among: NDArray[np.bool_]) -> Statistic:

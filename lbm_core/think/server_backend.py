@@ -37,10 +37,8 @@ class ServerBackend:
 
     Raises
     ------
-    ConnectionError
-        No server answers.
-    ValueError
-        It does not serve the model, or a setting is out of its range.
+    ConnectionError, ValueError
+        No server answers; it does not serve the model, or a setting is out of its range.
     """
 
     parallel = 48  # requests in flight
@@ -70,29 +68,17 @@ class ServerBackend:
         self.name = f"{files.name} (served, with the tokenizer of {files.name}, {files.revision})"
 
     def sample(self, prompts: Sequence[str], n: int, sampling: Sampling, seed: int) -> list[list[Generation]]:
-        """n texts of each prompt (:class:`Backend`).
-
-        Raises
-        ------
-        ConnectionError
-            The server does not answer, or fails, also after the last attempt.
-        ValueError
-            It refuses a request, or reads a prompt as other tokens than the tokenizer here.
-        """
+        """n texts of each prompt; a request that fails or is refused, or other tokens than here, end it."""
         start = time.perf_counter()
-        contents: list[dict[str, Any]] = [
-            {
-                "model": self.files.name,
-                "prompt": prompt,
-                "max_tokens": sampling.max_new_tokens,
-                "temperature": sampling.temperature,
-                "top_p": sampling.top_p,
-                "seed": integer_seed(seed, "think", k, sample),
-                "add_special_tokens": False,  # the chat template has written them; known to vLLM, ignored by others
-            }
-            for k, prompt in enumerate(prompts)
-            for sample in range(n)
-        ]
+        shared: dict[str, Any] = {
+            "model": self.files.name,
+            "max_tokens": sampling.max_new_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "add_special_tokens": False,  # the chat template has written them; known to vLLM, ignored by others
+        }
+        own = [(k, j) for k in range(len(prompts)) for j in range(n)]
+        contents = [shared | {"prompt": prompts[k], "seed": integer_seed(seed, "think", k, j)} for k, j in own]
         with ThreadPoolExecutor(min(self.parallel, len(contents))) as pool:
             choices = list(pool.map(lambda content: self._write(content, sampling.stop), contents))
         seconds = (time.perf_counter() - start) / len(contents)
@@ -106,18 +92,16 @@ class ServerBackend:
     def _request(self, method: str, path: str, content: dict[str, Any] | None = None) -> dict[str, Any]:
         """The answer to one request."""
         address = self.base_url + path
-        tried = f"{address} in {self.retries + 1} attempts"
         try:
             response = self._session.request(method, address, json=content, timeout=self.timeout)
+            failure = f"status {response.status_code}: {response.text[:500]}"
+            if response.status_code in FAILING:
+                raise requests.HTTPError(failure)
         except requests.RequestException as error:
-            raise ConnectionError(
-                f"no answer from {tried} ({error}); is a server with OpenAI's protocol there?"
-            ) from None
-        reason = f"status {response.status_code}: {response.text[:500]}"
-        if response.status_code in FAILING:
-            raise ConnectionError(f"no answer from {tried} ({reason})")
+            tried = f"{address} in {self.retries + 1} attempts ({error})"
+            raise ConnectionError(f"no answer from {tried}; is a server with OpenAI's protocol there?") from None
         if not response.ok:
-            raise ValueError(f"{address} refused the request ({reason})")
+            raise ValueError(f"{address} refused the request ({failure})")
         try:
             return response.json()
         except ValueError as error:

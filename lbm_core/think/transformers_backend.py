@@ -24,9 +24,9 @@ def grouped_attention(
 ) -> tuple[Tensor, None]:
     """Grouped-query attention without copying keys and values for each query head.
 
-    transformers' own function copies them wherever there is a mask; on a CPU those copies cost ten times as much as
-    the attention itself. Of one new token a row the query heads of a group are passed as if they were its tokens: they
-    see the same keys, and the fused function is about four times as fast that way.
+    transformers' own function copies them wherever there is a mask; on a CPU that costs ten times as much as the
+    attention. Of one new token a row the query heads of a group, which see the same keys, are passed as if they were
+    its tokens: about four times as fast.
     """
     attend = partial(scaled_dot_product_attention, attn_mask=attention_mask, scale=scaling)
     if query.shape[2] == 1:
@@ -60,9 +60,9 @@ class TransformersBackend:
 
     @torch.no_grad()
     def sample(self, prompts: Sequence[str], n: int, sampling: Sampling, seed: int) -> list[list[Generation]]:
-        """n texts of each prompt (:class:`Backend`)."""
+        """n texts of each prompt."""
         start = time.perf_counter()
-        model, tokenizer = self.backbone.model, self.backbone.tokenizer
+        model, tokenizer = self.backbone.model, self.tokenizer
         # The chat template has written the special tokens already.
         encoded = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
         ids, mask, shared = _pad_behind_shared_beginning(encoded, tokenizer.pad_token_id)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,13 +73,7 @@ class VllmBackend:
         self._engine: Any = None
 
     def sample(self, prompts: Sequence[str], n: int, sampling: Sampling, seed: int) -> list[list[Generation]]:
-        """n texts of each prompt (:class:`Backend`).
-
-        Raises
-        ------
-        ValueError
-            A prompt that with its text is longer than ``longest`` or than the model can read.
-        """
+        """n texts of each prompt; one that with its text is longer than ``longest`` is refused."""
         # Token ids rather than text: the chat template has written the special tokens already.
         encoded = self.tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
         longest = max(map(len, encoded)) + sampling.max_new_tokens
@@ -93,18 +88,17 @@ class VllmBackend:
         # What an earlier batch left would change what is computed together, and with it the last bits of bfloat16.
         engine.reset_prefix_cache()
         drawn = n if sampling.temperature > 0 else 1  # vLLM refuses to write the most likely text n times
-        parameters = [
-            vllm.SamplingParams(
-                n=drawn,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                max_tokens=sampling.max_new_tokens,
-                stop=[sampling.stop] if sampling.stop else None,
-                include_stop_str_in_output=True,
-                seed=integer_seed(seed, "think", k),  # vLLM adds 0 … n - 1 for the n texts
-            )
-            for k in range(len(prompts))
-        ]
+        parametrized = partial(
+            vllm.SamplingParams,
+            n=drawn,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_new_tokens,
+            stop=[sampling.stop] if sampling.stop else None,
+            include_stop_str_in_output=True,
+        )
+        # vLLM adds 0 … n - 1 to the seed for the n texts.
+        parameters = [parametrized(seed=integer_seed(seed, "think", k)) for k in range(len(prompts))]
         outputs = engine.generate([{"prompt_token_ids": ids} for ids in encoded], parameters, use_tqdm=False)
         seconds = (time.perf_counter() - start) / (len(prompts) * n)
         groups = [[self._read(text, seconds) for text in output.outputs] for output in outputs]
@@ -142,10 +136,9 @@ class VllmBackend:
 
 @contextmanager
 def _main_left_alone() -> Iterator[None]:
-    """Keep a new worker from importing the script that is running.
+    """Keep a new worker from importing the running script, which Python's "spawn" does where main has a name or file.
 
-    Python's "spawn" does that wherever the main module has a name or a file. A script without a guard would run twice,
-    and one that imports numba ends vLLM's worker on CPUs, which trips over llvmlite's variables.
+    Without a guard it would run twice; one that imports numba ends vLLM's worker on CPUs, which trips over llvmlite.
     """
     main: Any = sys.modules["__main__"]
     # No file rather than None in its place, over which the module inspect trips.
