@@ -1,8 +1,7 @@
 """What language models write where a ratio and a direction were asked for: a gallery with the verdict on each (A.3).
 
-The texts and verdicts are in ``gallery.json``. The rule behind the verdicts: a text is believed where it can be read in
-one way only. Spaces, signs and a percent sign do not change what was said; anything that a reader would have to guess
-is rejected.
+They are in ``gallery.json``. A text is believed where it can be read in one way only: spaces, signs and a percent sign
+change nothing; anything that a reader would have to guess is rejected.
 """
 
 from __future__ import annotations

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import pandas as pd
 from tqdm.auto import tqdm
 
 from lbm_core.files import config_key
@@ -39,7 +39,7 @@ Group = Sequence[Generation]  # the texts of one prompt
 
 
 class Backend(Protocol):
-    """A language model that samples texts; :func:`lbm_core.think.backends.choose_backend` makes one by its name."""
+    """A language model that samples texts (:func:`lbm_core.think.backends.choose_backend`)."""
 
     name: str  # model, revision and engine; part of what a stored text is known by
     batch_size: int  # prompts per call of ``sample``: what a killed run loses at most
@@ -83,7 +83,9 @@ def generate(
         raise ValueError(f"need at least one sample per prompt; got n = {n}")
     sampling = sampling or Sampling()
     parameters = {"model": backend.name, **asdict(sampling), "n": n, "seed": seed}
-    keys = _keys(prompts, parameters)
+    asked = pd.Series(prompts, dtype=object)
+    again = asked.groupby(asked, sort=False).cumcount()  # a prompt that occurs twice gets independent texts
+    keys = [config_key([parameters, *pair]) for pair in zip(prompts, again.tolist(), strict=True)]
     known = _read_store(store) if store else {}
     order = sorted(range(len(prompts)), key=lambda k: (-len(prompts[k]), keys[k]))
     # A group that was cut is written again.
@@ -100,16 +102,6 @@ def generate(
                 results.update(new)
             bar.update(len(batch))
     return [results[key] for key in keys]
-
-
-def _keys(prompts: Sequence[str], parameters: dict[str, Any]) -> list[str]:
-    """One key per prompt; a prompt that occurs twice gets two keys, hence independent samples."""
-    seen: Counter[str] = Counter()
-    keys = []
-    for prompt in prompts:
-        keys.append(config_key([parameters, prompt, seen[prompt]]))
-        seen[prompt] += 1
-    return keys
 
 
 def _read_store(store: Path) -> dict[str, dict[int, Generation]]:

@@ -42,8 +42,7 @@ _UNREADABLE = (Status.NO_RATIO, Status.SEVERAL_RATIOS, Status.BAD_RATIO)
 class Parsed:
     """What a chain of thought says, and whether to believe it."""
 
-    # -1 lower, 0 uncertain, 1 raise; None without exactly one valid answer. It is set even where the ratio is rejected,
-    # so that both can be counted.
+    # -1 lower, 0 uncertain, 1 raise; None without exactly one valid answer. Set even where the ratio is rejected
     direction: int | None
     ratio: float | None  # the CPA ratio stated; None without exactly one readable ``<ratio>``
     ratio_error: float  # |ratio - true| / true; NaN where either is missing
@@ -84,12 +83,7 @@ _MOVE = re.compile(  # "increase the bidding parameter"; "the bidding parameter 
 
 
 def parse(
-    text: str,
-    true_ratio: float,
-    tolerance: float = TOLERANCE,
-    *,
-    ratio_required: bool = True,
-    truncated: bool = False,
+    text: str, true_ratio: float, tolerance: float = TOLERANCE, *, ratio_required: bool = True, truncated: bool = False
 ) -> Parsed:
     """Read direction and CPA ratio from a chain of thought; the hallucination check of A.3.
 
@@ -98,8 +92,8 @@ def parse(
     text : the model's text, without the prompt
     true_ratio : (spent / conversions) / C at the time of the prompt; NaN without a conversion
     tolerance : largest relative error of the stated ratio, >= 0
-    ratio_required : False accepts a chain of thought on its answer alone. Differs from the paper: a very small model
-        hardly ever gets the ratio right, and would have nothing left to learn from.
+    ratio_required : False accepts a chain of thought on its answer alone. Differs from the paper, see
+        :class:`~lbm_core.think.config.ThinkConfig`.
     truncated : whether the generation stopped at its token limit
 
     Raises

@@ -65,18 +65,12 @@ class PromptFacts:
 def prompt_facts(observation: Observation, advertisers: Advertisers) -> list[PromptFacts]:
     """Facts of every advertiser for a chain of thought made before ``observation.tick`` (A.3).
 
-    Only ticks before ``observation.tick`` enter, never the current state: the chain of thought is made ahead of its
-    tick (Fig. 4).
-
-    Parameters
-    ----------
-    observation : live, or logged data through :meth:`~lbm_core.data.trajectories.TrajectorySet.observation`
-    advertisers : the n advertisers of the observation
+    Only ticks before it enter, never the current state: the chain of thought is made ahead of its tick (Fig. 4).
 
     Raises
     ------
     ValueError
-        Tick 0, where there is no past to speak of (LBM-Act gets the guide for the first tick instead).
+        Tick 0, where there is no past to speak of, or numbers of advertisers and observed rows that differ.
     """
     tick = observation.tick
     if tick < 1:
@@ -134,14 +128,9 @@ def examples(style: PromptStyle) -> tuple[tuple[PromptFacts, str], ...]:
 def conversation(
     rules: list[str], solved: Sequence[tuple[str, str]], question: str, *, rules_first: bool
 ) -> list[dict[str, str]]:
-    """A chat about solved cases and then a question; the rules are told once, with the first case.
+    """A chat about solved cases, each with its answer, and then a question, all in words.
 
-    Parameters
-    ----------
-    rules : paragraphs
-    solved : cases in words, each with its answer
-    question : the case to solve, in words
-    rules_first : whether the rules stand before the first case or behind it
+    The rules (paragraphs) are told once: before the first case, or behind it without ``rules_first``.
     """
     turns = [*(words for case in solved for words in case), question]
     turns[0] = "\n\n".join([*rules, turns[0]] if rules_first else [turns[0], *rules])
@@ -156,12 +145,6 @@ def render(facts: PromptFacts, tokenizer: Any, style: PromptStyle | None = None)
 
 def in_template(chat: list[dict[str, str]], tokenizer: Any, opening: str) -> str:
     """A conversation in the model's own chat template, and the words with which its answer begins.
-
-    Parameters
-    ----------
-    chat : turns of "system", "user" and "assistant"
-    tokenizer : transformers tokenizer with a chat template
-    opening : first words of the answer, which the model goes on from
 
     Raises
     ------

@@ -21,9 +21,8 @@ class ThinkGuide:
     """Guide source for :class:`lbm_core.act.decide.LBMActBidder` that asks LBM-Think.
 
     The prompt for tick t holds ticks before t only, so that its text could be written during the interval before.
-    A text that does not pass the hallucination check becomes "uncertain", and so does an advertiser whose budget is
-    used up: it is not asked about. Between two consultations all is "uncertain";
-    :class:`lbm_core.think.delay.Delayed` can hold the last word instead.
+    Text that fails the hallucination check is "uncertain", and so are advertisers without budget, who are not asked
+    about, and all ticks between two consultations (:class:`lbm_core.think.delay.Delayed` can hold the last word).
 
     Differs from the paper where ``config.every`` is not 1: there LBM-Think speaks at every tick.
 
@@ -39,12 +38,13 @@ class ThinkGuide:
         self, backend: Backend, config: ThinkConfig | None = None, *, seed: int = 0, store: Path | None = None
     ) -> None:
         self.backend, self.config, self.seed, self.store = backend, config or ThinkConfig(), seed, store
+        self.every = self.config.every  # ticks between two consultations
         self._rows: list[dict[str, Any]] = []
 
     def __call__(self, observation: Observation, advertisers: Advertisers) -> list[str]:
         """Guides of all advertisers for the observation's tick."""
         guides = np.full(len(advertisers), UNCERTAIN, dtype=object)
-        if observation.tick >= 1 and observation.tick % self.config.every == 0:
+        if observation.tick >= 1 and observation.tick % self.every == 0:
             able = np.flatnonzero(advertisers.budget - observation.costs.sum(axis=1) >= LEAST_BUDGET)
             if len(able):
                 guides[able] = self._ask(observation[able], advertisers[able])
@@ -64,12 +64,6 @@ class ThinkGuide:
         return guides
 
     @property
-    def every(self) -> int:
-        """Ticks between two consultations."""
-        return self.config.every
-
-    @property
     def consultations(self) -> pd.DataFrame:
-        """One row per consultation so far: advertiser, those of :func:`~lbm_core.think.parse.parsed_row`, last_alpha,
-        text."""
+        """One row per consultation so far: advertiser, columns of :func:`parsed_row`, last_alpha, text."""
         return pd.DataFrame(self._rows)

@@ -46,8 +46,7 @@ def train(
 
     Returns
     -------
-    model : the trainer's, perhaps with low-rank updates
-    log : what TRL logged, one row per step
+    The trainer's model, perhaps with low-rank updates, and what TRL logged, one row per step
     """
     with tempfile.TemporaryDirectory() as scratch:
         key = config_key([type(config).__name__, asdict(config), rows])
@@ -97,14 +96,7 @@ class _Periodic(TrainerCallback):
 def low_rank(rank: int | None, model: Any, last_layers: int | None = None) -> Any:
     """peft's configuration of low-rank updates of the linear layers (Hu et al. 2022); None without a rank.
 
-    Parameters
-    ----------
-    last_layers : change only so many transformer layers, the last ones; None changes all
-
-    Raises
-    ------
-    ValueError
-        More ``last_layers`` than the model has.
+    ``last_layers`` restricts them to so many transformer layers; ValueError where the model has fewer.
     """
     if not rank:
         return None

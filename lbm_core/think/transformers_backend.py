@@ -102,14 +102,13 @@ class TransformersBackend:
 
     def _read_prompts(self, cache: StaticCache, ids: Tensor, mask: Tensor, shared: int) -> None:
         """Keys and values of all tokens but each prompt's last, the shared beginning computed for one row only."""
-        model, last = self.backbone.model, ids.shape[1] - 1
+        read, last = partial(self.backbone.model, past_key_values=cache, logits_to_keep=1), ids.shape[1] - 1
         if shared:
-            model(ids[:1, :shared], past_key_values=cache, logits_to_keep=1)
+            read(ids[:1, :shared])
             _repeat(cache, len(ids))
         if last > shared:
             positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, shared:last]
-            rest = ids[:, shared:last]
-            model(rest, attention_mask=mask[:, :last], position_ids=positions, past_key_values=cache, logits_to_keep=1)
+            read(ids[:, shared:last], attention_mask=mask[:, :last], position_ids=positions)
 
     def _read(self, row: list[int], stop: str, seconds: float) -> Generation:
         ended = self.tokenizer.eos_token_id in row

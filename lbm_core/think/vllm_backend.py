@@ -23,8 +23,8 @@ from lbm_core.think.generate import Generation
 
 # vLLM reads its settings from the environment. Set before it is imported, and only where the user has not set them.
 _ENVIRONMENT = {
-    # The scheduler in this process: it then sees a whole batch at once. In its own process it would begin with as many
-    # prompts as happened to have arrived, and bfloat16 sums depend on what is computed together: other texts each time.
+    # The scheduler in this process: it then sees a whole batch at once. In its own it would begin with the prompts that
+    # happened to have arrived, and bfloat16 sums depend on what is computed together: other texts each time.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     # On CPUs, threads pinned to a core (the default) wait for whatever else runs there, and one core is left out.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -46,8 +46,8 @@ _ON_CPU = {
 class VllmBackend:
     """Generation with vLLM, on the GPU where the installed build finds one, else on the CPU.
 
-    The engine starts with the first text, so that a run whose texts are all stored never waits for it. Its worker is a
-    process of its own, whose memory comes back with :meth:`close`, or when this process ends.
+    The engine starts with the first text: a run whose texts are all stored never waits for it. Its worker is a process
+    of its own, whose memory comes back with :meth:`close`.
 
     Parameters
     ----------
@@ -61,10 +61,8 @@ class VllmBackend:
         self, files: BackboneFiles, batch_size: int = 48, *, dtype: str = "bfloat16", longest: int = 4096
     ) -> None:
         if batch_size < 1 or longest < 2 or dtype not in DTYPES:
-            raise ValueError(
-                f"batch_size must be at least 1, longest 2, and dtype one of {', '.join(DTYPES)}; got {batch_size}, "
-                f"{longest} and {dtype!r}"
-            )
+            wrong = f"got {batch_size}, {longest} and {dtype!r}"
+            raise ValueError(f"batch_size must be at least 1, longest 2, dtype one of {', '.join(DTYPES)}; {wrong}")
         if engine_of("auto") != "vllm":
             raise ModuleNotFoundError("vLLM is not installed; install it with 'make vllm'", name="vllm")
         self.files, self.tokenizer, self.batch_size, self.dtype = files, files.tokenizer, batch_size, dtype
@@ -101,8 +99,7 @@ class VllmBackend:
         parameters = [parametrized(seed=integer_seed(seed, "think", k)) for k in range(len(prompts))]
         outputs = engine.generate([{"prompt_token_ids": ids} for ids in encoded], parameters, use_tqdm=False)
         seconds = (time.perf_counter() - start) / (len(prompts) * n)
-        groups = [[self._read(text, seconds) for text in output.outputs] for output in outputs]
-        return groups if drawn == n else [group * n for group in groups]
+        return [[self._read(text, seconds) for text in output.outputs] * (n // drawn) for output in outputs]
 
     def close(self) -> None:
         """End the worker and give its memory back; the next text starts another."""
