@@ -1,7 +1,7 @@
 """Guides that come late or not at all: what asynchrony does to a guide source (Fig. 4, A.2).
 
-A chain of thought that is used at tick t and was written *during* an earlier interval can only know what was known
-when its writing began. Fig. 4 lets it begin at t - 1: at that moment the outcome of tick t - 1 is still to come.
+A chain of thought used at tick t and written *during* an earlier interval knows only what was known when its writing
+began. Fig. 4 lets it begin at t - 1: the outcome of tick t - 1 is then still to come.
 """
 
 from __future__ import annotations
@@ -20,16 +20,14 @@ from lbm_core.seeding import generator
 class Delayed:
     """Passes on what a guide source says, ``late`` ticks after it was asked, or never (Fig. 4).
 
-    The source is asked at tick t with what is known at its start, the outcomes of ticks before t.
+    The source, e.g. :class:`lbm_core.think.think_guide.ThinkGuide`, is asked with the outcomes of ticks before.
 
     Parameters
     ----------
-    source : guides of all advertisers at a tick, e.g. :class:`lbm_core.think.think_guide.ThinkGuide`
     late : ticks from question to use, 0..47; 1 is Fig. 4, more means that writing outlasts the interval
     missing : probability in [0, 1] that a word never arrives
     until : what holds for an advertiser while nothing new has arrived: "uncertain", or "last", its last word of the day
-    every : ask at every k-th tick only: a machine that needs several ticks for all texts, and begins with the next
-        ones when it is done
+    every : ask at every k-th tick only: a machine that needs so many for all texts, and then begins with the next ones
     seed : of what goes missing
 
     Raises
@@ -85,12 +83,7 @@ def lost(observation: Observation, advertisers: Advertisers, tick: int, missing:
     Parameters
     ----------
     observation : of the same day; its first tick's number of impressions tells days apart
-    tick : at which the words were asked for
-    missing : probability
-
-    Returns
-    -------
-    (n,) bool
+    tick, missing : at which the words were asked for; probability
     """
     day = int(observation.states[0, 0, FEATURES.index("current_pv_num")])
     drawn = generator(seed, "evaluation", 6, day, tick).random(int(advertisers.index.max()) + 1)

@@ -53,16 +53,14 @@ def finetune(
     Parameters
     ----------
     prompts, completions : n rendered prompts (:func:`lbm_core.think.prompt.render`), and a chain of thought for each
-    folder : the model is written into it in transformers' format, which :func:`lbm_core.act.backbone.load_backbone`
-        takes, and its losses as :data:`~lbm_core.think.trainer.LOG`
+    folder : takes the model (for :func:`~lbm_core.act.backbone.load_backbone`) and its log
     weights : n factors of the samples' losses, >= 0, best with a mean of 1: Eq. 14's first line with those of
         :func:`lbm_core.think.gqpo.advantage_weights`; default 1 each, its second line
     checkpoints : folder in which a long training is kept until it is finished; None keeps nothing
 
     Returns
     -------
-    backbone : the fine-tuned model
-    losses : step, loss (mean weighted negative log-likelihood per token of the step's samples)
+    The fine-tuned model, and step, loss (mean weighted negative log-likelihood per token of the step's samples)
 
     Raises
     ------

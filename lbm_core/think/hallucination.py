@@ -43,8 +43,8 @@ def hallucination(texts: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame
     - "raise below 1": share that raises where the CPA ratio is below 1, minus the share where it is above: 0 if the
       answer does not depend on the ratio.
 
-    Intervals are NaN below six prompts, and where a quantity is undefined in some resample. Where all prompts agree (a
-    share of 0 or 1) a resample says nothing, and the interval is Clopper-Pearson's of as many draws as prompts.
+    Intervals are NaN below six prompts, and where a quantity is undefined in some resample. Where all prompts agree on
+    a share of 0 or 1, the interval is Clopper-Pearson's of as many draws as prompts.
 
     Raises
     ------
@@ -67,9 +67,9 @@ def copied(answers: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
 
     Returns
     -------
-    model, readable (share of the texts), same (share of the readable ones), low, high (95 % interval of ``same``, over
-    moments), copied (share c of copies that explains ``same``, if the other answers do not know which case came last:
-    same = c + (1 - c) / cases), moments
+    model, readable (share of the texts), same (share of the readable ones), low, high (of ``same``, over moments),
+    copied (share c of copies that explains it, if other answers do not know the last case: same = c + (1 - c) / cases),
+    moments
     """
     rows = []
     for model, own in answers.groupby("model", sort=False):
@@ -139,11 +139,10 @@ def _with_interval(statistic: Statistic, n: int, rng: np.random.Generator, agree
         return value, float("nan"), float("nan")
     interval = stats.bootstrap(
         (everyone,),
-        lambda drawn, axis=-1: statistic(drawn.astype(np.int64)),
-        vectorized=True,
-        method="percentile",
+        lambda drawn, axis: statistic(drawn.astype(np.int64)),
         n_resamples=2_000,
         batch=200,
+        method="percentile",
         rng=rng,
     ).confidence_interval
     if agreeing and interval.low == interval.high and value in (0.0, 1.0):  # so many prompts agree

@@ -1,7 +1,7 @@
 """Read a chain of thought, and reject it where it hallucinates (§3.3, A.3).
 
-A chain of thought is accepted when it states the CPA ratio exactly once and right, inside ``<ratio>`` tags, and gives
-exactly one direction in {-1, 0, 1}, inside ``<answer>`` tags.
+It is accepted when it states the CPA ratio exactly once and right, inside ``<ratio>`` tags, and gives exactly one
+direction in {-1, 0, 1}, inside ``<answer>`` tags.
 """
 
 from __future__ import annotations
@@ -85,11 +85,10 @@ _MOVE = re.compile(  # "increase the bidding parameter"; "the bidding parameter 
 def parse(
     text: str, true_ratio: float, tolerance: float = TOLERANCE, *, ratio_required: bool = True, truncated: bool = False
 ) -> Parsed:
-    """Read direction and CPA ratio from a chain of thought; the hallucination check of A.3.
+    """Read direction and CPA ratio from a chain of thought (without the prompt); the hallucination check of A.3.
 
     Parameters
     ----------
-    text : the model's text, without the prompt
     true_ratio : (spent / conversions) / C at the time of the prompt; NaN without a conversion
     tolerance : largest relative error of the stated ratio, >= 0
     ratio_required : False accepts a chain of thought on its answer alone. Differs from the paper, see

@@ -57,9 +57,8 @@ class PromptFacts:
     @property
     def true_ratio(self) -> float:
         """CPA ratio (spent / conversions) / C that ``<ratio>`` must state; NaN without a conversion."""
-        if self.total_conversions <= 0:
-            return float("nan")
-        return self.spent / self.total_conversions / self.cpa_target
+        count = self.total_conversions
+        return self.spent / count / self.cpa_target if count > 0 else float("nan")
 
 
 def prompt_facts(observation: Observation, advertisers: Advertisers) -> list[PromptFacts]:
@@ -178,9 +177,8 @@ def number(value: float, digits: int) -> str:
 
 def _share_left(share: float) -> str:
     """At least 3 decimals, and 3 significant digits of what is *spent*: 0.99973 must not read as 1.000."""
-    spent, decimals = 1.0 - share, 3
-    if 0.0 < spent < 1.0:
-        decimals = min(max(3, 2 - int(np.floor(np.log10(spent)))), 9)
+    spent = 1.0 - share
+    decimals = min(max(3, 2 - int(np.floor(np.log10(spent)))), 9) if 0.0 < spent < 1.0 else 3
     whole, _, fraction = f"{share:.{decimals}f}".partition(".")
     return f"{whole}.{fraction.rstrip('0'):0<3}"
 

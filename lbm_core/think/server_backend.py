@@ -61,10 +61,8 @@ class ServerBackend:
         self._stops = True
         served = [model["id"] for model in self._request("GET", "/models")["data"]]
         if files.name not in served:
-            raise ValueError(
-                f"the server at {self.base_url} serves {', '.join(map(repr, served)) or 'nothing'} and not "
-                f"{files.name!r}: start it with --served-model-name {files.name}"
-            )
+            other = f"serves {', '.join(map(repr, served)) or 'nothing'} and not {files.name!r}"
+            raise ValueError(f"the server at {base_url} {other}: start it with --served-model-name {files.name}")
         self.name = f"{files.name} (served, with the tokenizer of {files.name}, {files.revision})"
 
     def sample(self, prompts: Sequence[str], n: int, sampling: Sampling, seed: int) -> list[list[Generation]]:
@@ -114,10 +112,8 @@ class ServerBackend:
         choice, usage = answer["choices"][0], answer["usage"]
         expected = len(self.tokenizer(content["prompt"], add_special_tokens=False)["input_ids"])
         if usage["prompt_tokens"] != expected:
-            raise ValueError(
-                f"the server at {self.base_url} read a prompt as {usage['prompt_tokens']} tokens, the tokenizer of "
-                f"{self.files.name!r} writes {expected}: it serves another model, or adds special tokens"
-            )
+            differing = f"read a prompt as {usage['prompt_tokens']} tokens, the tokenizer here as {expected}"
+            raise ValueError(f"the server {differing}: it serves another model, or adds special tokens")
         text, tokens, finish = choice["text"], usage["completion_tokens"], choice["finish_reason"]
         if finish not in ("stop", "length"):
             raise ValueError(f"the server at {self.base_url} ended a text for the unknown reason {finish!r}")

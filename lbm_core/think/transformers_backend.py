@@ -42,12 +42,9 @@ AttentionMaskInterface.register("lbm_grouped", sdpa_mask)
 
 
 class TransformersBackend:
-    """Generation with transformers: left-padded batches, the prompt computed once for its n samples.
+    """Generation with transformers, ``batch_size`` prompts at once, each computed once for its n samples.
 
-    Parameters
-    ----------
-    backbone : instruction-tuned model; bfloat16 is about 2.5 times as fast as float32 on CPUs that know it
-    batch_size : prompts per batch; batch_size * n texts are drawn at once
+    bfloat16 is about 2.5 times as fast as float32 on CPUs that know it.
     """
 
     def __init__(self, backbone: Backbone, batch_size: int = 16) -> None:

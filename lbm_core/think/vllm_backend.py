@@ -1,7 +1,7 @@
 """Text generation with vLLM, behind :func:`lbm_core.think.generate.generate`.
 
-vLLM (Kwon et al. 2023, "Efficient Memory Management for Large Language Model Serving with PagedAttention") keeps many
-texts in flight, replaces each that ends by the next, and reads what prompts share only once. `make vllm` installs it.
+vLLM (Kwon et al. 2023, PagedAttention) keeps many texts in flight, replaces each that ends by the next, and reads what
+prompts share only once. `make vllm` installs it.
 """
 
 from __future__ import annotations
@@ -76,10 +76,8 @@ class VllmBackend:
         encoded = self.tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
         longest = max(map(len, encoded)) + sampling.max_new_tokens
         if longest > self.longest:
-            raise ValueError(
-                f"a prompt and its text take up to {longest} tokens, but the limit is {self.longest}: shorten the "
-                f"prompt or max_new_tokens, or raise 'longest' (this model reads {self.files.positions} tokens)"
-            )
+            limit = f"the limit is {self.longest} (this model reads {self.files.positions} tokens)"
+            raise ValueError(f"a prompt and its text take up to {longest} tokens, but {limit}: shorten one of the two")
         vllm = _import_vllm()
         engine = self._engine = self._engine or self._start(vllm)
         start = time.perf_counter()
@@ -155,9 +153,9 @@ def _import_vllm() -> Any:
 
         vllm.LLM  # noqa: B018 -- this is what imports the rest
     except (ImportError, OSError, RuntimeError) as error:
-        raise ModuleNotFoundError(
-            f"vLLM is installed but cannot be imported ({str(error).splitlines()[0]}); 'make vllm' installs the build "
-            f"for this machine and removes torchvision, torchaudio and torchcodec, which break it",
-            name="vllm",
-        ) from error
+        cause = f"vLLM is installed but cannot be imported ({str(error).splitlines()[0]})"
+        cure = (
+            "'make vllm' installs the build for this machine and removes what breaks it (torchvision, torchaudio, ...)"
+        )
+        raise ModuleNotFoundError(f"{cause}; {cure}", name="vllm") from error
     return vllm
