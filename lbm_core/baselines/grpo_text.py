@@ -45,11 +45,9 @@ def alpha_reward(texts: Sequence[str], alphas: Sequence[float], limit: float) ->
     alphas : logged alpha of each text's moment, currency per conversion, > 0
     limit : as in :func:`~lbm_core.baselines.text_action.parse_alpha`
     """
-    rewards = []
-    for text, logged in zip(texts, alphas, strict=True):
-        alpha = parse_alpha(text, limit).alpha
-        rewards.append(-WORST if alpha is None else -min(abs(float(np.log(alpha / logged))), WORST))
-    return rewards
+    written = [parse_alpha(text, limit).alpha or np.nan for text in texts]
+    distances = np.abs(np.log(np.divide(written, alphas)))
+    return (-np.nan_to_num(distances, nan=WORST).clip(max=WORST)).tolist()
 
 
 def format_reward(texts: Sequence[str], limit: float) -> list[float]:
@@ -96,16 +94,14 @@ def train_grpo(
 
     Parameters
     ----------
-    prompts : n rendered prompts (:func:`lbm_core.baselines.text_prompt.text_prompt`), at least one step's
-    alphas : n logged alphas, currency per conversion, > 0
-    folder, backbone, checkpoints : as in :func:`lbm_core.baselines.sft_text.train_sft`
+    prompts, alphas, folder, backbone, checkpoints : as in :func:`lbm_core.baselines.sft_text.train_sft`, with at least
+        one step's prompts
 
     Returns
     -------
-    backbone : the trained model
-    log : step, length (mean tokens of a text), shortest, longest, cut (share that hit the limit), answered (share with
-        exactly one readable alpha), alpha_reward, reward, idle (share of groups without any difference in reward),
-        loss, entropy
+    The trained model, and step, length (mean tokens of a text), shortest, longest, cut (share that hit the limit),
+    answered (share with exactly one readable alpha), alpha_reward, reward, idle (share of groups without any difference
+    in reward), loss, entropy
 
     Raises
     ------
@@ -113,9 +109,8 @@ def train_grpo(
         Too few prompts, an alpha that is not positive, or a tokenizer that would add special tokens to the prompts.
     """
     if len(prompts) < config.prompts_per_step or len(prompts) != len(alphas):
-        raise ValueError(
-            f"GRPO needs as many prompts as alphas, at least {config.prompts_per_step}: {len(prompts)}, {len(alphas)}"
-        )
+        least = config.prompts_per_step
+        raise ValueError(f"GRPO needs as many prompts as alphas, at least {least}: {len(prompts)}, {len(alphas)}")
     if not all(np.isfinite(alpha) and alpha > 0 for alpha in alphas):
         raise ValueError("GRPO needs positive logged alphas")
     from trl import GRPOConfig, GRPOTrainer

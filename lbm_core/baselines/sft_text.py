@@ -37,8 +37,7 @@ def train_sft(
 
     Returns
     -------
-    backbone : the trained model
-    losses : step, loss (mean negative log-likelihood per token of the step's answers)
+    The trained model, and step, loss (mean negative log-likelihood per token of the step's answers)
 
     Raises
     ------

@@ -54,8 +54,8 @@ class ThinkConfig:
     style: PromptStyle = PromptStyle()
     sampling: Sampling = Sampling()
     every: Ticks = 1  # ticks between two consultations; the first is at this tick (tick 0 has no past)
-    # Whether a chain of thought must state the CPA ratio correctly to be followed. Differs from the paper where False:
-    # a very small model hardly ever gets it right, and would have nothing left to follow or to learn from.
+    # Whether a chain of thought must state the right CPA ratio to be followed. Differs from the paper where False: a
+    # very small model hardly ever does, and would have nothing left to follow or to learn from.
     ratio_required: bool = True
     tolerance: Share = TOLERANCE
 

@@ -30,10 +30,7 @@ class Delayed:
     every : ask at every k-th tick only: a machine that needs so many for all texts, and then begins with the next ones
     seed : of what goes missing
 
-    Raises
-    ------
-    ValueError
-        A lateness, probability, interval or ``until`` outside its range.
+    ValueError for a lateness, probability, interval or ``until`` outside its range.
     """
 
     def __init__(
@@ -47,10 +44,8 @@ class Delayed:
         seed: int = 0,
     ) -> None:
         if not (0 <= late < N_TICKS and 1 <= every <= N_TICKS and 0.0 <= missing <= 1.0):
-            raise ValueError(
-                f"late must lie in 0..{N_TICKS - 1} ticks, every in 1..{N_TICKS}, and missing is a probability; got "
-                f"{late}, {every} and {missing}"
-            )
+            ranges = f"late must lie in 0..{N_TICKS - 1} ticks, every in 1..{N_TICKS}, and missing is a probability"
+            raise ValueError(f"{ranges}; got {late}, {every} and {missing}")
         if until not in ("uncertain", "last"):
             raise ValueError(f"until must be 'uncertain' or 'last'; got {until!r}")
         self.source, self.late, self.missing, self.until = source, late, missing, until

@@ -1,7 +1,4 @@
-"""Fine-tune LBM-Think on chosen chains of thought: the update of GQPO (Eq. 14), by TRL's SFTTrainer.
-
-Full parameters as in the paper, or LoRA (Hu et al. 2022) through peft.
-"""
+"""Fine-tune LBM-Think on chosen chains of thought (GQPO's update, Eq. 14) by TRL: all weights, as there, or LoRA."""
 
 from __future__ import annotations
 

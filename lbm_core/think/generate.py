@@ -70,7 +70,6 @@ def generate(
     ----------
     prompts : rendered prompts (:func:`lbm_core.think.prompt.render`)
     n : samples per prompt, >= 1; the paper's N (Eq. 13)
-    seed : >= 0, of the stream "think"
     store : jsonl file with one text per line; texts found there (same model, parameters, seed and prompt) are read
         instead of generated, new ones are appended batch by batch
 
@@ -117,9 +116,7 @@ def _read_store(store: Path) -> dict[str, dict[int, Generation]]:
             text = Generation(row["text"], row["tokens"], row["finish"], row["seconds"])
             groups.setdefault(row["key"], {})[row["sample"]] = text
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"line {number} of {store} is damaged; delete the file to generate its texts anew"
-            ) from error
+            raise ValueError(f"line {number} of {store} is damaged; delete it to generate its texts anew") from error
     return groups
 
 

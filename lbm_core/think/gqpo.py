@@ -1,7 +1,7 @@
 """Group relative-Q policy optimisation (§3.3): from sampled chains of thought to the ones worth learning (Eq. 10-14).
 
-Several chains of thought of one logged moment form a group. Each leads LBM-Act to an action; the critic compares that
-action with the logged one (relative-Q, Eq. 12); the best of the group is kept if it beats the log (Eq. 13).
+Each chain of thought about a logged moment leads LBM-Act to an action; the critic compares it with the logged one
+(relative-Q, Eq. 12); the best of the moment's group is kept if it beats the log (Eq. 13).
 """
 
 from __future__ import annotations
@@ -51,12 +51,7 @@ class Selection:
 def led_actions(
     act: LBMAct, window: Windows, groups: Sequence[Group], parsed: Sequence[Sequence[Parsed]]
 ) -> NDArray[np.float64]:
-    """Actions that the chains of thought lead to (Eq. 4).
-
-    Returns
-    -------
-    (n, N) alpha, currency per conversion; NaN for a chain of thought that was not accepted
-    """
+    """(n, N) alpha, currency per conversion, that chains of thought lead to (Eq. 4); NaN for one not accepted."""
     alphas = np.full((len(parsed), max(map(len, parsed))), np.nan)
     texts: dict[str, list[tuple[int, int]]] = {}  # what LBM-Act reads -> whom it concerns
     for i, group in enumerate(parsed):
@@ -80,16 +75,7 @@ def relative_qs(
 
 
 def select(relative_q: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The best of each group if it beats the logged action, Eq. 13.
-
-    Parameters
-    ----------
-    relative_q : (n, N), NaN for what may not be chosen
-
-    Returns
-    -------
-    (n,) index of the first largest relative-Q, -1 where none is positive
-    """
+    """(n,) index of the first largest of (n, N) relative-Q, NaN aside; -1 where none is positive (Eq. 13)."""
     better = np.where(np.isfinite(relative_q) & (relative_q > 0), relative_q, 0.0)
     return np.where(better.any(axis=1), better.argmax(axis=1), -1)
 
@@ -97,12 +83,7 @@ def select(relative_q: NDArray[np.float64]) -> NDArray[np.int64]:
 def advantage_weights(relative_q: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
     """Weights exp(beta * relative-Q) of Eq. 14's first line, scaled to a mean of 1 over the accepted; 0 elsewhere.
 
-    An alternative to :func:`select`, which is Eq. 14's second line.
-
-    Raises
-    ------
-    ValueError
-        beta < 0, or nothing accepted.
+    An alternative to :func:`select`, Eq. 14's second line. ValueError for beta < 0, or where nothing is accepted.
     """
     if not beta >= 0:
         raise ValueError(f"beta must be at least 0; got {beta}")

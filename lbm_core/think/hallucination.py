@@ -32,16 +32,14 @@ def hallucination(texts: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame
 
     Returns
     -------
-    model, quantity, value, low, high, texts (how many the quantity is about), prompts. The quantities, in order:
+    model, quantity, value, low, high, texts (how many the quantity is about), prompts. The quantities:
 
     - "accepted", and the share of every other :class:`~lbm_core.think.parse.Status` that occurs;
     - "answered": share with one valid direction;
     - "ratio right": share within 3 % of the truth, among texts that state a ratio where the truth is defined;
     - "ratio error, median" and "… 90th percentile" of |stated - true| / true, among the same;
-    - "contradiction": share whose reasoning recommends the opposite or no direction, among texts that answer 1 or -1
-      and whose reasoning could be read;
-    - "raise below 1": share that raises where the CPA ratio is below 1, minus the share where it is above: 0 if the
-      answer does not depend on the ratio.
+    - "contradiction": share of answers 1 or -1 whose reasoning could be read and recommends another direction or none;
+    - "raise below 1": share that raises where the CPA ratio is below 1, minus the share where it is above.
 
     Intervals are NaN below six prompts, and where a quantity is undefined in some resample. Where all prompts agree on
     a share of 0 or 1, the interval is Clopper-Pearson's of as many draws as prompts.

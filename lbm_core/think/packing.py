@@ -1,8 +1,7 @@
 """Training samples of LBM-Think, packed so that what their prompts share is read once.
 
 Prompts are long (1,400 tokens with worked examples) and begin alike; chains of thought are short. A pack holds the
-shared beginning once and behind it the rest of each sample, which sees the beginning and itself. Loss and gradient are
-those of the samples one by one.
+shared beginning once, and then the rest of each sample, which sees it and itself: the same loss and gradient.
 """
 
 from __future__ import annotations
@@ -22,20 +21,13 @@ def tokenized(
     """One training sample: token ids, the completion's as labels, the weight of its loss.
 
     Prompt and completion are tokenized apart, as in generation: together, the prompt's last character may merge with
-    the completion's first one (":" and a line break in Qwen's vocabulary), and the model would learn from a prompt that
-    it never sees.
-
-    Raises
-    ------
-    ValueError
-        More than ``longest`` tokens.
+    the completion's first one (":" and a line break in Qwen's vocabulary). ValueError for more than ``longest`` tokens.
     """
     before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     after = [*tokenizer(completion, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
     if longest is not None and len(before + after) > longest:
-        raise ValueError(
-            f"a sample has {len(before + after)} tokens, max_length is {longest}: raise it or shorten the prompts"
-        )
+        count = len(before + after)
+        raise ValueError(f"a sample has {count} tokens, max_length is {longest}: raise it or shorten the prompts")
     return {"input_ids": before + after, "labels": [IGNORED] * len(before) + after, "weight": weight}
 
 

@@ -91,8 +91,7 @@ def parse(
     ----------
     true_ratio : (spent / conversions) / C at the time of the prompt; NaN without a conversion
     tolerance : largest relative error of the stated ratio, >= 0
-    ratio_required : False accepts a chain of thought on its answer alone. Differs from the paper, see
-        :class:`~lbm_core.think.config.ThinkConfig`.
+    ratio_required : False accepts on the answer alone (differs from the paper, see :mod:`lbm_core.think.config`)
     truncated : whether the generation stopped at its token limit
 
     Raises
@@ -150,10 +149,7 @@ def _direction(text: str) -> int | None:
 
 
 def read_number(text: str) -> float | None:
-    """The one number of a tag's content: "0.66", "66%", "1,234.5", "+1", "0.66 (5.386 / 8.0)", "5.386 / 8 = 0.67".
-
-    None where there is no number, more than one without an "=", or one too large to be finite.
-    """
+    """The one finite number of a tag's content, else None: "0.66", "66%", "1,234.5", "0.7 (5.4 / 8)", "4 / 8 = 0.5"."""
     match = _RATIO.fullmatch(text.strip())
     if match is None:
         return None
@@ -164,8 +160,7 @@ def read_number(text: str) -> float | None:
 def stated_direction(text: str) -> int | None:
     """The last recommendation in the reasoning: 1 raise, -1 lower, 0 no direction, None if there is none.
 
-    A rough reading by keywords (a verb of raising or lowering, then bid, bidding parameter or alpha, or these with
-    "should be raised"); a negated verb ("do not increase the bids") counts for nothing.
+    A rough reading by keywords; a negated verb ("do not increase the bids") counts for nothing.
     """
     matches = _MOVE.finditer(_BLOCK["answer"].sub(" ", text))
     moves = [

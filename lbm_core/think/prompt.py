@@ -1,7 +1,4 @@
-"""The prompt of LBM-Think (Fig. 4, A.3): the last ticks as numbers in words, two hints, two tags to fill in.
-
-The content follows Fig. 4; the wording, in ``wording.toml``, is this project's own.
-"""
+"""The prompt of LBM-Think (Fig. 4, A.3): the last ticks as numbers in words, two hints, two tags to fill in."""
 
 from __future__ import annotations
 
@@ -21,24 +18,21 @@ from lbm_core.settings import Positive, settings
 from lbm_core.think.config import PromptStyle, Ticks
 
 HISTORY = 4  # past ticks shown (A.3)
-# Columns of the state: mean p-value and impressions of its own tick.
-_PVALUE_NOW, _COUNT_NOW = FEATURES.index("current_pvalue_mean"), FEATURES.index("current_pv_num")
+_VALUES = [FEATURES.index("current_pvalue_mean"), FEATURES.index("current_pv_num")]  # columns: mean p, impressions
 
-# The words of the prompt: system, facts, knowledge (two hints), task, brief, assistant (the answer's first words).
+# The words, this project's own: system, facts, knowledge (two hints), task, brief, assistant (the answer's first words)
 WORDING: dict[str, str] = tomllib.loads(Path(__file__).with_name("wording.toml").read_text(encoding="utf-8"))
-KNOWLEDGE, ASSISTANT = WORDING["knowledge"], WORDING["assistant"]
 
 
 @settings
 class PromptFacts:
     """What one prompt tells about one advertiser, of the h = min(4, tick) ticks before ``tick``."""
 
-    tick: Ticks  # to decide; the facts are of the ticks before it
+    tick: Ticks  # to decide
     budget: Positive  # currency per period
     cpa_target: Positive  # C, currency per conversion
     time_left: tuple[float, ...]  # (h,) share of the day left at the start of each past tick
-    # (h,) share of the budget left at the end of each past tick, so that the last one fits the totals
-    budget_left: tuple[float, ...]
+    budget_left: tuple[float, ...]  # (h,) share of the budget left at the end of each, so that the last fits the totals
     predicted_values: tuple[float, ...]  # (h,) predicted impression value: mean p * number of impressions
     conversions: tuple[float, ...]  # (h,) of each past tick
     alphas: tuple[float, ...]  # (h,) bidding parameter of each past tick, currency per conversion
@@ -79,7 +73,7 @@ def prompt_facts(observation: Observation, advertisers: Advertisers) -> list[Pro
     past = slice(max(0, tick - HISTORY), tick)  # fewer early in the day
     columns = {
         "budget_left": np.clip(1.0 - np.cumsum(observation.costs, axis=1) / advertisers.budget[:, None], 0.0, 1.0),
-        "predicted_values": observation.states[:, :, _PVALUE_NOW] * observation.states[:, :, _COUNT_NOW],
+        "predicted_values": observation.states[:, :, _VALUES].prod(axis=2),
         "conversions": observation.conversions,
         "alphas": observation.alphas,
     }
@@ -113,8 +107,8 @@ def logged_facts(trajectories: TrajectorySet, rows: ArrayLike, ticks: ArrayLike)
 def messages(facts: PromptFacts, style: PromptStyle | None = None) -> list[dict[str, str]]:
     """System and user message of a prompt, before any chat template; worked examples are turns between the two."""
     style = style or PromptStyle()
-    rules = [KNOWLEDGE, WORDING["task"] + (WORDING["brief"] if style.brief else "")]
-    solved = [(describe(case), f"{ASSISTANT} {solution}") for case, solution in examples(style)]
+    rules = [WORDING["knowledge"], WORDING["task"] + (WORDING["brief"] if style.brief else "")]
+    solved = [(describe(case), f"{WORDING['assistant']} {solution}") for case, solution in examples(style)]
     return conversation(rules, solved, describe(facts), rules_first=style.order == "facts_last")
 
 
@@ -139,16 +133,13 @@ def conversation(
 
 def render(facts: PromptFacts, tokenizer: Any, style: PromptStyle | None = None) -> str:
     """The whole prompt with the first words of the answer (Fig. 4); errors as :func:`in_template`'s."""
-    return in_template(messages(facts, style), tokenizer, ASSISTANT)
+    return in_template(messages(facts, style), tokenizer, WORDING["assistant"])
 
 
 def in_template(chat: list[dict[str, str]], tokenizer: Any, opening: str) -> str:
     """A conversation in the model's own chat template, and the words with which its answer begins.
 
-    Raises
-    ------
-    ValueError
-        The tokenizer has no chat template (a base model): take an instruction-tuned one.
+    ValueError where the tokenizer has no chat template (a base model).
     """
     if not getattr(tokenizer, "chat_template", None):
         raise ValueError("this model's tokenizer has no chat template: LBM-Think needs an instruction-tuned model")

@@ -29,10 +29,7 @@ def learned(
     most : limit of their number, >= 1; the paper learns 2,000. Where there are more, chance decides.
     ruled : (prompts,) direction in {-1, 0, 1} that a rule gives; for "rule"
 
-    Raises
-    ------
-    ValueError
-        No such rule, a limit below 1, or "rule" without directions.
+    ValueError for no such rule, a limit below 1, or "rule" without directions.
     """
     if rule not in RULES:
         raise ValueError(f"no rule {rule!r} of what is learned; one of {', '.join(RULES)}")

@@ -26,8 +26,8 @@ FAILING = (429, *range(500, 600))  # overloaded, or failing: statuses that may p
 class ServerBackend:
     """Generation by a server: one request per text, with its own seed, so that servers without ``n`` serve too.
 
-    Equal arguments give equal texts only as far as the server's own arithmetic does not depend on what else it is
-    computing at that moment. A request is tried again where the server cannot be reached, is overloaded, or fails.
+    Equal arguments give equal texts as far as the server's arithmetic does not depend on what else it computes. A
+    request is tried again where the server cannot be reached, is overloaded, or fails.
 
     Parameters
     ----------

@@ -28,8 +28,7 @@ class ThinkGuide:
 
     Parameters
     ----------
-    backend : the language model
-    config : how it is asked, how often, and what of its texts is followed
+    config : how the language model is asked, how often, and what of its texts is followed
     seed : of the texts
     store : jsonl file of all texts; those found there are not written again
     """

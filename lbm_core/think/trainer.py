@@ -39,8 +39,7 @@ def train(
     Parameters
     ----------
     trainer_of, settings_of : TRL's trainer, and its configuration with everything but what all trainings share
-    start : the model, changed in place
-    rows : what it learns from, json-plain
+    start, rows : the model, changed in place; what it learns from, json-plain
     checkpoints : where an unfinished training is kept, by its configuration and samples; None keeps nothing
     more : of the trainer
 
@@ -70,8 +69,8 @@ def train(
         if checkpoints is not None:
             trainer.add_callback(_Periodic())
         # The trainer's state is what a checkpoint gets last: one without it was being written when the run was killed.
-        states = folder.glob("checkpoint-*/trainer_state.json")
-        last = max((state.parent for state in states), key=lambda path: int(path.name.split("-")[1]), default=None)
+        whole = [state.parent for state in folder.glob("checkpoint-*/trainer_state.json")]
+        last = max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
         if checkpoints is not None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -120,8 +119,7 @@ def merged(model: Any) -> Any:
 
 def save_trained(folder: Path, model: Any, tokenizer: Any, log: pd.DataFrame, config: TextTraining) -> None:
     """Write a trained model into a folder, in the format of transformers or peft, with its log and configuration."""
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
+    model.save_pretrained(folder)  # makes it
     tokenizer.save_pretrained(folder)
     log.to_csv(folder / LOG, index=False)
     (folder / "training.json").write_text(json.dumps(asdict(config), indent=1))

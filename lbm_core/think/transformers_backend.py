@@ -24,9 +24,8 @@ def grouped_attention(
 ) -> tuple[Tensor, None]:
     """Grouped-query attention without copying keys and values for each query head.
 
-    transformers' own function copies them wherever there is a mask; on a CPU that costs ten times as much as the
-    attention. Of one new token a row the query heads of a group, which see the same keys, are passed as if they were
-    its tokens: about four times as fast.
+    transformers' own function copies them under a mask: on a CPU ten times as costly as the attention. Of one new token
+    a row the query heads of a group, which see the same keys, are passed as its tokens: about four times as fast.
     """
     attend = partial(scaled_dot_product_attention, attn_mask=attention_mask, scale=scaling)
     if query.shape[2] == 1:
@@ -68,11 +67,11 @@ class TransformersBackend:
         cache = StaticCache(config=model.config, max_cache_len=ids.shape[1] + sampling.max_new_tokens)
         self._read_prompts(cache, ids, mask, shared)
         _repeat(cache, n)
-        how: dict[str, Any] = {"do_sample": False}
-        if sampling.temperature > 0:
-            how = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+        drawn = sampling.temperature > 0
+        how = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0} if drawn else {}
         config = GenerationConfig(
             max_new_tokens=sampling.max_new_tokens,
+            do_sample=drawn,
             stop_strings=[sampling.stop] if sampling.stop else None,
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,

@@ -76,7 +76,7 @@ class VllmBackend:
         encoded = self.tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
         longest = max(map(len, encoded)) + sampling.max_new_tokens
         if longest > self.longest:
-            limit = f"the limit is {self.longest} (this model reads {self.files.positions} tokens)"
+            limit = f"the limit is {self.longest} of the {self.files.positions} that this model reads"
             raise ValueError(f"a prompt and its text take up to {longest} tokens, but {limit}: shorten one of the two")
         vllm = _import_vllm()
         engine = self._engine = self._engine or self._start(vllm)

@@ -1,6 +1,7 @@
 """SFT and GRPO on text with TRL: weights change, losses and lengths are recorded, the model is found again."""
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from tiny_language_model import tiny_language_model
 from lbm_core.baselines import grpo_text
 from lbm_core.baselines.grpo_text import train_grpo
 from lbm_core.baselines.sft_text import train_sft
-from lbm_core.baselines.text_config import LOSS_TYPES, GRPOTextConfig, SFTTextConfig
+from lbm_core.baselines.text_config import GRPOTextConfig, LossType, SFTTextConfig
 from lbm_core.baselines.text_prompt import answer_text
 from lbm_core.baselines.text_training import load_text_model
 
@@ -84,7 +85,7 @@ def test_only_the_last_layers_on_request(tmp_path):
         SFTTextConfig(trained_layers=1, lora_rank=None)
 
 
-@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+@pytest.mark.parametrize("loss_type", get_args(LossType))
 def test_grpo_changes_weights_and_records_lengths(loss_type, tmp_path, monkeypatch):
     """A tiny model never writes a tag: the reward is made to differ by the first byte written."""
 
