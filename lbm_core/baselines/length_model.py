@@ -52,8 +52,8 @@ def group_advantages(rewards: np.ndarray, loss_type: str = "grpo") -> np.ndarray
 def train_length(model: LengthModel, rng: np.random.Generator) -> pd.DataFrame:
     """Train the chance to stop by Eq. 6's gradient (one update per batch, so nothing is clipped) with Adam.
 
-    A text is rewarded with 1 if none of its words spoiled it, whatever its length. The result has the columns step (1..),
-    length (mean words of the step's texts) and understood (share of the texts that were not spoiled).
+    A text is rewarded with 1 if none of its words spoiled it, whatever its length. The result: step (1..), length (mean
+    words of the step's texts) and understood (share of the texts that were not spoiled).
     """
     odds, mean, square, rows = -math.log(model.first_length - 1), 0.0, 0.0, []
     for step in range(1, model.steps + 1):
