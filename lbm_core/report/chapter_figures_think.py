@@ -135,7 +135,7 @@ def answers_by_ratio(figure: Figure, frame: pd.DataFrame) -> None:
             "edgecolor": "0.6",
             "linewidth": 0.5,
         }
-        shares.fillna(0).plot.bar(stacked=True, ax=axes, legend=False, rot=45, linewidth=0.5, **look)
+        shares.fillna(0).plot.bar(stacked=True, ax=axes, legend=False, rot=45, **look)
         for place, count in enumerate(rows.groupby("bin")["count"].sum().loc[bins]):
             axes.text(place, 1.02, f"{count}", ha="center", fontsize=6.5)
         axes.set(title=model, ylim=(0, 1.12), xlabel="")
