@@ -6,6 +6,7 @@ texts in flight, replaces each that ends by the next, and reads what prompts sha
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import time
@@ -16,7 +17,6 @@ from typing import Any
 
 from lbm_core.act.backbone import DTYPES, BackboneFiles
 from lbm_core.seeding import integer_seed
-from lbm_core.think.backends import engine_of
 from lbm_core.think.config import Sampling
 from lbm_core.think.generate import Generation
 
@@ -64,7 +64,7 @@ class VllmBackend:
                 f"batch_size must be at least 1, longest 2, dtype one of {', '.join(DTYPES)}, and gpu_share lie in "
                 f"(0, 1]; got {batch_size}, {longest}, {dtype!r} and {gpu_share}"
             )
-        if engine_of("auto") != "vllm":
+        if importlib.util.find_spec("vllm") is None:
             raise ModuleNotFoundError("vLLM is not installed; install it with 'make vllm'", name="vllm")
         self.files, self.tokenizer, self.batch_size, self.dtype = files, files.tokenizer, batch_size, dtype
         self.longest, self.gpu_share = min(longest, files.positions), gpu_share
