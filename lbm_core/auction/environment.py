@@ -30,20 +30,12 @@ _COUNTS = (13, 14, 15)
 
 @dataclass(frozen=True)
 class Day:
-    """A delivery period as one advertiser meets it.
+    """A delivery period as one advertiser meets it."""
 
-    Attributes
-    ----------
-    period : number of the delivery period
-    advertiser : the one that is bid for
-    start : begins the period with a generator of its randomness; asks for that advertiser's alphas alone
-    row : the advertiser's row in what the period returns
-    """
-
-    period: int
-    advertiser: Advertisers
-    start: Callable[[np.random.Generator], Ticks[Any]]
-    row: int = 0
+    period: int  # its number
+    advertiser: Advertisers  # the one that is bid for
+    start: Callable[[np.random.Generator], Ticks[Any]]  # begins the period; asks for that advertiser's alphas alone
+    row: int = 0  # the advertiser's row in what the period returns
 
 
 class AuctionNetEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
@@ -90,15 +82,7 @@ class AuctionNetEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         return self._observed(), self._info()
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Bid one tick with alpha = C * exp(action).
-
-        Raises
-        ------
-        ValueError
-            The action is not one finite number within the action space.
-        RuntimeError
-            The period is over: reset first.
-        """
+        """Bid one tick with alpha = C * exp(action); ValueError: no such action, RuntimeError: the period is over."""
         if self._ticks is None:
             raise RuntimeError("the period is over or has not begun: call reset() first")
         ratio = np.asarray(action, dtype=np.float64)
@@ -133,12 +117,12 @@ class AuctionNetEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     def _info(self) -> dict[str, Any]:
         one = self._day.advertiser
         budget, target = float(one.budget[0]), float(one.cpa_target[0])
-        spent = self._cost > 0
+        ratio = cpa_ratio(self._conversions, self._cost, target) if self._cost > 0 else 0.0
         return {
             "cost": self._cost,
             "conversions": self._conversions,
             "budget_left": max(1.0 - self._cost / budget, 0.0),
-            "cpa_ratio": float(cpa_ratio(self._conversions, self._cost, target)) if spent else 0.0,
+            "cpa_ratio": float(ratio),
             "period": self._day.period,
             "advertiser": int(one.index[0]),
             "budget": budget,

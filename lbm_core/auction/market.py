@@ -20,9 +20,7 @@ def run_market(traffic: Traffic, advertisers: Advertisers, bidder: Bidder, rng: 
 
     Parameters
     ----------
-    traffic : the period's impressions
     advertisers : the 48 advertisers, in order
-    bidder : chooses the alphas of all 48, once a tick
     rng : exposure, conversions, and which wins an overspender loses; what the bidder draws is its own affair
 
     Returns
@@ -42,49 +40,39 @@ def market_day(traffic: Traffic, advertisers: Advertisers, rng: np.random.Genera
     """The day that :func:`run_market` plays, for whoever chooses the 48 alphas."""
     if not np.array_equal(advertisers.index, np.arange(N_ADVERTISERS)):
         raise ValueError(f"the market needs all {N_ADVERTISERS} advertisers in order, got {advertisers.index}")
-    market = _Market(traffic, rng)
-    day = yield from run_day(advertisers, traffic.counts, market.mean_pvalues, market.auction)
-    effective = np.divide(market.bids, market.sums, out=np.zeros_like(market.sums), where=market.sums > 0)
+    counts, ends = traffic.counts, np.cumsum(traffic.counts)
+    shift = mechanism.conversion_shift(mechanism.truncation(N_ADVERTISERS, rng))
+    stream = rng.integers(2**64, size=1, dtype=np.uint64)
+    sums, bids, exposures = np.zeros((3, N_ADVERTISERS, N_TICKS))  # sums of p-values and of bids
+    prices = np.empty(ends[-1])
+    pvalues: NDArray = np.empty((N_ADVERTISERS, 0))  # of the current tick
+
+    def mean_pvalues(tick: int) -> NDArray[np.float64]:
+        nonlocal pvalues
+        pvalues, sums[:, tick] = traffic.market_pvalues(tick)
+        return sums[:, tick] / counts[tick]
+
+    def auction(tick: int, alphas: NDArray[np.float64], remaining: NDArray[np.float64]) -> Outcome:
+        sigmas, part = partial(traffic.sigma_ratio, tick), prices[ends[tick] - counts[tick] : ends[tick]]
+        _, totals, price = auction_tick(pvalues, alphas, remaining, sigmas, shift, stream, part)
+        exposures[:, tick] = totals.exposures
+        bids[:, tick] = alphas * sums[:, tick] - totals.dropped_bids
+        wins = totals.won.sum(axis=0)
+        return Outcome(totals.cost, totals.conversions, totals.expected, wins, bids[:, tick], price)
+
+    day = yield from run_day(advertisers, counts, mean_pvalues, auction)
     return PeriodLog(
-        **vars(day) | {"alphas": effective},
+        **vars(day) | {"alphas": np.divide(bids, sums, out=np.zeros_like(sums), where=sums > 0)},
         dataset=traffic.dataset,
         period=traffic.period,
         scheme=traffic.scheme,
         engine=traffic.engine,
-        counts=traffic.counts.copy(),
-        bids=market.bids / traffic.counts,
-        pvalues=market.sums / traffic.counts,
-        exposures=market.exposures,
-        least_winning_cost=market.prices,
+        counts=counts.copy(),
+        bids=bids / counts,
+        pvalues=sums / counts,
+        exposures=exposures,
+        least_winning_cost=prices,
     )
-
-
-class _Market:
-    """The auctions of a period, and what its log holds beyond what bidders are told."""
-
-    def __init__(self, traffic: Traffic, rng: np.random.Generator) -> None:
-        self.traffic = traffic
-        self.shift = mechanism.conversion_shift(mechanism.truncation(N_ADVERTISERS, rng))
-        self.stream = rng.integers(2**64, size=1, dtype=np.uint64)
-        self.sums, self.bids, self.exposures = np.zeros((3, N_ADVERTISERS, N_TICKS))  # sums of p-values and of bids
-        self.prices = np.empty(int(traffic.counts.sum()))
-        self.pvalues: NDArray = np.empty((N_ADVERTISERS, 0))  # of the current tick
-
-    def mean_pvalues(self, tick: int) -> NDArray[np.float64]:
-        """Draw a tick's p-values; (48,) their means."""
-        self.pvalues, self.sums[:, tick] = self.traffic.market_pvalues(tick)
-        return self.sums[:, tick] / self.traffic.counts[tick]
-
-    def auction(self, tick: int, alphas: NDArray[np.float64], remaining: NDArray[np.float64]) -> Outcome:
-        """Auction the impressions that :meth:`mean_pvalues` drew."""
-        count, start = int(self.traffic.counts[tick]), int(self.traffic.counts[:tick].sum())
-        prices = self.prices[start : start + count]
-        sigmas = partial(self.traffic.sigma_ratio, tick)
-        _, totals, price = auction_tick(self.pvalues, alphas, remaining, sigmas, self.shift, self.stream, prices)
-        self.exposures[:, tick] = totals.exposures
-        self.bids[:, tick] = bids = alphas * self.sums[:, tick] - totals.dropped_bids
-        wins = totals.won.sum(axis=0)
-        return Outcome(totals.cost, totals.conversions, totals.expected, wins, bids, price)
 
 
 def auction_tick(
@@ -111,9 +99,8 @@ def auction_tick(
     -------
     The impressions' bids, what the advertisers got, and the mean least winning cost.
     """
-    lists, totals = kernels.empty_lists(pvalues), kernels.no_totals(len(alphas))
     alphas = alphas.astype(pvalues.dtype)
-    kernels.rank(pvalues, alphas, lists.keys)
+    lists, totals = kernels.ranked(pvalues, alphas), kernels.no_totals(len(alphas))
     kernels.allocate(lists, pvalues, alphas, remaining, stream, totals)
     price = kernels.convert(lists, pvalues, sigma_ratio(lists.who), shift, stream, totals, prices)
     return lists, totals, price

@@ -6,7 +6,8 @@ price), but only when its slot is shown. What a shown ad converts with scatters 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,20 +19,12 @@ RESERVE_PRICE = 1e-4  # currency; a slot sold at this price counts as unsold
 LEAST_BUDGET = 0.1  # currency; an advertiser with less left bids no more
 
 
-@dataclass(frozen=True)
-class Allocation:
-    """Who won which slot at what price.
+class Allocation(NamedTuple):
+    """Who won which slot of n impressions at what price."""
 
-    Attributes
-    ----------
-    winners : (n, 3) advertiser in each slot, -1 where unsold
-    prices : (n, 3) currency, descending
-    least_winning_cost : (n,) currency, the lowest bid that would have bought a slot
-    """
-
-    winners: NDArray[np.int64]
-    prices: NDArray[np.float64]
-    least_winning_cost: NDArray[np.float64]
+    winners: NDArray[np.int64]  # (n, 3) advertiser in each slot, -1 where unsold
+    prices: NDArray[np.float64]  # (n, 3) currency, descending
+    least_winning_cost: NDArray[np.float64]  # (n,) currency, the lowest bid that would have bought a slot
 
 
 def allocate(bids: NDArray[np.float64], reserve: float = RESERVE_PRICE) -> Allocation:
@@ -71,10 +64,6 @@ def conversion_values(
     ----------
     pvalues, sigmas : (n,) prediction and its standard deviation
     limits : (n, 2) v1 and v2 of each ad's advertiser (:func:`truncation`)
-
-    Returns
-    -------
-    (n,) probability in [0, 1]
     """
     standard = truncnorm.rvs(-2 * limits[:, 0], 2 * limits[:, 1], random_state=rng)
     return np.clip(np.asarray(pvalues) + np.asarray(sigmas) * standard, 0.0, 1.0)
@@ -91,28 +80,17 @@ def conversion_shift(limits: NDArray[np.float64]) -> NDArray[np.float64]:
     return (norm.pdf(low) - norm.pdf(high)) / (norm.cdf(high) - norm.cdf(low))
 
 
-@dataclass(frozen=True)
-class TickOutcome:
-    """What a tick brought each of m advertisers; arrays of shape (m,) unless noted.
+class TickOutcome(NamedTuple):
+    """What a tick brought each of m advertisers."""
 
-    Attributes
-    ----------
-    cost : currency paid
-    conversions : count
-    wins, exposures : count of slots won, shown
-    bids : (n, m) the bids that stood in the end
-    allocation : who won what in the end
-    shown, converted : (n, 3) bool, per impression and slot
-    """
-
-    cost: NDArray[np.float64]
-    conversions: NDArray[np.int64]
-    wins: NDArray[np.int64]
-    exposures: NDArray[np.int64]
-    bids: NDArray[np.float64]
-    allocation: Allocation
-    shown: NDArray[np.bool_]
-    converted: NDArray[np.bool_]
+    cost: NDArray[np.float64]  # (m,) currency paid
+    conversions: NDArray[np.int64]  # (m,)
+    wins: NDArray[np.int64]  # (m,) slots won
+    exposures: NDArray[np.int64]  # (m,) slots shown
+    bids: NDArray[np.float64]  # (n, m) the bids that stood in the end
+    allocation: Allocation  # who won what in the end
+    shown: NDArray[np.bool_]  # (n, 3) per impression and slot
+    converted: NDArray[np.bool_]  # (n, 3)
 
 
 def run_tick(
@@ -139,7 +117,7 @@ def run_tick(
     while True:
         allocation = allocate(bids)
         shown = (np.arange(N_SLOTS) < depth[:, None]) & (allocation.winners >= 0)
-        cost = _per_advertiser(allocation.winners[shown], len(remaining), allocation.prices[shown])
+        cost = np.bincount(allocation.winners[shown], allocation.prices[shown], minlength=len(remaining))
         if (cost <= remaining).all():
             break
         for advertiser in np.flatnonzero(cost > remaining):
@@ -153,20 +131,6 @@ def run_tick(
     values = conversion_values(pvalues[impressions, who], sigmas[impressions, who], limits[who], rng)
     converted = np.zeros_like(shown)
     converted[shown] = rng.random(len(who)) < values
-    m = len(remaining)
-    return TickOutcome(
-        cost=cost,
-        conversions=_per_advertiser(allocation.winners[converted], m).astype(np.int64),
-        wins=_per_advertiser(allocation.winners[allocation.winners >= 0], m).astype(np.int64),
-        exposures=_per_advertiser(who, m).astype(np.int64),
-        bids=bids,
-        allocation=allocation,
-        shown=shown,
-        converted=converted,
-    )
-
-
-def _per_advertiser(
-    advertisers: NDArray[np.int64], m: int, weights: NDArray[np.float64] | None = None
-) -> NDArray[np.float64]:
-    return np.bincount(advertisers, weights=weights, minlength=m).astype(np.float64)
+    of_advertiser = partial(np.bincount, minlength=len(remaining))
+    counts = (of_advertiser(allocation.winners[slots]) for slots in (converted, allocation.winners >= 0, shown))
+    return TickOutcome(cost, *counts, bids, allocation, shown, converted)

@@ -12,96 +12,84 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
-import joblib
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from lbm_core import paths
 from lbm_core.auction.bidder import N_ADVERTISERS, N_TICKS, Advertisers, Bidder, Observation
-from lbm_core.auction.controls import ConstantAlpha, MixedBidder, OnlineLpBidder, PacingBidder, PidBidder
+from lbm_core.auction.controls import ConstantAlpha, OnlineLpBidder, PacingBidder, PidBidder
 from lbm_core.auction.day import Ticks, play
 from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.market import market_day
 from lbm_core.auction.replay import ReplayPeriod
 from lbm_core.auction.response_tables import ResponseTables
+from lbm_core.auction.state import FEATURES
 from lbm_core.auction.traffic import Scheme, Traffic, impression_counts
+from lbm_core.data import fidelity
 from lbm_core.data.advertisers import period_advertisers
 from lbm_core.data.learned_behaviour import LearnedBidder, LearnedPolicy, committed_policies
 from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.files import config_key, writing_file
 from lbm_core.seeding import generator
-from lbm_core.settings import Dataset
+from lbm_core.settings import DATASETS, Dataset, NonNegative, Share, settings
 
 KINDS = ("pid", "pacing", "online_lp", "constant", "learned")
 _PAST_PERIODS = range(7)  # the week before the benchmark's first period: what bidders know of the traffic
 TrafficMaker = Callable[[int, Dataset, Scheme], Traffic]
+_PRICE_FEATURE = FEATURES.index("historical_least_winning_cost_mean")
 _QUANTILES = 100  # p-values per advertiser and tick on the day the online LP plans with
 
 
-@dataclass(frozen=True)
+@settings
 class BehaviourParameters:
     """Knobs of the population; every advertiser draws its own values from them. Alphas are in units of C, the target.
 
     ``_spread`` is the standard deviation of a log: a log-normal with the given median.
     """
 
-    share_pid: float  # of the 48 advertisers, on average; the shares of all kinds sum to 1
-    share_pacing: float
-    share_online_lp: float
-    share_constant: float
-    share_learned: float
-    opening: float  # median of the first alpha / C
-    opening_spread: float
-    opening_low: float  # openings are clipped to [low, high]
-    opening_high: float
-    gain: float  # median integral gain of PID, and of pacing
-    gain_spread: float
-    proportional: float  # proportional gain over integral gain
-    step_down: float  # largest fall of alpha per tick, factor < 1
-    step_up: float  # largest rise, factor > 1
-    cpa_share: float  # PID bidders that watch the CPA target; the others only pace
-    cap: float  # median of the largest alpha / C
-    cap_spread: float
-    floor: float  # smallest alpha / C of PID
-    plan_evenness: float  # 1: the same spending in every tick, 0: in proportion to the traffic
-    price_belief: float  # median of believed over published prices (online LP)
-    price_belief_spread: float
-    temper_spread: float  # learned bidders: spread of the factor on what their policy says
-    noise: float  # median standard deviation of log alpha per tick
-    noise_spread: float
+    share_pid: NonNegative  # of the 48 advertisers, on average; the shares of all kinds sum to 1
+    share_pacing: NonNegative
+    share_online_lp: NonNegative
+    share_constant: NonNegative
+    share_learned: NonNegative
+    opening: NonNegative  # median of the first alpha / C
+    opening_spread: NonNegative
+    opening_low: NonNegative  # openings are clipped to [low, high]
+    opening_high: NonNegative
+    gain: NonNegative  # median integral gain of PID, and of pacing
+    gain_spread: NonNegative
+    proportional: NonNegative  # proportional gain over integral gain
+    step_down: NonNegative  # largest fall of alpha per tick, factor < 1
+    step_up: NonNegative  # largest rise, factor > 1
+    cpa_share: Share  # PID bidders that watch the CPA target; the others only pace
+    cap: NonNegative  # median of the largest alpha / C
+    cap_spread: NonNegative
+    floor: NonNegative  # smallest alpha / C of PID
+    plan_evenness: Share  # 1: the same spending in every tick, 0: in proportion to the traffic
+    price_belief: NonNegative  # median of believed over published prices (online LP)
+    price_belief_spread: NonNegative
+    temper_spread: NonNegative  # learned bidders: spread of the factor on what their policy says
+    noise: NonNegative  # median standard deviation of log alpha per tick
+    noise_spread: NonNegative
 
     def __post_init__(self) -> None:
-        values = asdict(self)
-        for name, value in values.items():
-            if not np.isfinite(value) or value < 0:
-                raise ValueError(f"behaviour parameter {name} must be a number >= 0; got {value}")
-        if abs(sum(values[f"share_{kind}"] for kind in KINDS) - 1) > 1e-6:
+        if abs(sum(getattr(self, f"share_{kind}") for kind in KINDS) - 1) > 1e-6:
             raise ValueError("the shares of the kinds of bidders must sum to 1")
         if not (self.step_down <= 1 <= self.step_up and self.opening_low <= self.opening_high):
             raise ValueError("need step_down <= 1 <= step_up and opening_low <= opening_high")
-        if not (self.cpa_share <= 1 and self.plan_evenness <= 1):
-            raise ValueError("cpa_share and plan_evenness must lie in [0, 1]")
 
     @classmethod
     def load(cls, path: Path) -> BehaviourParameters:
-        """Read a json file of named numbers.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            No file; a knob missing, unknown or out of range.
-        """
+        """Read a json file of named numbers; ValueError: a knob missing, unknown or out of range."""
         if not path.is_file():
             raise FileNotFoundError(f"no behaviour parameters at {path}")
-        stored = json.loads(path.read_text())
-        wanted = {f.name for f in fields(cls)}
-        if set(stored) != wanted:
-            raise ValueError(f"{path.name}: missing or unknown knobs: {', '.join(sorted(wanted ^ set(stored)))}")
-        return cls(**stored)
+        return cls(**json.loads(path.read_text()))
 
     def save(self, path: Path) -> None:
         """Write a json file."""
@@ -123,26 +111,34 @@ def population_key(dataset: Dataset) -> str:
     return config_key([asdict(behaviour_parameters(dataset)), policies])
 
 
-class NoisyBidder:
-    """Multiplies a bidder's alphas by log-normal noise: exploration, as in logged data.
+class Population:
+    """Different bidders for different advertisers, with log-normal noise on their alphas: exploration, as in logs.
 
     Parameters
     ----------
-    bidder : for n advertisers
+    parts : (rows, bidder) pairs; each of the n advertisers is a row of exactly one part
     noise : (n,) standard deviation of log alpha
     rng : drawn from once per tick
     """
 
-    def __init__(self, bidder: Bidder, noise: NDArray[np.float64], rng: np.random.Generator) -> None:
-        self.bidder, self.noise, self.rng = bidder, noise, rng
+    def __init__(
+        self, parts: Sequence[tuple[NDArray[np.int64], Bidder]], noise: NDArray[np.float64], rng: np.random.Generator
+    ) -> None:
+        self.parts, self.noise, self.rng = parts, noise, rng
 
     def reset(self, advertisers: Advertisers) -> None:
-        """Start a period."""
-        self.bidder.reset(advertisers)
+        """Start a period; every bidder gets its own advertisers."""
+        if len(advertisers) != len(self.noise):
+            raise ValueError(f"the population bids for {len(self.noise)} advertisers; got {len(advertisers)}")
+        for rows, bidder in self.parts:
+            bidder.reset(advertisers[rows])
 
     def act(self, observation: Observation) -> NDArray[np.float64]:
-        """(n,) alpha."""
-        return self.bidder.act(observation) * np.exp(self.noise * self.rng.standard_normal(len(self.noise)))
+        """(n,) alpha, each from the advertiser's own bidder."""
+        alphas = np.empty(len(observation))
+        for rows, bidder in self.parts:
+            alphas[rows] = bidder.act(observation[rows])
+        return alphas * np.exp(self.noise * self.rng.standard_normal(len(alphas)))
 
 
 def behaviour_population(
@@ -203,8 +199,7 @@ def behaviour_population(
         return ConstantAlpha(opening[rows])
 
     groups = [(np.flatnonzero(kind == k), name) for k, name in enumerate(KINDS)]
-    mixed = MixedBidder([(rows, make(name, rows)) for rows, name in groups if len(rows)])
-    return NoisyBidder(mixed, noise, rng)
+    return Population([(rows, make(name, rows)) for rows, name in groups if len(rows)], noise, rng)
 
 
 @functools.cache
@@ -234,7 +229,7 @@ def plan_day(dataset: Dataset, mean_pvalues: NDArray[np.float64]) -> ResponseTab
     # A normal distribution by its quantiles, with a typical standard deviation of half the mean (A.1).
     normal = np.quantile(np.random.default_rng(0).standard_normal(100_000), (np.arange(_QUANTILES) + 0.5) / _QUANTILES)
     pvalues = np.clip(mean_pvalues[:, :, None] * (1 + 0.5 * normal), 0, 1).reshape(N_ADVERTISERS, -1)
-    day = ReplayPeriod.from_arrays(
+    day = ReplayPeriod(
         dataset,
         _PAST_PERIODS[-1],
         period_advertisers(dataset, _PAST_PERIODS[-1]),
@@ -252,38 +247,15 @@ def plan_day(dataset: Dataset, mean_pvalues: NDArray[np.float64]) -> ResponseTab
 
 def _published_prices(dataset: Dataset) -> NDArray[np.float64]:
     """(48,) what period 7's prices were, as far as they are published; period 14's stay out, to test calibration on."""
-    folder = paths.PACKAGE / "data"
-    prices = np.genfromtxt(folder / "lwc_tick_means.csv", delimiter=",", names=True)["period7_dense"]
-    moments = np.genfromtxt(folder / "state_moments.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
-    level = moments[moments["feature"] == "historical_least_winning_cost_mean"]
-    known = np.flatnonzero(~np.isnan(prices))
-    prices[: known[0]] = float(level["dense_mean"][0])  # the mornings' are not published: the level that states tell of
-    prices[known[-1] + 1 :] = prices[known[-1]]
-    return prices * (1.0 if dataset == "dense" else float(level["sparse_mean"][0] / level["dense_mean"][0]))
+    prices = pd.read_csv(paths.PACKAGE / "data" / "lwc_tick_means.csv", float_precision="round_trip")["period7_dense"]
+    level = {name: fidelity.published_moments(name)["mean"][_PRICE_FEATURE] for name in DATASETS}
+    prices = prices.ffill().fillna(level["dense"])  # the mornings' are not published: the level that states tell of
+    return prices.to_numpy() * (level[dataset] / level["dense"])
 
 
-def simulate_period(
-    dataset: Dataset,
-    period: int,
-    seed: int,
-    scheme: Scheme = "data",
-    *,
-    traffic: TrafficMaker = Traffic,
-    parameters: BehaviourParameters | None = None,
-    policies: Sequence[LearnedPolicy] | None = None,
-) -> PeriodLog:
-    """Run a delivery period of the market with the behaviour population.
-
-    Parameters
-    ----------
-    period : int >= 0; fixes the traffic and the advertisers
-    seed : int >= 0; with the period, fixes who bids how and what converts
-    traffic : makes the period's impressions
-    parameters, policies : of the population; default the data set's committed ones
-    """
-    return play(
-        *populated_market(dataset, period, seed, scheme, traffic=traffic, parameters=parameters, policies=policies)
-    )
+def simulate_period(dataset: Dataset, period: int, seed: int, scheme: Scheme = "data", **options: Any) -> PeriodLog:
+    """Run a delivery period of the market with the behaviour population; arguments of :func:`populated_market`."""
+    return play(*populated_market(dataset, period, seed, scheme, **options))
 
 
 def populated_market(
@@ -296,7 +268,15 @@ def populated_market(
     parameters: BehaviourParameters | None = None,
     policies: Sequence[LearnedPolicy] | None = None,
 ) -> tuple[Ticks[PeriodLog], Advertisers, Bidder]:
-    """The day that :func:`simulate_period` plays, its 48 advertisers, and the population that bids for them."""
+    """The day that :func:`simulate_period` plays, its 48 advertisers, and the population that bids for them.
+
+    Parameters
+    ----------
+    period : int >= 0; fixes the traffic and the advertisers
+    seed : int >= 0; with the period, fixes who bids how and what converts
+    traffic : makes the period's impressions
+    parameters, policies : of the population; default the data set's committed ones
+    """
     impressions, advertisers = traffic(period, dataset, scheme), period_advertisers(dataset, period)
     forecast = impressions.mean_pvalues if scheme == "public" else None
     rng = generator(seed, "market", period, 0)
@@ -306,23 +286,8 @@ def populated_market(
 
 
 def simulate_trajectories(
-    dataset: Dataset, periods: Sequence[int], seed: int, *, jobs: int = 1, progress: bool = True
+    dataset: Dataset, periods: Sequence[int], seed: int, *, progress: bool = True
 ) -> TrajectorySet:
-    """Trajectories of several periods, in memory; :func:`lbm_core.data.generate.generate` writes resumable shards.
-
-    Parameters
-    ----------
-    periods : int >= 0 each; 48 trajectories each, less those too short
-    jobs : processes
-    progress : show a bar
-    """
-    if len(periods) == 0:
-        raise ValueError("no periods to simulate")
-    made = joblib.Parallel(n_jobs=jobs, return_as="generator")(
-        joblib.delayed(_period_trajectories)(dataset, period, seed) for period in periods
-    )
-    return TrajectorySet.concatenate(list(tqdm(made, total=len(periods), unit="period", disable=not progress)))
-
-
-def _period_trajectories(dataset: Dataset, period: int, seed: int) -> TrajectorySet:
-    return TrajectorySet.from_logs([simulate_period(dataset, period, seed)])
+    """Trajectories of several periods, in memory; :func:`lbm_core.data.generate.generate` writes resumable shards."""
+    bar = tqdm(periods, unit="period", disable=not progress)
+    return TrajectorySet.from_logs(simulate_period(dataset, period, seed) for period in bar)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,7 +11,6 @@ from numpy.typing import NDArray
 from lbm_core.auction.bidder import N_STATE_FEATURES
 from lbm_core.data.trajectories import TrajectorySet, windows
 from lbm_core.data.windows import N_PREVIOUS, Windows
-from lbm_core.files import writing_file
 
 StateKind = Literal["paper", "extended"]
 EXTRA_FEATURES = (
@@ -25,10 +22,7 @@ EXTRA_FEATURES = (
     "log_alpha_ratio_2",
     "log_alpha_ratio_3",
 )
-N_FEATURES: dict[StateKind, int] = {
-    "paper": N_STATE_FEATURES,
-    "extended": N_STATE_FEATURES + len(EXTRA_FEATURES),
-}
+N_FEATURES: dict[StateKind, int] = {"paper": N_STATE_FEATURES, "extended": N_STATE_FEATURES + len(EXTRA_FEATURES)}
 LOG_RATIO_LIMIT = 5.0  # log(alpha / C) is clipped to +-5, so that an alpha of 0 stays finite
 
 
@@ -38,15 +32,10 @@ class StateEncoder:
 
     Differs from the paper: it feeds the 16 features alone (``kind="paper"``), which hold neither the CPA target nor
     the CPA so far; ``"extended"`` adds :data:`EXTRA_FEATURES`.
-
-    Attributes
-    ----------
-    kind : "paper" or "extended"
-    mean, std : (d,) statistics of the raw features over the training data; d = 16 or 23
     """
 
     kind: StateKind
-    mean: NDArray[np.float32]
+    mean: NDArray[np.float32]  # (d,) of the raw features over the training data; d = 16 or 23
     std: NDArray[np.float32]
 
     def __post_init__(self) -> None:
@@ -67,15 +56,7 @@ class StateEncoder:
 
     @classmethod
     def fit(cls, trajectories: TrajectorySet, kind: StateKind = "extended") -> StateEncoder:
-        """Statistics over every tick at which an advertiser bid; a constant feature keeps std 1.
-
-        Raises
-        ------
-        ValueError
-            Unknown kind, or no tick to learn from.
-        """
-        if kind not in N_FEATURES:
-            raise ValueError(f"unknown state kind {kind!r}; one of {', '.join(N_FEATURES)}")
+        """Statistics over every tick at which an advertiser bid (ValueError: none); a constant feature keeps std 1."""
         rows, ticks = np.nonzero(trajectories.acting)
         if len(rows) == 0:
             raise ValueError("cannot fit a state encoder: no tick with alpha > 0")
@@ -101,18 +82,6 @@ class StateEncoder:
         if missing:
             raise ValueError(f"not a state encoder: {', '.join(sorted(missing))} missing")
         return cls(stored["kind"], np.asarray(stored["mean"]), np.asarray(stored["std"]))
-
-    def save(self, path: Path) -> None:
-        """Write a json file."""
-        with writing_file(path) as temporary:
-            temporary.write_text(json.dumps(self.to_dict(), indent=1))
-
-    @classmethod
-    def load(cls, path: Path) -> StateEncoder:
-        """Read what :meth:`save` wrote."""
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"no state encoder at {path}: train the model first")
-        return cls.from_dict(json.loads(Path(path).read_text()))
 
 
 def log_alpha_ratio(alphas: NDArray, cpa_target: NDArray) -> NDArray[np.float32]:

@@ -25,37 +25,20 @@ FORMAT = "lbm behaviour policies 1"
 
 
 def policy_features(states: NDArray[np.floating], cpa_target: NDArray[np.floating]) -> NDArray[np.float32]:
-    """What a policy sees: the 16 state features and log C, not yet normalised.
-
-    Parameters
-    ----------
-    states : (..., 16)
-    cpa_target : (...) currency per conversion
-
-    Returns
-    -------
-    (..., 17)
-    """
+    """What a policy sees of (..., 16) states and (...) CPA targets C: (..., 17), not yet normalised, log C the last."""
     return np.concatenate([states, np.log(cpa_target)[..., None]], axis=-1).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class LearnedPolicy:
-    """A multilayer perceptron from the state to alpha / C.
+    """A multilayer perceptron from the state to alpha / C."""
 
-    Attributes
-    ----------
-    weights, biases : one (out, in) and one (out,) per layer; ReLU between the layers, tanh after the last
-    mean, std : (17,) normalise the features
-    low, high : log(alpha / C) that tanh's -1 and 1 stand for
-    """
-
-    weights: tuple[NDArray[np.float32], ...]
-    biases: tuple[NDArray[np.float32], ...]
-    mean: NDArray[np.float32]
+    weights: tuple[NDArray[np.float32], ...]  # one (out, in) per layer; ReLU between the layers, tanh after the last
+    biases: tuple[NDArray[np.float32], ...]  # one (out,) per layer
+    mean: NDArray[np.float32]  # (17,) normalises the features, as does std
     std: NDArray[np.float32]
-    low: float
-    high: float
+    low: float  # log(alpha / C) that tanh's -1 stands for
+    high: float  # and its 1
 
     def squashed(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, 17) features -> (n,) action in [-1, 1]."""
@@ -71,14 +54,7 @@ class LearnedPolicy:
 
 
 class LearnedBidder:
-    """Bids as learned policies say, each advertiser as its own.
-
-    Parameters
-    ----------
-    policies : candidates
-    which : (n,) position of each advertiser's policy
-    temper : (n,) factor on alpha: advertisers of the same policy differ in how bold they are
-    """
+    """Bids as learned policies say: advertiser k as number ``which[k]``, times ``temper``, how bold it is."""
 
     def __init__(self, policies: Sequence[LearnedPolicy], which: ArrayLike, temper: ArrayLike = 1.0) -> None:
         self.policies, self.which, self.temper = list(policies), np.asarray(which), temper
@@ -109,13 +85,7 @@ def save_policies(policies: Mapping[str, LearnedPolicy], path: Path) -> None:
 
 
 def load_policies(path: Path) -> dict[str, LearnedPolicy]:
-    """Read named policies.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        No file; not one of ours.
-    """
+    """Read named policies; FileNotFoundError: no file, ValueError: not one of ours."""
     if not path.is_file():
         raise FileNotFoundError(f"no behaviour policies at {path}; `lbm data calibrate` makes them")
     with safe_open(path, "numpy") as file:
@@ -124,16 +94,12 @@ def load_policies(path: Path) -> dict[str, LearnedPolicy]:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
     policies = {}
     for name in sorted({key.split(".")[0] for key in tensors}):
-        layers = sum(key.startswith(f"{name}.") and key.endswith(".weight") for key in tensors)
-        if tensors[f"{name}.mean"].shape != (N_STATE_FEATURES + 1,):
+        mean, std, (low, high) = (tensors[f"{name}.{key}"] for key in ("mean", "std", "range"))
+        if mean.shape != (N_STATE_FEATURES + 1,):
             raise ValueError(f"{path.name}: policy {name} has another number of features than {N_STATE_FEATURES + 1}")
-        policies[name] = LearnedPolicy(
-            tuple(tensors[f"{name}.{k}.weight"] for k in range(layers)),
-            tuple(tensors[f"{name}.{k}.bias"] for k in range(layers)),
-            tensors[f"{name}.mean"],
-            tensors[f"{name}.std"],
-            *map(float, tensors[f"{name}.range"]),
-        )
+        layers = range(sum(key.startswith(f"{name}.") and key.endswith(".weight") for key in tensors))
+        weights, biases = (tuple(tensors[f"{name}.{k}.{kind}"] for k in layers) for kind in ("weight", "bias"))
+        policies[name] = LearnedPolicy(weights, biases, mean, std, float(low), float(high))
     return policies
 
 

@@ -1,8 +1,8 @@
-"""How a return-to-go is scaled before a model sees it, and which return is asked for: the one home of both."""
+"""How a return-to-go is scaled before a model sees it."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 from lbm_core.settings import DATASETS, Dataset
 
 ReturnScale = Literal["budget", "dataset"]
-RETURN_SCALES: tuple[ReturnScale, ...] = ("budget", "dataset")
 # Conversions that count as a return of 1 under ``"dataset"``. Table 9 prints 2000 for both data sets; the authors'
 # release uses these (a sparse return never exceeds 57, so 2000 would make it vanish).
 DATASET_RETURN_SCALE: dict[Dataset, float] = {"dense": 1500.0, "sparse": 100.0}
-RELEASE_TARGET_RETURN = 1 / 0.3  # the release asks for B / (0.3 C) conversions at the first tick, in units of B / C
 
 
 def return_unit(
@@ -31,8 +29,8 @@ def return_unit(
     cpa_target : (n,) currency per conversion, > 0
     scale : "budget": B / C; "dataset": :data:`DATASET_RETURN_SCALE`
     """
-    if scale not in RETURN_SCALES:
-        raise ValueError(f"unknown return scale {scale!r}; one of {', '.join(RETURN_SCALES)}")
+    if scale not in get_args(ReturnScale):
+        raise ValueError(f"unknown return scale {scale!r}; one of {', '.join(get_args(ReturnScale))}")
     if dataset not in DATASETS:
         raise ValueError(f"unknown dataset {dataset!r}; one of {', '.join(DATASETS)}")
     if scale == "budget":

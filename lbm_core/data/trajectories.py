@@ -12,16 +12,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lbm_core.auction.bidder import N_STATE_FEATURES, N_TICKS, Advertisers, Observation
+from lbm_core.auction.day import DayResult
 from lbm_core.auction.log import PeriodLog
-from lbm_core.data.windows import Windows, gather_windows, windows_of_observation
+from lbm_core.data.windows import PER_TICK, Windows, gather_windows
 from lbm_core.files import writing_file
 from lbm_core.settings import DATASETS, Dataset
 
 # Largest alpha kept in the data, currency per conversion (the authors' release clips there).
 ALPHA_LIMIT: dict[Dataset, float] = {"dense": 54.0, "sparse": 500.0}
 MIN_LENGTH = 3  # shorter trajectories are dropped (the authors' release drops length <= 2)
-
-__all__ = ["ALPHA_LIMIT", "TrajectorySet", "Windows", "sample_ends", "windows", "windows_of_observation"]
 
 _log = logging.getLogger(__name__)
 _PER_TICK = ("alphas", "conversions", "expected_conversions", "costs")
@@ -31,44 +30,30 @@ _PER_TICK = ("alphas", "conversions", "expected_conversions", "costs")
 class TrajectorySet:
     """Logged advertiser-days as columns; everything at or after ``length`` is zero.
 
-    Attributes
-    ----------
-    dataset : "dense" or "sparse"
-    period : (N,) int, delivery period of each trajectory
-    advertiser : (N,) int in [0, 48)
-    length : (N,) int in 1..48, ticks up to the first ``done``, inclusive
-    budget : (N,) float32, currency per period, > 0
-    cpa_target : (N,) float32, currency per conversion, > 0
-    states : (N, 48, 16) float32, features before each tick
-    alphas : (N, 48) float32, currency per conversion; 0 where the advertiser did not bid. An advertiser whose budget
-        ran out has one last row with alpha 0 (its ``done`` row): :attr:`acting` leaves it out.
-    conversions, expected_conversions, costs : (N, 48) float32, per tick: count, sum of p, currency
+    An advertiser whose budget ran out has one last row with alpha 0 (its ``done`` row): :attr:`acting` leaves it out.
     """
 
     dataset: Dataset
-    period: NDArray[np.int64]
-    advertiser: NDArray[np.int64]
-    length: NDArray[np.int64]
-    budget: NDArray[np.float32]
-    cpa_target: NDArray[np.float32]
-    states: NDArray[np.float32]
-    alphas: NDArray[np.float32]
-    conversions: NDArray[np.float32]
-    expected_conversions: NDArray[np.float32]
-    costs: NDArray[np.float32]
+    period: NDArray[np.int64]  # (N,) delivery period of each trajectory
+    advertiser: NDArray[np.int64]  # (N,) in [0, 48)
+    length: NDArray[np.int64]  # (N,) in 1..48, ticks up to the first ``done``, inclusive
+    budget: NDArray[np.float32]  # (N,) currency per period, > 0
+    cpa_target: NDArray[np.float32]  # (N,) currency per conversion, > 0
+    states: NDArray[np.float32]  # (N, 48, 16) features before each tick
+    alphas: NDArray[np.float32]  # (N, 48) currency per conversion; 0 where the advertiser did not bid
+    conversions: NDArray[np.float32]  # (N, 48) count
+    expected_conversions: NDArray[np.float32]  # (N, 48) sum of p
+    costs: NDArray[np.float32]  # (N, 48) currency
 
     def __post_init__(self) -> None:
         if self.dataset not in DATASETS:
             raise ValueError(f"unknown dataset {self.dataset!r}; one of {', '.join(DATASETS)}")
         n = len(self.period)
+        shapes = dict.fromkeys(_PER_TICK, (n, N_TICKS)) | {"states": (n, N_TICKS, N_STATE_FEATURES)}
         for field in fields(self)[1:]:
             kind = np.int64 if field.name in ("period", "advertiser", "length") else np.float32
             values = np.ascontiguousarray(getattr(self, field.name), dtype=kind)
-            shape: tuple[int, ...] = (n,)
-            if field.name in _PER_TICK:
-                shape = (n, N_TICKS)
-            elif field.name == "states":
-                shape = (n, N_TICKS, N_STATE_FEATURES)
+            shape = shapes.get(field.name, (n,))
             if values.shape != shape:
                 raise ValueError(f"{field.name} has shape {values.shape}; expected {shape}")
             if not np.isfinite(values).all():
@@ -85,54 +70,40 @@ class TrajectorySet:
         return len(self.period)
 
     @classmethod
-    def from_logs(cls, logs: Iterable[PeriodLog], min_length: int = MIN_LENGTH) -> TrajectorySet:
-        """Cut every advertiser-day at its first ``done`` and stack them.
+    def from_logs(cls, logs: Iterable[PeriodLog]) -> TrajectorySet:
+        """Cut every advertiser-day at its first ``done`` and stack them; ValueError: no logs, or of several data sets.
 
-        Alphas are clipped at :data:`ALPHA_LIMIT`; trajectories shorter than ``min_length`` are dropped and counted in
-        the log.
-
-        Raises
-        ------
-        ValueError
-            No logs, or logs of different data sets.
+        Alphas are clipped at :data:`ALPHA_LIMIT`; trajectories shorter than :data:`MIN_LENGTH` are dropped and counted
+        in the log.
         """
-        logs = list(logs)
-        if not logs:
-            raise ValueError("no period logs given")
-        names = {log.dataset for log in logs}
-        if len(names) > 1:
-            raise ValueError(f"logs of different data sets cannot be mixed: {', '.join(sorted(names))}")
-        dataset = logs[0].dataset
-        length = np.concatenate([log.lengths for log in logs])
-        valid = np.arange(N_TICKS) < length[:, None]
-
-        def per_tick(name: str) -> NDArray[np.float32]:
-            return (np.concatenate([getattr(log, name) for log in logs]) * valid).astype(np.float32)
-
-        states = np.concatenate([log.states for log in logs]) * valid[:, :, None]
-        whole = cls(
-            dataset=dataset,
-            period=np.repeat([log.period for log in logs], [len(log.lengths) for log in logs]),
-            advertiser=np.concatenate([log.advertisers.index for log in logs]),
-            length=length,
-            budget=np.concatenate([log.advertisers.budget for log in logs]),
-            cpa_target=np.concatenate([log.advertisers.cpa_target for log in logs]),
-            states=states,
-            alphas=np.clip(per_tick("alphas"), 0.0, ALPHA_LIMIT[dataset]),
-            conversions=per_tick("conversions"),
-            expected_conversions=per_tick("expected_conversions"),
-            costs=per_tick("costs"),
-        )
-        kept = length >= min_length
+        whole = cls.concatenate([cls.of_day(log, log.dataset, log.period) for log in logs])
+        kept = whole.length >= MIN_LENGTH
         if not kept.all():
-            _log.info("dropped %d of %d trajectories shorter than %d ticks", (~kept).sum(), len(kept), min_length)
+            _log.info("dropped %d of %d trajectories shorter than %d ticks", (~kept).sum(), len(kept), MIN_LENGTH)
         return whole.select(kept)
+
+    @classmethod
+    def of_day(cls, day: DayResult, dataset: Dataset, period: int) -> TrajectorySet:
+        """The trajectories of a day, simulated or replayed, as :meth:`from_logs` makes them, short ones too."""
+        who, valid = day.advertisers, np.arange(N_TICKS) < day.lengths[:, None]
+        columns = {name: getattr(day, name) * valid for name in _PER_TICK}
+        columns |= {"alphas": np.clip(columns["alphas"], 0.0, ALPHA_LIMIT[dataset])}
+        return cls(
+            dataset,
+            period=np.full(len(who), period),
+            advertiser=who.index,
+            length=day.lengths,
+            budget=who.budget,
+            cpa_target=who.cpa_target,
+            states=day.states * valid[:, :, None],
+            **columns,
+        )
 
     @classmethod
     def concatenate(cls, sets: Sequence[TrajectorySet]) -> TrajectorySet:
         """Stack trajectory sets of one data set."""
         if not sets or len({s.dataset for s in sets}) > 1:
-            raise ValueError("concatenate needs at least one trajectory set, all of the same data set")
+            raise ValueError("need at least one period log or trajectory set, all of the same data set")
         columns = {f.name: np.concatenate([getattr(s, f.name) for s in sets]) for f in fields(cls)[1:]}
         return cls(dataset=sets[0].dataset, **columns)
 
@@ -140,21 +111,6 @@ class TrajectorySet:
         """Trajectories of some rows (indices or a boolean mask)."""
         rows = np.asarray(rows)
         return TrajectorySet(self.dataset, **{f.name: getattr(self, f.name)[rows] for f in fields(self)[1:]})
-
-    def split_by_period(self, periods: Iterable[int]) -> tuple[TrajectorySet, TrajectorySet]:
-        """The trajectories of ``periods``, and all others: train and evaluation never share a period.
-
-        Raises
-        ------
-        ValueError
-            A period of which there are no trajectories.
-        """
-        wanted = sorted(set(periods))
-        missing = sorted(set(wanted) - set(self.period.tolist()))
-        if missing:
-            raise ValueError(f"no trajectories of periods {missing}")
-        inside = np.isin(self.period, wanted)
-        return self.select(inside), self.select(~inside)
 
     @cached_property
     def acting(self) -> NDArray[np.bool_]:
@@ -179,26 +135,12 @@ class TrajectorySet:
     @cached_property
     def conversions_before(self) -> NDArray[np.float32]:
         """(N, 48) conversions of the ticks before t."""
-        return _before(self.conversions)
+        return (np.cumsum(self.conversions, axis=1, dtype=np.float64) - self.conversions).astype(np.float32)
 
     @cached_property
     def costs_before(self) -> NDArray[np.float32]:
         """(N, 48) currency spent in the ticks before t."""
-        return _before(self.costs)
-
-    @cached_property
-    def state_mean(self) -> NDArray[np.float32]:
-        """(16,) mean of the state over all ticks before the end; compare with ``state_moments.csv``."""
-        return self._state_rows.mean(axis=0, dtype=np.float64).astype(np.float32)
-
-    @cached_property
-    def state_std(self) -> NDArray[np.float32]:
-        """(16,) standard deviation of the state over all ticks before the end."""
-        return self._state_rows.std(axis=0, dtype=np.float64).astype(np.float32)
-
-    @property
-    def _state_rows(self) -> NDArray[np.float32]:
-        return self.states[np.arange(N_TICKS) < self.length[:, None]]
+        return (np.cumsum(self.costs, axis=1, dtype=np.float64) - self.costs).astype(np.float32)
 
     def advertisers(self, rows: ArrayLike) -> Advertisers:
         """Who bid in some rows."""
@@ -206,22 +148,11 @@ class TrajectorySet:
         return Advertisers(self.advertiser[rows], self.budget[rows], self.cpa_target[rows])
 
     def observation(self, rows: ArrayLike, tick: int) -> Observation:
-        """What the bidders of some rows knew at ``tick``.
-
-        Raises
-        ------
-        ValueError
-            ``tick`` outside [0, 48) or at or after the end of one of the trajectories.
-        """
+        """What the bidders of some rows knew at ``tick``; ValueError: one of the trajectories is over by then."""
         rows = np.asarray(rows)
         _check_ticks(self, rows, np.full(rows.shape, tick))
-        return Observation(
-            tick,
-            self.states[rows, : tick + 1].astype(np.float64),
-            self.alphas[rows, :tick].astype(np.float64),
-            self.conversions[rows, :tick].astype(np.float64),
-            self.costs[rows, :tick].astype(np.float64),
-        )
+        past = (column[rows, :tick].astype(np.float64) for column in (self.alphas, self.conversions, self.costs))
+        return Observation(tick, self.states[rows, : tick + 1].astype(np.float64), *past)
 
     def save(self, path: Path) -> None:
         """Write one compressed ``.npz`` under a temporary name, then rename it."""
@@ -230,13 +161,7 @@ class TrajectorySet:
 
     @classmethod
     def load(cls, path: Path) -> TrajectorySet:
-        """Read what :meth:`save` wrote.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            No such file; a file without one of the columns.
-        """
+        """Read what :meth:`save` wrote; FileNotFoundError: no file, ValueError: one without some column."""
         if not Path(path).is_file():
             raise FileNotFoundError(f"no trajectory file {path}: generate the data set first")
         with np.load(path, allow_pickle=False) as stored:
@@ -248,27 +173,16 @@ class TrajectorySet:
 
 
 def sample_ends(
-    trajectories: TrajectorySet, n: int, rng: np.random.Generator, *, acting: bool = True
+    trajectories: TrajectorySet, n: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw end ticks of training windows, uniformly over all (trajectory, tick) pairs.
+    """Draw (n,) rows and end ticks of training windows, uniformly over all pairs with alpha > 0, with replacement.
 
     Sampling by *end* makes short windows occur at the start of the day, in training as in use.
 
     Differs from the paper: its authors' release samples window *starts*, so that short windows occur only at the end
     of a training episode but at the start of an evaluated one.
-
-    Parameters
-    ----------
-    n : number of windows, drawn with replacement
-    acting : only ticks with alpha > 0 (there is no action to learn at a ``done`` row)
-
-    Returns
-    -------
-    rows, ticks : (n,) int each
     """
     pairs = trajectories.acting_pairs
-    if not acting:
-        pairs = np.flatnonzero(np.arange(N_TICKS) < trajectories.length[:, None])
     if len(pairs) == 0:
         raise ValueError("no tick to sample from: the trajectory set is empty or nobody ever bid")
     drawn = pairs[rng.integers(len(pairs), size=n)]
@@ -276,17 +190,9 @@ def sample_ends(
 
 
 def windows(trajectories: TrajectorySet, rows: ArrayLike, ticks: ArrayLike, length: int = 10) -> Windows:
-    """Windows of the last ``length`` ticks up to and including ``ticks``, left-padded with zeros.
+    """Windows of the last ``length`` ticks (the paper uses 10) up to and including ``ticks``, left-padded with zeros.
 
-    Parameters
-    ----------
-    rows, ticks : (n,) int
-    length : L >= 1; the paper uses 10
-
-    Raises
-    ------
-    ValueError
-        A tick at or after the end of its trajectory.
+    Rows and ticks are (n,); ValueError: they are not, or a tick is at or after the end of its trajectory.
     """
     rows, ticks = np.asarray(rows, dtype=np.int64), np.asarray(ticks, dtype=np.int64)
     _check_ticks(trajectories, rows, ticks)
@@ -296,14 +202,7 @@ def windows(trajectories: TrajectorySet, rows: ArrayLike, ticks: ArrayLike, leng
         length,
         budget=trajectories.budget[rows],
         cpa_target=trajectories.cpa_target[rows],
-        returns_to_go=trajectories.returns_to_go,
-        states=trajectories.states,
-        alphas=trajectories.alphas,
-        conversions=trajectories.conversions,
-        expected_conversions=trajectories.expected_conversions,
-        costs=trajectories.costs,
-        conversions_before=trajectories.conversions_before,
-        costs_before=trajectories.costs_before,
+        **{name: getattr(trajectories, name) for name in (*PER_TICK, "alphas")},
     )
 
 
@@ -316,8 +215,3 @@ def _check_ticks(trajectories: TrajectorySet, rows: NDArray, ticks: NDArray) -> 
         raise ValueError(
             f"tick {ticks[k]} of trajectory {rows[k]} lies outside its {trajectories.length[rows[k]]} ticks"
         )
-
-
-def _before(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    total = np.cumsum(values, axis=1, dtype=np.float64)
-    return (total - values).astype(np.float32)

@@ -10,40 +10,28 @@ from numpy.typing import ArrayLike, NDArray
 from lbm_core.auction.bidder import Advertisers, Observation
 
 N_PREVIOUS = 3  # earlier alphas seen from each position
+# What windows cut out of a day as it is; alphas are cut twice.
+_OUTCOMES = ("conversions", "expected_conversions", "costs", "conversions_before", "costs_before")
+PER_TICK = ("returns_to_go", "states", *_OUTCOMES)
 
 
 @dataclass(frozen=True)
 class Windows:
-    """n windows of L ticks, left-padded (pads are 0 and ``mask`` False); the last position is tick t.
+    """n windows of L ticks, left-padded (pads are 0 and ``mask`` False); the last position is tick t."""
 
-    Attributes
-    ----------
-    returns_to_go : (n, L) float32, unscaled R
-    states : (n, L, 16) float32, unnormalised
-    alphas : (n, L) float32, currency per conversion; in use 0 at the last position (not yet chosen)
-    conversions, costs : (n, L) float32, outcomes of each tick; in use 0 at the last position (not yet known)
-    expected_conversions : (n, L) float32, sum of p; NaN in use, where no bidder can know it
-    conversions_before, costs_before : (n, L) float32, totals of all ticks of the day before each position
-    previous_alphas : (n, L, 3) float32, alphas one, two and three ticks before each position; ``cpa_target`` before
-        the day's start
-    timesteps : (n, L) int in [0, 48)
-    mask : (n, L) bool, True at real ticks
-    budget, cpa_target : (n,) float32
-    """
-
-    returns_to_go: NDArray[np.float32]
-    states: NDArray[np.float32]
-    alphas: NDArray[np.float32]
-    conversions: NDArray[np.float32]
-    expected_conversions: NDArray[np.float32]
-    costs: NDArray[np.float32]
-    conversions_before: NDArray[np.float32]
-    costs_before: NDArray[np.float32]
-    previous_alphas: NDArray[np.float32]
-    timesteps: NDArray[np.int64]
-    mask: NDArray[np.bool_]
-    budget: NDArray[np.float32]
-    cpa_target: NDArray[np.float32]
+    returns_to_go: NDArray[np.float32]  # (n, L) unscaled R
+    states: NDArray[np.float32]  # (n, L, 16) unnormalised
+    alphas: NDArray[np.float32]  # (n, L) currency per conversion; in use 0 at the last position (not yet chosen)
+    conversions: NDArray[np.float32]  # (n, L) outcome of each tick; in use 0 at the last position (not yet known)
+    expected_conversions: NDArray[np.float32]  # (n, L) sum of p; NaN in use, where no bidder can know it
+    costs: NDArray[np.float32]  # (n, L) as the conversions
+    conversions_before: NDArray[np.float32]  # (n, L) total of all ticks of the day before each position
+    costs_before: NDArray[np.float32]  # (n, L)
+    previous_alphas: NDArray[np.float32]  # (n, L, 3) one, two, three ticks before; cpa_target before the day's start
+    timesteps: NDArray[np.int64]  # (n, L) in [0, 48)
+    mask: NDArray[np.bool_]  # (n, L) True at real ticks
+    budget: NDArray[np.float32]  # (n,)
+    cpa_target: NDArray[np.float32]  # (n,)
 
     def __len__(self) -> int:
         return len(self.budget)
@@ -60,23 +48,15 @@ def windows_of_observation(
 
     Parameters
     ----------
-    observation : n advertisers at tick t
-    advertisers : the same n
+    observation, advertisers : the same n advertisers, at tick t; ValueError: shapes that do not fit, NaN
     returns_to_go : (n, t + 1) conversions still wanted at ticks 0..t
-    length : L
-
-    Raises
-    ------
-    ValueError
-        Shapes that do not fit, NaN.
     """
     n, tick = len(observation), observation.tick
+    past = {name: getattr(observation, name) for name in ("alphas", "conversions", "costs")}
     target = np.asarray(returns_to_go, dtype=np.float64)
     for name, values, shape in (
         ("returns_to_go", target, (n, tick + 1)),
-        ("alphas", observation.alphas, (n, tick)),
-        ("conversions", observation.conversions, (n, tick)),
-        ("costs", observation.costs, (n, tick)),
+        *((name, values, (n, tick)) for name, values in past.items()),
         ("states", observation.states[:, :, 0], (n, tick + 1)),
         ("advertisers", advertisers.budget, (n,)),
     ):
@@ -85,12 +65,9 @@ def windows_of_observation(
         if not np.isfinite(values).all():
             raise ValueError(f"{name} of the observation at tick {tick} holds NaN or infinite values")
 
-    def with_current(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.concatenate([values, np.zeros((n, 1))], axis=1)
-
-    def before(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.concatenate([np.zeros((n, 1)), np.cumsum(values, axis=1)], axis=1)
-
+    with_current = {name: np.pad(values, ((0, 0), (0, 1))) for name, values in past.items()}
+    totals = {f"{name}_before": values.cumsum(axis=1) for name, values in past.items() if name != "alphas"}
+    before = {name: np.pad(values, ((0, 0), (1, 0))) for name, values in totals.items()}
     return gather_windows(
         np.arange(n),
         np.full(n, tick),
@@ -99,12 +76,9 @@ def windows_of_observation(
         cpa_target=advertisers.cpa_target,
         returns_to_go=target,
         states=observation.states,
-        alphas=with_current(observation.alphas),
-        conversions=with_current(observation.conversions),
         expected_conversions=np.full((n, tick + 1), np.nan),
-        costs=with_current(observation.costs),
-        conversions_before=before(observation.conversions),
-        costs_before=before(observation.costs),
+        **with_current,
+        **before,
     )
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from lbm_core.evaluation.statistics import mean_interval, verdict
 
+TOLERANCE = 0.03  # largest relative error of a stated CPA ratio that is none (A.3)
 # Columns of :func:`measures`, and what each is the share of.
 MEASURES = {
     "answered": "one valid answer",
@@ -22,7 +23,7 @@ RATIO_BINS = {"below 0.8": (0.0, 0.8), "0.8 to 1": (0.8, 1.0), "1 to 1.25": (1.0
 ANSWERS = ("lower", "unsure", "raise", "none")
 
 
-def measures(frame: pd.DataFrame, tolerance: float = 0.03) -> pd.DataFrame:
+def measures(frame: pd.DataFrame) -> pd.DataFrame:
     """What each piece of advice is worth, as 1, 0 or NaN (it cannot be said).
 
     A text without a valid answer agrees with nobody, so that all shares of a model are of the same moments.
@@ -31,14 +32,13 @@ def measures(frame: pd.DataFrame, tolerance: float = 0.03) -> pd.DataFrame:
     ----------
     frame : model, moment, cpa_ratio, direction, delta_a, relative_q, critic_best, simulator_best, and status and
         ratio_error (empty for who writes no texts)
-    tolerance : largest relative error of a stated CPA ratio that is none
 
     Returns
     -------
     model, moment, and the columns of :data:`MEASURES`
     """
     ratio, advised = frame["cpa_ratio"], frame["direction"].astype("float64")
-    simulator, stated = frame["simulator_best"], frame["ratio_error"].astype("float64") <= tolerance + 1e-12
+    simulator, stated = frame["simulator_best"], frame["ratio_error"].astype("float64") <= TOLERANCE + 1e-12
     writes, known = frame["status"].notna(), np.isfinite(ratio) & (ratio > 0)
     shares = {
         "answered": advised.notna().where(writes),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -49,50 +49,48 @@ def better(
     return _all_positive(pd.concat(rows))
 
 
-def best_of_all(frame: pd.DataFrame, rng: np.random.Generator, *, method: str, metric: str) -> Judgement:
-    """A method above every other one that was measured, controls included."""
-    _require(frame, method)
-    others = [name for name in frame["method"].unique() if name != method]
+def best_of_all(frame: pd.DataFrame, rng: np.random.Generator) -> Judgement:
+    """The score of LBM(GQPO) above that of every other method that was measured, controls included."""
+    _require(frame, "LBM(GQPO)")
+    others = [name for name in frame["method"].unique() if name != "LBM(GQPO)"]
     if not others:
-        raise Untestable(f"nothing was measured beside {method}")
-    table = pd.concat([paired_differences(frame, name, rng, metrics=[metric], methods=[method]) for name in others])
+        raise Untestable("nothing was measured beside LBM(GQPO)")
+    rows = [paired_differences(frame, name, rng, metrics=["score"], methods=["LBM(GQPO)"]) for name in others]
+    table = pd.concat(rows)
     nearest, ahead = _all_positive(table.nsmallest(1, "difference")), int((table["difference"] > 0).sum())
     return Judgement(f"ahead of {ahead} of {len(others)}; least: {nearest.measured}", _all_positive(table).verdict)
 
 
-def better_at_every_budget(frame: pd.DataFrame, rng: np.random.Generator, *, method: str, reference: str) -> Judgement:
-    """More conversions at each budget ratio of Table 5."""
+def better_at_every_budget(frame: pd.DataFrame, rng: np.random.Generator) -> Judgement:
+    """More conversions of LBM(P) than of DT at each budget ratio of Table 5."""
     rows = []
     for ratio, part in frame.groupby("budget_ratio"):
-        _require(part, method, reference)
-        row = paired_differences(part, reference, rng, metrics=["conversions"], methods=[method])
+        _require(part, "LBM(P)", "DT")
+        row = paired_differences(part, "DT", rng, metrics=["conversions"], methods=["LBM(P)"])
         rows.append(row.assign(metric=f"conversions at {ratio:g} B"))
     return _all_positive(pd.concat(rows))
 
 
-def lower_loss(
-    frame: pd.DataFrame, rng: np.random.Generator, *, method: str, reference: str, share: float
-) -> Judgement:
-    """Mean loss of the last tenth of training at most ``share`` of the reference's, for every training seed."""
-    _require(frame, method, reference)
+def lower_loss(frame: pd.DataFrame, rng: np.random.Generator) -> Judgement:
+    """LBM-Act's mean loss over the last tenth of training at most 0.9 of LLM-DT's, for every training seed."""
+    _require(frame, "LBM-Act", "LLM-DT")
     last = frame[frame["step"] > 0.9 * frame["step"].max()]
     table = last.pivot_table(index="seed", columns="method", values="loss", aggfunc="mean")
-    ratio = (table[method] / table[reference]).dropna()
+    ratio = (table["LBM-Act"] / table["LLM-DT"]).dropna()
     if ratio.empty:
         raise Untestable("the two methods share no training seed")
     enough = len(ratio) >= MIN_TRAIN_SEEDS
-    supported, opposite = enough and (ratio <= share).all(), enough and (ratio >= 1).all()
+    supported, opposite = enough and (ratio <= 0.9).all(), enough and (ratio >= 1).all()
     verdict = SUPPORTED if supported else NOT_SUPPORTED if opposite else NOT_RESOLVED
     return Judgement(f"loss ratio {ratio.mean():.2f} over {len(ratio)} training seeds", verdict)
 
 
-def follows_the_principle(
-    frame: pd.DataFrame, rng: np.random.Generator, *, model: str, references: Sequence[str]
-) -> Judgement:
-    """Higher share of decisions that lower alpha above the CPA target and raise it below (Fig. 2).
+def follows_the_principle(frame: pd.DataFrame, rng: np.random.Generator) -> Judgement:
+    """LBM(GQPO) lowers alpha above the CPA target and raises it below more often than DT and LBM(P) do (Fig. 2).
 
     The two columns (CPA ratio below and above 1) weigh the same, as in the figure.
     """
+    model, *references = "LBM(GQPO)", "DT", "LBM(P)"
     _require(frame, model, *references, column="model")
     moved = frame[frame["delta_a"] != 0]
     moved = moved.assign(above=moved["cpa_ratio"] > 1, right=(moved["delta_a"] > 0) == (moved["cpa_ratio"] < 1))
@@ -107,19 +105,19 @@ def follows_the_principle(
         fewest = min(map(len, cells))
         if fewest < 2:
             raise Untestable(f"too few decisions of {model} or {reference} on one side of the CPA target")
-        found = stats.bootstrap(cells, gap, vectorized=True, method="percentile", n_resamples=2_000, rng=rng)
-        rows.append((model, reference, "share", float(gap(*cells)), *found.confidence_interval, fewest))
+        resampled = stats.bootstrap(cells, gap, vectorized=True, method="percentile", n_resamples=2_000, rng=rng)
+        rows.append((model, reference, "share", float(gap(*cells)), *resampled.confidence_interval, fewest))
     columns = ["method", "reference", "metric", "difference", "low", "high", "samples"]
     return _all_positive(pd.DataFrame(rows, columns=columns), sample="samples", least=MIN_SAMPLES / 2)
 
 
-def heads_specialise(frame: pd.DataFrame, rng: np.random.Generator, *, high: float, low: float) -> Judgement:
-    """In the last layer some head gives more than ``high`` of its attention to language, another less than ``low``."""
+def heads_specialise(frame: pd.DataFrame, rng: np.random.Generator) -> Judgement:
+    """In the last layer some head gives more than half of its attention to language, another less than a fifth."""
     part = frame[(frame["layer"] == "last") & (frame["part"] == "language")]
     if part.empty:
         raise Untestable("no attention to language positions was recorded")
     share = part.groupby("head")["attention"].sum()
-    verdict = SUPPORTED if share.max() > high and share.min() < low else NOT_SUPPORTED
+    verdict = SUPPORTED if share.max() > 0.5 and share.min() < 0.2 else NOT_SUPPORTED
     return Judgement(f"language share of a head from {share.min():.2f} to {share.max():.2f}", verdict)
 
 
@@ -146,17 +144,17 @@ def in_time(frame: pd.DataFrame, rng: np.random.Generator) -> Judgement:
 JUDGES: Mapping[str, Callable[[pd.DataFrame, np.random.Generator], Judgement]] = {
     "beats_dt": partial(better, pairs=[("LBM(P)", "DT")], metrics=["conversions"]),
     "gqpo_helps": partial(better, pairs=[("LBM(GQPO)", "LBM(P)")], metrics=["conversions", "score"]),
-    "best_backbone": partial(best_of_all, method="LBM(GQPO)", metric="score"),
+    "best_backbone": best_of_all,
     "beats_llm_dt": partial(better, pairs=[("LBM(P)", "LLM-DT"), ("LBM(GQPO)", "LLM-DT")], metrics=["conversions"]),
     "prompt_is_not_enough": partial(better, pairs=[("LLM-DT", "Prompt-LLM-DT")], metrics=["conversions", "score"]),
-    "other_budgets": partial(better_at_every_budget, method="LBM(P)", reference="DT"),
+    "other_budgets": better_at_every_budget,
     "instructions": partial(
         better, pairs=[("increase", "base"), ("base", "decrease")], metrics=["budget_utilization", "expected_cpa_ratio"]
     ),
     "base_beats_constant": partial(better, pairs=[("base", "increase"), ("base", "decrease")], metrics=["score"]),
-    "faster_training": partial(lower_loss, method="LBM-Act", reference="LLM-DT", share=0.9),
-    "principle": partial(follows_the_principle, model="LBM(GQPO)", references=("DT", "LBM(P)")),
-    "fusion": partial(heads_specialise, high=0.5, low=0.2),
+    "faster_training": lower_loss,
+    "principle": follows_the_principle,
+    "fusion": heads_specialise,
     "in_time": in_time,
     "generative": partial(better, pairs=[("DT", name) for name in ("BCQ", "CQL", "IQL")], metrics=["conversions"]),
 }
@@ -188,23 +186,20 @@ def scorecard(frames: Mapping[str, pd.DataFrame], rng: np.random.Generator) -> p
     which prove the path and not the numbers) or "not tested" (``measured`` says why).
     """
     table = claims()
-    listed = zip(table["name"], table["experiment"], table["test"], strict=True)
-    judged = [_judged(name, experiment, test, frames, rng) for name, experiment, test in listed]
-    return table.drop(columns="experiment").join(pd.DataFrame(judged))
+    judgements = [_judgement(row, frames.get(row["experiment"]), rng) for row in table.to_dict("records")]
+    return table.drop(columns="experiment").join(pd.DataFrame(judgements))
 
 
-def _judged(
-    claim: str, experiment: str, test: str, frames: Mapping[str, pd.DataFrame], rng: np.random.Generator
-) -> Judgement:
-    if claim not in JUDGES:
-        return Judgement(test, NOT_TESTED)
-    if experiment not in frames:
-        return Judgement(f"no recorded results of {experiment!r}", NOT_TESTED)
+def _judgement(claim: Mapping[Any, str], frame: pd.DataFrame | None, rng: np.random.Generator) -> Judgement:
+    if claim["name"] not in JUDGES:
+        return Judgement(claim["test"], NOT_TESTED)
+    if frame is None:
+        return Judgement(f"no recorded results of {claim['experiment']!r}", NOT_TESTED)
     try:
-        judgement = JUDGES[claim](frames[experiment], rng)
+        judgement = JUDGES[claim["name"]](frame, rng)
     except Untestable as reason:
         return Judgement(str(reason), NOT_TESTED)
-    of_smoke = "tier" in frames[experiment] and (frames[experiment]["tier"] == "smoke").any()
+    of_smoke = "tier" in frame and (frame["tier"] == "smoke").any()
     return judgement._replace(verdict=NOT_RESOLVED) if of_smoke else judgement
 
 

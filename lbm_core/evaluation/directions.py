@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lbm_core.auction.replay import ReplayResult
 
 DEAD_BAND = 0.01  # moves of |log alpha| up to this are none
+LEAST = 5  # conversions that an advertiser must have before its CPA counts for something
 SIGNS, SIDES = ("increase", "decrease"), ("below_1", "above_1")
 
 
@@ -40,23 +41,19 @@ def with_share(counts: pd.DataFrame) -> pd.DataFrame:
     return counts.assign(share=counts["count"] / total.where(total > 0))
 
 
-def moves(result: ReplayResult, *, least: int = 5) -> pd.DataFrame:
+def moves(result: ReplayResult) -> pd.DataFrame:
     """Every decision after the first, beside the CPA so far.
-
-    Parameters
-    ----------
-    least : conversions that an advertiser must have before its CPA counts for something, >= 1
 
     Returns
     -------
-    One row per advertiser and tick with both bids placed and enough conversions: advertiser, tick, alpha_ratio
-    (alpha / C), cpa_ratio (CPA so far / C), move (log), wrong_way: the ratio is above 1 and alpha rises, or it is below
-    1 and alpha falls, by more than :data:`DEAD_BAND`
+    One row per advertiser and tick with both bids placed and at least :data:`LEAST` conversions: advertiser, tick,
+    alpha_ratio (alpha / C), cpa_ratio (CPA so far / C), move (log), wrong_way: the ratio is above 1 and alpha rises, or
+    it is below 1 and alpha falls, by more than :data:`DEAD_BAND`
     """
     who, alphas = result.advertisers, result.alphas
     cost = np.cumsum(result.costs, axis=1)[:, :-1]
     won = np.cumsum(result.conversions, axis=1)[:, :-1]
-    row, tick = np.nonzero((alphas[:, 1:] > 0) & (alphas[:, :-1] > 0) & (won >= max(least, 1)))
+    row, tick = np.nonzero((alphas[:, 1:] > 0) & (alphas[:, :-1] > 0) & (won >= LEAST))
     ratio = cost[row, tick] / won[row, tick] / who.cpa_target[row]
     move = np.log(alphas[row, tick + 1] / alphas[row, tick])
     return pd.DataFrame(

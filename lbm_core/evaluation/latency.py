@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from lbm_core.settings import Count, NonNegative, Positive, settings
 
 INTERVAL_SECONDS = 1_800.0  # a day of 48 ticks (Fig. 4's delta t)
+_DRAWS = 1_000  # simulated intervals
 _PERCENTILES = {"median_seconds": 0.5, "p90_seconds": 0.9, "p99_seconds": 0.99}
 
 
@@ -42,17 +43,14 @@ def measure(call: Callable[[], object], *, repetitions: int = 10, warm_up: int =
 
 
 def load_per_core() -> float:
-    """Processes that want to run, per core, over the last minute: above 1 others compete, and times mean little.
-
-    NaN where the operating system does not tell.
-    """
+    """Processes that want to run, per core, over the last minute: above 1 times mean little. NaN where unknown."""
     return os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else np.nan
 
 
 def percentiles(seconds: ArrayLike, method: str = "linear") -> dict[str, float]:
     """median_seconds, p90_seconds and p99_seconds of measured or simulated times."""
-    found = np.quantile(seconds, list(_PERCENTILES.values()), method=method)  # type: ignore[call-overload]
-    return dict(zip(_PERCENTILES, found.tolist(), strict=True))
+    quantiles = np.quantile(seconds, list(_PERCENTILES.values()), method=method)  # type: ignore[call-overload]
+    return dict(zip(_PERCENTILES, quantiles.tolist(), strict=True))
 
 
 @settings
@@ -68,21 +66,17 @@ class WritingSpeed:
     step_seconds: NonNegative
 
     @classmethod
-    def measured(
-        cls, write: Callable[[int], object], batch: int, *, tokens: int = 8, repetitions: int = 3, warm_up: int = 1
-    ) -> Self:
-        """Time a short text of ``tokens`` + 1 tokens and one of a single token; medians of the repetitions.
+    def measured(cls, write: Callable[[int], object], batch: int, *, repetitions: int = 3, warm_up: int = 1) -> Self:
+        """Time a text of nine tokens and one of a single token; medians of the repetitions.
 
         Parameters
         ----------
         write : writes the batch, with exactly so many tokens in each text
         warm_up : single tokens written before anything is timed
         """
-        if tokens < 1:
-            raise ValueError(f"tokens must be at least 1; got {tokens}")
         first = measure(lambda: write(1), repetitions=repetitions, warm_up=warm_up)["median_seconds"]
-        more = measure(lambda: write(tokens + 1), repetitions=repetitions, warm_up=0)["median_seconds"]
-        return cls(batch, first, max(more - first, 0.0) / tokens)
+        more = measure(lambda: write(9), repetitions=repetitions, warm_up=0)["median_seconds"]
+        return cls(batch, first, max(more - first, 0.0) / 8)
 
     def seconds(self, tokens: ArrayLike) -> NDArray[np.float64]:
         """(...,) time of batches whose longest texts have (...,) tokens."""
@@ -109,7 +103,6 @@ def advertisers_served(
     *,
     interval: float = INTERVAL_SECONDS,
     quantile: float = 0.99,
-    draws: int = 1_000,
 ) -> int:
     """Advertisers whose texts one machine writes within every interval, batch after batch.
 
@@ -131,7 +124,7 @@ def advertisers_served(
     most = int(interval // speed.seconds(np.min(lengths)))
     if most == 0:
         return 0
-    latest = np.quantile(speed.done(lengths, rng, most, draws), quantile, axis=0)
+    latest = np.quantile(speed.done(lengths, rng, most, _DRAWS), quantile, axis=0)
     return int(np.searchsorted(latest, interval, side="right")) * speed.batch
 
 
@@ -142,11 +135,10 @@ def late_share(
     rng: np.random.Generator,
     *,
     interval: float = INTERVAL_SECONDS,
-    draws: int = 1_000,
 ) -> float:
     """Share of ``advertisers`` whose text is not ready when the interval ends, on average over intervals."""
     if advertisers < 1:
         raise ValueError(f"need at least one advertiser; got {advertisers}")
     sizes = np.diff([*range(0, advertisers, speed.batch), advertisers])
-    done = speed.done(lengths, rng, len(sizes), draws)
+    done = speed.done(lengths, rng, len(sizes), _DRAWS)
     return float(((done > interval) * sizes).sum(axis=1).mean() / advertisers)

@@ -22,14 +22,14 @@ def relative_losses(losses: pd.DataFrame) -> pd.DataFrame:
     return losses.assign(loss=losses["loss"] / first)
 
 
-def final_losses(losses: pd.DataFrame, share: float = 0.2) -> pd.DataFrame:
-    """Mean loss of the last ``share`` of the steps of every training (method, seed): method, seed, loss."""
-    late = losses[losses["step"] > losses["step"].max() * (1 - share)]
+def final_losses(losses: pd.DataFrame) -> pd.DataFrame:
+    """Mean loss of the last fifth of the steps of every training (method, seed): method, seed, loss."""
+    late = losses[losses["step"] > losses["step"].max() * 0.8]
     return late.groupby(["method", "seed"], sort=False)["loss"].mean().reset_index()
 
 
-def share_closed(final: pd.DataFrame, control: str, *, plain: str = "LLM-DT", guided: str = "LBM-Act") -> pd.DataFrame:
-    """Share of the gap from ``plain`` to ``guided`` that ``control`` closes: 0 as plain, 1 as guided.
+def share_closed(final: pd.DataFrame, control: str) -> pd.DataFrame:
+    """Share of the gap from LLM-DT to LBM-Act that a control closes: 0 as LLM-DT, 1 as LBM-Act.
 
     The share is a ratio of two differences that are uncertain together, so its interval is Fieller's, over training
     seeds that all three share (the same windows in the same order). Where the gap itself could be 0, no share can be
@@ -38,11 +38,11 @@ def share_closed(final: pd.DataFrame, control: str, *, plain: str = "LLM-DT", gu
     Parameters
     ----------
     final : method, seed, loss of :func:`final_losses`
-    control, plain, guided : methods
+    control : method
 
     Returns
     -------
-    One row: control, seeds, gap (mean loss of plain less guided), share, low, high, closes ("resolved" where the 95 %
+    One row: control, seeds, gap (mean loss of LLM-DT less LBM-Act), share, low, high, closes ("resolved" where the 95 %
     interval excludes 0), differs ("resolved" where it excludes 1, so that words and control are not the same)
 
     Raises
@@ -50,6 +50,7 @@ def share_closed(final: pd.DataFrame, control: str, *, plain: str = "LLM-DT", gu
     ValueError
         A method that is missing, or no seed that all three share.
     """
+    plain, guided = "LLM-DT", "LBM-Act"
     table = final.pivot(index="seed", columns="method", values="loss")
     missing = [name for name in (control, plain, guided) if name not in table]
     if missing:

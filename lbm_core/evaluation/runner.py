@@ -83,12 +83,12 @@ def evaluate(
         )
     if not budget_ratio > 0:
         raise ValueError(f"budget_ratio must be positive; got {budget_ratio}")
-    made = {name: make() for name, make in bidders.items()}
+    contenders = {name: make() for name, make in bidders.items()}
     frames = []
     for period in tqdm(periods, desc="replay", unit="period", disable=not progress):
         who = period.advertisers
         advertisers = Advertisers(who.index, who.budget * budget_ratio, who.cpa_target)
-        for name, bidder in made.items():
+        for name, bidder in contenders.items():
             if isinstance(bidder, Foreseeing):
                 bidder.foresee(period)
             for seed in seeds:

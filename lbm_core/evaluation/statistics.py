@@ -48,8 +48,8 @@ def mean_interval(
             return table[0, drawn[0]].mean(axis=-1)
         return table[drawn[0][..., :, None], drawn[1][..., None, :]].mean(axis=(-2, -1))
 
-    found = stats.bootstrap(samples, mean, vectorized=True, method="percentile", n_resamples=n_resamples, rng=rng)
-    return float(table.mean()), float(found.confidence_interval.low), float(found.confidence_interval.high)
+    resampled = stats.bootstrap(samples, mean, vectorized=True, method="percentile", n_resamples=n_resamples, rng=rng)
+    return float(table.mean()), float(resampled.confidence_interval.low), float(resampled.confidence_interval.high)
 
 
 def period_table(frame: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lbm_core.auction.bidder import N_TICKS
-from lbm_core.report.style import PALETTE, PAPER_COLOUR, RATIO_SHOWN, colours, drawn, legend_below, lines
+from lbm_core.report.style import PALETTE, PAPER_COLOUR, RATIO_SHOWN, curves, drawn, legend_below, lines
 
 MOMENTS_SHOWN = (0.5, 1.6)  # ratios beyond are drawn at the edge as an arrow, with their value
 PRICE_ROLES = {7: ", fitted", 14: ", held out"}  # what calibration does with a period
@@ -25,8 +25,7 @@ def traffic_day(figure: Figure, frame: pd.DataFrame) -> None:
     counts = frame.drop_duplicates("tick")
     left.bar(counts["tick"], counts["impressions"] / 1000, width=0.85, color=PALETTE[0])
     left.set(xlabel="tick (48 a day)", ylabel="impressions, thousands", title="Traffic")
-    for category, rows in frame.groupby("category"):
-        right.plot(rows["tick"], rows["mean_pvalue"], drawstyle="steps-mid", label=str(category))
+    curves(right, frame, "tick", "mean_pvalue", "category", drawstyle="steps-mid")
     right.legend(title="category", ncols=2)
     right.set(xlabel="tick", ylabel="conversions per impression", title="Mean predicted value", ylim=(0, None))
 
@@ -63,24 +62,19 @@ def market_day(figure: Figure, ticks: pd.DataFrame, bidders: pd.DataFrame, group
 
 
 @drawn(size=(7.0, 4.4))
-def bidders_day(figure: Figure, frame: pd.DataFrame, own_colours: Mapping[str, Any] | None = None) -> None:
+def bidders_day(figure: Figure, frame: pd.DataFrame) -> None:
     """What different bidders made of one advertiser's day.
 
     Parameters
     ----------
     frame : bidder, tick, multiple (alpha over CPA target), budget_left, conversions, cpa_ratio: after each tick, as
         :func:`lbm_core.report.widgets.day_frame` gives; an empty frame draws empty axes
-    own_colours : of some bidders; default the house style's
     """
     alpha, budget, cpa, conversions = figure.subplots(2, 2, sharex=True).flat
-    bidders = frame.groupby("bidder", sort=False)
-    colour = colours([str(name) for name in bidders.groups]) | dict(own_colours or {})
-    for (name, rows), line in zip(bidders, ("-", "-", "--", "-.", ":"), strict=False):
-        look = {"color": colour[name], "linestyle": line, "label": name}
-        alpha.plot(rows["tick"], rows["multiple"], drawstyle="steps-mid", **look)
-        budget.plot(rows["tick"], rows["budget_left"], **look)
-        cpa.plot(rows["tick"], rows["cpa_ratio"].clip(*RATIO_SHOWN), **look)
-        conversions.plot(rows["tick"], rows["conversions"], **look)
+    shown = frame.assign(cpa_ratio=frame["cpa_ratio"].clip(*RATIO_SHOWN))
+    curves(alpha, shown, "tick", "multiple", "bidder", linestyle="by", drawstyle="steps-mid")
+    for axes, column in ((budget, "budget_left"), (cpa, "cpa_ratio"), (conversions, "conversions")):
+        curves(axes, shown, "tick", column, "bidder", linestyle="by")
     alpha.set(ylabel="alpha / CPA target", title="Action", ylim=(0, None))
     budget.set(ylabel="share of the budget", title="Budget left", ylim=(-0.02, 1.04))
     _ratio_axis(cpa)

@@ -129,13 +129,8 @@ def answers_by_ratio(figure: Figure, frame: pd.DataFrame) -> None:
     panes = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
     for axes, (model, rows) in zip(panes, frame.groupby("model", sort=False), strict=True):
         shares = rows.pivot(index="bin", columns="answer", values="share").loc[bins, list(ANSWERS)]
-        look: Any = {
-            "width": 0.8,
-            "color": [PALETTE[0], "0.8", PALETTE[1], "white"],
-            "edgecolor": "0.6",
-            "linewidth": 0.5,
-        }
-        shares.fillna(0).plot.bar(stacked=True, ax=axes, legend=False, rot=45, linewidth=0.5, **look)
+        look: Any = {"color": [PALETTE[0], "0.8", PALETTE[1], "white"], "edgecolor": "0.6", "linewidth": 0.5}
+        shares.fillna(0).plot.bar(stacked=True, ax=axes, legend=False, rot=45, width=0.8, **look)
         for place, count in enumerate(rows.groupby("bin")["count"].sum().loc[bins]):
             axes.text(place, 1.02, f"{count}", ha="center", fontsize=6.5)
         axes.set(title=model, ylim=(0, 1.12), xlabel="")

@@ -25,7 +25,7 @@ _STAGE_1 = (
     (0.2, 6.9, 4.5, 1.1, "passed", "chain of thought $c_t$, dropped\nif against the logged move"),
     (0.2, 2.1, 9.6, 4.3, "passed", ""),
     (0.6, 5.0, 4.1, 0.9, "frozen", "token embedding"),
-    (5.3, 5.0, 4.1, 0.9, "trained", "decision embedding (MLP)"),
+    (5.3, 5.0, 4.1, 0.9, "trained", "decision embedding"),
     (0.6, 3.6, 8.8, 0.9, "trained", "transformer layers of a language model"),
     (6.6, 2.4, 2.8, 0.8, "trained", "head (MLP)"),
     (0.6, 0.4, 3.4, 1.0, "data", "logged action $a_t$"),

@@ -80,23 +80,23 @@ def fig2_scatter(figure: Figure, samples: pd.DataFrame) -> None:
 
 
 @drawn("method", "step", "loss")
-def fig3(figure: Figure, losses: pd.DataFrame, *, smooth: int = 25, label: str = r"loss on $\log \alpha$") -> None:
+def fig3(figure: Figure, losses: pd.DataFrame, *, label: str = r"loss on $\log \alpha$") -> None:
     """Fig. 3: training loss of LLM-DT and LBM-Act, ours and (grey, in the paper's own unit) the published curves.
 
     Parameters
     ----------
-    losses : method, step, loss[, seed]; with several seeds the line is their mean and the band their range
-    smooth : width of the running median in recorded steps; the raw loss of a single seed is drawn faintly
+    losses : method, step, loss[, seed]; with several seeds the line is their mean and the band their range,
+        of one the raw loss is drawn faintly
     label : of our losses
     """
     left, right = figure.subplots(1, 2)
     colour = colours(list(losses["method"].unique()))
     for method, rows in losses.groupby("method", sort=False):
-        _curve(left, rows, smooth, colour[str(method)], str(method))
+        _curve(left, rows, colour[str(method)], str(method))
     wide = losses["loss"].max() > 3 * losses["loss"].min()  # a logarithmic axis would have one label or two otherwise
     left.set(xlabel="training step", ylabel=label, title="Ours", yscale="log" if wide else "linear")
     for (method, rows), line in zip(paper.figure(3).groupby("method", sort=False), ("--", "-"), strict=True):
-        _curve(right, rows.sort_values("step"), smooth, PAPER_COLOUR, str(method), line)
+        _curve(right, rows.sort_values("step"), PAPER_COLOUR, str(method), line)
     right.set(xlabel="training step, thousands", ylabel=r"loss on $\alpha$ (scale not given)", yscale="log")
     right.set_title("The paper's (digitised)")
     right.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:.0f}")
@@ -106,14 +106,13 @@ def fig3(figure: Figure, losses: pd.DataFrame, *, smooth: int = 25, label: str =
 
 
 @drawn("tick", "kind", "alpha_ratio", "cost", "conversions", size=(7.4, 2.5))
-def fig4(figure: Figure, path: pd.DataFrame, case: pd.Series, ticks: int = 10) -> None:
-    """Fig. 4 as numbers: one advice, the decision, and the hours after it, with and without.
+def fig4(figure: Figure, path: pd.DataFrame, case: pd.Series) -> None:
+    """Fig. 4 as numbers: one advice, the decision, and the five hours before and after it, with and without.
 
     Parameters
     ----------
     path : tick, kind ("with" | "without"), alpha_ratio, cost, conversions: of the case's advertiser and advice
     case : tick, budget of the advice
-    ticks : shown before and after
     """
     panes, tick = figure.subplots(1, 3, sharex=True), int(case["tick"])
     for kind, colour, line in (("without", PAPER_COLOUR, "--"), ("with", PALETTE[0], "-")):
@@ -123,7 +122,7 @@ def fig4(figure: Figure, path: pd.DataFrame, case: pd.Series, ticks: int = 10) -
             spent=day["cost"].cumsum() / case["budget"],
             bought=bought - (bought[day["tick"] < tick].max() if tick else 0),
         )
-        day = day[day["tick"].between(tick - ticks, tick + ticks)]
+        day = day[day["tick"].between(tick - 10, tick + 10)]
         for axes, column in zip(panes, ("alpha_ratio", "spent", "bought"), strict=True):
             axes.plot(
                 day["tick"], day[column], line, color=colour, label=f"{kind} the advice", marker=".", markersize=3
@@ -201,11 +200,11 @@ def _count_and_share(counts: pd.DataFrame) -> pd.Series:
     return counts["count"].astype("str") + share
 
 
-def _curve(axes: Axes, rows: pd.DataFrame, smooth: int, colour, label: str, line: str = "-") -> None:
+def _curve(axes: Axes, rows: pd.DataFrame, colour, label: str, line: str = "-") -> None:
     """The running median of a loss; of several seeds, each smoothed by itself, the mean and the range."""
     several = "seed" in rows and rows["seed"].nunique() > 1
     table = rows.pivot(index="step", columns="seed", values="loss") if several else rows.set_index("step")[["loss"]]
-    curves = table.rolling(min(smooth, max(len(table) // 10, 1)), center=True, min_periods=1).median()
+    curves = table.rolling(min(25, max(len(table) // 10, 1)), center=True, min_periods=1).median()
     if several:
         axes.fill_between(curves.index, curves.min(axis=1), curves.max(axis=1), color=colour, alpha=0.2, linewidth=0)
     else:

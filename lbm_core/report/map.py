@@ -25,8 +25,8 @@ def paper_map(output: str | Path = "") -> pd.DataFrame:
     recorded for it, else by the weakest of its results "reproduced at <tier>", "smoke only" or "not run"
     """
     table = pd.read_csv(paths.PACKAGE / "report" / "map.csv", keep_default_na=False, dtype="str")
-    found = [_recorded(names.split(), output) for names in table["results"]]
-    return table.join(pd.DataFrame(found, columns=["tiers", "datasets", "seeds", "status"]))
+    summaries = [_recorded(names.split(), output) for names in table["results"]]
+    return table.join(pd.DataFrame(summaries, columns=["tiers", "datasets", "seeds", "status"]))
 
 
 def _recorded(experiments: list[str], output: str | Path) -> tuple[str, str, str, str]:

@@ -38,7 +38,7 @@ class Session:
     output : folder that takes the checkout's place for results and figures; "" is the checkout
     """
 
-    tier: Tier
+    tier: Tier = field(repr=False)
     dataset: Dataset
     seed: int
     output: str

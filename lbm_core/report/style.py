@@ -85,7 +85,7 @@ def drawn(*columns: str, size: tuple[float, float] = WIDE) -> Callable[[Drawing[
 
     def decorate(draw: Drawing[P]) -> Drawn[P]:
         @functools.wraps(draw)
-        def made(frame: pd.DataFrame, *args: P.args, **kwargs: P.kwargs) -> Figure:
+        def figure_of(frame: pd.DataFrame, *args: P.args, **kwargs: P.kwargs) -> Figure:
             if missing := [name for name in columns if name not in frame]:
                 raise ValueError(f"the frame has no column {missing[0]!r}; it has {', '.join(map(str, frame.columns))}")
             if columns and frame.empty:
@@ -94,7 +94,7 @@ def drawn(*columns: str, size: tuple[float, float] = WIDE) -> Callable[[Drawing[
             draw(figure, frame, *args, **kwargs)
             return figure
 
-        return made
+        return figure_of
 
     return decorate
 

@@ -47,10 +47,8 @@ def table3(rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     rows : as of :func:`table1`, methods "w = 0.5"
     rng : for the bootstrap
     """
-    ours = statistics.intervals(rows, rng, metrics=["score", "conversions", "cpa_ratio"]).rename(
-        columns={"mean": "ours"}
-    )
-    ours = ours.assign(w=ours["method"].str.removeprefix("w = ").astype(float))
+    ours = statistics.intervals(rows, rng, metrics=["score", "conversions", "cpa_ratio"])
+    ours = ours.assign(w=ours["method"].str.removeprefix("w = ").astype(float), ours=ours["mean"])
     published = paper.table(3).query("method == 'DT-score'").rename(columns={"value": "paper"})
     both = ours.merge(published[["w", "metric", "paper"]], on=["w", "metric"], how="left")
     return both[["metric", "w", "paper", "ours", "low", "high", "periods"]].sort_values(["metric", "w"])
@@ -68,12 +66,10 @@ def table4(rows: pd.DataFrame) -> pd.DataFrame:
         rows = rows.assign(method=rows["method"].replace({"uncertain": "base"}))
     rows = rows.assign(cpa_ratio=rows["expected_cpa_ratio"])
     ours = rows[rows["method"].isin(["increase", "decrease", "base"])]
-    dataset, tier = rows[["dataset", "tier"]].iloc[0]
+    (dataset, tier), of_dense = rows[["dataset", "tier"]].iloc[0], bool((rows["dataset"] == "dense").all())
     note = f"Ours: {dataset}, replay, tier {tier}, told every tick, simulated prices. Paper: dense."
     published = paper.table(4).rename(columns={"instruction": "method"}).assign(dataset=dataset)
-    return beside(
-        published, ours, metrics=FOUR_METRICS, reference="base", note=note, comparable=bool(dataset == "dense")
-    )
+    return beside(published, ours, metrics=FOUR_METRICS, reference="base", note=note, comparable=of_dense)
 
 
 def table5(rows: pd.DataFrame) -> pd.DataFrame:

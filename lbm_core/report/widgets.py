@@ -16,7 +16,6 @@ from lbm_core.auction.controls import PidBidder, ScheduledAlpha
 from lbm_core.auction.mechanism import LEAST_BUDGET
 from lbm_core.auction.metrics import cpa_ratio, summarize
 from lbm_core.auction.replay import ReplayPeriod, ReplayResult, replay
-from lbm_core.report import style
 from lbm_core.report.chapter_figures_market import bidders_day
 from lbm_core.seeding import generator
 
@@ -24,8 +23,8 @@ HIGHEST_MULTIPLE = 3.0  # end of the slider
 DIRECTIONS = {1: "raise", 0: "unsure", -1: "lower"}
 
 
-def day_frame(result: ReplayResult, bidder: str, row: int = 0, ticks: int = N_TICKS) -> pd.DataFrame:
-    """The first ``ticks`` of a replayed advertiser's day, after each tick.
+def day_frame(result: ReplayResult, bidder: str, row: int = 0) -> pd.DataFrame:
+    """A replayed advertiser's day after each tick.
 
     Parameters
     ----------
@@ -40,7 +39,7 @@ def day_frame(result: ReplayResult, bidder: str, row: int = 0, ticks: int = N_TI
     budget, target = result.advertisers.budget[row], result.advertisers.cpa_target[row]
     cost, count = result.costs[row].cumsum(), result.conversions[row].cumsum()
     gone = budget - (cost - result.costs[row]) < LEAST_BUDGET
-    frame = pd.DataFrame(
+    return pd.DataFrame(
         {
             "bidder": bidder,
             "tick": np.arange(N_TICKS),
@@ -50,27 +49,22 @@ def day_frame(result: ReplayResult, bidder: str, row: int = 0, ticks: int = N_TI
             "cpa_ratio": np.where(count > 0, cpa_ratio(count, cost, target), np.nan),
         }
     )
-    return frame.iloc[:ticks]
 
 
 class BiddingGame:
-    """A day of 48 decisions for one advertiser, against a controller with the same budget, target, prices and luck.
+    """A day of 48 decisions for one advertiser, against a PID controller with the same budget, target, prices and luck.
 
     Parameters
     ----------
     period : the day; its prices do not react to the player
     row : advertiser among the period's
     seed : decides which impressions would convert
-    opponent : default a PID controller
-    name : of the opponent
     """
 
-    def __init__(
-        self, period: ReplayPeriod, row: int, seed: int = 0, opponent: Bidder | None = None, name: str = "PID"
-    ) -> None:
-        self.period, self.row, self.seed, self.name = period, row, seed, name
+    def __init__(self, period: ReplayPeriod, row: int, seed: int = 0) -> None:
+        self.period, self.row, self.seed = period, row, seed
         self.multiples: list[float] = []
-        self.opponent = self._replayed(PidBidder() if opponent is None else opponent)
+        self.opponent = self._replayed(PidBidder())
         self.player = self._replayed(ScheduledAlpha(np.zeros((1, N_TICKS))))
 
     @property
@@ -82,6 +76,11 @@ class BiddingGame:
     def over(self) -> bool:
         """Whether all 48 ticks are played."""
         return self.tick == N_TICKS
+
+    @property
+    def both(self) -> tuple[tuple[str, ReplayResult], tuple[str, ReplayResult]]:
+        """Their names and days."""
+        return ("you", self.player), ("PID", self.opponent)
 
     def play(self, multiples: Iterable[float]) -> None:
         """Bid these multiples of the CPA target per conversion in the next ticks.
@@ -104,14 +103,13 @@ class BiddingGame:
         self.player = self._replayed(ScheduledAlpha(alphas))  # what is past stays as it was: same draws
 
     def frame(self) -> pd.DataFrame:
-        """Both bidders so far: "you" and the opponent, columns of :func:`day_frame`."""
-        both = (("you", self.player), (self.name, self.opponent))
-        return pd.concat([day_frame(result, name, ticks=self.tick) for name, result in both], ignore_index=True)
+        """Both bidders so far: "you" and "PID", columns of :func:`day_frame`."""
+        return pd.concat([day_frame(result, name).head(self.tick) for name, result in self.both], ignore_index=True)
 
     def standing(self) -> pd.DataFrame:
         """Spending, CPA ratio, conversions and score of both so far, indexed by bidder."""
         rows = {}
-        for name, result in (("you", self.player), (self.name, self.opponent)):
+        for name, result in self.both:
             count, cost = (values[:, : self.tick].sum(axis=1) for values in (result.conversions, result.costs))
             summary = summarize(count, cost, result.advertisers.budget, result.advertisers.cpa_target)
             rows[name] = {key: float(values[0]) for key, values in summary.items()}
@@ -120,8 +118,7 @@ class BiddingGame:
 
     def drawn(self) -> Figure:
         """The game so far."""
-        opponent = style.METHOD_COLOURS.get(self.name, style.PALETTE[1])
-        return bidders_day(self.frame(), {"you": style.PALETTE[0], self.name: opponent})
+        return bidders_day(self.frame())
 
     def _replayed(self, bidder: Bidder) -> ReplayResult:
         return replay(self.period, bidder, generator(self.seed, "evaluation", self.period.period), rows=[self.row])

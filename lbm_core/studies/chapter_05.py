@@ -30,7 +30,7 @@ TOLERANCES = (0.01, 0.03, 0.1, 0.3, 1.0)  # relative errors of the stated ratio;
 EXCUSED = "excused"
 # What "lower", "keep" and "raise" stand for in the simulator: multiples of the last alpha for the rest of the day.
 MULTIPLES = (0.87, 1.0, 1.15)
-PRETRAINED, TUNED = "pretrained", "GQPO"
+PRETRAINED, TUNED = "LBM(P)", "LBM(GQPO)"
 DT_NAME, RULE_NAME = "DT", "spend-rate rule"  # advisers that write no texts; "rule" is a model that learned from one
 
 

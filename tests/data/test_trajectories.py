@@ -8,7 +8,8 @@ from synthetic_trajectories import synthetic_trajectories
 
 from lbm_core.auction.bidder import Advertisers
 from lbm_core.auction.log import PeriodLog
-from lbm_core.data.trajectories import ALPHA_LIMIT, TrajectorySet, sample_ends, windows, windows_of_observation
+from lbm_core.data.trajectories import ALPHA_LIMIT, TrajectorySet, sample_ends, windows
+from lbm_core.data.windows import windows_of_observation
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +54,9 @@ def test_from_logs_cuts_at_done_clips_and_drops_short():
 
 
 def test_from_logs_refuses_mixed_and_empty():
-    with pytest.raises(ValueError, match="different data sets"):
+    with pytest.raises(ValueError, match="of the same data set"):
         TrajectorySet.from_logs([make_log(7), make_log(8, dataset="sparse")])
-    with pytest.raises(ValueError, match="no period logs"):
+    with pytest.raises(ValueError, match="at least one period log"):
         TrajectorySet.from_logs([])
 
 
@@ -94,21 +95,6 @@ def test_returns_and_totals_before(trajectories):
     np.testing.assert_allclose(t.costs_before[:, 5], t.costs[:, :5].sum(1), rtol=1e-5)
 
 
-def test_split_by_period_is_a_partition(trajectories):
-    train, evaluation = trajectories.split_by_period([100])
-    assert len(train) + len(evaluation) == len(trajectories)
-    assert set(train.period) == {100}
-    assert set(evaluation.period) == {101}
-    with pytest.raises(ValueError, match=r"no trajectories of periods \[999\]"):
-        trajectories.split_by_period([999])
-
-
-def test_state_moments_ignore_the_rows_after_the_end(trajectories):
-    rows = np.concatenate([s[:n] for s, n in zip(trajectories.states, trajectories.length, strict=True)])
-    np.testing.assert_allclose(trajectories.state_mean, rows.mean(0, dtype=float), rtol=1e-5)
-    np.testing.assert_allclose(trajectories.state_std, rows.std(0, dtype=float), rtol=1e-5)
-
-
 def test_last_action_precedes_the_done_row(trajectories):
     early = trajectories.length < 48
     assert early.any()
@@ -142,12 +128,6 @@ def test_sampled_ends_are_uniform_over_acting_ticks(trajectories):
     expected = 20_000 / trajectories.acting.sum()
     assert drawn.min() > 0
     assert ((drawn - expected) ** 2 / expected).mean() == pytest.approx(1.0, abs=0.2)
-
-
-def test_sample_ends_can_include_done_rows(trajectories):
-    rows, ticks = sample_ends(trajectories, 20_000, np.random.default_rng(0), acting=False)
-    assert (ticks == trajectories.length[rows] - 1).any()
-    assert (ticks < trajectories.length[rows]).all()
 
 
 def test_window_after_the_end_is_refused(trajectories):

@@ -208,8 +208,8 @@ def test_every_figure_is_here():
         chapter_figures_think,
         chapter_figures_baselines,
     )
-    made = {name for module in modules for name, thing in vars(module).items() if hasattr(thing, "__wrapped__")}
-    assert made == {*NAMES, "bidders_day"}
+    listed = {name for module in modules for name, thing in vars(module).items() if hasattr(thing, "__wrapped__")}
+    assert listed == {*NAMES, "bidders_day"}
 
 
 @pytest.mark.parametrize("name", NAMES)

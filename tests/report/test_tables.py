@@ -133,7 +133,7 @@ def test_every_table_is_drawn_from_the_committed_results(dataset):
     def rows(name):
         return results.load(name, "cached", dataset=dataset)
 
-    made = {
+    numbered = {
         1: tables.table1(rows("baseline_results")),
         2: tables.table2(rows("language_results")),
         3: tables.table3(rows("dt_score"), np.random.default_rng(0)),
@@ -141,7 +141,7 @@ def test_every_table_is_drawn_from_the_committed_results(dataset):
         6: tables.table6(rows("think_hallucination"), rows("think_scores")),
         8: tables.table8(rows("latency")),
     }
-    for number, table in made.items():
+    for number, table in numbered.items():
         assert len(table) >= 4, number
         ours = table["ours"] if "ours" in table else table["seconds" if number == 8 else "accepted"]
         assert ours.notna().any(), number

@@ -50,8 +50,8 @@ def test_later_bids_do_not_change_what_is_past(period):
 
 
 def test_both_bidders_have_the_same_luck(period):
-    game = BiddingGame(period, 1, opponent=ConstantAlpha(1.1), name="constant")
-    game.play([1.1] * N_TICKS)
+    game = BiddingGame(period, 1)
+    game.play(game.opponent.alphas[0] / period.advertisers.cpa_target[1])
     assert np.array_equal(game.player.conversions, game.opponent.conversions)
     assert np.array_equal(game.player.costs, game.opponent.costs)
 
