@@ -38,22 +38,8 @@ _STAGE_2 = (
     (4.0, 5.7, 1.6, 0.8, "passed", "$c_t^2$"),
     (6.8, 5.7, 1.6, 0.8, "passed", "$c_t^N$"),
     (0.6, 4.2, 8.4, 0.9, "frozen", r"LBM-Act: actions $\tilde{a}_t^1 \,\ldots\, \tilde{a}_t^N$"),
-    (
-        0.6,
-        2.5,
-        8.4,
-        1.1,
-        "frozen",
-        _RELATIVE_Q,
-    ),
-    (
-        0.6,
-        0.6,
-        8.4,
-        1.2,
-        "passed",
-        _BEST,
-    ),
+    (0.6, 2.5, 8.4, 1.1, "frozen", _RELATIVE_Q),
+    (0.6, 0.6, 8.4, 1.2, "passed", _BEST),
 )
 # Arrows: from x, y to x, y.
 _FLOW_1 = (

@@ -13,20 +13,16 @@ from lbm_core.evaluation.advice import RATIO_BINS
 from lbm_core.evaluation.directions import SIDES, SIGNS, direction_counts, with_share
 from lbm_core.evaluation.statistics import mean_interval
 from lbm_core.report import paper
-from lbm_core.report.diagram import fig1
+from lbm_core.report.diagram import fig1 as fig1
 from lbm_core.report.style import PALETTE, PAPER_COLOUR, RATIO_SHOWN, colours, curves, drawn, legend_below, plain
 from lbm_core.seeding import generator
-
-__all__ = ["fig1", "fig2", "fig2_scatter", "fig3", "fig4", "fig5", "fig6"]
 
 
 @drawn("model", "cpa_ratio", "delta_a")
 def fig2(figure: Figure, samples: pd.DataFrame) -> None:
     """Fig. 2: does alpha go down when the CPA ratio is above 1? Counts of a stratified sample, beside the paper's.
 
-    Parameters
-    ----------
-    samples : model, cpa_ratio (so far, at the decision), delta_a (log alpha_t / alpha_{t-1}); as many below 1 as above
+    A row per decision: cpa_ratio so far, delta_a = log alpha_t / alpha_{t-1}; as many below 1 as above.
     """
     cells = ["model", "delta_a", "cpa_ratio"]
     counts, published = direction_counts(samples).set_index(cells), with_share(paper.figure(2)).set_index(cells)
@@ -83,11 +79,8 @@ def fig2_scatter(figure: Figure, samples: pd.DataFrame) -> None:
 def fig3(figure: Figure, losses: pd.DataFrame, *, label: str = r"loss on $\log \alpha$") -> None:
     """Fig. 3: training loss of LLM-DT and LBM-Act, ours and (grey, in the paper's own unit) the published curves.
 
-    Parameters
-    ----------
-    losses : method, step, loss[, seed]; with several seeds the line is their mean and the band their range,
-        of one the raw loss is drawn faintly
-    label : of our losses
+    With several values of a column ``seed`` the line is their mean and the band their range; of one the raw loss is
+    drawn faintly. ``label`` is of our losses.
     """
     left, right = figure.subplots(1, 2)
     colour = colours(list(losses["method"].unique()))
@@ -107,26 +100,19 @@ def fig3(figure: Figure, losses: pd.DataFrame, *, label: str = r"loss on $\log \
 
 @drawn("tick", "kind", "alpha_ratio", "cost", "conversions", size=(7.4, 2.5))
 def fig4(figure: Figure, path: pd.DataFrame, case: pd.Series) -> None:
-    """Fig. 4 as numbers: one advice, the decision, and the five hours before and after it, with and without.
+    """Fig. 4 as numbers: one advice (``case``: tick, budget), the decision, and the five hours before and after it.
 
-    Parameters
-    ----------
-    path : tick, kind ("with" | "without"), alpha_ratio, cost, conversions: of the case's advertiser and advice
-    case : tick, budget of the advice
+    ``path`` is of the case's advertiser, of the kinds "with" and "without" that advice.
     """
     panes, tick = figure.subplots(1, 3, sharex=True), int(case["tick"])
     for kind, colour, line in (("without", PAPER_COLOUR, "--"), ("with", PALETTE[0], "-")):
         day = path[path["kind"] == kind].sort_values("tick")
-        bought = day["conversions"].cumsum()
-        day = day.assign(
-            spent=day["cost"].cumsum() / case["budget"],
-            bought=bought - (bought[day["tick"] < tick].max() if tick else 0),
-        )
+        spent, bought = day["cost"].cumsum() / case["budget"], day["conversions"].cumsum()
+        day = day.assign(spent=spent, bought=bought - (bought[day["tick"] < tick].max() if tick else 0))
         day = day[day["tick"].between(tick - 10, tick + 10)]
+        look = {"color": colour, "label": f"{kind} the advice", "marker": ".", "markersize": 3}
         for axes, column in zip(panes, ("alpha_ratio", "spent", "bought"), strict=True):
-            axes.plot(
-                day["tick"], day[column], line, color=colour, label=f"{kind} the advice", marker=".", markersize=3
-            )
+            axes.plot(day["tick"], day[column], line, **look)
     for axes in panes:
         axes.axvline(tick, color="0.8", linewidth=1, zorder=0)
         axes.axvspan(tick - 1, tick, color="0.93", zorder=0)
@@ -141,10 +127,7 @@ def fig4(figure: Figure, path: pd.DataFrame, case: pd.Series) -> None:
 def fig5(figure: Figure, frame: pd.DataFrame) -> None:
     """Fig. 5: attention of the last query over positions and heads, and each head's share on the language part.
 
-    Parameters
-    ----------
-    frame : layer ("first" | "middle" | "last"), head, position, label, part ("language" | "numbers"), attention in
-        [0, 1], summing to 1 over positions
+    Of the layers "first", "middle" and "last" and the parts "language" and "numbers"; it sums to 1 over positions.
     """
     layers = [name for name in ("first", "middle", "last") if name in set(frame["layer"])]
     heads = frame["head"].nunique()
@@ -172,12 +155,7 @@ def fig5(figure: Figure, frame: pd.DataFrame) -> None:
 
 @drawn("variant", "step", "length", "answered")
 def fig6(figure: Figure, log: pd.DataFrame) -> None:
-    """Fig. 6: length of GRPO's texts over the steps, the paper's in grey beside ours, and how many of ours name alpha.
-
-    Parameters
-    ----------
-    log : variant, step, length (tokens), answered (share)
-    """
+    """Fig. 6: tokens of GRPO's texts over the steps, the paper's beside ours, and how many of ours name alpha."""
     theirs, ours, answered = figure.subplots(1, 3)
     published = paper.figure(6)
     theirs.plot(published["step"], published["tokens"], color=PAPER_COLOUR)

@@ -14,15 +14,9 @@ from lbm_core.report.results import COMPUTED_TIERS
 def paper_map(output: str | Path = "") -> pd.DataFrame:
     """One row for each equation (1-14), table (1-9) and figure (1-6) of the paper.
 
-    Parameters
-    ----------
-    output : folder whose committed results count; default the checkout
-
-    Returns
-    -------
-    item, what, function (dotted), notebook (numbers), results (names), and from the rows that the "cached" tier reads
-    there: tiers, datasets, seeds (of training where something is trained) and status: "explained" if nothing is
-    recorded for it, else by the weakest of its results "reproduced at <tier>", "smoke only" or "not run"
+    Columns: item, what, function (dotted), notebook (numbers), results (names), and of the rows that the "cached" tier
+    reads in ``output``: tiers, datasets, seeds (of training where something is trained) and status: "explained" if
+    nothing is recorded for it, else by the weakest of its results "reproduced at <tier>", "smoke only" or "not run".
     """
     table = pd.read_csv(paths.PACKAGE / "report" / "map.csv", keep_default_na=False, dtype="str")
     summaries = [_recorded(names.split(), output) for names in table["results"]]

@@ -21,8 +21,6 @@ _FOLDER = paths.PACKAGE / "report"
 def table(number: int) -> pd.DataFrame:
     """One of the paper's tables.
 
-    Returns
-    -------
     1, auto-bidding baselines: dataset, method, metric (conversions | score), value, std (LBM rows only)
     2, LLM-based methods: dataset, method, metric (the four of §4.1), value
     3, return-to-go with a penalty: dataset, method, w (NaN for LBM), metric, value. The paper does not say which data
@@ -42,8 +40,6 @@ def table(number: int) -> pd.DataFrame:
 def figure(number: int) -> pd.DataFrame:
     """What one of the paper's figures shows; 3 and 6 are digitised.
 
-    Returns
-    -------
     2, counts: model, delta_a (increase | decrease), cpa_ratio (below_1 | above_1), count. LBM(P) and LBM(GQPO) are what
     the figure calls LLM and LLM+GQPO. Of each model's 1,000 samples 500 (once 499) lie on either side of CPA ratio 1:
     the sample is stratified
@@ -68,10 +64,8 @@ def main_results() -> pd.DataFrame:
 def anchors() -> pd.DataFrame:
     """What others published for these methods on the real benchmark, for orientation: neither ours nor the paper's.
 
-    Returns
-    -------
-    dataset, method, metric, value, source, protocol. "rlbidder": the published notebook of the open-source library of
-    that name; "CBD paper": the article that introduced DiffBid-Q's completion
+    Columns: dataset, method, metric, value, source, protocol. "rlbidder" is the published notebook of the open-source
+    library of that name, "CBD paper" the article that introduced DiffBid-Q's completion.
     """
     frame = pd.read_csv(_FOLDER / "published" / "anchors.csv")
     frame.attrs["source"] = "the sources named in the table"
@@ -81,14 +75,8 @@ def anchors() -> pd.DataFrame:
 def deviations(part: str | None = None) -> pd.DataFrame:
     """The ledger of decisions: where the paper is silent or its authors' released code does something else.
 
-    Parameters
-    ----------
-    part : one of :data:`PARTS`; default all
-
-    Returns
-    -------
-    part, topic, paper (what it says), release (what the authors' code does), ours (the default here), toggle (dotted
-    name of the setting that changes it; "" where there is none)
+    Of one of :data:`PARTS`, default all: part, topic, paper (what it says), release (what the authors' code does), ours
+    (the default here), toggle (dotted name of the setting that changes it; "" where there is none).
     """
     frame = pd.read_csv(_FOLDER / "deviations.csv", keep_default_na=False)
     if part is None:

@@ -19,22 +19,14 @@ from lbm_core.auction.replay import ReplayPeriod, ReplayResult, replay
 from lbm_core.report.chapter_figures_market import bidders_day
 from lbm_core.seeding import generator
 
-HIGHEST_MULTIPLE = 3.0  # end of the slider
 DIRECTIONS = {1: "raise", 0: "unsure", -1: "lower"}
 
 
 def day_frame(result: ReplayResult, bidder: str, row: int = 0) -> pd.DataFrame:
-    """A replayed advertiser's day after each tick.
+    """A replayed advertiser's day (``row`` of the result) after each tick: bidder, tick, multiple, budget_left, ...
 
-    Parameters
-    ----------
-    bidder : its name in the frame
-    row : which advertiser of the result
-
-    Returns
-    -------
-    bidder, tick, multiple (alpha over CPA target; NaN once the budget is gone), budget_left (share), conversions
-    (so far), cpa_ratio (so far; NaN before the first conversion)
+    ``multiple`` is alpha over CPA target, NaN once the budget is gone; budget_left a share; conversions and cpa_ratio
+    are so far, the ratio NaN before the first conversion.
     """
     budget, target = result.advertisers.budget[row], result.advertisers.cpa_target[row]
     cost, count = result.costs[row].cumsum(), result.conversions[row].cumsum()
@@ -54,11 +46,8 @@ def day_frame(result: ReplayResult, bidder: str, row: int = 0) -> pd.DataFrame:
 class BiddingGame:
     """A day of 48 decisions for one advertiser, against a PID controller with the same budget, target, prices and luck.
 
-    Parameters
-    ----------
-    period : the day; its prices do not react to the player
-    row : advertiser among the period's
-    seed : decides which impressions would convert
+    ``row`` is the advertiser among the period's, whose prices do not react to the player; ``seed`` decides which
+    impressions would convert.
     """
 
     def __init__(self, period: ReplayPeriod, row: int, seed: int = 0) -> None:
@@ -78,20 +67,12 @@ class BiddingGame:
         return self.tick == N_TICKS
 
     @property
-    def both(self) -> tuple[tuple[str, ReplayResult], tuple[str, ReplayResult]]:
-        """Their names and days."""
-        return ("you", self.player), ("PID", self.opponent)
+    def both(self) -> dict[str, ReplayResult]:
+        """Their days by name."""
+        return {"you": self.player, "PID": self.opponent}
 
     def play(self, multiples: Iterable[float]) -> None:
-        """Bid these multiples of the CPA target per conversion in the next ticks.
-
-        Raises
-        ------
-        RuntimeError
-            The day is over.
-        ValueError
-            Not a finite number >= 0.
-        """
+        """Bid these multiples of the CPA target per conversion in the next ticks; each must be a finite number >= 0."""
         added = [float(multiple) for multiple in multiples]
         if self.tick + len(added) > N_TICKS:
             raise RuntimeError("the day is over: start a new game")
@@ -104,12 +85,13 @@ class BiddingGame:
 
     def frame(self) -> pd.DataFrame:
         """Both bidders so far: "you" and "PID", columns of :func:`day_frame`."""
-        return pd.concat([day_frame(result, name).head(self.tick) for name, result in self.both], ignore_index=True)
+        days = [day_frame(result, name).head(self.tick) for name, result in self.both.items()]
+        return pd.concat(days, ignore_index=True)
 
     def standing(self) -> pd.DataFrame:
         """Spending, CPA ratio, conversions and score of both so far, indexed by bidder."""
         rows = {}
-        for name, result in self.both:
+        for name, result in self.both.items():
             count, cost = (values[:, : self.tick].sum(axis=1) for values in (result.conversions, result.costs))
             summary = summarize(count, cost, result.advertisers.budget, result.advertisers.cpa_target)
             rows[name] = {key: float(values[0]) for key, values in summary.items()}
@@ -125,20 +107,13 @@ class BiddingGame:
 
 
 class GameBoard:
-    """Slider, buttons and picture around a game; show :attr:`box` as the last value of a cell.
-
-    Attributes
-    ----------
-    slider : alpha over CPA target of the next tick
-    next_tick, finish : buttons; one tick, or all that are left, with the slider's value
-    picture, line : the day so far, as a PNG and in a sentence
-    """
+    """Slider, buttons and picture around a game; show :attr:`box` as the last value of a cell."""
 
     def __init__(self, game: BiddingGame) -> None:
         self.game, who = game, game.period.advertisers[np.array([game.row])]
         head = f"Advertiser {who.index[0]}: budget {who.budget[0]:,.0f}, CPA target C = {who.cpa_target[0]:g}"
         look = {"step": 0.05, "description": "alpha / C", "continuous_update": False}
-        self.slider = ipywidgets.FloatSlider(1.0, min=0.0, max=HIGHEST_MULTIPLE, **look)
+        self.slider = ipywidgets.FloatSlider(1.0, min=0.0, max=3.0, **look)
         self.next_tick = ipywidgets.Button(description="next tick", button_style="primary")
         self.finish = ipywidgets.Button(description="finish the day")
         self.line, self.picture = ipywidgets.HTML(), ipywidgets.Image(format="png", width=700)
@@ -160,12 +135,7 @@ class GameBoard:
 
 
 def example(advice: pd.DataFrame) -> pd.Series:
-    """The piece of advice worth a look: followed, if possible after the whole check; of these, what moved most.
-
-    Parameters
-    ----------
-    advice : recorded rows of a day that LBM-Think led
-    """
+    """The piece of advice of a day worth a look: followed, if possible after the whole check; then what moved most."""
     move = (advice["alpha_with"] - advice["alpha_without"]).abs() / advice["cpa_target"]
     worth = 4 * (advice["followed"] & (advice["check"] == "accepted")) + 2 * advice["followed"]
     return advice.iloc[int(np.argmax(worth + move.fillna(0).clip(0, 1)))]
