@@ -127,8 +127,7 @@ def protocols(figure: Figure, frame: pd.DataFrame) -> None:
 
 @drawn("average", "floor", "risk", "step", "length")
 def modelled_lengths(figure: Figure, model: pd.DataFrame) -> None:
-    """Words per text over the steps in the model of one parameter, without and with a floor of words (dotted); risk is
-    the chance per word."""
+    """Words per text in the model of one parameter, by floor (dotted) and average; risk is the chance per word."""
     floors = sorted(model["floor"].unique())
     panes = figure.subplots(1, len(floors), squeeze=False)[0]
     for axes, floor in zip(panes, floors, strict=True):

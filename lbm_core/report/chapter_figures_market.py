@@ -55,10 +55,7 @@ def market_day(figure: Figure, ticks: pd.DataFrame, bidders: pd.DataFrame, group
 
 @drawn(size=(7.0, 4.4))
 def bidders_day(figure: Figure, frame: pd.DataFrame) -> None:
-    """What different bidders made of one advertiser's day: frames of :func:`lbm_core.report.widgets.day_frame`.
-
-    An empty frame draws empty axes.
-    """
+    """What bidders made of an advertiser's day, by :func:`lbm_core.report.widgets.day_frame`; of no rows empty axes."""
     alpha, budget, cpa, conversions = figure.subplots(2, 2, sharex=True).flat
     shown = frame.assign(cpa_ratio=frame["cpa_ratio"].clip(*RATIO_SHOWN))
     curves(alpha, shown, "tick", "multiple", "bidder", linestyle="by", drawstyle="steps-mid")
@@ -67,7 +64,8 @@ def bidders_day(figure: Figure, frame: pd.DataFrame) -> None:
     alpha.set(ylabel="alpha / CPA target", title="Action", ylim=(0, None))
     budget.set(ylabel="share of the budget", title="Budget left", ylim=(-0.02, 1.04))
     _ratio_axis(cpa)
-    conversions.set(xlabel="tick", ylabel="count", title="Conversions so far", ylim=(0, None), xlim=(-0.5, 47.5))
+    conversions.set(xlabel="tick", ylabel="count", title="Conversions so far", ylim=(0, None))
+    conversions.set_xlim(-0.5, N_TICKS - 0.5)
     _blocks(*figure.axes)
     if len(frame):
         legend_below(figure, alpha, loc="outside upper center")
@@ -76,8 +74,7 @@ def bidders_day(figure: Figure, frame: pd.DataFrame) -> None:
 
 @drawn("dataset", "feature", "moment", "ratio", "tolerance", size=(7.0, 4.2))
 def moment_dots(figure: Figure, report: pd.DataFrame) -> None:
-    """All state moments of :func:`lbm_core.data.fidelity.moment_report`, ours over the real ones, with the band that
-    each is meant to lie in."""
+    """State moments of :func:`lbm_core.data.fidelity.moment_report`, ours over the real ones, and the band allowed."""
     features, names = list(report["feature"].unique()), list(report["dataset"].unique())
     both, low, high = (
         figure.subplots(1, 2, sharey=True),
@@ -109,8 +106,7 @@ def moment_dots(figure: Figure, report: pd.DataFrame) -> None:
 
 @drawn("period", "tick", "lwc")
 def price_fit(figure: Figure, ours: pd.DataFrame, real: pd.DataFrame, agreement: pd.DataFrame) -> None:
-    """Tick prices of periods, the real ones as dots and ours as a line; the title says how far they agree
-    (:func:`lbm_core.data.fidelity.price_agreement`)."""
+    """Tick prices, ours beside the real ones, and their :func:`lbm_core.data.fidelity.price_agreement` by period."""
     panes = sized(figure, 3.5 * len(agreement), 2.6, 1, len(agreement), sharey=True, squeeze=False)[0]
     for axes, row in zip(panes, agreement.to_dict("records"), strict=True):
         dots, line = (frame[frame["period"] == row["period"]] for frame in (real, ours))

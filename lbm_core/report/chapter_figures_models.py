@@ -43,8 +43,7 @@ def language_share(figure: Figure, frame: pd.DataFrame) -> None:
 
 @drawn("method", "tick", "alpha_ratio", "spent")
 def running_away(figure: Figure, days: pd.DataFrame, drift: Mapping[str, float]) -> None:
-    """Alpha and spending over one advertiser's day under constant instructions; dotted: the mean ``drift`` of log alpha
-    a tick under an instruction."""
+    """One advertiser's day under constant instructions; dotted: the mean move of log alpha a tick under each."""
     left, right = figure.subplots(1, 2, sharex=True)
     for name, rows in days.groupby("method", sort=False):
         word = next((word for word in _COLOURS if word in str(name)), "uncertain")
@@ -127,8 +126,7 @@ def says_and_is(figure: Figure, losses: pd.DataFrame, verdicts: pd.DataFrame) ->
 
 @drawn("method", "metric", "mean", "low", "high")
 def variants(figure: Figure, validity: pd.DataFrame, steered: pd.DataFrame) -> None:
-    """Critics side by side: sign_accuracy and rank_correlation, and the score where each alone steers (``steered``: the
-    same critics, and "constant", drawn as a line)."""
+    """Critics side by side: sign_accuracy, rank_correlation, and score where each (or "constant": line) steers alone."""
     names, steering = list(validity["method"].unique()), steered.set_index("method")
     tables = {str(metric): rows.set_index("method") for metric, rows in validity.groupby("metric")}
     figure.set_size_inches(7, 0.24 * len(names) + 1)
@@ -144,8 +142,7 @@ def variants(figure: Figure, validity: pd.DataFrame, steered: pd.DataFrame) -> N
 
 @drawn("variant", "relative_q", "gain", size=(7, 2.3))
 def calibration(figure: Figure, curve: pd.DataFrame, by_tick: pd.DataFrame, by_ratio: pd.DataFrame) -> None:
-    """Mean gain where the critics say about the same, and sign accuracy over the day and over the CPA so far (variant,
-    bin in the order to draw, sign_accuracy)."""
+    """Mean gain where the critics say about the same, and sign_accuracy by bins of the tick and of the CPA so far."""
     panes, palette = figure.subplots(1, 3), colours(list(curve["variant"].unique()))
     curves(panes[0], curve, "relative_q", "gain", "variant", palette=palette, marker="o", markersize=3)
     _cross(panes[0])

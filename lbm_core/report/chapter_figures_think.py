@@ -74,8 +74,7 @@ def coin(figure: Figure, shares: pd.DataFrame) -> None:
 
 @drawn("temperature", "tolerance", "n", "accepted", "learned", "gain", size=(7.0, 2.4))
 def sweep(figure: Figure, frame: pd.DataFrame) -> None:
-    """N, temperature and tolerance (the last excuses the ratio): share of groups that leave something, gain per group,
-    share of texts accepted."""
+    """What N, temperature and tolerance (the last excuses the ratio) change: groups that teach, gain, texts accepted."""
     panes, temperatures = figure.subplots(1, 3), frame["temperature"].map("T = {:g}".format)
     frame = frame.assign(temperature=temperatures, tolerance=frame["tolerance"].astype("str"))
     ticks, free = sorted(frame["n"].unique()), frame[frame["tolerance"] == frame["tolerance"].iloc[-1]]
@@ -124,8 +123,7 @@ def answers_by_ratio(figure: Figure, frame: pd.DataFrame) -> None:
 
 @drawn("guide", "late", "missing", "hold", "every", "mean", "difference", "low", "high")
 def lateness(figure: Figure, costs: pd.DataFrame) -> None:
-    """Score against lateness (left) and against the share of words that never come (right), one colour per guide,
-    dashed where the last word holds."""
+    """Score of each guide whose words come late (left) or never (right); dashed where the last word holds."""
     left, right = figure.subplots(1, 2, sharey=True)
     for guide, colour in colours(list(costs["guide"].unique())).items():
         rows = costs[(costs["guide"] == guide) & (costs["missing"] < 1)]
@@ -147,8 +145,7 @@ def lateness(figure: Figure, costs: pd.DataFrame) -> None:
 
 @drawn("advertisers", "median_seconds", "p99_seconds")
 def timeline(figure: Figure, rows: pd.DataFrame, interval: float, act_seconds: float) -> None:
-    """What time is left of an ``interval``: when all texts asked for at t - 1 are done, for several numbers of
-    advertisers; and a decision of LBM-Act. All in seconds."""
+    """What is left of an interval (seconds) once all texts asked for at t - 1 are done, by number of advertisers."""
     axes, furthest = sized(figure, 7.0, 0.34 * len(rows) + 1.25), interval * 1.25
     for place, row in enumerate(rows.to_dict("records")):
         median, slow = row["median_seconds"], row["p99_seconds"]

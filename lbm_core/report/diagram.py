@@ -58,8 +58,10 @@ def fig1() -> Figure:
     for axes, boxes, arrows in ((left, _STAGE_1, _FLOW_1), (right, _STAGE_2, _FLOW_2)):
         axes.set(xlim=(0, 10), ylim=(0, 10))
         axes.axis("off")
-        for box in boxes:
-            _box(axes, *box)
+        for x, y, width, height, kind, text in boxes:
+            shape, fill = "round,pad=0,rounding_size=0.2", _FILLS[kind]
+            axes.add_patch(FancyBboxPatch((x, y), width, height, shape, facecolor=fill, edgecolor="0.3", linewidth=0.8))
+            axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=7, linespacing=1.3)
         for arrow in arrows:
             _arrow(axes, *arrow)
     left.set_title("Stage I: LBM-Act learns to act as it is guided")
@@ -75,12 +77,6 @@ def fig1() -> Figure:
     handles = [Patch(facecolor=_FILLS[kind], edgecolor="0.3", label=name) for kind, name in names.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
-
-
-def _box(axes: Axes, x: float, y: float, width: float, height: float, kind: str, text: str) -> None:
-    shape = "round,pad=0,rounding_size=0.2"
-    axes.add_patch(FancyBboxPatch((x, y), width, height, shape, facecolor=_FILLS[kind], edgecolor="0.3", linewidth=0.8))
-    axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=7, linespacing=1.3)
 
 
 def _arrow(axes: Axes, x: float, y: float, to_x: float, to_y: float, style: str = "-|>") -> None:

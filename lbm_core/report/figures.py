@@ -43,8 +43,7 @@ def fig2(figure: Figure, samples: pd.DataFrame) -> None:
 
 @drawn("model", "cpa_ratio", "delta_a")
 def fig2_scatter(figure: Figure, samples: pd.DataFrame) -> None:
-    """Every sample of :func:`fig2`: the move of alpha against the CPA ratio, with both marginals; mean move per bin of
-    the ratio with its 95 % interval (none below six samples)."""
+    """Every sample of :func:`fig2` with both marginals; mean per bin with its 95 % interval (none of fewer than six)."""
     models = list(samples["model"].unique())
     figure.set_size_inches(max(3.4, 2.35 * len(models)), 2.7)
     tops, mains = figure.subplots(2, 2 * len(models), height_ratios=[1, 5], width_ratios=[5, 1] * len(models))
@@ -100,10 +99,7 @@ def fig3(figure: Figure, losses: pd.DataFrame, *, label: str = r"loss on $\log \
 
 @drawn("tick", "kind", "alpha_ratio", "cost", "conversions", size=(7.4, 2.5))
 def fig4(figure: Figure, path: pd.DataFrame, case: pd.Series) -> None:
-    """Fig. 4 as numbers: one advice (``case``: tick, budget), the decision, and the five hours before and after it.
-
-    ``path`` is of the case's advertiser, of the kinds "with" and "without" that advice.
-    """
+    """Fig. 4 as numbers: one advice (tick, budget), the decision, and the five hours before and after, with and without."""
     panes, tick = figure.subplots(1, 3, sharex=True), int(case["tick"])
     for kind, colour, line in (("without", PAPER_COLOUR, "--"), ("with", PALETTE[0], "-")):
         day = path[path["kind"] == kind].sort_values("tick")
@@ -125,10 +121,7 @@ def fig4(figure: Figure, path: pd.DataFrame, case: pd.Series) -> None:
 
 @drawn("layer", "head", "position", "label", "part", "attention")
 def fig5(figure: Figure, frame: pd.DataFrame) -> None:
-    """Fig. 5: attention of the last query over positions and heads, and each head's share on the language part.
-
-    Of the layers "first", "middle" and "last" and the parts "language" and "numbers"; it sums to 1 over positions.
-    """
+    """Fig. 5: attention of the last query over positions (sums to 1) and heads, and each head's share on language."""
     layers = [name for name in ("first", "middle", "last") if name in set(frame["layer"])]
     heads = frame["head"].nunique()
     figure.set_size_inches(7.0, len(layers) * (0.5 + 0.13 * heads) + 0.5)

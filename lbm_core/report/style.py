@@ -7,7 +7,7 @@ import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,10 +19,6 @@ from numpy.typing import ArrayLike
 
 from lbm_core import paths
 from lbm_core.files import writing_file
-
-P = ParamSpec("P")
-Drawing = Callable[Concatenate[Figure, pd.DataFrame, P], None]
-Drawn = Callable[Concatenate[pd.DataFrame, P], Figure]
 
 # Inches. A two-column page has columns of about 3.3 in; text of 8 pt stays readable at that width.
 COLUMN, WIDE = (3.4, 2.4), (7.0, 2.6)
@@ -69,21 +65,21 @@ def sized(figure: Figure, width: float, height: float, rows: int = 1, columns: i
     return figure.subplots(rows, columns, **options)
 
 
-def drawn(*columns: str, size: tuple[float, float] = WIDE) -> Callable[[Drawing[P]], Drawn[P]]:
+def drawn(*columns: str, size: tuple[float, float] = WIDE) -> Callable[[Callable[..., None]], Callable[..., Figure]]:
     """Make a function that draws a frame into a given figure one that returns the figure, in the house style.
 
     It refuses a frame without one of the ``columns``, or without a row; ``size`` is in inches.
     """
 
-    def decorate(draw: Drawing[P]) -> Drawn[P]:
+    def decorate(draw: Callable[..., None]) -> Callable[..., Figure]:
         @functools.wraps(draw)
-        def figure_of(frame: pd.DataFrame, *args: P.args, **kwargs: P.kwargs) -> Figure:
+        def figure_of(frame: pd.DataFrame, *others: Any, **options: Any) -> Figure:
             if missing := [name for name in columns if name not in frame]:
                 raise ValueError(f"the frame has no column {missing[0]!r}; it has {', '.join(map(str, frame.columns))}")
             if columns and frame.empty:
                 raise ValueError("nothing to draw: the frame has no rows")
             figure = blank(size)
-            draw(figure, frame, *args, **kwargs)
+            draw(figure, frame, *others, **options)
             return figure
 
         return figure_of

@@ -54,7 +54,7 @@ class BiddingGame:
         self.period, self.row, self.seed = period, row, seed
         self.multiples: list[float] = []
         self.opponent = self._replayed(PidBidder())
-        self.player = self._replayed(ScheduledAlpha(np.zeros((1, N_TICKS))))
+        self.play([])
 
     @property
     def tick(self) -> int:
@@ -79,9 +79,8 @@ class BiddingGame:
         if not (np.isfinite(added) & (np.array(added) >= 0)).all():
             raise ValueError(f"a multiple of the CPA target must be a finite number >= 0; got {added}")
         self.multiples += added
-        alphas = np.zeros((1, N_TICKS))
-        alphas[0, : self.tick] = self.period.advertisers.cpa_target[self.row] * np.array(self.multiples)
-        self.player = self._replayed(ScheduledAlpha(alphas))  # what is past stays as it was: same draws
+        alphas = self.period.advertisers.cpa_target[self.row] * np.pad(self.multiples, (0, N_TICKS - self.tick))
+        self.player = self._replayed(ScheduledAlpha(alphas[None]))  # what is past stays as it was: same draws
 
     def frame(self) -> pd.DataFrame:
         """Both bidders so far: "you" and "PID", columns of :func:`day_frame`."""
@@ -90,13 +89,12 @@ class BiddingGame:
 
     def standing(self) -> pd.DataFrame:
         """Spending, CPA ratio, conversions and score of both so far, indexed by bidder."""
-        rows = {}
+        rows = []
         for name, result in self.both.items():
             count, cost = (values[:, : self.tick].sum(axis=1) for values in (result.conversions, result.costs))
             summary = summarize(count, cost, result.advertisers.budget, result.advertisers.cpa_target)
-            rows[name] = {key: float(values[0]) for key, values in summary.items()}
-        table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("bidder")
-        return table[["budget_utilization", "cpa_ratio", "conversions", "score"]]
+            rows.append(pd.DataFrame(summary, index=[name]))
+        return pd.concat(rows).rename_axis("bidder")[["budget_utilization", "cpa_ratio", "conversions", "score"]]
 
     def drawn(self) -> Figure:
         """The game so far."""
@@ -174,11 +172,6 @@ def inspector(advice: pd.DataFrame) -> ipywidgets.VBox:
     names = [f"advertiser {row['advertiser']}, tick {row['tick']}" for row in rows]
     first = next(k for k, row in enumerate(rows) if row.name == example(advice).name)
     menu = ipywidgets.Dropdown(options=list(zip(names, range(len(rows)), strict=True)), value=first)
-    shown = ipywidgets.HTML()
-
-    def show(_: object = None) -> None:
-        shown.value = f"<pre style='white-space: pre-wrap'>{html.escape(page(rows[menu.value]))}</pre>"
-
-    menu.observe(show, names="value")
-    show()
+    shown, block = ipywidgets.HTML(), "<pre style='white-space: pre-wrap'>{}</pre>"
+    ipywidgets.dlink((menu, "value"), (shown, "value"), lambda k: block.format(html.escape(page(rows[k]))))
     return ipywidgets.VBox([menu, shown])
