@@ -8,14 +8,8 @@ from matplotlib.figure import Figure
 from lbm_core.report.style import PALETTE, PAPER_COLOUR, curves, dots, drawn, legend_below, lines, sized
 
 # What became of a text keeps its colour in every figure, also where nothing was accepted.
-_STATUS_COLOURS = {
-    "accepted": PALETTE[2],
-    "truncated": PALETTE[7],
-    "no alpha": PALETTE[1],
-    "several alphas": PALETTE[4],
-    "alpha not a number": PALETTE[5],
-    "alpha out of range": PALETTE[3],
-}
+_STATUSES = ("accepted", "truncated", "no alpha", "several alphas", "alpha not a number", "alpha out of range")
+_STATUS_COLOURS = {name: PALETTE[place] for name, place in zip(_STATUSES, (2, 7, 1, 4, 5, 3), strict=True)}
 
 
 @drawn("method", "mean", "low", "high")

@@ -61,10 +61,7 @@ def running_away(figure: Figure, days: pd.DataFrame, drift: Mapping[str, float])
 
 @drawn("instruction", "way", "budget_utilization", "score")
 def instruction_strength(figure: Figure, frame: pd.DataFrame) -> None:
-    """Table 4 and what makes it mild: utilisation and score per way of instructing, the paper's in grey.
-
-    One row per instruction and way ("every tick", "scale 0.25", ...), and one of the base, whose way does not matter.
-    """
+    """Table 4 and what makes it mild: utilisation and score by way of instructing ("scale 0.25", …); paper: grey."""
     base, instructed = frame[frame["instruction"] == "base"].iloc[0], frame[frame["instruction"] != "base"]
     ways, published = list(instructed["way"].unique()), paper.table(4).set_index(["metric", "instruction"])["value"]
     panes = sized(figure, 7.0, 0.24 * len(ways) + 1.3, 1, 2, sharey=True)
@@ -126,7 +123,7 @@ def says_and_is(figure: Figure, losses: pd.DataFrame, verdicts: pd.DataFrame) ->
 
 @drawn("method", "metric", "mean", "low", "high")
 def variants(figure: Figure, validity: pd.DataFrame, steered: pd.DataFrame) -> None:
-    """Critics side by side: sign_accuracy, rank_correlation, and score where each (or "constant": line) steers alone."""
+    """Critics side by side: sign_accuracy, rank_correlation, score where each (or "constant", a line) steers alone."""
     names, steering = list(validity["method"].unique()), steered.set_index("method")
     tables = {str(metric): rows.set_index("method") for metric, rows in validity.groupby("metric")}
     figure.set_size_inches(7, 0.24 * len(names) + 1)

@@ -15,11 +15,8 @@ from lbm_core.report.style import PALETTE, PAPER_COLOUR, bars, colours, curves, 
 
 @drawn("model", "quantity", "value", "low", "high", size=(7.4, 2.7))
 def outcomes(figure: Figure, shares: pd.DataFrame, texts: pd.DataFrame) -> None:
-    """What becomes of each model's texts, how wrong their ratios are, and the truth beside what they state.
-
-    ``shares`` are the rows of :func:`lbm_core.think.hallucination.hallucination` that are statuses, in the order to
-    draw; ``texts`` hold model, true_ratio, ratio, ratio_error (relative, >= 0).
-    """
+    """What becomes of each model's texts (statuses of :func:`lbm_core.think.hallucination.hallucination`, in the order
+    to draw), how wrong their ratios are (ratio_error, relative), and true_ratio beside the ratio that they state."""
     left, middle, right = figure.subplots(1, 3, width_ratios=[1.15, 1, 1])
     colour = colours(list(shares["model"].unique()))
     heights = shares.pivot(index="quantity", columns="model", values=["value", "low", "high"])
@@ -74,7 +71,7 @@ def coin(figure: Figure, shares: pd.DataFrame) -> None:
 
 @drawn("temperature", "tolerance", "n", "accepted", "learned", "gain", size=(7.0, 2.4))
 def sweep(figure: Figure, frame: pd.DataFrame) -> None:
-    """What N, temperature and tolerance (the last excuses the ratio) change: groups that teach, gain, texts accepted."""
+    """What N, temperature and tolerance (the last excuses it) change: groups that teach, gain, texts accepted."""
     panes, temperatures = figure.subplots(1, 3), frame["temperature"].map("T = {:g}".format)
     frame = frame.assign(temperature=temperatures, tolerance=frame["tolerance"].astype("str"))
     ticks, free = sorted(frame["n"].unique()), frame[frame["tolerance"] == frame["tolerance"].iloc[-1]]

@@ -78,8 +78,8 @@ def anchors() -> pd.DataFrame:
 def deviations(part: str | None = None) -> pd.DataFrame:
     """The ledger of decisions: where the paper is silent or its authors' released code does something else.
 
-    Of one of :data:`PARTS`, default all: part, topic, paper (what it says), release (what the authors' code does), ours
-    (the default here), toggle (dotted name of the setting that changes it; "" where there is none).
+    Of one of :data:`PARTS`, default all: part, topic, paper (what it says), release (what the authors' code does),
+    ours (the default here), toggle (dotted name of the setting that changes it, or "").
     """
     frame = pd.read_csv(_FOLDER / "deviations.csv", keep_default_na=False)
     if part is None:

@@ -20,8 +20,6 @@ from lbm_core.settings import DATASETS, TIER_NAMES
 COMPUTED_TIERS = tuple(name for name in TIER_NAMES if name != "cached")  # from the smallest to the largest
 PROVENANCE = ("tier", "dataset", "seed", "backbone", "hardware", "commit")
 _TEXT = ("tier", "dataset", "backbone", "hardware", "commit")  # read as text: a commit may have digits only
-# What decides a result: changes elsewhere (figures, results, prose) do not make a tree "dirty".
-_SOURCES = ("lbm_core", "notebooks", "pyproject.toml")
 
 
 def record(
@@ -121,9 +119,9 @@ def hardware() -> str:
 
 
 def commit() -> str:
-    """Short hash of the checkout, with ``-dirty`` if its sources differ from it; "no-git" outside a repository."""
+    """Short hash of the checkout, ``-dirty`` if what decides results differs from it; "no-git" without git."""
     head = _output("git", "rev-parse", "--short=10", "HEAD")
-    dirty = head and _output("git", "status", "--porcelain", "--", *_SOURCES)
+    dirty = head and _output("git", "status", "--porcelain", "--", "lbm_core", "notebooks", "pyproject.toml")
     return head + ("-dirty" if dirty else "") if head else "no-git"
 
 

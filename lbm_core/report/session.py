@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from lbm_core.lab.lab import Lab
     from lbm_core.lab.tiers import Tier
 
-_SHOWN_VERSIONS = ("lbm-companion", "torch", "transformers", "trl", "numpy", "pandas")
-
 
 @dataclass(frozen=True)
 class Session:
@@ -67,9 +65,9 @@ class Session:
         print(f"{len(self._written)} files written: {', '.join(self._written) or 'none'}")
 
     def _repr_markdown_(self) -> str:
-        versions = [("Python", platform.python_version())]
-        versions += [(name, metadata.version(name)) for name in _SHOWN_VERSIONS]
-        rows = [("tier", self.tier.name), ("dataset", self.dataset), ("seed", str(self.seed)), *versions]
+        packages = ("lbm-companion", "torch", "transformers", "trl", "numpy", "pandas")
+        rows = [("tier", self.tier.name), ("dataset", self.dataset), ("seed", self.seed)]
+        rows += [("Python", platform.python_version()), *((name, metadata.version(name)) for name in packages)]
         return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
 
 

@@ -25,7 +25,6 @@ COLUMN, WIDE = (3.4, 2.4), (7.0, 2.6)
 PALETTE = sns.color_palette("colorblind")
 RATIO_SHOWN = (0.1, 10.0)  # CPA ratios beyond are drawn at the edge: capped ratios have no finite place
 PAPER_COLOUR = "0.55"  # grey: what the paper published
-DASHES = ("-", "--", ":", "-.")  # of curves that begin on top of each other
 # A method keeps its colour in every figure; the others take the palette's remaining colours in order.
 _PLACES = {"DT": 1, "LLM-DT": 2, "LBM-Act": 0, "LBM(P)": 9, "LBM(GQPO)": 0, "constant": 7, "PID": 5}  # in the palette
 METHOD_COLOURS = {name: PALETTE[place] for name, place in _PLACES.items()}
@@ -33,12 +32,10 @@ _RC = {
     "figure.constrained_layout.use": True,
     "figure.dpi": 110,
     "savefig.dpi": 200,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
     "axes.titlesize": 9,
     "axes.labelsize": 8,
     **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize", "legend.title_fontsize"), 7),
-    "legend.frameon": False,
     "font.size": 8,
     "lines.linewidth": 1.3,
     "svg.hashsalt": "lbm",  # names of clip paths and markers in an SVG come from this salt instead of a random one
@@ -110,7 +107,7 @@ def curves(
     axes: Axes, frame: pd.DataFrame, x: str, y: str, by: str, *, palette: Mapping[str, Any] | None = None, **look: Any
 ) -> None:
     """A line of y over x for each value of ``by``, in its colour and (with ``linestyle="by"``) its own dashes."""
-    dashes = DASHES if look.pop("linestyle", "") == "by" else ("-",)
+    dashes = ("-", "--", ":", "-.") if look.pop("linestyle", "") == "by" else ("-",)
     for k, (name, colour) in enumerate((palette or colours(list(frame[by].unique()))).items()):
         rows = frame[frame[by] == name]
         axes.plot(rows[x], rows[y], **{"color": colour, "linestyle": dashes[k % len(dashes)], "label": name} | look)

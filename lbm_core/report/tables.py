@@ -1,6 +1,7 @@
 """The paper's tables by number, ours beside the published values: each one function of recorded rows.
 
-Recorded rows are those of :func:`lbm_core.report.results.load`, of one data set.
+Recorded rows are those of :func:`lbm_core.report.results.load`, of one data set: method, period[, train_seed, seed] and
+metrics where a table is about methods.
 """
 
 from __future__ import annotations
@@ -20,10 +21,7 @@ _CRITIC = {"sequence_length": "window_length", "attention_layers": "layers"}  # 
 
 
 def table1(rows: pd.DataFrame) -> pd.DataFrame:
-    """Table 1, auto-bidding baselines, and what of Table 2 was measured with them: differences to DT (:func:`beside`).
-
-    ``rows`` hold method, period[, train_seed, seed], conversions, score; methods that the papers lack are left out.
-    """
+    """Table 1, auto-bidding baselines, with what of Table 2 they were run with: differences to DT (:func:`beside`)."""
     published = paper.main_results()
     named = rows.assign(method=rows["method"].replace({"DT-Q (fine-tuned)": "DT-Q"}))  # the reading the paper describes
     named = named[named["method"].isin(published["method"])]
@@ -31,7 +29,7 @@ def table1(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def table2(rows: pd.DataFrame) -> pd.DataFrame:
-    """Table 2, LLM-based methods: differences to LLM-DT in four metrics (:func:`beside`); rows as :func:`table1`."""
+    """Table 2, LLM-based methods: differences to LLM-DT in four metrics (:func:`beside`)."""
     published = paper.table(2)
     named = rows[rows["method"].isin(published["method"])]
     return beside(published, named, metrics=FOUR_METRICS, reference="LLM-DT", note=_replayed(rows, "texts of"))
@@ -65,7 +63,7 @@ def table4(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def table5(rows: pd.DataFrame) -> pd.DataFrame:
-    """Table 5, other budgets: method, budget_ratio, paper, ours (conversions an advertiser); rows as :func:`table1`."""
+    """Table 5, other budgets: method, budget_ratio, paper, ours (conversions an advertiser)."""
     keys, published = ["method", "budget_ratio"], paper.table(5).rename(columns={"value": "paper"})
     published = published[published["dataset"].isin(rows["dataset"])]
     ours = rows.groupby(keys)["conversions"].mean().rename("ours").reset_index()
@@ -75,9 +73,7 @@ def table5(rows: pd.DataFrame) -> pd.DataFrame:
 def table6(shares: pd.DataFrame, scores: pd.DataFrame | None = None) -> pd.DataFrame:
     """Table 6, size of LBM-Think: source, dataset, model, conversions, score, accepted, ratio right, contradiction.
 
-    The paper's scores, and of ours what the texts are worth (``shares`` of
-    :func:`lbm_core.think.hallucination.hallucination`) and, if known, model, conversions and score of days that LBM-Act
-    was led by each model.
+    Ours: ``shares`` of :func:`lbm_core.think.hallucination.hallucination` and, if known, scores of days each model led.
     """
     (dataset, tier), texts = shares[["dataset", "tier"]].iloc[0], ["accepted", "ratio right", "contradiction"]
     published = paper.table(6).rename(columns={"model_size": "model"})
@@ -100,10 +96,7 @@ def table7(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def table8(rows: pd.DataFrame) -> pd.DataFrame:
-    """Table 8, latency: module, parameters, seconds, source; ours are medians of one advertiser.
-
-    ``rows`` hold module, batch, basis, parameters, median_seconds, hardware, engine.
-    """
+    """Table 8, latency: module, parameters, seconds, source; ours are medians of one advertiser."""
     ours = rows[(rows["batch"] == 1) & (rows["basis"] != "whole text")].rename(columns={"median_seconds": "seconds"})
     source, millions = "ours, " + ours["hardware"] + ", " + ours["engine"], ours["parameters"] / 1e6
     ours = ours.assign(source=source, parameters=millions.map("{:.1f}M".format))
@@ -161,26 +154,20 @@ def beside(
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """A table of :func:`beside` for the eye: 3 digits, intervals as text, differences named after the reference."""
 
-    def numbers(column: str, sign: str = "") -> list[str]:
-        return ["" if np.isnan(value) else f"{value:{sign}.3g}" for value in table[column]]
-
-    def intervals(mean: str, low: str, high: str, sign: str = "") -> list[str]:
-        bounds = zip(numbers(mean, sign), numbers(low, sign), numbers(high, sign), strict=True)
-        return [f"{middle} [{below}, {above}]" if below else middle for middle, below, above in bounds]
+    def texts(sign: str, *columns: str) -> list[str]:
+        rows = table[list(columns)].map(lambda value: "" if np.isnan(value) else f"{value:{sign}.3g}").to_numpy()
+        return [f"{mean} [{', '.join(bounds)}]" if any(bounds) else mean for mean, *bounds in rows]
 
     reference = table.attrs["reference"]
-    frame = table[["method", "metric"]].assign(paper=numbers("paper"))
-    frame["ours [95 %]"] = intervals("ours", "low", "high")
-    frame[f"paper − {reference}"] = numbers("paper_difference", "+")
-    frame[f"ours − {reference} [95 %]"] = intervals("ours_difference", "difference_low", "difference_high", "+")
+    frame = table[["method", "metric"]].assign(paper=texts("", "paper"))
+    frame["ours [95 %]"] = texts("", "ours", "low", "high")
+    frame[f"paper − {reference}"] = texts("+", "paper_difference")
+    frame[f"ours − {reference} [95 %]"] = texts("+", "ours_difference", "difference_low", "difference_high")
     return frame.join(table[["periods", "seeds", "verdict"]])
 
 
 def side_by_side(published: pd.DataFrame, ours: pd.DataFrame, *, on: Sequence[str], note: str = "") -> pd.DataFrame:
-    """Published facts that are not evaluations (Tables 7 and 9) beside ours, matched on the columns ``on``.
-
-    Columns of both carry ``_paper`` and ``_ours``; rows that only one side has stay, the paper's first.
-    """
+    """The paper's facts (Tables 7, 9) beside ours, matched on some columns; rows that one side lacks stay."""
     keys = list(on)
     order = pd.concat([published[keys], ours[keys]]).drop_duplicates()
     frame = order.merge(published.merge(ours, on=keys, how="outer", suffixes=("_paper", "_ours")), on=keys)

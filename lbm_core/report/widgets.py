@@ -23,11 +23,8 @@ DIRECTIONS = {1: "raise", 0: "unsure", -1: "lower"}
 
 
 def day_frame(result: ReplayResult, bidder: str, row: int = 0) -> pd.DataFrame:
-    """A replayed advertiser's day (``row`` of the result) after each tick: bidder, tick, multiple, budget_left, ...
-
-    ``multiple`` is alpha over CPA target, NaN once the budget is gone; budget_left a share; conversions and cpa_ratio
-    are so far, the ratio NaN before the first conversion.
-    """
+    """A replayed advertiser's day after each tick: bidder, tick, multiple (alpha / CPA target, NaN once the budget is
+    gone), budget_left (share), conversions and cpa_ratio so far (NaN before the first conversion)."""
     budget, target = result.advertisers.budget[row], result.advertisers.cpa_target[row]
     cost, count = result.costs[row].cumsum(), result.conversions[row].cumsum()
     gone = budget - (cost - result.costs[row]) < LEAST_BUDGET
@@ -46,8 +43,7 @@ def day_frame(result: ReplayResult, bidder: str, row: int = 0) -> pd.DataFrame:
 class BiddingGame:
     """A day of 48 decisions for one advertiser, against a PID controller with the same budget, target, prices and luck.
 
-    ``row`` is the advertiser among the period's, whose prices do not react to the player; ``seed`` decides which
-    impressions would convert.
+    Prices do not react to the player; ``seed`` decides which impressions would convert.
     """
 
     def __init__(self, period: ReplayPeriod, row: int, seed: int = 0) -> None:
@@ -60,11 +56,6 @@ class BiddingGame:
     def tick(self) -> int:
         """The tick to decide next; 48 when the day is over."""
         return len(self.multiples)
-
-    @property
-    def over(self) -> bool:
-        """Whether all 48 ticks are played."""
-        return self.tick == N_TICKS
 
     @property
     def both(self) -> dict[str, ReplayResult]:
@@ -123,9 +114,9 @@ class GameBoard:
 
     def _play(self, ticks: int) -> None:
         self.game.play([self.slider.value] * min(ticks, N_TICKS - self.game.tick))
-        self.next_tick.disabled = self.finish.disabled = self.game.over
+        self.next_tick.disabled = self.finish.disabled = over = self.game.tick == N_TICKS
         scores = ", ".join(f"{name} {score:.1f}" for name, score in self.game.standing()["score"].items())
-        when = "The day is over" if self.game.over else f"Tick {self.game.tick} of {N_TICKS} is next"
+        when = "The day is over" if over else f"Tick {self.game.tick} of {N_TICKS} is next"
         self.line.value = f"{when}. Score so far: {scores}."
         buffer = io.BytesIO()
         self.game.drawn().savefig(buffer, format="png", dpi=110)
