@@ -59,7 +59,7 @@ def run_notebooks(
     """
     from lbm_core import paths
     from lbm_core.workshop.notebooks import resolve, select
-    from lbm_core.workshop.runner import reproduce
+    from lbm_core.workshop.reproduce import reproduce
 
     target = output.resolve() if output else paths.project_root()
     parameters = resolve(select(only, folder), setting or [], tier, str(target) if output else "")
