@@ -153,8 +153,9 @@ def test_modules_are_short_and_hold_no_pickle(module):
 
 
 def _is_command(node: ast.FunctionDef) -> bool:
-    """A command line's options are its function's parameters."""
-    return any(re.search(r"\.(command|callback)\(", ast.unparse(each)) for each in node.decorator_list)
+    """Whether a function's parameters are a command line's options."""
+    given = (*node.args.args, *node.args.kwonlyargs)
+    return any("Option" in ast.unparse(each.annotation) for each in given if each.annotation)
 
 
 @pytest.mark.parametrize("module", _below())
