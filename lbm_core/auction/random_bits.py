@@ -11,13 +11,13 @@ _U = np.uint64
 @njit(inline="always")
 def bits_of(x):
     """The bits of a float32 as an int32."""
-    return x.view(np.int32)
+    return np.float32(x).view(np.int32)
 
 
 @njit(inline="always")
 def float_of(bits):
     """The float32 of 32 bits."""
-    return bits.view(np.float32)
+    return np.uint32(bits).view(np.float32)
 
 
 @njit(inline="always")

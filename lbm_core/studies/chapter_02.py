@@ -141,7 +141,8 @@ def sizes_compared(lab: Lab, moments: Windows) -> pd.DataFrame:
             row["parameters"] = sum(p.numel() for p in weights) - model.token_embedding.weight.numel()
             row["trained"] = sum(p.numel() for p in weights if p.requires_grad)
             row["loss"] = final_losses(_losses(model))["loss"].iloc[0]
-            row |= _following(model, moments).set_index("direction").loc["all", ["followed", "mean_move"]].to_dict()
+            rates = _following(model, moments).set_index("direction").loc["all"]
+            row |= {"followed": rates["followed"], "mean_move": rates["mean_move"]}
             rows.append(row | {"seconds": artifact.took.seconds})
     return pd.DataFrame(rows)
 

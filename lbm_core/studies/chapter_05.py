@@ -211,7 +211,7 @@ def answers_at_probes(lab: Lab, probes: Probes, models: Mapping[str, Path | None
         groups = ask(lab, some.facts, "probes", 1, folder)
         samples = judged(lab, some, groups).samples
         followed = samples["direction"].where(samples["alpha"].notna()).fillna(0).to_numpy(dtype=np.int64)
-        texts = samples[["status", "ratio_error", "tokens"]].to_dict("series")
+        texts = {column: samples[column] for column in ("status", "ratio_error", "tokens")}
         frames.append(rows(name, samples["direction"], alphas[moments, followed + 1], **texts))
     alpha = lab.model("DT", tune=False).decide(some.window)
     frames.append(rows(DT_NAME, pd.Series(np.sign(alpha - some.last_alpha).astype(int)), alpha))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -30,13 +31,13 @@ from lbm_core.settings import Count, Dataset, Positive, Whole, settings
 from lbm_core.workshop.behaviour_policies import learn_policies
 from lbm_core.workshop.fast_traffic import simulate_fast
 
+Policies = Sequence[LearnedPolicy]
 FOLDER = paths.PACKAGE / "data"
 # No bidder can change how many impressions come: these deviate by what the traffic itself deviates.
 TRAFFIC_STDS = ("current_pv_num", "last_three_pv_num_total", "historical_pv_num_total")
 LEAST_LEARNED = 0.15  # weight of the learned bidders: the benchmark has them, so the fit may not drop them
 
-# Knob -> (low, high, whether searched on a log scale).
-RANGES: dict[str, tuple[float, float, bool]] = {
+RANGES: dict[str, tuple[float, float, bool]] = {  # of a knob: low, high, whether searched on a log scale
     "opening": (0.3, 4.0, True),
     "opening_spread": (0.05, 1.2, False),
     "opening_low": (0.05, 0.8, True),
@@ -94,9 +95,8 @@ def misfit(logs: Sequence[PeriodLog], price_logs: Sequence[PeriodLog], dataset: 
 
 def _agreement(logs: Sequence[PeriodLog]) -> pd.DataFrame:
     """Mean tick prices of several draws against the published ones."""
-    return fidelity.price_agreement(
-        fidelity.tick_prices(logs).groupby(["period", "tick"], as_index=False)[["lwc"]].mean()
-    )
+    prices = fidelity.tick_prices(logs).groupby(["period", "tick"], as_index=False)[["lwc"]].mean()
+    return fidelity.price_agreement(prices)
 
 
 def calibrate(config: CalibrateConfig, out: Path, *, jobs: int = 1) -> BehaviourParameters:
@@ -108,52 +108,40 @@ def calibrate(config: CalibrateConfig, out: Path, *, jobs: int = 1) -> Behaviour
     out.mkdir(parents=True, exist_ok=True)
     claim, mine = out / f"config_{config.dataset}.json", json.dumps(asdict(config))
     if claim.exists() and claim.read_text() != mine:
-        raise ValueError(
-            f"{out} holds a calibration made with other settings: {claim.read_text()}; choose another folder"
-        )
+        raise ValueError(f"{out} holds a calibration with other settings, {claim.read_text()}: choose another folder")
     claim.write_text(mine)
     # From the first trial of the committed fit, which came from shorter ones of the same kind: so it can be made again.
     first = pd.read_csv(FOLDER / f"trials_{config.dataset}.csv").iloc[0]
     start = {name: float(first[name]) for name in asdict(behaviour_parameters(config.dataset))}
     with joblib.Parallel(n_jobs=jobs) as parallel:
-        start = _search(config, 1, start, (), out, parallel)
+        start = _search(config, start, (), out, parallel)
         path = out / f"behaviour_{config.dataset}.safetensors"
         if not path.exists():
             draws = [(period, config.seed) for period in config.policy_periods]
-            logs = _simulate(parallel, config.dataset, draws, BehaviourParameters(**start), ())
+            logs = _simulate(parallel, config.dataset, draws, parameters=BehaviourParameters(**start), policies=())
             save_policies(learn_policies(TrajectorySet.from_logs(logs), config.policy_steps, config.seed), path)
         policies = tuple(load_policies(path).values())
         start = {name: value * 0.75 if name.startswith("share_") else value for name, value in start.items()}
         start["share_learned"] = 0.25
-        best = BehaviourParameters(**_search(config, 2, start, policies, out, parallel))
+        best = BehaviourParameters(**_search(config, start, policies, out, parallel))
     best.save(out / f"behaviour_{config.dataset}.json")
     return best
 
 
 def _simulate(
-    parallel: joblib.Parallel,
-    dataset: Dataset,
-    draws: Sequence[tuple[int, int]],  # (period, seed)
-    knobs: BehaviourParameters | None,
-    policies: Sequence[LearnedPolicy] | None,
+    parallel: joblib.Parallel, dataset: Dataset, draws: Iterable[tuple[int, int]], **population: Any
 ) -> list[PeriodLog]:
-    return parallel(
-        joblib.delayed(simulate_fast)(dataset, period, seed, parameters=knobs, policies=policies)
-        for period, seed in draws
-    )
+    """Periods of (period, seed)."""
+    return parallel(joblib.delayed(simulate_fast)(dataset, *draw, **population) for draw in draws)
 
 
 def _search(
-    config: CalibrateConfig,
-    number: int,
-    start: dict[str, float],
-    policies: Sequence[LearnedPolicy],
-    out: Path,
-    parallel: joblib.Parallel,
+    config: CalibrateConfig, start: dict[str, float], policies: Policies, out: Path, parallel: joblib.Parallel
 ) -> dict[str, float]:
-    """One round of CMA-ES from ``start``; the knobs of the best trial."""
+    """A round of CMA-ES from ``start``, the second one with learned policies; the knobs of the best trial."""
     from cmaes import CMA
 
+    number = 2 if policies else 1
     kinds = [kind for kind in KINDS if kind != "learned" or policies]
     low = np.array([LEAST_LEARNED if kind == "learned" else 0.0 for kind in kinds] + [0.0] * len(RANGES))
     search = CMA(
@@ -169,13 +157,12 @@ def _search(
     before, rows = ([row for row in history if row["round"] == k] for k in (number - 1, number))
     total = config.trials if policies else max(config.trials // 3, 1)
     answers: list[tuple[NDArray, float]] = []
-    bar = tqdm(range(total), unit="trial", desc=f"{config.dataset}, round {number}", disable=None)
-    for trial in bar:
+    for trial in (bar := tqdm(range(total), unit="trial", desc=f"{config.dataset}, round {number}", disable=None)):
         # The first trial is the start itself, so that no round ends worse than it began.
         point = search.ask() if trial else search.mean
         if trial >= len(rows):  # the history is the checkpoint: CMA-ES asks the same again
             knobs = _from_unit(kinds, point, start)
-            logs = _simulate(parallel, config.dataset, draws + priced, knobs, policies)
+            logs = _simulate(parallel, config.dataset, draws + priced, parameters=knobs, policies=policies)
             terms = misfit(logs[: len(draws)], logs[len(draws) :], config.dataset)
             rows.append({"round": number, "trial": trial} | terms | asdict(knobs))
             with writing_file(path) as temporary:
@@ -219,7 +206,7 @@ def install(dataset: Dataset, out: Path) -> None:
 def report(
     dataset: Dataset,
     knobs: BehaviourParameters | None = None,
-    policies: Sequence[LearnedPolicy] | None = None,
+    policies: Policies | None = None,
     *,
     periods: Sequence[int] = tuple(range(7, 28)),
     draws: int = 8,
@@ -228,18 +215,13 @@ def report(
 ) -> dict[str, pd.DataFrame]:
     """How well a population fits, on draws that the fit has not seen.
 
-    Parameters
-    ----------
-    draws : of who bids, the first with ``seed``, for the tick prices of periods 7 (fitted) and 14 (held out)
-
-    Returns
-    -------
-    moments (feature, mean_ratio, std_ratio) and lengths (mean, share_exhausted) of the periods, and for dense agreement
-    (period, correlation, relative_error)
+    Tables: moments (feature, mean_ratio, std_ratio) and lengths (mean, share_exhausted) of the periods, and for dense
+    agreement (period, correlation, relative_error) over draws of who bids in periods 7 (fitted) and 14 (held out).
     """
     priced = [(period, seed + k) for period in (7, 14) for k in range(draws)] if dataset == "dense" else []
+    every = [*((period, seed) for period in periods), *priced]
     with joblib.Parallel(n_jobs=jobs) as parallel:
-        logs = _simulate(parallel, dataset, [*((period, seed) for period in periods), *priced], knobs, policies)
+        logs = _simulate(parallel, dataset, every, parameters=knobs, policies=policies)
     unpriced = logs[: len(periods)]
     lengths = np.concatenate([log.lengths for log in unpriced])
     tables = {

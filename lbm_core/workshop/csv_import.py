@@ -41,24 +41,16 @@ def import_files(
 
     Writes a new folder ``out``: ``period-N.npz`` for every traffic file (load it with :meth:`PeriodLog.load`; the
     replay takes it), ``trajectories.npz`` with the trajectories of all files (:meth:`TrajectorySet.load`), and
-    ``import.json`` with the comparisons.
+    ``import.json`` with the comparisons, which are returned: of every file source, dataset, periods (that agree), rows,
+    says (in one sentence), and more of a traffic file (:func:`~lbm_core.workshop.csv_traffic.read_traffic_csv`).
+
+    A ValueError names file and line: columns, lines or numbers that cannot be, duplicate or missing rows,
+    contradictions, differences from the traffic; also a trajectory twice, or dense and sparse files together.
 
     Parameters
     ----------
     dataset : the data set the files must belong to; None: whichever their p-values agree with
     compare : whether trajectory files must agree with the regenerated traffic (traffic files always must)
-    traffic : makes the traffic of a period and data set
-
-    Returns
-    -------
-    One comparison with the regenerated traffic per file: source, dataset, periods (that agree), rows, says (in one
-    sentence), and more of a traffic file (:func:`~lbm_core.workshop.csv_traffic.read_traffic_csv`).
-
-    Raises
-    ------
-    ValueError
-        In one sentence, with file and line: columns, lines or numbers that cannot be, duplicate or missing rows,
-        contradictions, differences from the traffic. A trajectory twice; dense and sparse files together.
     """
     out = Path(out)
     if out.exists():
@@ -68,7 +60,8 @@ def import_files(
         if not {"state", "pvIndex", "deliveryPeriodIndex"} & set(source.header):
             problem = "neither a traffic file (no pvIndex) nor a trajectory file (no state)"
             raise ValueError(f"{source.name}, line 1: {problem}")
-    checks, sets = [], []
+    checks: list[dict[str, Any]] = []
+    sets: list[TrajectorySet] = []
     seen: set[tuple[int, int]] = set()  # (period, advertiser)
     with writing(out) as folder:
         for source in sources:

@@ -82,12 +82,9 @@ class CsvSource:
         return [name.strip() for name in next(csv.reader(lines))]
 
     def require(self, rows: pd.DataFrame, valid: ArrayLike, problem: str, **values: Any) -> None:
-        """Raise ValueError about the first of n rows that is not valid; their index holds line numbers.
+        """Raise ValueError about the first of n rows that is not ``valid``, (n,) bool; their index holds line numbers.
 
-        Parameters
-        ----------
-        valid : (n,) bool
-        problem : what is wrong, after file and line; ``{name}`` stands for the row's value of a column or of ``values``
+        In the problem ``{name}`` stands for the row's value of a column or of ``values``.
         """
         valid = np.asarray(valid)
         if not valid.all():
@@ -101,20 +98,12 @@ class CsvSource:
         """
         if missing := [name for name in columns if name not in self.header]:
             raise ValueError(f"{self.name}, line 1: column {missing[0]!r} is missing")
-        options: dict[str, Any] = {
-            "names": self.header,
-            "header": 0,
-            "index_col": False,
-            "dtype": dict.fromkeys(_TEXTS, str),
-            "keep_default_na": False,
-            "na_values": [""],
-            "skip_blank_lines": False,
-            "encoding_errors": "replace",
-            "low_memory": False,
-        }
+        options: dict[str, Any] = {"names": self.header, "header": 0, "index_col": False, "chunksize": _CHUNK}
+        options |= {"dtype": dict.fromkeys(_TEXTS, str), "keep_default_na": False, "na_values": [""]}
+        options |= {"skip_blank_lines": False, "encoding_errors": "replace", "low_memory": False}
         with self.open() as file, tqdm(desc=self.name, unit="row", unit_scale=True, delay=1, disable=None) as bar:
             try:
-                for rows in pd.read_csv(file, chunksize=_CHUNK, **options):
+                for rows in pd.read_csv(file, **options):
                     rows.index += 2
                     yield self._checked(rows, columns)
                     bar.update(len(rows))

@@ -1,8 +1,4 @@
-"""The benchmark's traffic CSV (one row per advertiser and impression) as a period log (§4.1).
-
-About 24 million rows a period: they are read in chunks and summed per advertiser and tick, every p-value compared with
-the regenerated traffic on the way.
-"""
+"""The benchmark's traffic CSV (§4.1), 24 million rows a period, as a log: summed in chunks, every p-value compared."""
 
 from __future__ import annotations
 
@@ -162,16 +158,10 @@ class _PeriodSums:
         log = PeriodLog(engine="csv", **vars(day) | table | more | market)
         says = f"{self.source.name}: the {self.n:,} impressions and {rows.sum():,} p-values of period {traffic.period} "
         says += f"({traffic.dataset}) agree with the regenerated traffic to all printed digits; "
-        check = {
-            "source": self.source.name,
-            "dataset": traffic.dataset,
-            "periods": [traffic.period],
-            "rows": int(rows.sum()),
-            "says": says + (f"{self.sigma_rows:,} sigmas differ" if self.sigma_rows else "so do the sigmas"),
-            "pvalue_difference": self.differences["pValue"],
-            "sigma_difference": self.differences["pValueSigma"],
-            "sigma_rows": self.sigma_rows,
-        }
+        says += f"{self.sigma_rows:,} sigmas differ" if self.sigma_rows else "so do the sigmas"
+        check: dict[str, Any] = {"source": self.source.name, "dataset": traffic.dataset, "periods": [traffic.period]}
+        check |= {"rows": int(rows.sum()), "says": says, "pvalue_difference": self.differences["pValue"]}
+        check |= {"sigma_difference": self.differences["pValueSigma"], "sigma_rows": self.sigma_rows}
         return log, check
 
 

@@ -60,19 +60,13 @@ def execute(notebook: Path, executed: Path, parameters: dict[str, Any], *, progr
     The parameters have been checked; ``progress`` draws a bar of the cells on stderr.
     """
     executed.parent.mkdir(parents=True, exist_ok=True)
+    bar = {"desc": notebook.stem, "leave": False, "file": sys.stderr} if progress else False
+    kernel: dict[str, Any] = {"kernel_name": "python3", "kernel_manager_class": ThisPythonKernelManager}
+    kernel |= {"cwd": notebook.parent, "coalesce_streams": True}
     started, problem = time.monotonic(), ""
     with _peak_memory() as peak:
         try:
-            papermill.execute_notebook(
-                notebook,
-                executed,
-                parameters=parameters,
-                cwd=notebook.parent,
-                kernel_name="python3",
-                progress_bar={"desc": notebook.stem, "leave": False, "file": sys.stderr} if progress else False,
-                kernel_manager_class=ThisPythonKernelManager,
-                coalesce_streams=True,
-            )
+            papermill.execute_notebook(notebook, executed, parameters, progress_bar=bar, **kernel)
         except PapermillExecutionError as error:
             problem = f"cell [{error.exec_count}]: {error.ename}: {' '.join(str(error.evalue).split())}"
         except DeadKernelError:

@@ -1,7 +1,6 @@
 """``lbm/AuctionNet-v0``: one advertiser against the simulated market or against a logged period (§2.2).
 
-Importing this module registers the environment:
-``gymnasium.make("lbm_core.workshop.gymnasium_env:lbm/AuctionNet-v0")`` imports and makes it in one call.
+``gymnasium.make("lbm_core.workshop.gymnasium_env:lbm/AuctionNet-v0")`` imports, registers and makes it.
 """
 
 from __future__ import annotations
@@ -44,7 +43,6 @@ def auctionnet(
         (closed loop); "log": it buys at the prices of a logged period (the paper's replay)
     logs : logged periods for "log", simulated or imported ones, instead of ``dataset`` and ``periods``; none: the
         periods are simulated when first drawn
-    max_log_ratio : see :class:`~lbm_core.auction.environment.AuctionNetEnv`
     """
     chosen = sorted(set(advertisers))
     if not chosen or not set(chosen) <= set(range(N_ADVERTISERS)):

@@ -8,18 +8,15 @@ The model is the artifact that the notebooks would have trained, the same whatev
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from lbm_core.workshop.cli_data import DatasetOption, JobsOption, SeedOption, SetOption, TierOption, TrainSeedOption
-
-if TYPE_CHECKING:
-    from lbm_core.lab.lab import Lab
 
 
 def train(
@@ -47,7 +44,16 @@ def train(
 
     lab = Lab(sizes(tier, tier_fields(setting or [])), dataset, seed, train_seed)
     if method == "LBM-Act":
-        _train_act(lab, guide=guide, log_folder=tensorboard, checkpoint_every=checkpoint_every)
+        from lbm_core.act.train import processes
+
+        crew = processes()  # that a launcher started; the main one speaks
+        with open(os.devnull, "w") as nowhere, redirect_stdout(sys.stdout if crew.is_main_process else nowhere):
+            with crew.main_process_first():
+                lab.trajectories()
+            model = lab.act(guide=guide, log_folder=tensorboard, checkpoint_every=checkpoint_every)
+            print(f"{model.config.method}, {len(model.history)} steps: last probe loss {model.probe_losses[-1, 1]:.4f}")
+        if crew.num_processes > 1:
+            crew.destroy_process_group()
     elif method == "all":
         if train_seed is not None or not tune:
             raise ValueError("--method all trains every seed of the tier, tuned; it takes --jobs only")
@@ -60,22 +66,6 @@ def train(
         took = "steps {steps:,}, training time {seconds:.0f} s{}, peak memory {peak_mib:.0f} MiB"
         print("{method}: {parameters:,} parameters, {mib:.1f} MiB in {folder}".format(**trained))
         print(took.format(cached, **trained))
-
-
-def _train_act(lab: Lab, **options: Any) -> None:
-    """With all processes that a launcher started; the main one speaks."""
-    from lbm_core.act.train import processes
-
-    crew = processes()
-    with contextlib.ExitStack() as stack:
-        if not crew.is_main_process:
-            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
-        with crew.main_process_first():
-            lab.trajectories()
-        model = lab.act(**options)
-        print(f"{model.config.method}, {len(model.history)} steps: last probe loss {model.probe_losses[-1, 1]:.4f}")
-    if crew.num_processes > 1:
-        crew.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -31,20 +31,12 @@ def reproduce(
 ) -> pd.DataFrame:
     """Execute notebooks and keep the executed copies under ``runs/<tier>/`` of the output folder (or the checkout).
 
-    Unless forced, a notebook is skipped when its last run finished with the same code, parameters, library, and code of
-    the notebooks that it builds on, and everything it wrote still exists. After a failure none begins any more.
+    Unless forced, a notebook is skipped when its last run finished with the same code, parameters (of
+    :func:`~lbm_core.workshop.notebooks.resolve`), ``library`` that it imports, and code of the notebooks that it builds
+    on, and everything it wrote still exists. Of ``jobs`` at a time none builds on another; after a failure none begins.
 
-    Parameters
-    ----------
-    parameters : notebooks in order, and what each is run with (:func:`lbm_core.workshop.notebooks.resolve`)
-    jobs : notebooks at a time; only those that do not build on each other run together
-    library : folder of the code that the notebooks import
-
-    Returns
-    -------
     One row per notebook, also written to ``runs/<tier>/summary.csv``: notebook, status ("done" now, "unchanged" since
-    an earlier run, "failed", or "not run" because another one failed), and the last execution's
-    :class:`~lbm_core.workshop.execute.Outcome`.
+    an earlier run, "failed", or "not run" because another one failed), and the last execution's outcome.
     """
     folder = Path(output).resolve() if output else paths.project_root()
     keys = _keys(parameters, library)

@@ -20,13 +20,8 @@ def generate_on(
 ) -> None:
     """:func:`lbm_core.data.generate.generate` on an engine; the files are the same byte for byte.
 
-    Workers send their shards back, so that a cluster needs no shared folder. RuntimeError: the engine is not installed.
-
-    Parameters
-    ----------
-    engine : "local" is joblib's processes
-    address : scheduler of a running Dask or Ray cluster; None starts one on this machine with ``jobs`` workers
-    options : of :func:`~lbm_core.data.generate.generate`; ``jobs``, with a cluster, is how many tasks run at a time
+    Workers send their shards back, so that a cluster needs no shared folder. ``address`` is the scheduler of a running
+    one, on which ``jobs`` tasks run at a time; None starts one on this machine with so many workers.
     """
     jobs = options.get("jobs", 1)
     try:

@@ -22,8 +22,7 @@ from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.workshop.csv_import import import_files, read_trajectory_csv
 from lbm_core.workshop.csv_reading import TRAFFIC_COLUMNS, TRAJECTORY_COLUMNS, CsvSource, csv_sources
 from lbm_core.workshop.csv_traffic import read_traffic_csv
-from lbm_core.workshop.csv_writing import export_traffic_csv, export_trajectory_csv
-from lbm_core.workshop.export import export_periods
+from lbm_core.workshop.export import export_periods, export_traffic_csv, export_trajectory_csv
 
 
 @pytest.fixture(scope="module")
