@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from lbm_core.auction.mechanism import EXPOSURE, N_SLOTS, RESERVE_PRICE
 from lbm_core.auction.random_bits import bits_of, float_of, mixed
 
-_LISTED = 7  # bids kept per impression: three winners, the price setter, three in reserve
+LISTED = 7  # bids kept per impression: three winners, the price setter, three in reserve
 _BLOCK = 512  # impressions ranked together: their bids stay in the fastest cache
 _SHOWN_2 = EXPOSURE[1]
 _SHOWN_3 = EXPOSURE[1] * EXPOSURE[2]
@@ -50,21 +50,6 @@ class Totals(NamedTuple):
     conversions: NDArray[np.int64]  # (m,)
 
 
-def empty_lists(pvalues: NDArray[Any]) -> Lists:
-    """Room for the bids of a tick, whose p-values are (m, n) float32 or float64; :func:`rank` and others fill it."""
-    n = pvalues.shape[1]
-    key = np.int32 if pvalues.dtype == np.float32 else np.int64
-    who, bids = np.empty((n, N_SLOTS + 1), np.int8), np.empty((n, N_SLOTS + 1))
-    return Lists(np.zeros((_LISTED, n), key), who, bids, np.empty(n, np.int8))
-
-
-def no_totals(m: int) -> Totals:
-    """Zeros for m advertisers."""
-    cost, dropped_bids, expected = np.zeros((3, m))
-    exposures, conversions = np.zeros((2, m), np.int64)
-    return Totals(cost, np.zeros((N_SLOTS, m), np.int64), dropped_bids, exposures, expected, conversions)
-
-
 @njit(cache=True, nogil=True)
 def rank(pvalues, alphas, keys):
     """The seven highest bids of every impression, by inserting one advertiser after the other into sorted lists.
@@ -86,7 +71,7 @@ def rank(pvalues, alphas, keys):
             row = pvalues[advertiser, start:]
             for j in range(size):
                 tagged[j] = _tagged(alpha * row[j], advertiser)
-            for place in range(_LISTED):
+            for place in range(LISTED):
                 listed = keys[place, start:]
                 for j in range(size):
                     listed[j], tagged[j] = max(listed[j], tagged[j]), min(listed[j], tagged[j])
@@ -121,7 +106,7 @@ def _rank_again(pvalues, alphas, dropped, j, keys):
         if alphas[advertiser] == 0 or (dropped >> _U(advertiser)) & _U(1):
             continue
         key = _tagged(alphas[advertiser] * pvalues[advertiser, j], advertiser)
-        for place in range(_LISTED):
+        for place in range(LISTED):
             keys[place, j], key = max(keys[place, j], key), min(keys[place, j], key)
 
 
@@ -174,7 +159,7 @@ def allocate(lists, pvalues, alphas, remaining, state, totals):
                     else:
                         who[j, kept], bids[j, kept] = who[j, k], bids[j, k]
                         kept += 1
-                if used[j] + N_SLOTS + 1 - kept > _LISTED:
+                if used[j] + N_SLOTS + 1 - kept > LISTED:
                     _rank_again(pvalues, alphas, dropped[j], j, keys)
                     used[j] = kept = 0
                 while kept <= N_SLOTS:

@@ -12,6 +12,7 @@ from lbm_core.auction import kernels, mechanism
 from lbm_core.auction.bidder import N_ADVERTISERS, N_TICKS, Advertisers, Bidder
 from lbm_core.auction.day import Outcome, Ticks, play, run_day
 from lbm_core.auction.log import PeriodLog
+from lbm_core.auction.mechanism import N_SLOTS
 from lbm_core.auction.traffic import Traffic
 
 
@@ -42,49 +43,39 @@ def market_day(traffic: Traffic, advertisers: Advertisers, rng: np.random.Genera
     """The day that :func:`run_market` plays, for whoever chooses the 48 alphas."""
     if not np.array_equal(advertisers.index, np.arange(N_ADVERTISERS)):
         raise ValueError(f"the market needs all {N_ADVERTISERS} advertisers in order, got {advertisers.index}")
-    market = _Market(traffic, rng)
-    day = yield from run_day(advertisers, traffic.counts, market.mean_pvalues, market.auction)
-    effective = np.divide(market.bids, market.sums, out=np.zeros_like(market.sums), where=market.sums > 0)
+    shift = mechanism.conversion_shift(mechanism.truncation(N_ADVERTISERS, rng))
+    stream = rng.integers(2**64, size=1, dtype=np.uint64)
+    sums, bids, exposures = np.zeros((3, N_ADVERTISERS, N_TICKS))  # of p-values, of bids that stood, of slots shown
+    prices, ends = np.empty(int(traffic.counts.sum())), np.cumsum(traffic.counts)
+    pvalues: NDArray = np.empty((N_ADVERTISERS, 0))  # of the current tick
+
+    def mean_pvalues(tick: int) -> NDArray[np.float64]:
+        nonlocal pvalues
+        pvalues, sums[:, tick] = traffic.market_pvalues(tick)
+        return sums[:, tick] / traffic.counts[tick]
+
+    def auction(tick: int, alphas: NDArray[np.float64], remaining: NDArray[np.float64]) -> Outcome:
+        written = prices[ends[tick] - traffic.counts[tick] : ends[tick]]
+        sigmas = partial(traffic.sigma_ratio, tick)
+        _, totals, price = auction_tick(pvalues, alphas, remaining, sigmas, shift, stream, written)
+        exposures[:, tick] = totals.exposures
+        bids[:, tick] = alphas * sums[:, tick] - totals.dropped_bids
+        wins = totals.won.sum(axis=0)
+        return Outcome(totals.cost, totals.conversions, totals.expected, wins, bids[:, tick], price)
+
+    day = yield from run_day(advertisers, traffic.counts, mean_pvalues, auction)
     return PeriodLog(
-        **vars(day) | {"alphas": effective},
+        **vars(day) | {"alphas": np.divide(bids, sums, out=np.zeros_like(sums), where=sums > 0)},
         dataset=traffic.dataset,
         period=traffic.period,
         scheme=traffic.scheme,
         engine=traffic.engine,
         counts=traffic.counts.copy(),
-        bids=market.bids / traffic.counts,
-        pvalues=market.sums / traffic.counts,
-        exposures=market.exposures,
-        least_winning_cost=market.prices,
+        bids=bids / traffic.counts,
+        pvalues=sums / traffic.counts,
+        exposures=exposures,
+        least_winning_cost=prices,
     )
-
-
-class _Market:
-    """The auctions of a period, and what its log holds beyond what bidders are told."""
-
-    def __init__(self, traffic: Traffic, rng: np.random.Generator) -> None:
-        self.traffic = traffic
-        self.shift = mechanism.conversion_shift(mechanism.truncation(N_ADVERTISERS, rng))
-        self.stream = rng.integers(2**64, size=1, dtype=np.uint64)
-        self.sums, self.bids, self.exposures = np.zeros((3, N_ADVERTISERS, N_TICKS))  # sums of p-values and of bids
-        self.prices = np.empty(int(traffic.counts.sum()))
-        self.pvalues: NDArray = np.empty((N_ADVERTISERS, 0))  # of the current tick
-
-    def mean_pvalues(self, tick: int) -> NDArray[np.float64]:
-        """Draw a tick's p-values; (48,) their means."""
-        self.pvalues, self.sums[:, tick] = self.traffic.market_pvalues(tick)
-        return self.sums[:, tick] / self.traffic.counts[tick]
-
-    def auction(self, tick: int, alphas: NDArray[np.float64], remaining: NDArray[np.float64]) -> Outcome:
-        """Auction the impressions that :meth:`mean_pvalues` drew."""
-        count, start = int(self.traffic.counts[tick]), int(self.traffic.counts[:tick].sum())
-        prices = self.prices[start : start + count]
-        sigmas = partial(self.traffic.sigma_ratio, tick)
-        _, totals, price = auction_tick(self.pvalues, alphas, remaining, sigmas, self.shift, self.stream, prices)
-        self.exposures[:, tick] = totals.exposures
-        self.bids[:, tick] = bids = alphas * self.sums[:, tick] - totals.dropped_bids
-        wins = totals.won.sum(axis=0)
-        return Outcome(totals.cost, totals.conversions, totals.expected, wins, bids, price)
 
 
 def auction_tick(
@@ -111,8 +102,13 @@ def auction_tick(
     -------
     The impressions' bids, what the advertisers got, and the mean least winning cost.
     """
-    lists, totals = kernels.empty_lists(pvalues), kernels.no_totals(len(alphas))
-    alphas = alphas.astype(pvalues.dtype)
+    (m, n), alphas = pvalues.shape, alphas.astype(pvalues.dtype)
+    keys = np.zeros((kernels.LISTED, n), np.int32 if pvalues.dtype == np.float32 else np.int64)
+    who, bids = np.empty((n, N_SLOTS + 1), np.int8), np.empty((n, N_SLOTS + 1))
+    lists = kernels.Lists(keys, who, bids, np.empty(n, np.int8))
+    won, (exposures, conversions) = np.zeros((N_SLOTS, m), np.int64), np.zeros((2, m), np.int64)
+    cost, dropped_bids, expected = np.zeros((3, m))
+    totals = kernels.Totals(cost, won, dropped_bids, exposures, expected, conversions)
     kernels.rank(pvalues, alphas, lists.keys)
     kernels.allocate(lists, pvalues, alphas, remaining, stream, totals)
     price = kernels.convert(lists, pvalues, sigma_ratio(lists.who), shift, stream, totals, prices)

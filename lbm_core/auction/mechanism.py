@@ -7,6 +7,7 @@ price), but only when its slot is shown. What a shown ad converts with scatters 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -139,7 +140,7 @@ def run_tick(
     while True:
         allocation = allocate(bids)
         shown = (np.arange(N_SLOTS) < depth[:, None]) & (allocation.winners >= 0)
-        cost = _per_advertiser(allocation.winners[shown], len(remaining), allocation.prices[shown])
+        cost = np.bincount(allocation.winners[shown], allocation.prices[shown], minlength=len(remaining))
         if (cost <= remaining).all():
             break
         for advertiser in np.flatnonzero(cost > remaining):
@@ -153,20 +154,14 @@ def run_tick(
     values = conversion_values(pvalues[impressions, who], sigmas[impressions, who], limits[who], rng)
     converted = np.zeros_like(shown)
     converted[shown] = rng.random(len(who)) < values
-    m = len(remaining)
+    count = partial(np.bincount, minlength=len(remaining))
     return TickOutcome(
         cost=cost,
-        conversions=_per_advertiser(allocation.winners[converted], m).astype(np.int64),
-        wins=_per_advertiser(allocation.winners[allocation.winners >= 0], m).astype(np.int64),
-        exposures=_per_advertiser(who, m).astype(np.int64),
+        conversions=count(allocation.winners[converted]),
+        wins=count(allocation.winners[allocation.winners >= 0]),
+        exposures=count(who),
         bids=bids,
         allocation=allocation,
         shown=shown,
         converted=converted,
     )
-
-
-def _per_advertiser(
-    advertisers: NDArray[np.int64], m: int, weights: NDArray[np.float64] | None = None
-) -> NDArray[np.float64]:
-    return np.bincount(advertisers, weights=weights, minlength=m).astype(np.float64)
