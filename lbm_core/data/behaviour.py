@@ -12,8 +12,9 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -29,12 +30,13 @@ from lbm_core.auction.market import market_day
 from lbm_core.auction.replay import ReplayPeriod
 from lbm_core.auction.response_tables import ResponseTables
 from lbm_core.auction.traffic import Scheme, Traffic, impression_counts
+from lbm_core.data import fidelity
 from lbm_core.data.advertisers import period_advertisers
 from lbm_core.data.learned_behaviour import LearnedBidder, LearnedPolicy, committed_policies
 from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.files import config_key, writing_file
 from lbm_core.seeding import generator
-from lbm_core.settings import Dataset
+from lbm_core.settings import DATASETS, Dataset, NonNegative, Share, settings
 
 KINDS = ("pid", "pacing", "online_lp", "constant", "learned")
 _PAST_PERIODS = range(7)  # the week before the benchmark's first period: what bidders know of the traffic
@@ -42,66 +44,53 @@ TrafficMaker = Callable[[int, Dataset, Scheme], Traffic]
 _QUANTILES = 100  # p-values per advertiser and tick on the day the online LP plans with
 
 
-@dataclass(frozen=True)
+@settings
 class BehaviourParameters:
     """Knobs of the population; every advertiser draws its own values from them. Alphas are in units of C, the target.
 
     ``_spread`` is the standard deviation of a log: a log-normal with the given median.
     """
 
-    share_pid: float  # of the 48 advertisers, on average; the shares of all kinds sum to 1
-    share_pacing: float
-    share_online_lp: float
-    share_constant: float
-    share_learned: float
-    opening: float  # median of the first alpha / C
-    opening_spread: float
-    opening_low: float  # openings are clipped to [low, high]
-    opening_high: float
-    gain: float  # median integral gain of PID, and of pacing
-    gain_spread: float
-    proportional: float  # proportional gain over integral gain
-    step_down: float  # largest fall of alpha per tick, factor < 1
-    step_up: float  # largest rise, factor > 1
-    cpa_share: float  # PID bidders that watch the CPA target; the others only pace
-    cap: float  # median of the largest alpha / C
-    cap_spread: float
-    floor: float  # smallest alpha / C of PID
-    plan_evenness: float  # 1: the same spending in every tick, 0: in proportion to the traffic
-    price_belief: float  # median of believed over published prices (online LP)
-    price_belief_spread: float
-    temper_spread: float  # learned bidders: spread of the factor on what their policy says
-    noise: float  # median standard deviation of log alpha per tick
-    noise_spread: float
+    share_pid: Share  # of the 48 advertisers, on average; the shares of all kinds sum to 1
+    share_pacing: Share
+    share_online_lp: Share
+    share_constant: Share
+    share_learned: Share
+    opening: NonNegative  # median of the first alpha / C
+    opening_spread: NonNegative
+    opening_low: NonNegative  # openings are clipped to [low, high]
+    opening_high: NonNegative
+    gain: NonNegative  # median integral gain of PID, and of pacing
+    gain_spread: NonNegative
+    proportional: NonNegative  # proportional gain over integral gain
+    step_down: Share  # largest fall of alpha per tick, factor
+    step_up: NonNegative  # largest rise, factor >= 1
+    cpa_share: Share  # PID bidders that watch the CPA target; the others only pace
+    cap: NonNegative  # median of the largest alpha / C
+    cap_spread: NonNegative
+    floor: NonNegative  # smallest alpha / C of PID
+    plan_evenness: Share  # 1: the same spending in every tick, 0: in proportion to the traffic
+    price_belief: NonNegative  # median of believed over published prices (online LP)
+    price_belief_spread: NonNegative
+    temper_spread: NonNegative  # learned bidders: spread of the factor on what their policy says
+    noise: NonNegative  # median standard deviation of log alpha per tick
+    noise_spread: NonNegative
 
     def __post_init__(self) -> None:
-        values = asdict(self)
-        for name, value in values.items():
-            if not np.isfinite(value) or value < 0:
-                raise ValueError(f"behaviour parameter {name} must be a number >= 0; got {value}")
-        if abs(sum(values[f"share_{kind}"] for kind in KINDS) - 1) > 1e-6:
+        if abs(sum(self.shares) - 1) > 1e-6:
             raise ValueError("the shares of the kinds of bidders must sum to 1")
-        if not (self.step_down <= 1 <= self.step_up and self.opening_low <= self.opening_high):
-            raise ValueError("need step_down <= 1 <= step_up and opening_low <= opening_high")
-        if not (self.cpa_share <= 1 and self.plan_evenness <= 1):
-            raise ValueError("cpa_share and plan_evenness must lie in [0, 1]")
+        if not (self.step_up >= 1 and self.opening_low <= self.opening_high):
+            raise ValueError("need step_up >= 1 and opening_low <= opening_high")
+
+    @property
+    def shares(self) -> list[float]:
+        """Shares of :data:`KINDS`."""
+        return [getattr(self, f"share_{kind}") for kind in KINDS]
 
     @classmethod
     def load(cls, path: Path) -> BehaviourParameters:
-        """Read a json file of named numbers.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            No file; a knob missing, unknown or out of range.
-        """
-        if not path.is_file():
-            raise FileNotFoundError(f"no behaviour parameters at {path}")
-        stored = json.loads(path.read_text())
-        wanted = {f.name for f in fields(cls)}
-        if set(stored) != wanted:
-            raise ValueError(f"{path.name}: missing or unknown knobs: {', '.join(sorted(wanted ^ set(stored)))}")
-        return cls(**stored)
+        """Read a json file of named numbers."""
+        return cls(**json.loads(path.read_text()))
 
     def save(self, path: Path) -> None:
         """Write a json file."""
@@ -169,7 +158,7 @@ def behaviour_population(
     def draw(median: float, spread: float) -> NDArray[np.float64]:
         return median * np.exp(spread * rng.standard_normal(n))
 
-    kind = rng.choice(len(KINDS), size=n, p=[getattr(knobs, f"share_{name}") for name in KINDS])
+    kind = rng.choice(len(KINDS), size=n, p=knobs.shares)
     opening = np.clip(draw(knobs.opening, knobs.opening_spread), knobs.opening_low, knobs.opening_high)
     gain, cap = draw(knobs.gain, knobs.gain_spread), draw(knobs.cap, knobs.cap_spread)
     belief = draw(knobs.price_belief, knobs.price_belief_spread)
@@ -202,9 +191,8 @@ def behaviour_population(
             return LearnedBidder(learned, (which[rows] * len(learned)).astype(int), temper[rows])
         return ConstantAlpha(opening[rows])
 
-    groups = [(np.flatnonzero(kind == k), name) for k, name in enumerate(KINDS)]
-    mixed = MixedBidder([(rows, make(name, rows)) for rows, name in groups if len(rows)])
-    return NoisyBidder(mixed, noise, rng)
+    groups = ((name, np.flatnonzero(kind == k)) for k, name in enumerate(KINDS))
+    return NoisyBidder(MixedBidder([(rows, make(name, rows)) for name, rows in groups if len(rows)]), noise, rng)
 
 
 @functools.cache
@@ -252,38 +240,20 @@ def plan_day(dataset: Dataset, mean_pvalues: NDArray[np.float64]) -> ResponseTab
 
 def _published_prices(dataset: Dataset) -> NDArray[np.float64]:
     """(48,) what period 7's prices were, as far as they are published; period 14's stay out, to test calibration on."""
-    folder = paths.PACKAGE / "data"
-    prices = np.genfromtxt(folder / "lwc_tick_means.csv", delimiter=",", names=True)["period7_dense"]
-    moments = np.genfromtxt(folder / "state_moments.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
-    level = moments[moments["feature"] == "historical_least_winning_cost_mean"]
-    known = np.flatnonzero(~np.isnan(prices))
-    prices[: known[0]] = float(level["dense_mean"][0])  # the mornings' are not published: the level that states tell of
-    prices[known[-1] + 1 :] = prices[known[-1]]
-    return prices * (1.0 if dataset == "dense" else float(level["sparse_mean"][0] / level["dense_mean"][0]))
-
-
-def simulate_period(
-    dataset: Dataset,
-    period: int,
-    seed: int,
-    scheme: Scheme = "data",
-    *,
-    traffic: TrafficMaker = Traffic,
-    parameters: BehaviourParameters | None = None,
-    policies: Sequence[LearnedPolicy] | None = None,
-) -> PeriodLog:
-    """Run a delivery period of the market with the behaviour population.
-
-    Parameters
-    ----------
-    period : int >= 0; fixes the traffic and the advertisers
-    seed : int >= 0; with the period, fixes who bids how and what converts
-    traffic : makes the period's impressions
-    parameters, policies : of the population; default the data set's committed ones
-    """
-    return play(
-        *populated_market(dataset, period, seed, scheme, traffic=traffic, parameters=parameters, policies=policies)
+    table = fidelity.published_prices()
+    published = table[table["period"] == 7].set_index("tick")["lwc"]
+    prices = published.reindex(range(N_TICKS)).ffill().to_numpy(copy=True)
+    dense, sparse = (
+        fidelity.published_moments(name).set_index("feature").loc["historical_least_winning_cost_mean", "mean"]
+        for name in DATASETS
     )
+    prices[: published.index[0]] = dense  # the mornings' are not published: the level that states tell of
+    return prices if dataset == "dense" else prices * (sparse / dense)
+
+
+def simulate_period(dataset: Dataset, period: int, seed: int, scheme: Scheme = "data", **options: Any) -> PeriodLog:
+    """Run a delivery period of the market with the behaviour population; see :func:`populated_market`."""
+    return play(*populated_market(dataset, period, seed, scheme, **options))
 
 
 def populated_market(
@@ -296,7 +266,15 @@ def populated_market(
     parameters: BehaviourParameters | None = None,
     policies: Sequence[LearnedPolicy] | None = None,
 ) -> tuple[Ticks[PeriodLog], Advertisers, Bidder]:
-    """The day that :func:`simulate_period` plays, its 48 advertisers, and the population that bids for them."""
+    """A market's day, its 48 advertisers, and the behaviour population that bids for them.
+
+    Parameters
+    ----------
+    period : int >= 0; fixes the traffic and the advertisers
+    seed : int >= 0; with the period, fixes who bids how and what converts
+    traffic : makes the period's impressions
+    parameters, policies : of the population; default the data set's committed ones
+    """
     impressions, advertisers = traffic(period, dataset, scheme), period_advertisers(dataset, period)
     forecast = impressions.mean_pvalues if scheme == "public" else None
     rng = generator(seed, "market", period, 0)
@@ -316,13 +294,7 @@ def simulate_trajectories(
     jobs : processes
     progress : show a bar
     """
-    if len(periods) == 0:
-        raise ValueError("no periods to simulate")
-    made = joblib.Parallel(n_jobs=jobs, return_as="generator")(
-        joblib.delayed(_period_trajectories)(dataset, period, seed) for period in periods
+    logs = joblib.Parallel(n_jobs=jobs, return_as="generator")(
+        joblib.delayed(simulate_period)(dataset, period, seed) for period in periods
     )
-    return TrajectorySet.concatenate(list(tqdm(made, total=len(periods), unit="period", disable=not progress)))
-
-
-def _period_trajectories(dataset: Dataset, period: int, seed: int) -> TrajectorySet:
-    return TrajectorySet.from_logs([simulate_period(dataset, period, seed)])
+    return TrajectorySet.from_logs(tqdm(logs, total=len(periods), unit="period", disable=not progress))

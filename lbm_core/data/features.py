@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,7 +11,6 @@ from numpy.typing import NDArray
 from lbm_core.auction.bidder import N_STATE_FEATURES
 from lbm_core.data.trajectories import TrajectorySet, windows
 from lbm_core.data.windows import N_PREVIOUS, Windows
-from lbm_core.files import writing_file
 
 StateKind = Literal["paper", "extended"]
 EXTRA_FEATURES = (
@@ -74,8 +71,6 @@ class StateEncoder:
         ValueError
             Unknown kind, or no tick to learn from.
         """
-        if kind not in N_FEATURES:
-            raise ValueError(f"unknown state kind {kind!r}; one of {', '.join(N_FEATURES)}")
         rows, ticks = np.nonzero(trajectories.acting)
         if len(rows) == 0:
             raise ValueError("cannot fit a state encoder: no tick with alpha > 0")
@@ -101,18 +96,6 @@ class StateEncoder:
         if missing:
             raise ValueError(f"not a state encoder: {', '.join(sorted(missing))} missing")
         return cls(stored["kind"], np.asarray(stored["mean"]), np.asarray(stored["std"]))
-
-    def save(self, path: Path) -> None:
-        """Write a json file."""
-        with writing_file(path) as temporary:
-            temporary.write_text(json.dumps(self.to_dict(), indent=1))
-
-    @classmethod
-    def load(cls, path: Path) -> StateEncoder:
-        """Read what :meth:`save` wrote."""
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"no state encoder at {path}: train the model first")
-        return cls.from_dict(json.loads(Path(path).read_text()))
 
 
 def log_alpha_ratio(alphas: NDArray, cpa_target: NDArray) -> NDArray[np.float32]:

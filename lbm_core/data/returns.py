@@ -1,4 +1,4 @@
-"""How a return-to-go is scaled before a model sees it, and which return is asked for: the one home of both."""
+"""How a return-to-go is scaled before a model sees it: the one home of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ RETURN_SCALES: tuple[ReturnScale, ...] = ("budget", "dataset")
 # Conversions that count as a return of 1 under ``"dataset"``. Table 9 prints 2000 for both data sets; the authors'
 # release uses these (a sparse return never exceeds 57, so 2000 would make it vanish).
 DATASET_RETURN_SCALE: dict[Dataset, float] = {"dense": 1500.0, "sparse": 100.0}
-RELEASE_TARGET_RETURN = 1 / 0.3  # the release asks for B / (0.3 C) conversions at the first tick, in units of B / C
 
 
 def return_unit(

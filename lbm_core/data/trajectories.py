@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lbm_core.auction.bidder import N_STATE_FEATURES, N_TICKS, Advertisers, Observation
 from lbm_core.auction.log import PeriodLog
-from lbm_core.data.windows import Windows, gather_windows, windows_of_observation
+from lbm_core.data.windows import PER_TICK, Windows, gather_windows, windows_of_observation
 from lbm_core.files import writing_file
 from lbm_core.settings import DATASETS, Dataset
 
@@ -61,16 +61,12 @@ class TrajectorySet:
         if self.dataset not in DATASETS:
             raise ValueError(f"unknown dataset {self.dataset!r}; one of {', '.join(DATASETS)}")
         n = len(self.period)
+        shapes = dict.fromkeys(_PER_TICK, (n, N_TICKS)) | {"states": (n, N_TICKS, N_STATE_FEATURES)}
         for field in fields(self)[1:]:
             kind = np.int64 if field.name in ("period", "advertiser", "length") else np.float32
             values = np.ascontiguousarray(getattr(self, field.name), dtype=kind)
-            shape: tuple[int, ...] = (n,)
-            if field.name in _PER_TICK:
-                shape = (n, N_TICKS)
-            elif field.name == "states":
-                shape = (n, N_TICKS, N_STATE_FEATURES)
-            if values.shape != shape:
-                raise ValueError(f"{field.name} has shape {values.shape}; expected {shape}")
+            if values.shape != shapes.get(field.name, (n,)):
+                raise ValueError(f"{field.name} has shape {values.shape}; expected {shapes.get(field.name, (n,))}")
             if not np.isfinite(values).all():
                 raise ValueError(f"{field.name} holds NaN or infinite values")
             object.__setattr__(self, field.name, values)
@@ -96,43 +92,26 @@ class TrajectorySet:
         ValueError
             No logs, or logs of different data sets.
         """
-        logs = list(logs)
-        if not logs:
-            raise ValueError("no period logs given")
-        names = {log.dataset for log in logs}
-        if len(names) > 1:
-            raise ValueError(f"logs of different data sets cannot be mixed: {', '.join(sorted(names))}")
-        dataset = logs[0].dataset
-        length = np.concatenate([log.lengths for log in logs])
-        valid = np.arange(N_TICKS) < length[:, None]
-
-        def per_tick(name: str) -> NDArray[np.float32]:
-            return (np.concatenate([getattr(log, name) for log in logs]) * valid).astype(np.float32)
-
-        states = np.concatenate([log.states for log in logs]) * valid[:, :, None]
-        whole = cls(
-            dataset=dataset,
-            period=np.repeat([log.period for log in logs], [len(log.lengths) for log in logs]),
-            advertiser=np.concatenate([log.advertisers.index for log in logs]),
-            length=length,
-            budget=np.concatenate([log.advertisers.budget for log in logs]),
-            cpa_target=np.concatenate([log.advertisers.cpa_target for log in logs]),
-            states=states,
-            alphas=np.clip(per_tick("alphas"), 0.0, ALPHA_LIMIT[dataset]),
-            conversions=per_tick("conversions"),
-            expected_conversions=per_tick("expected_conversions"),
-            costs=per_tick("costs"),
-        )
-        kept = length >= min_length
+        whole = cls.concatenate([cls._of_log(log) for log in logs])
+        kept = whole.length >= min_length
         if not kept.all():
             _log.info("dropped %d of %d trajectories shorter than %d ticks", (~kept).sum(), len(kept), min_length)
         return whole.select(kept)
 
     @classmethod
+    def _of_log(cls, log: PeriodLog) -> TrajectorySet:
+        who, valid = log.advertisers, np.arange(N_TICKS) < log.lengths[:, None]
+        tables = {name: (getattr(log, name) * valid).astype(np.float32) for name in _PER_TICK}
+        tables["alphas"] = np.clip(tables["alphas"], 0.0, ALPHA_LIMIT[log.dataset])
+        period, states = np.full(len(who), log.period), log.states * valid[:, :, None]
+        return cls(log.dataset, period, who.index, log.lengths, who.budget, who.cpa_target, states, **tables)
+
+    @classmethod
     def concatenate(cls, sets: Sequence[TrajectorySet]) -> TrajectorySet:
         """Stack trajectory sets of one data set."""
-        if not sets or len({s.dataset for s in sets}) > 1:
-            raise ValueError("concatenate needs at least one trajectory set, all of the same data set")
+        names = sorted({s.dataset for s in sets})
+        if len(names) != 1:
+            raise ValueError(f"trajectories must be of one data set; got {', '.join(names) or 'none'}")
         columns = {f.name: np.concatenate([getattr(s, f.name) for s in sets]) for f in fields(cls)[1:]}
         return cls(dataset=sets[0].dataset, **columns)
 
@@ -140,21 +119,6 @@ class TrajectorySet:
         """Trajectories of some rows (indices or a boolean mask)."""
         rows = np.asarray(rows)
         return TrajectorySet(self.dataset, **{f.name: getattr(self, f.name)[rows] for f in fields(self)[1:]})
-
-    def split_by_period(self, periods: Iterable[int]) -> tuple[TrajectorySet, TrajectorySet]:
-        """The trajectories of ``periods``, and all others: train and evaluation never share a period.
-
-        Raises
-        ------
-        ValueError
-            A period of which there are no trajectories.
-        """
-        wanted = sorted(set(periods))
-        missing = sorted(set(wanted) - set(self.period.tolist()))
-        if missing:
-            raise ValueError(f"no trajectories of periods {missing}")
-        inside = np.isin(self.period, wanted)
-        return self.select(inside), self.select(~inside)
 
     @cached_property
     def acting(self) -> NDArray[np.bool_]:
@@ -185,20 +149,6 @@ class TrajectorySet:
     def costs_before(self) -> NDArray[np.float32]:
         """(N, 48) currency spent in the ticks before t."""
         return _before(self.costs)
-
-    @cached_property
-    def state_mean(self) -> NDArray[np.float32]:
-        """(16,) mean of the state over all ticks before the end; compare with ``state_moments.csv``."""
-        return self._state_rows.mean(axis=0, dtype=np.float64).astype(np.float32)
-
-    @cached_property
-    def state_std(self) -> NDArray[np.float32]:
-        """(16,) standard deviation of the state over all ticks before the end."""
-        return self._state_rows.std(axis=0, dtype=np.float64).astype(np.float32)
-
-    @property
-    def _state_rows(self) -> NDArray[np.float32]:
-        return self.states[np.arange(N_TICKS) < self.length[:, None]]
 
     def advertisers(self, rows: ArrayLike) -> Advertisers:
         """Who bid in some rows."""
@@ -237,14 +187,11 @@ class TrajectorySet:
         FileNotFoundError, ValueError
             No such file; a file without one of the columns.
         """
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"no trajectory file {path}: generate the data set first")
         with np.load(path, allow_pickle=False) as stored:
             missing = [f.name for f in fields(cls) if f.name not in stored]
             if missing:
                 raise ValueError(f"{path} is no trajectory set: column {missing[0]!r} is missing")
-            columns = {f.name: stored[f.name] for f in fields(cls)[1:]}
-            return cls(dataset=str(stored["dataset"]), **columns)  # type: ignore[arg-type]
+            return cls(str(stored["dataset"]), **{f.name: stored[f.name] for f in fields(cls)[1:]})
 
 
 def sample_ends(
@@ -290,21 +237,8 @@ def windows(trajectories: TrajectorySet, rows: ArrayLike, ticks: ArrayLike, leng
     """
     rows, ticks = np.asarray(rows, dtype=np.int64), np.asarray(ticks, dtype=np.int64)
     _check_ticks(trajectories, rows, ticks)
-    return gather_windows(
-        rows,
-        ticks,
-        length,
-        budget=trajectories.budget[rows],
-        cpa_target=trajectories.cpa_target[rows],
-        returns_to_go=trajectories.returns_to_go,
-        states=trajectories.states,
-        alphas=trajectories.alphas,
-        conversions=trajectories.conversions,
-        expected_conversions=trajectories.expected_conversions,
-        costs=trajectories.costs,
-        conversions_before=trajectories.conversions_before,
-        costs_before=trajectories.costs_before,
-    )
+    columns = {name: getattr(trajectories, name) for name in PER_TICK}
+    return gather_windows(rows, ticks, length, trajectories.budget[rows], trajectories.cpa_target[rows], columns)
 
 
 def _check_ticks(trajectories: TrajectorySet, rows: NDArray, ticks: NDArray) -> None:

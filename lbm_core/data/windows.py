@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -10,6 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from lbm_core.auction.bidder import Advertisers, Observation
 
 N_PREVIOUS = 3  # earlier alphas seen from each position
+PER_TICK = (
+    *("returns_to_go", "states", "alphas", "conversions", "expected_conversions", "costs"),
+    *("conversions_before", "costs_before"),
+)
 
 
 @dataclass(frozen=True)
@@ -91,34 +96,29 @@ def windows_of_observation(
     def before(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.concatenate([np.zeros((n, 1)), np.cumsum(values, axis=1)], axis=1)
 
-    return gather_windows(
-        np.arange(n),
-        np.full(n, tick),
-        length,
-        budget=advertisers.budget,
-        cpa_target=advertisers.cpa_target,
-        returns_to_go=target,
-        states=observation.states,
-        alphas=with_current(observation.alphas),
-        conversions=with_current(observation.conversions),
-        expected_conversions=np.full((n, tick + 1), np.nan),
-        costs=with_current(observation.costs),
-        conversions_before=before(observation.conversions),
-        costs_before=before(observation.costs),
-    )
+    columns = {
+        "returns_to_go": target,
+        "states": observation.states,
+        "alphas": with_current(observation.alphas),
+        "conversions": with_current(observation.conversions),
+        "expected_conversions": np.full((n, tick + 1), np.nan),
+        "costs": with_current(observation.costs),
+        "conversions_before": before(observation.conversions),
+        "costs_before": before(observation.costs),
+    }
+    ticks = np.full(n, tick)
+    return gather_windows(np.arange(n), ticks, length, advertisers.budget, advertisers.cpa_target, columns)
 
 
 def gather_windows(
     rows: NDArray[np.int64],
     ticks: NDArray[np.int64],
     length: int,
-    *,
     budget: NDArray,
     cpa_target: NDArray,
-    alphas: NDArray,
-    **per_tick: NDArray,
+    columns: Mapping[str, NDArray],
 ) -> Windows:
-    """Cut windows that end at ``ticks`` out of per-tick arrays (N, T, ...); see :class:`Windows` for the names."""
+    """Cut windows that end at ``ticks`` out of per-tick arrays (N, T, ...), those of :data:`PER_TICK`."""
     if length < 1:
         raise ValueError(f"windows need a length of at least 1; got {length}")
     positions = ticks[:, None] - np.arange(length - 1, -1, -1)
@@ -131,15 +131,14 @@ def gather_windows(
         return taken
 
     earlier = positions[:, :, None] - np.arange(1, N_PREVIOUS + 1)
-    taken = alphas[rows[:, None, None], np.maximum(earlier, 0)]
-    previous = np.where(earlier >= 0, taken, np.asarray(cpa_target)[:, None, None]).astype(np.float32)
+    before = columns["alphas"][rows[:, None, None], np.maximum(earlier, 0)]
+    previous = np.where(earlier >= 0, before, np.asarray(cpa_target)[:, None, None]).astype(np.float32)
     previous[~mask] = 0.0
     return Windows(
-        alphas=cut(alphas),
         previous_alphas=previous,
         timesteps=timesteps,
         mask=mask,
         budget=np.asarray(budget, dtype=np.float32),
         cpa_target=np.asarray(cpa_target, dtype=np.float32),
-        **{name: cut(values) for name, values in per_tick.items()},
+        **{name: cut(columns[name]) for name in PER_TICK},
     )
