@@ -20,28 +20,28 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import torch
+from lbm_core.pipeline import trajectories
+from lbm_core.tiers import get_tier
 
+from lbm_core.act.backbone import backbone_of
 from lbm_core.act.config import ActConfig
 from lbm_core.act.decide import decide
 from lbm_core.act.dual_embedding import LBMAct
 from lbm_core.act.guide_cache import GuideCache
-from lbm_core.act.guides import CODED
-from lbm_core.act.train import backbone_of
+from lbm_core.act.guides import DECREASE, FIRST, INCREASE, UNCERTAIN
 from lbm_core.data.features import StateEncoder
 from lbm_core.data.trajectories import sample_ends, windows
-from lbm_core.pipeline import trajectories
 from lbm_core.report import results
 from lbm_core.seeding import generator
-from lbm_core.tiers import get_tier
 
 WARM_UP = 3
 
 
 def guides_of(kind: str, n: int, tokens: int) -> list[str]:
     """n guides: sentences, or longer texts made of them, a different one for each of four advertisers."""
-    texts = list(CODED)
+    texts = [UNCERTAIN, INCREASE, FIRST, DECREASE]
     if kind == "cot":
-        texts = [" ".join([text, *CODED] * (tokens // 35 + 1)) for text in texts]
+        texts = [" ".join([text, *texts] * (tokens // 35 + 1)) for text in texts]
     return [texts[k % len(texts)] for k in range(n)]
 
 
@@ -76,8 +76,8 @@ def main() -> None:
             window = windows(days, *sample_ends(days, n, generator(0, "evaluation", 6)))
             guides = guides_of(kind, n, arguments.cot_tokens)
             cache = GuideCache(model)
-            found = [decide(model, window, guides, cache=kept) for kept in (None, cache)]
-            np.testing.assert_allclose(*found, rtol=1e-3)
+            alphas = [decide(model, window, guides, cache=kept) for kept in (None, cache)]
+            np.testing.assert_allclose(*alphas, rtol=1e-3)
             times = medians(
                 {
                     "read": lambda: decide(model, window, guides),  # noqa: B023

@@ -7,7 +7,7 @@ Both train the same network (same backbone, layers, optimiser, batch size) on th
 
 - "plain": what one writes first. A data set of one dict per window, cut and encoded one by one behind a DataLoader;
   the guide tokenised at every step; float32; no attention mask; AdamW as it comes.
-- "ours": ``train_act``'s parts. Ticks encoded once and windows cut by index, guides tokenised once, bfloat16 autocast,
+- "ours": ``train_act``'s parts. A step's windows cut and encoded together, guides tokenised once, bfloat16 autocast,
   fused AdamW, and the attention mask, which costs time that the plain loop saves.
 - the same in float32, and both with torch.compile, to see what each is worth on this machine: bfloat16 pays only where
   the processor multiplies it faster (compare ``peak_flops``), compiling only in trainings much longer than its warm-up.
@@ -30,19 +30,19 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import torch
+from lbm_core.pipeline import trajectories
+from lbm_core.tiers import get_tier
 from torch.utils.data import DataLoader, Dataset
 
+from lbm_core.act.backbone import backbone_of
 from lbm_core.act.config import ActConfig
 from lbm_core.act.dual_embedding import ITEMS, ActBatch, LBMAct
 from lbm_core.act.guides import anchor_directions, sentences
-from lbm_core.act.packed import PackedDays
-from lbm_core.act.train import action_loss, backbone_of
+from lbm_core.act.train import action_loss, training_windows
 from lbm_core.data.features import StateEncoder, log_alpha_ratio
 from lbm_core.data.trajectories import TrajectorySet, windows
-from lbm_core.pipeline import trajectories
 from lbm_core.report import results
 from lbm_core.seeding import generator
-from lbm_core.tiers import get_tier
 
 WARM_UP = 2  # steps before the clock starts
 
@@ -102,9 +102,10 @@ def our_steps(model: LBMAct, days: TrajectorySet, config: ActConfig) -> Iterator
     """Endless training steps as :func:`lbm_core.act.train.train_act` makes them."""
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, fused=True)
-    packed, network, step = PackedDays(days, model), torch.compile(model) if config.compile else model, 0
+    network, step = torch.compile(model) if config.compile else model, 0
     while True:
-        batch = packed.batch(*packed.draw(config.batch_size, generator(config.seed, "train", 1, step)))
+        rng = generator(config.seed, "train", 1, step)
+        batch = model.batch(*training_windows(config, days, config.batch_size, rng))
         enabled = config.precision == "bfloat16"
         with torch.autocast(config_device(), torch.bfloat16, enabled=enabled):
             predicted = network(batch)

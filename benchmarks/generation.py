@@ -5,10 +5,10 @@
 
 The named alternative is transformers as this project uses it: batches in bfloat16 whose shared beginning is read once.
 ``--server URL`` adds a server that serves the model. All ways go through :func:`lbm_core.think.generate.generate`, with
-prompts of logged moments, n texts each; they take turns, so that a busy moment hits all of them. An engine's start is
-told apart (``start_seconds``). ``speedup`` is the ratio of median tokens per second, over transformers.
-``speedup_of_cpu`` is that of tokens per second of processor time of this process and its workers, which other programs
-on the machine disturb less; ``others`` is the share of the machine that those took.
+prompts of moments of a simulated period, n texts each; they take turns, so that a busy moment hits all of them. An
+engine's start is told apart (``start_seconds``). ``speedup`` is the ratio of median tokens per second, over
+transformers. ``speedup_of_cpu`` is that of tokens per second of processor time of this process and its workers, which
+other programs on the machine disturb less; ``others`` is the share of the machine that those took.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ import pandas as pd
 import psutil
 import torch
 
-from lbm_core.pipeline import moments
+from lbm_core.data.behaviour import simulate_trajectories
+from lbm_core.data.trajectories import sample_ends
 from lbm_core.report import results
+from lbm_core.seeding import generator
 from lbm_core.think.backends import choose_backend
-from lbm_core.think.generate import Backend, Sampling, generate
-from lbm_core.think.prompt import PromptStyle, render
-from lbm_core.tiers import get_tier
+from lbm_core.think.config import PromptStyle, Sampling
+from lbm_core.think.generate import Backend, generate
+from lbm_core.think.prompt import PromptFacts, logged_facts, render
 
 BASELINE = "transformers"
 
@@ -37,6 +39,14 @@ def processor_seconds() -> tuple[float, float]:
     spent = sum(sum(process.cpu_times()[:2]) for process in (own, *own.children(recursive=True)))
     machine = psutil.cpu_times()
     return spent, sum(machine) - machine.idle - getattr(machine, "iowait", 0.0)
+
+
+def logged_moments(n: int, seed: int = 0) -> list[PromptFacts]:
+    """Facts of n moments with a past, of one simulated delivery period."""
+    days = simulate_trajectories("dense", [100], seed, progress=False)
+    rows, ticks = sample_ends(days, 2 * n + 64, generator(seed, "think", 0))
+    past = np.flatnonzero(ticks > 0)[:n]
+    return logged_facts(days, rows[past], ticks[past])
 
 
 def measured(backend: Backend, prompts: list[str], n: int, sampling: Sampling, seed: int) -> dict[str, float]:
@@ -68,10 +78,11 @@ def main() -> None:
     parser.add_argument("--server", default="", help="address of a server that serves the backbone under its name")
     parser.add_argument("--output", default="", help="folder in the place of the checkout's results/")
     arguments = parser.parse_args()
-    tier = get_tier("smoke", think__prompts=arguments.prompts, think__worked_examples=arguments.worked_examples)
-    facts = moments(tier, "dense", 0).facts
+    facts = logged_moments(arguments.prompts)
     names = [BASELINE, "vllm", *([arguments.server] if arguments.server else [])]
-    sampling, style = Sampling(arguments.tokens, temperature=0.7), PromptStyle.from_tier(tier)
+    shown = arguments.worked_examples
+    style = PromptStyle(order="facts_last" if shown else "facts_first", worked_examples=shown)
+    sampling = Sampling(arguments.tokens, temperature=0.7)
     backends, starts = {}, {}
     for name in names:
         began = time.perf_counter()

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from lbm_core import __version__
-from lbm_core.settings import TIER_NAMES, Dataset
-from lbm_core.workshop.cli_data import data
+from lbm_core.workshop.cli_data import (
+    DatasetOption,
+    JobsOption,
+    SeedOption,
+    SetOption,
+    TierOption,
+    TrainSeedOption,
+    data,
+)
 
 app = typer.Typer(
     help="Companion to LBM: Hierarchical Large Auto-Bidding Model via Reasoning and Acting (WWW'26).",
@@ -26,7 +33,9 @@ app.add_typer(notebooks, name="notebooks")
 OutputOption = Annotated[
     Path | None, typer.Option("--output", help="Folder for results, figures and runs instead of the checkout.")
 ]
-NotebookFiles = Annotated[list[Path] | None, typer.Argument(help="Notebook files; default: all chapters.")]
+NotebookFiles = Annotated[
+    list[Path] | None, typer.Argument(exists=True, dir_okay=False, help="Notebook files; default: all chapters.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -39,62 +48,38 @@ def _common(
         raise typer.Exit
 
 
-@app.command()
-def reproduce(
-    tier: Annotated[
-        str, typer.Option(help=f"How large: {', '.join(TIER_NAMES)}; the README says what each costs.")
-    ] = "smoke",
+@app.command("reproduce")
+def run_notebooks(
+    tier: TierOption = "smoke",
     only: Annotated[str, typer.Option(help="Chapters, e.g. 02,05; default all.")] = "",
-    jobs: Annotated[int, typer.Option(help="Notebooks at a time; only those that do not build on each other.")] = 1,
-    setting: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Notebook parameter.")
-    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Notebooks at a time, if none needs another.")] = 1,
+    setting: SetOption = None,
     output: OutputOption = None,
     force: Annotated[bool, typer.Option("--force", help="Run also what is done and unchanged.")] = False,
+    folder: Annotated[Path | None, typer.Option("--notebooks", help="Their folder; default the checkout's.")] = None,
 ) -> None:
     """Run the notebooks in order; what is done and unchanged is skipped, so a killed run resumes.
 
     Executed copies and summary.csv go to runs/TIER/, tables to results/ and figures to figures/ (for smoke, to the
     folder _smoke in each).
     """
-    from lbm_core.workshop import runner
+    from lbm_core import paths
+    from lbm_core.workshop.notebooks import resolve, select
+    from lbm_core.workshop.runner import reproduce
 
-    folder = output or ""
-    try:
-        lines = runner.reproduce(
-            tier, only=only, settings=setting or [], output=folder, jobs=jobs, force=force, report=_report
-        )
-    except runner.NotebookFailed as failure:
-        _print_summary(failure.lines)
-        raise
-    _print_summary(lines)
-
-
-def _report(line: str) -> None:
-    print(line, flush=True)
-
-
-def _print_summary(lines: list[Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="What was made", title_justify="left", show_footer=True)
-    spent = sum(line.seconds for line in lines if line.status != "unchanged")
-    table.add_column("notebook", footer="total")
-    table.add_column("status")
-    table.add_column("seconds", justify="right", footer=f"{spent:.0f}")
-    table.add_column("peak MiB", justify="right", footer=f"{max((line.peak_mib for line in lines), default=0):.0f}")
-    table.add_column("tables", overflow="fold", footer=str(sum(len(line.tables) for line in lines)))
-    table.add_column("figures", overflow="fold", footer=str(sum(len(line.figures) for line in lines)))
-    for line in lines:
-        seconds = f"({line.seconds:.0f})" if line.status == "unchanged" else f"{line.seconds:.0f}"
-        names = [" ".join(Path(name).stem for name in made) for made in (line.tables, line.figures)]
-        table.add_row(line.notebook, line.status, seconds, f"{line.peak_mib:.0f}", *names)
-    console = Console() if sys.stdout.isatty() else Console(width=140)
-    console.print(table)
-    folders = sorted({str(Path(name).parent) for line in lines for name in line.tables + line.figures})
-    if folders:
+    target = output.resolve() if output else paths.project_root()
+    parameters = resolve(select(only, folder), setting or [], tier, str(target) if output else "")
+    rows = reproduce(parameters, output=target, jobs=jobs, force=force)
+    written = rows["tables"] + rows["figures"]
+    shown = rows.assign(written=[" ".join(Path(name).stem for name in names) for names in written])
+    print(shown.drop(columns=["tables", "figures", "error"]).to_markdown(index=False, floatfmt=".0f", maxcolwidths=60))
+    spent = rows.loc[rows["status"] != "unchanged", "seconds"].sum()
+    print(f"{spent:.0f} s now, peak {rows['peak_mib'].max():.0f} MiB")
+    if folders := sorted({str(Path(name).parent) for names in written for name in names}):
         print(f"tables and figures are in {', '.join(folders)}")
+    for row in rows[rows["status"] == "failed"].itertuples():
+        copy = os.path.relpath(target / "runs" / tier / f"{row.notebook}.ipynb")
+        raise RuntimeError(f"{row.notebook}.ipynb failed at {row.error} (executed copy: {copy})")
 
 
 @app.command()
@@ -102,9 +87,7 @@ def results(
     experiment: Annotated[str, typer.Argument(help="Name of one; default: list all.")] = "",
     tier: Annotated[str, typer.Option(help="cached: the largest tier in the committed files.")] = "cached",
     output: OutputOption = None,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Copy smoke results into the committed files (labelled smoke).")
-    ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Copy smoke results into the committed files.")] = False,
 ) -> None:
     """List recorded experiments, or print one."""
     from lbm_core.report import results as recorded
@@ -113,42 +96,53 @@ def results(
     if keep:
         for path in recorded.keep(tier, [experiment] if experiment else [], folder):
             print(f"kept {path.name}")
-        return
-    if experiment:
+    elif experiment:
         print(recorded.load(experiment, tier, folder).to_markdown(index=False))
-        return
-    names = recorded.available(tier, folder)
-    if not names:
-        raise FileNotFoundError(f"no {tier} results yet; make them with 'lbm reproduce --tier {_computing(tier)}'")
-    for name in names:
-        rows = recorded.load(name, tier, folder)
-        labels = rows[["tier", "dataset", "commit"]].drop_duplicates().agg(" ".join, axis=1)
-        print(f"{name:28} {len(rows):6} rows   {'; '.join(labels)}")
+    else:
+        names = recorded.available(tier, folder)
+        if not names:
+            computing = "smoke" if tier == "cached" else tier
+            raise FileNotFoundError(f"no {tier} results yet; make them with 'lbm reproduce --tier {computing}'")
+        for name in names:
+            rows = recorded.load(name, tier, folder)
+            labels = rows[["tier", "dataset", "commit"]].drop_duplicates().agg(" ".join, axis=1)
+            print(f"{name:28} {len(rows):6} rows   {'; '.join(labels)}")
+
+
+@app.command()
+def paper() -> None:
+    """Print where every equation, table and figure of the paper is: function, notebook, results file, status."""
+    from lbm_core.report.map import paper_map
+
+    print(paper_map().to_markdown(index=False))
 
 
 @app.command()
 def train(
     method: Annotated[str, typer.Option(help="Method to train, e.g. IQL; an unknown one lists all; 'all': every one.")],
-    tier: Annotated[str, typer.Option(help=f"How large: {', '.join(TIER_NAMES[1:])}.")] = "smoke",
-    dataset: Annotated[Dataset, typer.Option(help="Dense or sparse conversions.")] = "dense",
-    seed: Annotated[int, typer.Option(help="Of the simulated data.")] = 0,
-    train_seed: Annotated[int | None, typer.Option(help="Of the training; default the same.")] = None,
-    jobs: Annotated[int, typer.Option(help="Processes, for 'all'.")] = 1,
+    tier: TierOption = "smoke",
+    dataset: DatasetOption = "dense",
+    seed: SeedOption = 0,
+    train_seed: TrainSeedOption = None,
+    jobs: JobsOption = 1,
     tune: Annotated[bool, typer.Option(help="First search the method's settings, as notebook 06 does.")] = True,
+    setting: SetOption = None,
 ) -> None:
     """Train one method and say what it took; a finished one is only loaded.
 
     Data and the models it builds on are made first if they are not in the cache.
     """
-    from lbm_core.pipeline import train_all, train_method
-    from lbm_core.tiers import get_tier
+    from lbm_core.lab.lab import Lab
+    from lbm_core.lab.tiers import tier as sizes
+    from lbm_core.workshop.notebooks import tier_fields
 
+    lab = Lab(sizes(tier, tier_fields(setting or [])), dataset, seed, train_seed)
     if method == "all":
-        if train_seed is not None or not tune or jobs < 1:
-            raise ValueError("--method all trains every seed of the tier, tuned; it takes --jobs >= 1 only")
-        train_all(get_tier(tier), dataset, seed, jobs=jobs)
+        if train_seed is not None or not tune:
+            raise ValueError("--method all trains every seed of the tier, tuned; it takes --jobs only")
+        lab.train_all(jobs=jobs)
         return
-    trained = train_method(get_tier(tier), dataset, seed, method, train_seed=train_seed, tune=tune)
+    trained = lab.train(method, tune=tune)
     print(f"{trained.method}: {trained.parameters:,} parameters, {trained.mib:.1f} MiB in {trained.folder}")
     took = f"{trained.seconds:.0f} s" + ("" if trained.computed else ", found in the cache")
     print(f"steps {trained.steps:,}, training time {took}, peak memory {trained.peak_mib:.0f} MiB")
@@ -157,57 +151,45 @@ def train(
 @notebooks.command("lint")
 def notebooks_lint(files: NotebookFiles = None) -> None:
     """Check the rules for committed notebooks."""
-    from lbm_core.workshop.chapters import chapters
     from lbm_core.workshop.lint import lint
+    from lbm_core.workshop.notebooks import select
 
-    paths = files or chapters()
-    found = [sentence for path in paths for sentence in lint(_existing(path))]
-    for sentence in found:
-        print(sentence)
-    if found:
-        raise ValueError(f"{len(found)} findings in {len(paths)} notebooks")
-    print(f"{len(paths)} notebooks, nothing found")
+    paths = files or select()
+    sentences = [sentence for path in paths for sentence in lint(path)]
+    print("\n".join(sentences) or f"{len(paths)} notebooks, nothing found")
+    if sentences:
+        raise ValueError(f"{len(sentences)} findings in {len(paths)} notebooks")
 
 
 @notebooks.command("strip")
 def notebooks_strip(files: NotebookFiles = None) -> None:
     """Remove run metadata; keep cells, tags and outputs."""
-    from lbm_core.workshop.chapters import chapters
-    from lbm_core.workshop.clean import strip
+    from lbm_core.workshop.execute import strip
+    from lbm_core.workshop.notebooks import select
 
-    for path in files or chapters():
-        print(f"{path.name}: {'cleaned' if strip(_existing(path)) else 'already clean'}")
+    for path in files or select():
+        print(f"{path.name}: {'cleaned' if strip(path) else 'already clean'}")
 
 
 @notebooks.command("store")
 def notebooks_store(files: NotebookFiles = None) -> None:
     """Run at TIER=cached and keep the outputs in the notebook files."""
-    from lbm_core.workshop.chapters import chapters
-    from lbm_core.workshop.clean import store
+    from lbm_core.workshop.execute import store
+    from lbm_core.workshop.notebooks import select
 
-    for path in files or chapters():
-        outcome = store(_existing(path))
+    for path in files or select():
+        outcome = store(path)
         if outcome.error:
             raise RuntimeError(f"{path.name} failed at {outcome.error}; the file is unchanged")
         print(f"{path.name}: stored, {outcome.seconds:.0f} s, peak {outcome.peak_mib:.0f} MiB", flush=True)
 
 
-def _computing(tier: str) -> str:
-    return "smoke" if tier == "cached" else tier
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
-    return path
-
-
-def main(arguments: list[str] | None = None, run: Callable[..., Any] = app) -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Entry point: expected errors end in one sentence on stderr and exit status 1."""
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
     try:
-        run([argument for argument in given if argument != "--debug"], prog_name="lbm")
+        app([argument for argument in given if argument != "--debug"], prog_name="lbm")
     except (ValueError, OSError, RuntimeError, ModuleNotFoundError) as error:
         if debug:
             raise

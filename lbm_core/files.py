@@ -1,4 +1,4 @@
-"""Artifacts keyed by the configuration that made them, written whole or not at all."""
+"""Files written whole or not at all, and the names of configurations."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-from lbm_core import paths
 
 
 def config_key(config: Any) -> str:
@@ -30,11 +28,6 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):  # NumPy scalars and arrays
         return value.tolist()
     raise TypeError(f"cannot name a configuration that holds a {type(value).__name__}")
-
-
-def artifact_path(kind: str, config: Any) -> Path:
-    """Folder of the artifact ``kind`` made with ``config``; it exists only once the artifact is complete."""
-    return paths.cache_dir() / kind / config_key(config)
 
 
 @contextmanager

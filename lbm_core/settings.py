@@ -37,7 +37,7 @@ def settings(cls: C) -> C:
     ValueError
         On making one: the field, what it must be, and what it was.
     """
-    checked = checked_dataclass(cls, frozen=True, config=ConfigDict(strict=True, allow_inf_nan=False))
+    checked = checked_dataclass(cls, frozen=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
     made: Any = checked
     inner = made.__init__
 
@@ -87,6 +87,8 @@ def _with(config: Any, path: list[str], value: Any, dotted: str) -> Any:
         if not dataclasses.is_dataclass(inner):
             raise ValueError(f"no setting {dotted!r}: {path[0]} is not a group of settings")
         value = _with(inner, path[1:], value, dotted)
+    elif isinstance(value, list):  # json and notebook parameters know no tuples
+        value = tuple(value)
     try:
         return dataclasses.replace(config, **{path[0]: value})
     except ValueError as error:

@@ -31,12 +31,12 @@ C = TypeVar("C")
 
 def trainable(module: nn.Module) -> dict[str, Tensor]:
     """Parameters that training changes, by name; frozen ones are rebuilt from their source."""
-    return {name: p.detach().contiguous() for name, p in module.named_parameters() if p.requires_grad}
+    return {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
 
 
 def of_modules(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     """All tensors of some networks, named ``<network>.<tensor>``."""
-    return {f"{name}.{key}": t.contiguous() for name, m in modules.items() for key, t in m.state_dict().items()}
+    return {f"{name}.{key}": tensor for name, module in modules.items() for key, tensor in module.state_dict().items()}
 
 
 def load_into(state: Mapping[str, Tensor], file: Path) -> None:
@@ -56,9 +56,14 @@ def load_into(state: Mapping[str, Tensor], file: Path) -> None:
             tensor.copy_(stored[name])
 
 
-def save_model(
-    folder: Path, config: Any, encoder: StateEncoder, state: Mapping[str, Tensor], **extra: Any
-) -> None:
+def load_modules(folder: Path, modules: Mapping[str, nn.Module]) -> None:
+    """Fill networks with what :func:`save_model` wrote of them (:func:`of_modules`), and leave them in ``eval()``."""
+    load_into(of_modules(modules), Path(folder) / "model.safetensors")
+    for module in modules.values():
+        module.eval()
+
+
+def save_model(folder: Path, config: Any, encoder: StateEncoder, state: Mapping[str, Tensor], **extra: Any) -> None:
     """Write a finished model into a folder: ``model.safetensors``, ``config.json``, and an npy file per array.
 
     Parameters
@@ -70,7 +75,7 @@ def save_model(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / "model.safetensors")
+    _save(state, folder / "model.safetensors")
     stored: dict[str, Any] = {"config": asdict(config), "encoder": encoder.to_dict()}
     for name, value in extra.items():
         if isinstance(value, np.ndarray):
@@ -83,7 +88,7 @@ def save_model(
 def load_config(
     folder: Path, kind: type[C], wanted: C | None = None, what: str = "model"
 ) -> tuple[C, StateEncoder, dict[str, Any]]:
-    """Configuration, state statistics and all else of ``config.json``.
+    """Configuration, state statistics, and what else :func:`save_model` was given, arrays among it.
 
     Raises
     ------
@@ -97,13 +102,27 @@ def load_config(
         raise FileNotFoundError(f"no {what} in {folder}: train one first")
     stored = json.loads(file.read_text())
     try:
-        found = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored["config"].items()})
+        config = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored["config"].items()})
     except (TypeError, ValueError) as error:
         raise ValueError(f"the checkpoint in {folder} is no {what}: {error}") from error
-    if wanted is not None and found != wanted:
-        differs = [k for k, v in asdict(wanted).items() if asdict(found)[k] != v]  # type: ignore[call-overload]
+    if wanted is not None and config != wanted:
+        differs = [k for k, v in asdict(wanted).items() if asdict(config)[k] != v]  # type: ignore[call-overload]
         raise ValueError(f"the {what} in {folder} was trained with another {', '.join(differs)}")
-    return found, StateEncoder.from_dict(stored["encoder"]), stored
+    arrays = {path.stem: np.load(path, allow_pickle=False) for path in Path(folder).glob("*.npy")}
+    return config, StateEncoder.from_dict(stored["encoder"]), stored | arrays
+
+
+def fitted_encoder(config: Any, trajectories: TrajectorySet) -> StateEncoder:
+    """State statistics of a model's training data, of the ``state_kind`` that its configuration names.
+
+    Raises
+    ------
+    ValueError
+        Trajectories of another ``dataset`` than the configuration's.
+    """
+    if trajectories.dataset != config.dataset:
+        raise ValueError(f"the config is for {config.dataset} data, the trajectories are {trajectories.dataset}")
+    return StateEncoder.fit(trajectories, config.state_kind)
 
 
 def fingerprint(trajectories: TrajectorySet) -> str:
@@ -125,20 +144,21 @@ class Resumable:
         self.folder = folder
         self.identity = json.loads(json.dumps(identity))
 
-    def save(self, state: dict[str, Tensor], optimizer: torch.optim.Optimizer, losses: NDArray[np.float32]) -> None:
+    def save(self, state: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, losses: NDArray[np.float32]) -> None:
         """Write a checkpoint after ``len(losses)`` steps and drop the one before."""
         if self.folder is None:
             return
-        older = list(self.folder.glob("step-*"))
-        with writing(self.folder / f"step-{len(losses):08d}") as temporary:
-            save_file(state, temporary / "model.safetensors")
-            save_file(_flatten(optimizer.state_dict()["state"]), temporary / "optimizer.safetensors")
+        target = self.folder / f"step-{len(losses):08d}"
+        with writing(target) as temporary:
+            _save(state, temporary / "model.safetensors")
+            moments = optimizer.state_dict()["state"]
+            _save({f"{i}.{k}": v for i, entry in moments.items() for k, v in entry.items()}, temporary / _MOMENTS)
             np.save(temporary / "losses.npy", losses)
             (temporary / "identity.json").write_text(json.dumps(self.identity))
-        for folder in older:
+        for folder in set(self.folder.glob("step-*")) - {target}:
             shutil.rmtree(folder)
 
-    def resume(self, state: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> NDArray[np.float32] | None:
+    def resume(self, state: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> NDArray[np.float32] | None:
         """Load the newest checkpoint into a model's tensors and its optimizer; None if there is none.
 
         Returns
@@ -150,20 +170,22 @@ class Resumable:
         ValueError
             The checkpoint was made with another configuration or other data.
         """
-        found = sorted(self.folder.glob("step-*")) if self.folder else []
-        if not found:
+        checkpoints = sorted(self.folder.glob("step-*")) if self.folder else []
+        if not checkpoints:
             return None
-        stored = json.loads((found[-1] / "identity.json").read_text())
+        newest = checkpoints[-1]
+        stored = json.loads((newest / "identity.json").read_text())
         if stored != self.identity:
             differs = sorted(k for k in stored.keys() | self.identity.keys() if stored.get(k) != self.identity.get(k))
-            raise ValueError(
-                f"{found[-1]} is a checkpoint of another training ({', '.join(differs)} differs): delete it or choose "
-                f"another folder"
-            )
-        load_into(state, found[-1] / "model.safetensors")
-        moments = _unflatten(load_file(found[-1] / "optimizer.safetensors"))
+            where = f"{newest} is a checkpoint of another training ({', '.join(differs)} differs)"
+            raise ValueError(f"{where}: delete it or choose another folder")
+        load_into(state, newest / "model.safetensors")
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in load_file(newest / _MOMENTS).items():
+            index, name = key.split(".")
+            moments.setdefault(int(index), {})[name] = value
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-        return np.load(found[-1] / "losses.npy", allow_pickle=False)
+        return np.load(newest / "losses.npy", allow_pickle=False)
 
     def clear(self) -> None:
         """Remove the checkpoints of a finished training."""
@@ -171,16 +193,11 @@ class Resumable:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _flatten(state: dict[int, dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items()}
+_MOMENTS = "optimizer.safetensors"
 
 
-def _unflatten(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        index, name = key.split(".")
-        state.setdefault(int(index), {})[name] = value
-    return state
+def _save(state: Mapping[str, Tensor], file: Path) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, file)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 import torch
@@ -35,7 +36,7 @@ def attention_frame(model: LBMAct, window: Windows, guide: str | None = None) ->
     if len(window) != 1:
         raise ValueError(f"attention is shown for one window at a time; got {len(window)}")
     batch = model.batch(window, None if guide is None else [guide])
-    layers, mask, words = _looked(model, batch)
+    layers, mask, words = _attentions(model, batch)
     named = {"first": layers[0], "middle": layers[(len(layers) - 1) // 2], "last": layers[-1]}
     kept = mask[0].nonzero()[:, 0].tolist()  # padding has no attention and no place in the figure
     labels = _labels(model, batch.guide_ids, words, window.mask.shape[1])
@@ -66,7 +67,7 @@ def language_share(model: LBMAct, window: Windows, guides: Sequence[str]) -> pd.
     ValueError
         A model that reads no words.
     """
-    layers, mask, words = _looked(model, model.batch(window, guides))
+    layers, mask, words = _attentions(model, model.batch(window, guides))
     if not words:
         raise ValueError(f"{model.config.method} reads no words: there is no share to measure")
     even = float((mask[:, :words].sum(dim=1) / mask.sum(dim=1)).mean())
@@ -78,7 +79,7 @@ def language_share(model: LBMAct, window: Windows, guides: Sequence[str]) -> pd.
     return pd.DataFrame(rows, columns=["layer", "head", "share", "even"])
 
 
-def _looked(model: LBMAct, batch: ActBatch) -> tuple[Sequence[torch.Tensor], torch.Tensor, int]:
+def _attentions(model: LBMAct, batch: ActBatch) -> tuple[Sequence[torch.Tensor], torch.Tensor, int]:
     """Attention of every layer, (n, heads, T, T) each, the mask (n, T) and the number of words."""
     # Fast attention kernels do not return their weights; the plain implementation computes the same and does.
     usual = model.transformer.config._attn_implementation
@@ -99,6 +100,7 @@ def _looked(model: LBMAct, batch: ActBatch) -> tuple[Sequence[torch.Tensor], tor
 
 
 def _labels(model: LBMAct, guide_ids: torch.Tensor | None, words: int, length: int) -> list[str]:
-    told = [] if guide_ids is None else [model.tokenizer.decode([int(token)]).strip() for token in guide_ids[0]]
+    tokens: Any = [] if guide_ids is None else guide_ids[0, :words]
     ago = [f" t-{k}" if k else " t" for k in range(length - 1, -1, -1)]
-    return told[:words] + [letter + tick for tick in ago for letter in _ITEM_LETTERS][:-1]
+    numbers = [letter + tick for tick in ago for letter in _ITEM_LETTERS][:-1]
+    return [model.tokenizer.decode([int(token)]).strip() for token in tokens] + numbers

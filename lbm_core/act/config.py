@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from lbm_core.data.features import N_FEATURES, StateKind
-from lbm_core.data.returns import RETURN_SCALES, ReturnScale
-from lbm_core.settings import DATASETS, Dataset
-from lbm_core.tiers import Tier
+from lbm_core.data.features import StateKind
+from lbm_core.data.returns import ReturnScale
+from lbm_core.settings import Count, Dataset, NonNegative, Positive, Share, Whole, settings
 
 Guide = Literal["sentence", "cot", "number", "task", "none"]
 METHODS: dict[str, str] = {
@@ -18,95 +16,58 @@ METHODS: dict[str, str] = {
     "task": "Prompt-LLM-DT",
     "none": "LLM-DT",
 }
-TOLD: tuple[Guide, ...] = ("sentence", "cot", "number")  # guides that differ from decision to decision
+GUIDED: tuple[Guide, ...] = ("sentence", "cot", "number")  # guides that differ from decision to decision
 
 
-@dataclass(frozen=True)
+@settings
 class ActConfig:
     """Everything that makes an LBM-Act; it names the checkpoint."""
 
     dataset: Dataset = "dense"
     backbone: str = "smollm2-135m"  # what load_backbone takes; paper: Qwen2.5-0.5B-Instruct
-    layers: int | None = None  # transformer layers kept; None = all, as the paper
+    layers: Count | None = None  # transformer layers kept; None = all, as the paper
     initialise: Literal["pretrained", "random"] = "pretrained"  # of the language model; "random" keeps its shape only
     adapt: Literal["full", "lora", "frozen"] = "full"  # what is trained of the layers kept; full: all, as the paper
-    lora_rank: int = 8  # of the low-rank updates under adapt="lora"
+    lora_rank: Count = 8  # of the low-rank updates under adapt="lora"
     guide: Guide = "sentence"  # "cot": texts given to train_act; "number": direction as a number; "task", "none": A.3
-    guide_dropout: float = 0.05  # share of training sentences replaced by "uncertain"; release: 0.05
-    dead_band: float = 0.0  # training moves |log(a_t / a_{t-1})| up to this count as "uncertain"; paper: 0
-    window_length: int = 10  # ticks seen (A.3: 10)
+    guide_dropout: Share = 0.05  # share of training sentences replaced by "uncertain"; release: 0.05
+    dead_band: NonNegative = 0.0  # training moves |log(a_t / a_{t-1})| up to this count as "uncertain"; paper: 0
+    window_length: Count = 10  # ticks seen (A.3: 10)
     windows_by: Literal["end", "start"] = "end"  # which tick of a training window is drawn; release: its start
     attention_mask: bool = True  # whether pads are hidden from the language model; release: they are not
     state_kind: StateKind = "extended"  # "paper": the 16 features alone
     return_scale: ReturnScale = "budget"  # "dataset": the release's 1500 | 100
-    target_return: float = 1.1  # return-to-go asked for at the first tick, in units of B / C; release: 1 / 0.3
-    guide_scale: float = 1.0  # in use: factor on the move of log alpha where a direction was told
+    target_return: Positive = 1.1  # return-to-go asked for at the first tick, in units of B / C; release: 1 / 0.3
+    guide_scale: Positive = 1.0  # in use: factor on the move of log alpha where a direction was told
     predicts: Literal["change", "level"] = "change"  # whether the head's output is added to the last log(alpha / C)
+    # Share of the last log(alpha / C) that is let go before the change is added: x_t = (1 - leak) x_{t-1} + change. A
+    # small error of every tick then stays one, and does not add up over the day. Paper: 0.
+    leak: Share = 0.0
+    # "window": a sample is one guide and ten ticks, as in the paper; "day": a whole day with a fork per tick.
+    layout: Literal["window", "day"] = "window"
+    loss: Literal["squared", "huber"] = "squared"  # of log(alpha / C); Eq. 5: squared, which a few large moves rule
+    huber_delta: Positive = 0.1  # where Huber's loss turns from squared to absolute
+    ema: Share = 0.0  # share of the averaged weights that stays at every step (exponential moving average); 0: none
     loss_on: Literal["last", "all"] = "last"  # positions of a window that count; the guide speaks of the last only
-    steps: int = 400_000  # gradient steps (§4.1)
-    batch_size: int = 64  # windows per step, of all processes together (§4.1)
-    accumulation: int = 1  # pieces in which a process works through its windows of a step; saves memory
-    learning_rate: float = 1e-5  # AdamW, after the warm-up (§4.1)
+    steps: Count = 400_000  # gradient steps (§4.1)
+    batch_size: Count = 64  # windows (or days) per step, of all processes together (§4.1)
+    accumulation: Count = 1  # pieces in which a process works through its windows of a step; saves memory
+    learning_rate: Positive = 1e-5  # AdamW, after the warm-up (§4.1)
     schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate; the release's is cosine
-    warm_up: float = 0.05  # share of the steps with a rising learning rate
-    weight_decay: float = 0.01
-    gradient_norm: float = 1.0  # largest norm of the gradient
+    warm_up: Share = 0.05  # share of the steps with a rising learning rate
+    weight_decay: NonNegative = 0.01
+    gradient_norm: Positive = 1.0  # largest norm of the gradient
     precision: Literal["float32", "bfloat16"] = "float32"  # of the forward pass; weights stay float32
     compile: bool = False  # torch.compile: minutes at first, for long trainings on a GPU
-    seed: int = 0
+    seed: Whole = 0
 
     def __post_init__(self) -> None:
-        choices: dict[str, Any] = {
-            "dataset": DATASETS,
-            "initialise": ("pretrained", "random"),
-            "adapt": ("full", "lora", "frozen"),
-            "guide": tuple(METHODS),
-            "windows_by": ("end", "start"),
-            "state_kind": tuple(N_FEATURES),
-            "return_scale": RETURN_SCALES,
-            "predicts": ("change", "level"),
-            "loss_on": ("last", "all"),
-            "schedule": ("constant", "cosine"),
-            "precision": ("float32", "bfloat16"),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} of LBM-Act must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
-        for name in ("window_length", "steps", "batch_size", "accumulation", "lora_rank"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} of LBM-Act must be at least 1; got {getattr(self, name)}")
-        for name in ("learning_rate", "gradient_norm", "target_return", "guide_scale"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} of LBM-Act must be positive; got {getattr(self, name)}")
-        for name in ("guide_dropout", "warm_up"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} of LBM-Act is a share in [0, 1]; got {getattr(self, name)}")
-        if self.layers is not None and self.layers < 1:
-            raise ValueError(f"layers must be at least 1, or None for all; got {self.layers}")
+        if self.layout == "day" and (self.guide == "cot" or self.predicts == "level" or self.loss_on == "all"):
+            raise ValueError("layout 'day' takes no chains of thought, no levels, and no loss on unguided positions")
         if self.batch_size % self.accumulation:
             raise ValueError(f"accumulation {self.accumulation} must divide the batch size {self.batch_size}")
-        if not (self.dead_band >= 0 and self.weight_decay >= 0):
-            raise ValueError("dead_band and weight_decay must not be negative")
 
     @property
     def method(self) -> str:
         """Name in the paper's tables (LBM-Act, Prompt-LLM-DT, LLM-DT), or of Fig. 3's control."""
         return METHODS[self.guide]
-
-    @classmethod
-    def from_tier(cls, tier: Tier, dataset: Dataset, seed: int = 0, **overrides: Any) -> ActConfig:
-        """The sizes of a tier; keyword arguments replace single fields."""
-        sizes = tier.act
-        settings: dict[str, Any] = {
-            "dataset": dataset,
-            "backbone": tier.backbone,
-            "layers": sizes.layers,
-            "steps": sizes.steps,
-            "batch_size": sizes.batch_size,
-            "learning_rate": sizes.learning_rate,
-            "precision": sizes.precision,
-            "guide_dropout": sizes.guide_dropout,
-            "dead_band": sizes.dead_band,
-            "seed": seed,
-        }
-        return cls(**(settings | overrides))

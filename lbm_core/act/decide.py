@@ -8,14 +8,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lbm_core.act.config import TOLD
+from lbm_core.act.config import GUIDED
 from lbm_core.act.dual_embedding import LBMAct
 from lbm_core.act.guide_cache import GuideCache
 from lbm_core.act.guides import FIRST, UNCERTAIN, GuideSource, uninstructed
+from lbm_core.act.whole_days import RunningDay, decide_day
 from lbm_core.auction.bidder import Advertisers, Observation
 from lbm_core.data.features import log_alpha_ratio
 from lbm_core.data.trajectories import ALPHA_LIMIT
 from lbm_core.data.windows import Windows, windows_of_observation
+
+DAYS_AT_ONCE = 128  # a day's mask takes a tenth of a MiB
 
 
 def decide(
@@ -24,7 +27,7 @@ def decide(
     guides: Sequence[str] | None = None,
     *,
     guide_scale: float | None = None,
-    cache: GuideCache | None = None,
+    cache: GuideCache | RunningDay | None = None,
 ) -> NDArray[np.float64]:
     """The action of LBM-Act (Eq. 4), one forward pass for all windows.
 
@@ -35,7 +38,8 @@ def decide(
     guides : n texts; None for LLM-DT and Prompt-LLM-DT
     guide_scale : factor on the predicted move of log alpha where a guide names a direction (any text but
         :data:`~lbm_core.act.guides.UNCERTAIN` and :data:`~lbm_core.act.guides.FIRST`); default the config's
-    cache : of this model, so that known guides are not read again; same decisions up to rounding
+    cache : of this model, so that known guides, or of a running day all that is known, are not read again; same
+        decisions up to rounding
 
     Returns
     -------
@@ -43,10 +47,19 @@ def decide(
     """
     scale = model.config.guide_scale if guide_scale is None else guide_scale
     with torch.inference_mode():
-        found = model(model.batch(window, guides)) if cache is None else cache.predict(window, guides)
-        predicted = found[:, -1].double().cpu().numpy()
+        if isinstance(cache, RunningDay):
+            ratios = cache.decide(window, guides)
+        elif model.config.layout == "day":
+            parts = range(0, len(window), DAYS_AT_ONCE)
+            cut = [(window[k : k + DAYS_AT_ONCE], guides and guides[k : k + DAYS_AT_ONCE]) for k in parts]
+            ratios = torch.cat([decide_day(model, *part) for part in cut])
+        else:
+            read = model(model.batch(window, guides)) if cache is None else cache.predict(window, guides)
+            ratios = read[:, -1]
+        predicted = ratios.double().cpu().numpy()
     if guides is not None and scale != 1.0:
-        before = log_alpha_ratio(window.previous_alphas[:, -1, 0], window.cpa_target).astype(np.float64)
+        last = log_alpha_ratio(window.previous_alphas[:, -1, 0], window.cpa_target).astype(np.float64)
+        before = (1 - model.config.leak) * last
         instructed = np.array([text not in (UNCERTAIN, FIRST) for text in guides])
         predicted = np.where(instructed, before + scale * (predicted - before), predicted)
     return np.clip(np.exp(predicted) * window.cpa_target, 0.0, ALPHA_LIMIT[model.config.dataset])
@@ -82,7 +95,7 @@ class LBMActBidder:
         guide_scale: float | None = None,
         cache_guides: bool = False,
     ) -> None:
-        guided = model.config.guide in TOLD
+        guided = model.config.guide in GUIDED
         if guide_source is not None and not guided:
             raise ValueError(f"{model.config.method} takes no guides")
         self.model = model
@@ -93,7 +106,9 @@ class LBMActBidder:
         self.guide_scale = model.config.guide_scale if guide_scale is None else guide_scale
         if not self.guide_scale > 0:
             raise ValueError(f"guide_scale must be positive; got {self.guide_scale}")
-        self.cache = GuideCache(model) if cache_guides else None
+        self.cache: GuideCache | RunningDay | None = GuideCache(model) if cache_guides else None
+        if model.config.layout == "day":
+            self.cache = RunningDay(model)
 
     def reset(self, advertisers: Advertisers) -> None:
         """Start a period for n advertisers."""
@@ -111,6 +126,5 @@ class LBMActBidder:
         """What the model sees, with the return-to-go it is asked for."""
         wanted = self.target_return * self.advertisers.budget / self.advertisers.cpa_target
         gained = np.concatenate([np.zeros((len(observation), 1)), np.cumsum(observation.conversions, axis=1)], axis=1)
-        return windows_of_observation(
-            observation, self.advertisers, wanted[:, None] - gained, self.model.config.window_length
-        )
+        length = observation.tick + 1 if self.model.config.layout == "day" else self.model.config.window_length
+        return windows_of_observation(observation, self.advertisers, wanted[:, None] - gained, length)

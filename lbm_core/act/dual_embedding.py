@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
-from lbm_core.act.backbone import Backbone
-from lbm_core.act.config import TOLD, ActConfig
+from lbm_core.act.backbone import Backbone, backbone_of
+from lbm_core.act.config import GUIDED, ActConfig
 from lbm_core.act.guides import TASK_DESCRIPTION, directions
 from lbm_core.auction.bidder import N_TICKS
 from lbm_core.data.features import StateEncoder, log_alpha_ratio
 from lbm_core.data.returns import return_unit
 from lbm_core.data.windows import Windows
+from lbm_core.training import load_config, load_into, save_model, trainable
 
 ITEMS = ("return", "state", "action")  # order within a tick
 
@@ -43,6 +46,7 @@ class ActBatch:
     guide_ids: Tensor | None = None  # (n, G) int
     guide_mask: Tensor | None = None  # (n, G) bool
     directions: Tensor | None = None  # (n,) in {-1, 0, 1}, for guide="number"
+    codes: Tensor | None = None  # (n, L) of every tick's guide (lbm_core.act.whole_days.CODES), for layout="day"
 
 
 class LBMAct(nn.Module):
@@ -84,7 +88,7 @@ class LBMAct(nn.Module):
         for parameter in self.head[-1].parameters():  # a fresh model repeats the last action ("level": bids C)
             nn.init.zeros_(parameter)
         self.history = np.empty((0, 2), dtype=np.float32)  # see losses and probe_losses
-        self._token_ids: dict[str, list[int]] = {}
+        self._token_ids: dict[str, Tensor] = {}
 
     @property
     def losses(self) -> NDArray[np.float32]:
@@ -112,8 +116,12 @@ class LBMAct(nn.Module):
 
     def actions(self, hidden: Tensor, batch: ActBatch) -> Tensor:
         """(n, L) predicted log(alpha / C) from what the numbers' (n, 3 L - 1, H) positions have become."""
-        action = self.head(hidden[:, ITEMS.index("state") :: len(ITEMS)])[..., 0]
-        return action + batch.previous_actions if self.config.predicts == "change" else action
+        return self.move(hidden[:, ITEMS.index("state") :: len(ITEMS)], batch.previous_actions)
+
+    def move(self, hidden: Tensor, previous: Tensor) -> Tensor:
+        """log(alpha / C) from what the (…, H) state positions have become and log(alpha / C) one tick earlier (…)."""
+        action = self.head(hidden)[..., 0]
+        return action + (1 - self.config.leak) * previous if self.config.predicts == "change" else action
 
     def embed(self, batch: ActBatch) -> tuple[Tensor, Tensor, int]:
         """Dual embedding z = {z_cot, z_s} (§3.2).
@@ -159,7 +167,7 @@ class LBMAct(nn.Module):
         """
         if len(window) == 0:
             raise ValueError("no windows given")
-        return replace(self.numbers(window), **self.told(guides, len(window)))
+        return replace(self.numbers(window), **self.guide_tensors(guides, len(window)))
 
     def numbers(self, window: Windows) -> ActBatch:
         """Tensors of windows, without guides."""
@@ -182,10 +190,10 @@ class LBMAct(nn.Module):
             counted=tensor(window.mask & (window.alphas > 0)),
         )
 
-    def told(self, guides: Sequence[str] | None, n: int) -> dict[str, Tensor]:
+    def guide_tensors(self, guides: Sequence[str] | None, n: int) -> dict[str, Tensor]:
         """The guides' part of an :class:`ActBatch` of n windows; see :meth:`batch`."""
         device = self.embed_time.weight.device
-        if self.config.guide not in TOLD:
+        if self.config.guide not in GUIDED:
             if guides is not None:
                 raise ValueError(f"{self.config.method} takes no guides")
             guides = [TASK_DESCRIPTION] * n if self.config.guide == "task" else None
@@ -197,9 +205,9 @@ class LBMAct(nn.Module):
         if self.config.guide == "number":
             return {"directions": torch.tensor(directions(guides), dtype=torch.float32, device=device)}
         ids, mask = self.tokenize(guides)
-        return {"guide_ids": torch.as_tensor(ids, device=device), "guide_mask": torch.as_tensor(mask, device=device)}
+        return {"guide_ids": ids.to(device), "guide_mask": mask.to(device)}
 
-    def tokenize(self, guides: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    def tokenize(self, guides: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token numbers of guides, padded on the left: (n, G) int and (n, G) bool. Each distinct text is read once."""
         if len(self._token_ids) > 100_000:
             self._token_ids.clear()
@@ -207,15 +215,34 @@ class LBMAct(nn.Module):
             ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
             if not ids:
                 raise ValueError("a guide must not be empty; use lbm_core.act.guides.UNCERTAIN")
-            self._token_ids[text] = ids
+            self._token_ids[text] = torch.tensor(ids)
         rows = [self._token_ids[text] for text in guides]
-        width = max(len(row) for row in rows)
-        ids = np.full((len(rows), width), self.tokenizer.pad_token_id, dtype=np.int64)
-        mask = np.zeros((len(rows), width), dtype=bool)
-        for k, row in enumerate(rows):
-            ids[k, width - len(row) :] = row
-            mask[k, width - len(row) :] = True
-        return ids, mask
+        ids = pad_sequence(rows, batch_first=True, padding_value=self.tokenizer.pad_token_id, padding_side="left")
+        real = [torch.ones_like(row, dtype=torch.bool) for row in rows]
+        return ids, pad_sequence(real, batch_first=True, padding_side="left")
+
+    def save(self, folder: Path) -> None:
+        """Write trained tensors, config, state statistics and losses; frozen token embeddings stay out."""
+        extra = {"revision": self.revision, "history": self.history}
+        save_model(folder, self.config, self.encoder, trainable(self), **extra)
+
+    @classmethod
+    def load(cls, folder: Path, config: ActConfig | None = None) -> LBMAct:
+        """Read what :meth:`save` wrote, onto the GPU if there is one; frozen tensors come from the backbone.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            No model there; one of another config than the one asked for, or of another revision of the backbone.
+        """
+        stored, encoder, extra = load_config(folder, ActConfig, config, "LBM-Act")
+        backbone = backbone_of(stored)
+        if backbone.revision != extra["revision"]:
+            raise ValueError(f"the LBM-Act in {folder} was trained on {extra['revision']}, not on {backbone.revision}")
+        model = cls(backbone, encoder, stored)
+        load_into(trainable(model), Path(folder) / "model.safetensors")
+        model.history = np.load(Path(folder) / "history.npy", allow_pickle=False)
+        return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
 def adapt_layers(transformer: Any, config: ActConfig) -> None:

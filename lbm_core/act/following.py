@@ -52,12 +52,12 @@ def following_rate(log_moves: ArrayLike, directions: ArrayLike) -> pd.DataFrame:
     ValueError
         Another number of directions than moves, or nobody told to move.
     """
-    move, told = np.asarray(log_moves, dtype=np.float64), np.asarray(directions)
-    if move.shape != told.shape or not np.isin(told, (-1, 0, 1)).all():
-        raise ValueError(f"{move.shape} moves need as many directions in -1, 0, 1; got {told.shape}")
+    move, direction = np.asarray(log_moves, dtype=np.float64), np.asarray(directions)
+    if move.shape != direction.shape or not np.isin(direction, (-1, 0, 1)).all():
+        raise ValueError(f"{move.shape} moves need as many directions in -1, 0, 1; got {direction.shape}")
     rows = []
-    for name, chosen in (("increase", told > 0), ("decrease", told < 0), ("all", told != 0)):
-        along = (move * told)[chosen]
+    for name, chosen in (("increase", direction > 0), ("decrease", direction < 0), ("all", direction != 0)):
+        along = (move * direction)[chosen]
         if len(along):
             shares = {"followed": float(np.mean(along > 0)), "mean_move": along.mean(), "median_move": np.median(along)}
             rows.append({"direction": name, "decisions": len(along), **shares})

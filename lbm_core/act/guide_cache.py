@@ -15,8 +15,6 @@ from lbm_core.data.windows import Windows
 
 _MOST = 1_000  # guides kept: sentences are four, chains of thought without end
 
-Layers = list[tuple[Tensor, Tensor]]  # keys and values of each layer, (1, heads, G, d)
-
 
 class GuideCache:
     """Predictions of a model, reading each distinct guide once.
@@ -38,7 +36,7 @@ class GuideCache:
         if model.config.guide in ("none", "number"):
             raise ValueError(f"{model.config.method} reads no words: there is nothing to keep")
         self.model = model
-        self._kept: dict[tuple[int, ...], Layers] = {}
+        self._kept: dict[tuple[int, ...], Tensor] = {}
 
     @torch.inference_mode()
     def predict(self, window: Windows, guides: Sequence[str] | None = None) -> Tensor:
@@ -54,36 +52,29 @@ class GuideCache:
         assert batch.guide_mask is not None
         z, mask, _ = self.model.embed(replace(batch, guide_ids=None, guide_mask=None))
         mask = torch.cat([batch.guide_mask, mask], dim=1)
-        words = batch.guide_ids.shape[1]
         hidden = self.model.transformer(
             inputs_embeds=z,
             attention_mask=mask,
-            position_ids=positions(mask)[:, words:],
-            past_key_values=DynamicCache(self._prefixes(batch.guide_ids, batch.guide_mask)),
+            position_ids=positions(mask)[:, batch.guide_ids.shape[1] :],
+            past_key_values=self._prefixes(batch.guide_ids, batch.guide_mask),
             use_cache=True,
         ).last_hidden_state
         return self.model.actions(hidden, batch)
 
-    def _prefixes(self, ids: Tensor, mask: Tensor) -> Layers:
-        """Keys and values of n guides, padded on the left: (n, heads, G, d) per layer."""
-        rows = [tuple(row[row_mask].tolist()) for row, row_mask in zip(ids, mask, strict=True)]
-        distinct = list(dict.fromkeys(rows))
-        if len(self._kept) + len(distinct) > _MOST:
+    def _prefixes(self, ids: Tensor, mask: Tensor) -> DynamicCache:
+        """Keys and values of n guides, padded on the left."""
+        rows = [tuple(row[real].tolist()) for row, real in zip(ids, mask, strict=True)]
+        if len(self._kept) > _MOST:
             self._kept.clear()
-        for row in distinct:
+        padded: dict[tuple[int, ...], Tensor] = {}
+        for row in set(rows):
             if row not in self._kept:
                 self._kept[row] = self._read(torch.tensor([row], device=ids.device))
-        width = ids.shape[1]
-        which = torch.tensor([distinct.index(row) for row in rows], device=ids.device)
+            padded[row] = torch.nn.functional.pad(self._kept[row], (0, 0, ids.shape[1] - len(row), 0))
+        return DynamicCache([(layer[0], layer[1]) for layer in torch.stack([padded[row] for row in rows], dim=2)])
 
-        def stacked(layer: int, part: int) -> Tensor:
-            kept = [self._kept[row][layer][part] for row in distinct]
-            padded = [torch.nn.functional.pad(values, (0, 0, width - values.shape[2], 0)) for values in kept]
-            return torch.cat(padded)[which]
-
-        return [(stacked(layer, 0), stacked(layer, 1)) for layer in range(len(self._kept[rows[0]]))]
-
-    def _read(self, ids: Tensor) -> Layers:
+    def _read(self, ids: Tensor) -> Tensor:
+        """(layers, 2, heads, G, d) keys and values of one guide."""
         cache: Any = DynamicCache()
         self.model.transformer(inputs_embeds=self.model.token_embedding(ids), past_key_values=cache, use_cache=True)
-        return [(layer.keys, layer.values) for layer in cache.layers]
+        return torch.stack([torch.stack([layer.keys[0], layer.values[0]]) for layer in cache.layers])

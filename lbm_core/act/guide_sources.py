@@ -56,12 +56,12 @@ def spend_rate_rule(
 
     def source(observation: Observation, advertisers: Advertisers) -> list[str]:
         error = pacing_error(observation, advertisers.budget, plan, memory)
-        told = np.where(np.abs(error) > dead_band, -np.sign(error), 0)
+        direction = np.where(np.abs(error) > dead_band, -np.sign(error), 0)
         ratio = observation.alphas[:, -1] / advertisers.cpa_target
-        told = np.where((ratio >= highest) & (told > 0), 0, told)
-        told = np.where((ratio <= lowest) & (told < 0), 0, told)
-        told = np.where(ratio > highest * np.exp(dead_band), -1, np.where(ratio < lowest * np.exp(-dead_band), 1, told))
-        return sentences(told)
+        direction = direction.clip(np.where(ratio <= lowest, 0, -1), np.where(ratio >= highest, 0, 1))
+        direction[ratio > highest * np.exp(dead_band)] = -1
+        direction[ratio < lowest * np.exp(-dead_band)] = 1
+        return sentences(direction)
 
     return source
 
@@ -117,9 +117,9 @@ def until(level: float, source: GuideSource) -> GuideSource:
         raise ValueError(f"a level is a factor above 1, on the CPA target; got {level}")
 
     def stopped(observation: Observation, advertisers: Advertisers) -> list[str]:
-        told = np.array(directions(source(observation, advertisers)))
-        way = np.log(observation.alphas[:, -1] / advertisers.cpa_target) * told
-        return sentences(np.where(way < np.log(level), told, 0))
+        direction = np.array(directions(source(observation, advertisers)))
+        way = np.log(observation.alphas[:, -1] / advertisers.cpa_target) * direction
+        return sentences(np.where(way < np.log(level), direction, 0))
 
     return stopped
 

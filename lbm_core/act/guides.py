@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,6 @@ DECREASE = "Please decrease the bidding parameter now."
 UNCERTAIN = "The right direction is uncertain now."
 FIRST = "Please set the first bidding parameter."
 SENTENCES: dict[int, str] = {1: INCREASE, -1: DECREASE, 0: UNCERTAIN}
-# Texts of training codes: directions, and 2 for the first tick of the day. -1 counts from the end, as indices do.
-CODED = (UNCERTAIN, INCREASE, FIRST, DECREASE)
 
 # The language input of Prompt-LLM-DT (A.3): the task in words, the same at every tick.
 TASK_DESCRIPTION = (
@@ -26,7 +25,21 @@ TASK_DESCRIPTION = (
 )
 
 GuideSource = Callable[[Observation, Advertisers], list[str]]  # one text per advertiser, in use
-TrainingGuides = Callable[[NDArray[np.int64], NDArray[np.int64]], list[str]]  # one text per (trajectory, tick)
+
+
+@dataclass(frozen=True)
+class TrainingGuides:
+    """What an LBM-Act with ``guide="cot"`` reads in training.
+
+    Attributes
+    ----------
+    texts : one text for each of (n,) trajectories and (n,) ticks
+    moments : (m,) trajectories and (m,) ticks, e.g. those for which texts were written: half of every step's windows
+        end there, and half anywhere; None: all of them end anywhere
+    """
+
+    texts: Callable[[NDArray[np.int64], NDArray[np.int64]], list[str]]
+    moments: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
 
 def sentences(directions: Sequence[int] | NDArray) -> list[str]:
@@ -45,18 +58,11 @@ def directions(texts: Sequence[str]) -> list[int]:
     ValueError
         A text that is none of the sentences.
     """
-    said = {text: direction for direction, text in SENTENCES.items()} | {FIRST: 0}
-    unknown = [text for text in texts if text not in said]
+    meaning = {text: direction for direction, text in SENTENCES.items()} | {FIRST: 0}
+    unknown = [text for text in texts if text not in meaning]
     if unknown:
         raise ValueError(f"not one of the guide sentences: {unknown[0]!r}")
-    return [said[text] for text in texts]
-
-
-def moves(alphas: NDArray, previous: NDArray, dead_band: float = 0.0) -> NDArray[np.int64]:
-    """Sign of the move from ``previous`` to ``alphas`` (same shape); |log| up to ``dead_band`` counts as 0."""
-    last, before = alphas.astype(np.float64), previous.astype(np.float64)
-    moved = np.abs(np.log(np.maximum(last, 1e-9) / np.maximum(before, 1e-9))) > dead_band
-    return np.where(moved, np.sign(last - before), 0).astype(np.int64)
+    return [meaning[text] for text in texts]
 
 
 def anchor_directions(window: Windows, dead_band: float = 0.0) -> NDArray[np.int64]:
@@ -71,26 +77,13 @@ def anchor_directions(window: Windows, dead_band: float = 0.0) -> NDArray[np.int
     -------
     (n,) int in {-1, 0, 1}; at the first tick the direction from the CPA target
     """
-    return moves(window.alphas[:, -1], window.previous_alphas[:, -1, 0], dead_band)
+    return _anchors(window.alphas[:, -1], window.previous_alphas[:, -1, 0], dead_band)
 
 
-def training_codes(
-    anchors: NDArray[np.int64], ticks: NDArray[np.int64], rng: np.random.Generator, dropout: float
-) -> NDArray[np.int64]:
-    """Which of :data:`CODED` to say: the anchor, at times withheld, and the day's first sentence at tick 0.
-
-    Parameters
-    ----------
-    anchors : (n,) int in {-1, 0, 1}
-    ticks : (n,) int in [0, 48)
-    dropout : share withheld
-
-    Returns
-    -------
-    (n,) int in {-1, 0, 1, 2}
-    """
-    told = np.where(rng.random(len(anchors)) < dropout, 0, anchors)
-    return np.where(ticks == 0, CODED.index(FIRST), told)
+def _anchors(alphas: NDArray, before: NDArray, dead_band: float) -> NDArray[np.int64]:
+    last, first = alphas.astype(np.float64), before.astype(np.float64)
+    moved = np.abs(np.log(np.maximum(last, 1e-9) / np.maximum(first, 1e-9))) > dead_band
+    return np.where(moved, np.sign(last - first), 0).astype(np.int64)
 
 
 def training_sentences(
@@ -107,27 +100,22 @@ def training_sentences(
     dropout : share of sentences replaced by :data:`UNCERTAIN`, so that the model can also act unguided; release: 0.05
     dead_band : see :func:`anchor_directions`
     """
-    codes = training_codes(anchor_directions(window, dead_band), window.timesteps[:, -1], rng, dropout)
-    return [CODED[code] for code in codes]
+    anchors = anchor_directions(window, dead_band)
+    texts = sentences(np.where(rng.random(len(anchors)) < dropout, 0, anchors))
+    return [FIRST if tick == 0 else text for tick, text in zip(window.timesteps[:, -1], texts, strict=True)]
 
 
-def accepted(texts: Sequence[str], directions: Sequence[int | None], anchors: NDArray) -> list[str]:
-    """Chains of thought kept for training; one whose direction conflicts with the anchor is disregarded (§3.2).
+def training_directions(
+    window: Windows, rng: np.random.Generator, dropout: float = 0.05, dead_band: float = 0.0
+) -> NDArray[np.int64]:
+    """(n, L) anchor directions of every tick of n windows, a share of them replaced by 0 ("uncertain").
 
     Parameters
     ----------
-    texts : n chains of thought
-    directions : what each advises, in {-1, 0, 1}; None if it could not be read
-    anchors : (n,) :func:`anchor_directions`
-
-    Returns
-    -------
-    the text where the directions agree, else :data:`UNCERTAIN`
+    dropout, dead_band : as of :func:`training_sentences`
     """
-    return [
-        text if direction is not None and direction == anchor else UNCERTAIN
-        for text, direction, anchor in zip(texts, directions, anchors, strict=True)
-    ]
+    anchors = _anchors(window.alphas, window.previous_alphas[:, :, 0], dead_band)
+    return np.where(rng.random(anchors.shape) < dropout, 0, anchors)
 
 
 def uninstructed(observation: Observation, advertisers: Advertisers) -> list[str]:

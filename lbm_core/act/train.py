@@ -1,47 +1,48 @@
-"""Language-guided decision training of LBM-Act (§3.2, Eq. 5), and its checkpoints."""
+"""Language-guided decision training of LBM-Act (§3.2, Eq. 5)."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
-from accelerate.utils import reduce
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
+from accelerate.utils import GradientAccumulationPlugin, is_tensorboard_available
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm.auto import tqdm
+from transformers import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
 
-from lbm_core.act.backbone import Backbone, load_backbone
-from lbm_core.act.config import ActConfig
+from lbm_core.act.backbone import backbone_of
+from lbm_core.act.config import GUIDED, ActConfig
 from lbm_core.act.dual_embedding import ActBatch, LBMAct
-from lbm_core.act.guides import TrainingGuides
-from lbm_core.act.packed import PackedDays, Places
-from lbm_core.act.training_log import Log
-from lbm_core.training import Resumable, fingerprint, load_into, trainable
+from lbm_core.act.guides import FIRST, SENTENCES, TrainingGuides, training_directions, training_sentences
+from lbm_core.act.whole_days import CODES, DayNetwork
+from lbm_core.auction.bidder import N_TICKS
 from lbm_core.data.features import StateEncoder
-from lbm_core.data.trajectories import TrajectorySet
-from lbm_core.files import writing
+from lbm_core.data.trajectories import TrajectorySet, sample_ends, windows
+from lbm_core.data.windows import Windows
 from lbm_core.seeding import generator, integer_seed
+from lbm_core.training import Resumable, fingerprint, trainable
 
-PROBE_WINDOWS = 128  # windows on which a training measures its loss again and again
+PROBE_DECISIONS = 4_096  # on which a training measures its loss again and again
 PROBES = 10  # how often, besides at the last step; in short trainings less, at every PROBE_STEPS-th step
 PROBE_STEPS = 5
-Draw = tuple[Places, NDArray[np.int64] | Sequence[str] | None]  # windows, and what each is told
+LOG_STEPS = 10  # steps between two entries of a log: reading a loss makes the device wait
+Told = list[str] | NDArray[np.int64] | None  # a guide per window, or a code per tick of a day
 
-__all__ = ["ActConfig", "action_loss", "load", "save", "train_act"]
+__all__ = ["ActConfig", "action_loss", "learning_rates", "processes", "train_act", "training_windows"]
 
 
-def action_loss(predicted: Tensor, batch: ActBatch, loss_on: str = "last") -> Tensor:
-    """Squared error of log(alpha / C), Eq. 5.
+def action_loss(predicted: Tensor, batch: ActBatch, config: ActConfig) -> Tensor:
+    """Error of log(alpha / C), Eq. 5: squared, or Huber's (``config.loss``).
 
     Differs from the paper: Eq. 5 is on alpha itself; see :class:`~lbm_core.act.dual_embedding.LBMAct`. Ticks without a
     bid (the ``done`` row of an exhausted advertiser) do not count.
@@ -49,23 +50,25 @@ def action_loss(predicted: Tensor, batch: ActBatch, loss_on: str = "last") -> Te
     Parameters
     ----------
     predicted : (n, L)
-    loss_on : "last", the position that the guide speaks of; "all", every position of the window (the release)
+    config : ``loss_on`` "last" counts the position that the guide speaks of, "all" every position of the window (the
+        release); in layout "day" every tick has a guide, and counts
     """
     logged, counted = batch.actions, batch.counted
-    if loss_on == "last":
+    if config.loss_on == "last" and config.layout == "window":
         predicted, logged, counted = predicted[:, -1], logged[:, -1], counted[:, -1]
-    return torch.nn.functional.mse_loss(predicted.float()[counted], logged[counted])
+    predicted, logged = predicted.float()[counted], logged[counted]
+    if config.loss == "huber":
+        return torch.nn.functional.huber_loss(predicted, logged, delta=config.huber_delta)
+    return torch.nn.functional.mse_loss(predicted, logged)
 
 
 def train_act(
     config: ActConfig,
     trajectories: TrajectorySet,
     *,
-    folder: Path | None = None,
+    checkpoints: Path | None = None,
     checkpoint_every: int = 500,
     guides: TrainingGuides | None = None,
-    moments: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
-    device: str | None = None,
     log_folder: Path | None = None,
     progress: bool = True,
 ) -> LBMAct:
@@ -74,114 +77,201 @@ def train_act(
     The draws of a step depend on (seed, step) alone, so that a resumed training continues as the uninterrupted one
     would have, and so that under ``accelerate launch`` several processes, each with its share of the step's windows,
     train the model that one would have (up to rounding; with ``loss_on="all"`` up to the shares' numbers of bids).
+    Every process then returns that model; the main one should save it.
 
     Parameters
     ----------
-    config : ActConfig
     trajectories : logged advertiser-days of ``config.dataset``
-    folder : where the finished model is kept; one that is there already is loaded instead of trained again. A killed
-        training goes on from its last checkpoint beside it. None keeps nothing.
+    checkpoints : folder of the unfinished training, from which a killed one goes on; None keeps nothing
     checkpoint_every : steps between two checkpoints
-    guides : texts of (trajectory, tick) pairs, for ``config.guide == "cot"``
-    moments : (m,) trajectories and (m,) ticks, e.g. those that have a text: half of every step's windows end there, and
-        half anywhere. Default: all of them end anywhere
-    device : torch device; default the GPU if there is one, under ``accelerate launch`` the process's own
-    log_folder : where TensorBoard finds loss, probe loss, learning rate and speed; needs ``pip install tensorboard``
+    guides : texts, for ``config.guide == "cot"``
+    log_folder : where TensorBoard finds loss, probe loss, learning rate and speed, under the method's name
 
     Returns
     -------
-    LBMAct in ``eval()`` mode, with its ``losses`` and ``probe_losses``
+    LBMAct in ``eval()`` mode, on the GPU if there is one, with its ``losses`` and ``probe_losses``
 
     Raises
     ------
     ValueError
         Trajectories of another data set, guides missing or not wanted, moments without a bid, a checkpoint of another
         training, a batch that cannot be shared out evenly.
+    ModuleNotFoundError
+        A log without ``pip install tensorboard``.
     """
-    if trajectories.dataset != config.dataset:
-        raise ValueError(f"the config is for {config.dataset} data, the trajectories are {trajectories.dataset}")
-    if (guides is None) == (config.guide == "cot"):
-        raise ValueError("guides are given to train_act exactly when the config's guide is 'cot'")
-    if moments is not None and not (len(moments[0]) and trajectories.acting[moments].all()):
-        raise ValueError("moments must name at least one logged tick, and ticks with a bid only")
-    crew = processes()
-    shares = crew.num_processes * config.accumulation
-    if config.batch_size % shares:
-        raise ValueError(f"a batch of {config.batch_size} cannot be shared evenly by {shares} (processes x pieces)")
-    if crew.num_processes > 1:
-        device = str(crew.device)
-    if folder is not None and folder.exists():
-        return load(folder, config, device=device)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    _check(config, trajectories, guides)
+    accelerator = _accelerator(config, log_folder)
+    size, rest = divmod(config.batch_size, accelerator.num_processes * config.accumulation)
+    if rest:
+        raise ValueError(
+            f"a batch of {config.batch_size} cannot be shared evenly by {accelerator.num_processes} processes with "
+            f"{config.accumulation} pieces each"
+        )
+    starts = range(accelerator.process_index * size, config.batch_size, accelerator.num_processes * size)
+    cuts = [slice(start, start + size) for start in starts]  # of a step's windows, this process's pieces
     encoder = StateEncoder.fit(trajectories, config.state_kind)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(integer_seed(config.seed, "train", 0))
-        model = LBMAct(backbone_of(config), encoder, config).to(device).train()
-    optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad],
-        lr=config.learning_rate,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
-    resumable = Resumable(folder, asdict(config) | {"data": fingerprint(trajectories), "revision": model.revision})
-    history = torch.full((config.steps, 2), torch.nan, device=device)  # on the device: reading it would wait for it
-    done = resumable.resume(trainable(model), optimizer)
+        model = LBMAct(backbone_of(config), encoder, config).to(accelerator.device).train()
+    weights = [p for p in model.parameters() if p.requires_grad]
+    groups = [{"params": weights, "initial_lr": config.learning_rate}]
+    optimizer = torch.optim.AdamW(groups, config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    resumable = Resumable(checkpoints, asdict(config) | {"data": fingerprint(trajectories), "revision": model.revision})
+    history = torch.full((config.steps, 2), torch.nan, device=accelerator.device)  # there: reading it would wait for it
+    averaged = [weight.detach().clone() for weight in weights] if config.ema else []
+    state = trainable(model) | {f"ema.{k}": each for k, each in enumerate(averaged)}
+    done = resumable.resume(state, optimizer)
     start = 0 if done is None else len(done)
     if done is not None:
         history[:start] = torch.as_tensor(done)
-    days = PackedDays(trajectories, model)
-    team: Any = model
-    if crew.num_processes > 1:
-        team = DistributedDataParallel(model, device_ids=[device] if "cuda" in device else None)
-    network = torch.compile(team) if config.compile else team
+    schedule = learning_rates(config, optimizer, start)
+    average = get_ema_multi_avg_fn(config.ema)
+    network, optimizer = accelerator.prepare(DayNetwork(model) if config.layout == "day" else model, optimizer)
+    plain = accelerator.unwrap_model(network)
+    network = torch.compile(network) if config.compile else network
 
-    def draw(size: int, *keys: int) -> Draw:
-        places, codes = days.draw(size, generator(config.seed, "train", *keys), moments)
-        return places, codes if guides is None else guides(*places[:2])
+    def draw(size: int, *keys: int) -> tuple[Windows, Told]:
+        rng = generator(config.seed, "train", *keys)
+        if config.layout == "day":
+            return training_days(config, trajectories, size, rng)
+        return training_windows(config, trajectories, size, rng, guides)
 
-    def loss_of(network: Any, drawn: Draw) -> Tensor:
-        batch = days.batch(*drawn)
-        with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=config.precision == "bfloat16"):
-            predicted = network(batch)
-        return action_loss(predicted, batch, config.loss_on)
+    def loss_of(network: Any, window: Windows, told: Told) -> Tensor:
+        if isinstance(told, np.ndarray) or config.layout == "day":
+            codes = None if told is None else torch.as_tensor(told, device=accelerator.device)
+            batch = replace(model.numbers(window), codes=codes)
+        else:
+            batch = model.batch(window, told)
+        return action_loss(network(batch), batch, config)
 
-    probe, probe_every = draw(PROBE_WINDOWS, 3), max(PROBE_STEPS, config.steps // PROBES)
-    log = Log(log_folder if crew.is_main_process else None)
-    hidden = not progress or not crew.is_main_process
+    probe, probe_every = draw(probe_size(config), 3), max(PROBE_STEPS, config.steps // PROBES)
+    hidden = not (progress and accelerator.is_main_process)
     bar = tqdm(range(start, config.steps), desc=config.method, initial=start, total=config.steps, disable=hidden)
+    logged, then = start - 1, time.perf_counter()
     for step in bar:
         probed = step % probe_every == 0 or step + 1 == config.steps
         if probed:
             with torch.no_grad():
-                history[step, 1] = loss_of(model, probe)
+                parts = [_cut(probe, slice(k, k + size)) for k in range(0, len(probe[0]), size)]
+                history[step, 1] = torch.stack([loss_of(plain, *part) for part in parts]).mean()
             bar.set_postfix_str(f"loss {history[step, 1]:.4f}", refresh=False)
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * learning_rate_factor(step, config)
-        optimizer.zero_grad()
+        drawn = draw(config.batch_size, 1, step)
         losses = []
-        own = _pieces(draw(config.batch_size, 1, step), shares)[crew.process_index :: crew.num_processes]
-        for piece in own:
-            waits = crew.num_processes > 1 and piece is not own[-1]  # gradients travel once a step
-            with team.no_sync() if waits else nullcontext():
-                loss = loss_of(network, piece)
-                (loss / len(own)).backward()
+        for cut in cuts:
+            with accelerator.accumulate(network):
+                loss = loss_of(network, *_cut(drawn, cut))
+                accelerator.backward(loss)
+                if accelerator.sync_gradients:
+                    accelerator.clip_grad_norm_(weights, config.gradient_norm)
+                optimizer.step()
+                optimizer.zero_grad()
             losses.append(loss.detach())
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_norm)
-        optimizer.step()
+        if config.ema:
+            average(averaged, [weight.detach() for weight in weights], step)
         history[step, 0] = torch.stack(losses).mean()
-        log.step(step, history[step], optimizer.param_groups[0]["lr"], config.batch_size, probed=probed)
+        if log_folder is not None and (probed or (step + 1) % LOG_STEPS == 0):
+            speed = (step - logged) * config.batch_size / (time.perf_counter() - then)
+            curves = {"learning_rate": schedule.get_last_lr()[0], "windows_per_second": speed}
+            measured = zip(("loss/batch", "loss/probe"), history[step].tolist()[: 1 + probed], strict=False)
+            accelerator.log(curves | dict(measured), step)
+            logged, then = step, time.perf_counter()
+        schedule.step()
         if (step + 1) % checkpoint_every == 0 and step + 1 < config.steps:
-            so_far = reduce(history[: step + 1], "mean").cpu().numpy()
-            if crew.is_main_process:
-                resumable.save(trainable(model), optimizer, so_far)
-    log.close()
-    model.history = reduce(history, "mean").cpu().numpy()
-    model.eval()
-    if folder is not None and crew.is_main_process:
-        save(model, folder)
+            so_far = accelerator.reduce(history[: step + 1], "mean").cpu().numpy()
+            if accelerator.is_main_process:
+                resumable.save(state, optimizer, so_far)
+    for tracker in accelerator.trackers:  # Accelerator.end_training would end the processes' group, too
+        tracker.finish()
+    accelerator.unwrap_model(network, keep_fp32_wrapper=False)
+    with torch.no_grad():
+        for weight, mean in zip(weights, averaged, strict=False):
+            weight.copy_(mean)
+    model.history = accelerator.reduce(history, "mean").cpu().numpy()
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
         resumable.clear()
-    crew.wait_for_everyone()
-    return model
+    return model.eval()
+
+
+def probe_size(config: ActConfig) -> int:
+    """Windows or days on which a training measures its loss: 4,096 decisions, or a tenth of what a short one learns."""
+    whole = math.ceil(PROBE_DECISIONS / (N_TICKS - 4)) if config.layout == "day" else PROBE_DECISIONS
+    return max(min(whole, config.steps * config.batch_size // PROBES), config.batch_size)
+
+
+def _cut(drawn: tuple[Windows, Told], cut: slice) -> tuple[Windows, Told]:
+    window, told = drawn
+    return window[cut], None if told is None else told[cut]
+
+
+def training_days(
+    config: ActConfig, trajectories: TrajectorySet, n: int, rng: np.random.Generator
+) -> tuple[Windows, NDArray[np.int64] | None]:
+    """Whole days to learn from, and the code of each tick's guide; None for LLM-DT and Prompt-LLM-DT.
+
+    Parameters
+    ----------
+    n : days
+    """
+    rows = rng.integers(len(trajectories), size=n)
+    window = windows(trajectories, rows, trajectories.length[rows] - 1, N_TICKS)
+    if config.guide not in GUIDED:
+        return window, None
+    directions = training_directions(window, rng, config.guide_dropout, config.dead_band)
+    codes = np.where(directions < 0, CODES.index(SENTENCES[-1]), directions)
+    codes[window.timesteps == 0] = CODES.index(FIRST)
+    return window, codes
+
+
+def training_windows(
+    config: ActConfig,
+    trajectories: TrajectorySet,
+    n: int,
+    rng: np.random.Generator,
+    guides: TrainingGuides | None = None,
+) -> tuple[Windows, list[str] | None]:
+    """Windows to learn from, and the guide of each; None for LLM-DT and Prompt-LLM-DT.
+
+    Differs from the paper: its authors' release draws a window's *start*, so that short windows occur only at the end
+    of a training episode but at the start of an evaluated one; ``config.windows_by == "start"`` does so.
+
+    Parameters
+    ----------
+    n : windows, the first half of them from ``guides.moments`` where there are some
+    guides : texts, for ``config.guide == "cot"``
+    """
+    rows, ticks = sample_ends(trajectories, n, rng)
+    if guides is not None and guides.moments is not None:
+        chosen = rng.integers(len(guides.moments[0]), size=n // 2)
+        rows[: n // 2], ticks[: n // 2] = (values[chosen] for values in guides.moments)
+    first = np.zeros_like(ticks)
+    if config.windows_by == "start":
+        first = ticks
+        ticks = np.minimum(ticks + config.window_length - 1, trajectories.last_action[rows])
+    window = windows(trajectories, rows, ticks, config.window_length)
+    mask = window.mask & (window.timesteps >= first[:, None])
+    window = replace(window, mask=mask, returns_to_go=window.returns_to_go * mask, timesteps=window.timesteps * mask)
+    if guides is not None:
+        return window, guides.texts(rows, ticks)
+    if config.guide in GUIDED:
+        return window, training_sentences(window, rng, config.guide_dropout, config.dead_band)
+    return window, None
+
+
+def learning_rates(config: ActConfig, optimizer: torch.optim.Optimizer, start: int = 0) -> LambdaLR:
+    """Linear warm-up, then constant or half a cosine down to 0.
+
+    A step ahead of transformers' own count: no step is taken at a rate of 0, neither the first nor the last.
+
+    Parameters
+    ----------
+    optimizer : with an ``initial_lr``
+    start : step from which a training goes on
+    """
+    rising = max(1, round(config.warm_up * config.steps))
+    if config.schedule == "constant":
+        return get_constant_schedule_with_warmup(optimizer, rising, last_epoch=start)
+    return get_cosine_schedule_with_warmup(optimizer, rising, config.steps + 1, last_epoch=start)
 
 
 def processes() -> PartialState:
@@ -189,61 +279,27 @@ def processes() -> PartialState:
     return PartialState(cpu=not torch.cuda.is_available())  # without the flag, processes on CPUs do not find each other
 
 
-def _pieces(drawn: Draw, n: int) -> list[Draw]:
-    """n equal parts of a draw."""
-    (rows, ticks, first), told = drawn
-    size = len(rows) // n
-    cuts = [slice(k * size, (k + 1) * size) for k in range(n)]
-    return [((rows[cut], ticks[cut], first[cut]), None if told is None else told[cut]) for cut in cuts]
+def _check(config: ActConfig, trajectories: TrajectorySet, guides: TrainingGuides | None) -> None:
+    if trajectories.dataset != config.dataset:
+        raise ValueError(f"the config is for {config.dataset} data, the trajectories are {trajectories.dataset}")
+    if (guides is None) == (config.guide == "cot"):
+        raise ValueError("guides are given to train_act exactly when the config's guide is 'cot'")
+    moments = None if guides is None else guides.moments
+    if moments is not None and not (len(moments[0]) and trajectories.acting[moments].all()):
+        raise ValueError("moments must name at least one logged tick, and ticks with a bid only")
 
 
-def learning_rate_factor(step: int, config: ActConfig) -> float:
-    """Share of the learning rate used at a step: linear warm-up, then constant or half a cosine down to 0."""
-    rising = max(1, round(config.warm_up * config.steps))
-    if step < rising:
-        return (step + 1) / rising
-    if config.schedule == "constant":
-        return 1.0
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, config.steps - rising)))
-
-
-def backbone_of(config: ActConfig) -> Backbone:
-    """The language model that a config starts from."""
-    random_seed = integer_seed(config.seed, "train", 4) if config.initialise == "random" else None
-    return load_backbone(config.backbone, layers=config.layers, random_seed=random_seed)
-
-
-def save(model: LBMAct, folder: Path) -> None:
-    """Write a finished model: trained tensors, config, state statistics, losses. Frozen token embeddings stay out."""
-    with writing(Path(folder)) as temporary:
-        save_file(trainable(model), temporary / "model.safetensors")
-        np.save(temporary / "history.npy", model.history)
-        stored = {"config": asdict(model.config), "encoder": model.encoder.to_dict(), "revision": model.revision}
-        (temporary / "config.json").write_text(json.dumps(stored, indent=1))
-
-
-def load(folder: Path, config: ActConfig | None = None, *, device: str | None = None) -> LBMAct:
-    """Read what :func:`save` wrote; the frozen token embedding comes from the backbone.
-
-    Raises
-    ------
-    FileNotFoundError
-        No model there.
-    ValueError
-        It was trained with another config than the one asked for, or on another revision of the backbone.
-    """
-    folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"no LBM-Act in {folder}: train one first (train_act)")
-    stored = json.loads((folder / "config.json").read_text())
-    found = ActConfig(**stored["config"])
-    if config is not None and found != config:
-        differs = [k for k, v in asdict(config).items() if asdict(found)[k] != v]
-        raise ValueError(f"the LBM-Act in {folder} was trained with another {', '.join(differs)}")
-    backbone = backbone_of(found)
-    if backbone.revision != stored["revision"]:
-        raise ValueError(f"the LBM-Act in {folder} was trained on {stored['revision']}, not on {backbone.revision}")
-    model = LBMAct(backbone, StateEncoder.from_dict(stored["encoder"]), found)
-    load_into(trainable(model), folder / "model.safetensors")
-    model.history = np.load(folder / "history.npy", allow_pickle=False)
-    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+def _accelerator(config: ActConfig, log_folder: Path | None) -> Accelerator:
+    if log_folder is not None and not is_tensorboard_available():
+        raise ModuleNotFoundError("TensorBoard logs need its package: pip install tensorboard")
+    processes()
+    AcceleratorState._reset_state()  # as transformers does: an earlier training may have had another precision
+    accelerator = Accelerator(
+        mixed_precision="bf16" if config.precision == "bfloat16" else "no",
+        # As a plugin, because a number would give way to an environment variable.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(config.accumulation, sync_with_dataloader=False),
+        log_with=None if log_folder is None else "tensorboard",
+        project_dir=log_folder,
+    )
+    accelerator.init_trackers(config.method)
+    return accelerator

@@ -9,38 +9,55 @@ from numpy.typing import NDArray
 
 from lbm_core.act.guides import sentences
 from lbm_core.auction.bidder import Advertisers, Observation
+from lbm_core.baselines.common import untargeted
 from lbm_core.critic.ensemble import CriticEnsemble
 from lbm_core.critic.network import Critic
 from lbm_core.data.trajectories import ALPHA_LIMIT
-from lbm_core.data.windows import windows_of_observation
+from lbm_core.training import small_network
+
+STEPS = (0.88, 1.0, 1.14)  # multiples of the last alpha that mean down, stay and up
 
 
-def best_multiples(
-    critic: Critic | CriticEnsemble, observation: Observation, advertisers: Advertisers, multiples: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Candidates (n, K), alpha in currency per conversion, and (n,) which of them has the highest Q."""
-    config = critic.config
-    no_target = np.zeros((len(observation), observation.tick + 1))  # Q is not conditioned on a return
-    window = windows_of_observation(observation, advertisers, no_target, config.window_length)
-    # A done advertiser's last alpha is 0; the replay ignores its bid, but Q is defined for positive ones only.
-    last = np.maximum(observation.alphas[:, -1], 1e-3 * advertisers.cpa_target)
-    candidates = np.minimum(last[:, None] * multiples, ALPHA_LIMIT[config.dataset])
-    return candidates, critic.q(window, candidates).argmax(axis=1)
-
-
-class CriticBidder:
-    """Tries a few multiples of the last alpha and takes the one with the highest Q; opens at the CPA target.
+class CriticSearch:
+    """Takes the multiple of an alpha that has the highest Q.
 
     Parameters
     ----------
     critic : Critic
-    multiples : candidates per tick, in units of the last alpha, each > 0
+    multiples : candidates in units of that alpha, each > 0
+
+    Raises
+    ------
+    ValueError
+        No multiples, or some not positive.
     """
 
-    def __init__(self, critic: Critic | CriticEnsemble, multiples: Sequence[float] = (0.88, 1.0, 1.14)) -> None:
+    def __init__(self, critic: Critic | CriticEnsemble, multiples: Sequence[float] = STEPS) -> None:
         if len(multiples) == 0 or not all(multiple > 0 for multiple in multiples):
             raise ValueError(f"multiples must be positive numbers, at least one; got {list(multiples)}")
         self.critic, self.multiples = critic, np.asarray(multiples, dtype=np.float64)
+
+    def best(
+        self, observation: Observation, advertisers: Advertisers, alphas: NDArray[np.float64] | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """(n,) best alpha, currency per conversion, within the data's range, and the place of its multiple.
+
+        Parameters
+        ----------
+        alphas : (n,) around which to search; default the last ones
+        """
+        config = self.critic.config
+        if alphas is None:  # a done advertiser's last alpha is 0; no replay counts its bid, but Q needs a positive one
+            alphas = np.maximum(observation.alphas[:, -1], 1e-3 * advertisers.cpa_target)
+        window = untargeted(observation, advertisers, config.window_length)
+        candidates = np.clip(alphas[:, None] * self.multiples, 1e-6, ALPHA_LIMIT[config.dataset])
+        with small_network():
+            best = self.critic.q(window, candidates).argmax(axis=1)
+        return candidates[np.arange(len(observation)), best], best
+
+
+class CriticBidder(CriticSearch):
+    """Tries a few multiples of the last alpha and takes the one with the highest Q; opens at the CPA target."""
 
     def reset(self, advertisers: Advertisers) -> None:
         """Start a period for n advertisers."""
@@ -50,25 +67,15 @@ class CriticBidder:
         """(n,) alpha, currency per conversion, within the range of the data."""
         if observation.tick == 0:
             return self.advertisers.cpa_target.copy()
-        candidates, best = best_multiples(self.critic, observation, self.advertisers, self.multiples)
-        return candidates[np.arange(len(observation)), best]
+        return self.best(observation, self.advertisers)[0]
 
 
-class CriticGuide:
+class CriticGuide(CriticSearch):
     """Guide source: the direction, up, stay or down, whose multiple of the last alpha has the highest Q.
 
-    Parameters
-    ----------
-    critic : Critic
-    multiples : what "decrease", "uncertain" and "increase" stand for, in units of the last alpha
+    Its three multiples are what "decrease", "uncertain" and "increase" stand for.
     """
-
-    def __init__(
-        self, critic: Critic | CriticEnsemble, multiples: tuple[float, float, float] = (0.88, 1.0, 1.14)
-    ) -> None:
-        self.critic, self.multiples = critic, np.asarray(multiples, dtype=np.float64)
 
     def __call__(self, observation: Observation, advertisers: Advertisers) -> list[str]:
         """One sentence per advertiser."""
-        _, best = best_multiples(self.critic, observation, advertisers, self.multiples)
-        return sentences(best - 1)
+        return sentences(self.best(observation, advertisers)[1] - 1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lbm_core.auction.bidder import N_TICKS
+from lbm_core.baselines.common import perceptron
 
 _GROUPS = 8  # of the group normalisation; channels are multiples of it
 _WIDTH = 3  # ticks that a convolution sees; the coarse levels carry what is further apart
@@ -87,13 +88,7 @@ class InverseDynamics(nn.Module):
 
     def __init__(self, features: int, context: int, hidden: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(2 * features + context, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, 1),
-        )
+        self.layers = perceptron(2 * features + context, hidden, hidden, 1)
 
     def forward(self, states: Tensor, following: Tensor, context: Tensor) -> Tensor:
         """(n,) of (n, d) states, the (n, d) next ones and (n, k) context."""
@@ -112,9 +107,7 @@ class PathValue(nn.Module):
             nn.ReLU(),
             nn.Flatten(),
         )
-        self.head = nn.Sequential(
-            nn.Linear(channels * N_TICKS // 4 + context, 2 * channels), nn.ReLU(), nn.Linear(2 * channels, 1)
-        )
+        self.head = perceptron(channels * N_TICKS // 4 + context, 2 * channels, 1)
 
     def forward(self, paths: Tensor, context: Tensor) -> Tensor:
         """(n,) of (n, 48, d) paths and (n, k) context."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,76 +11,26 @@ import pandas as pd
 
 from lbm_core.act.backbone import Backbone
 from lbm_core.baselines.text_action import parse_alpha
-from lbm_core.baselines.text_training import TextTraining, base_model, common_settings, finished, low_rank, run_quietly
+from lbm_core.baselines.text_config import GRPOTextConfig
+from lbm_core.baselines.text_training import base_model, finished, precision_settings
 from lbm_core.data.trajectories import ALPHA_LIMIT
-from lbm_core.settings import Dataset
-from lbm_core.tiers import Tier
+from lbm_core.think.trainer import CHECKPOINT_SECONDS, low_rank, run, workplace
 
-LOSS_TYPES = ("grpo", "bnpo", "dapo", "dr_grpo")
 WORST = float(np.log(10.0))  # |log alpha - log alpha_data| counts no more; a text without an alpha counts as much
-
-
-@dataclass(frozen=True)
-class GRPOTextConfig(TextTraining):
-    """How GRPO is trained. The paper states none of it."""
-
-    dataset: Dataset = "dense"  # sets the range of alphas
-    # How token losses are averaged, one of LOSS_TYPES; Eq. 6 is "grpo": over each text. "dr_grpo" averages over the
-    # limit, and does not divide advantages by the group's standard deviation.
-    loss_type: str = "grpo"
-    steps: int = 100
-    prompts_per_step: int = 1
-    generations: int = 4  # G of Eq. 6, texts per prompt
-    max_new_tokens: int = 96
-    temperature: float = 1.0  # of sampling
-    clip: float = 0.2  # epsilon of Eq. 6
-    kl: float = 0.0  # beta of Eq. 6
-    format_weight: float = 1.0  # of the reward for exactly one readable alpha
-    length_floor: int = 0  # tokens below which a text is punished; 0 = none
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.loss_type not in LOSS_TYPES:
-            raise ValueError(f"unknown loss_type {self.loss_type!r}; choose one of {', '.join(LOSS_TYPES)}")
-        if self.generations < 2:
-            raise ValueError(f"a group needs at least 2 generations to be compared; got {self.generations}")
-        for name in ("steps", "prompts_per_step", "max_new_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} of GRPO must be at least 1; got {getattr(self, name)}")
-        if not 0 <= self.length_floor <= self.max_new_tokens:
-            raise ValueError(f"length_floor must lie in 0..{self.max_new_tokens} tokens; got {self.length_floor}")
-
-    @classmethod
-    def from_tier(
-        cls, tier: Tier, dataset: Dataset, seed: int = 0, variant: str = "grpo", **overrides: Any
-    ) -> GRPOTextConfig:
-        """The sizes of a tier; keyword arguments replace single fields.
-
-        Parameters
-        ----------
-        variant : a loss type, or "LOSS TYPE, length floor" with the tier's floor
-        """
-        loss_type, _, extra = variant.partition(", ")
-        if extra not in ("", "length floor"):
-            raise ValueError(f"unknown variant {variant!r} of GRPO; a loss type, or 'LOSS TYPE, length floor'")
-        settings: dict[str, Any] = {
-            "backbone": tier.think_backbone,
-            "lora_rank": tier.language.lora_rank,
-            "trained_layers": tier.language.trained_layers,
-            "learning_rate": tier.language.grpo_learning_rate,
-            "precision": tier.language.precision,
-            "dataset": dataset,
-            "loss_type": loss_type,
-            "steps": tier.language.grpo_steps,
-            "prompts_per_step": tier.language.grpo_prompts_per_step,
-            "generations": tier.language.grpo_generations,
-            "max_new_tokens": tier.language.max_new_tokens,
-            "temperature": tier.language.grpo_temperature,
-            "kl": tier.language.grpo_kl,
-            "length_floor": tier.language.grpo_length_floor if extra else 0,
-            "seed": seed,
-        }
-        return cls(**(settings | overrides))
+# Columns of the log, by TRL's names.
+LOGGED = {
+    "step": "step",
+    "completions/mean_length": "length",
+    "completions/min_length": "shortest",
+    "completions/max_length": "longest",
+    "completions/clipped_ratio": "cut",
+    "rewards/form/mean": "answered",
+    "rewards/alpha/mean": "alpha_reward",
+    "reward": "reward",
+    "frac_reward_zero_std": "idle",
+    "loss": "loss",
+    "entropy": "entropy",
+}
 
 
 def alpha_reward(texts: Sequence[str], alphas: Sequence[float], limit: float) -> list[float]:
@@ -138,14 +87,18 @@ def train_grpo(
     folder: Path | None = None,
     *,
     backbone: Backbone | None = None,
+    checkpoints: Path | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> tuple[Backbone, pd.DataFrame]:
     """Train by TRL's GRPOTrainer (Eq. 6); the prompts are gone through as often as the steps need.
+
+    A training that was killed while it went through them a second time may meet them in another order afterwards.
 
     Parameters
     ----------
     prompts : n rendered prompts (:func:`lbm_core.baselines.text_prompt.text_prompt`), at least one step's
     alphas : n logged alphas, currency per conversion, > 0
-    folder, backbone : as in :func:`lbm_core.baselines.sft_text.train_sft`
+    folder, backbone, checkpoints, checkpoint_seconds : as in :func:`lbm_core.baselines.sft_text.train_sft`
 
     Returns
     -------
@@ -172,12 +125,14 @@ def train_grpo(
     if start.tokenizer(prompts[0])["input_ids"] != start.tokenizer(prompts[0], add_special_tokens=False)["input_ids"]:
         raise ValueError("this tokenizer adds special tokens to a prompt that the chat template has written already")
     functions, weights = rewards_of(config)
-    with common_settings(config) as shared:
+    rows = {"prompt": list(prompts), "logged_alpha": [float(alpha) for alpha in alphas]}
+    with workplace(checkpoints, config, rows) as settings:
         trainer = GRPOTrainer(
             model=start.model,
             reward_funcs=functions,
             args=GRPOConfig(
-                **shared,
+                **settings,
+                **precision_settings(config),
                 max_steps=config.steps,
                 per_device_train_batch_size=config.generations,
                 gradient_accumulation_steps=config.prompts_per_step,
@@ -191,23 +146,10 @@ def train_grpo(
                 scale_rewards="none" if config.loss_type == "dr_grpo" else "group",
                 reward_weights=weights,
             ),
-            train_dataset=Samples.from_dict({"prompt": list(prompts), "logged_alpha": [float(a) for a in alphas]}),
+            train_dataset=Samples.from_dict(rows),
             processing_class=start.tokenizer,
-            peft_config=low_rank(config, start.model),
+            peft_config=low_rank(config.lora_rank, start.model, config.trained_layers),
         )
-        logged = run_quietly(trainer)
-    names = {
-        "step": "step",
-        "length": "completions/mean_length",
-        "shortest": "completions/min_length",
-        "longest": "completions/max_length",
-        "cut": "completions/clipped_ratio",
-        "answered": "rewards/form/mean",
-        "alpha_reward": "rewards/alpha/mean",
-        "reward": "reward",
-        "idle": "frac_reward_zero_std",
-        "loss": "loss",
-        "entropy": "entropy",
-    }
-    log = pd.DataFrame([{ours: entry[theirs] for ours, theirs in names.items()} for entry in logged])
+        entries = run(trainer, checkpoints, checkpoint_seconds)
+    log = pd.DataFrame(entries)[list(LOGGED)].set_axis(list(LOGGED.values()), axis=1)
     return finished(trainer.model, start, config, log, folder), log

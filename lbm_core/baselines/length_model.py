@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
-from lbm_core.baselines.grpo_text import LOSS_TYPES
+from lbm_core.baselines.text_config import Group, LossType
+from lbm_core.settings import Count, Positive, Whole, settings
 
 
-@dataclass(frozen=True)
+@settings
 class LengthModel:
     """Settings of :func:`train_length`. Nothing here is of the paper but the shape of Eq. 6."""
 
-    loss_type: str = "grpo"  # how token losses are averaged; one of lbm_core.baselines.grpo_text.LOSS_TYPES
-    hazard: float = 0.01  # chance that a word spoils the text, so that no alpha can be read from it; in [0, 1)
-    length_floor: int = 0  # words below which a text is punished; 0 = none
-    first_length: int = 50  # mean words of the untrained model, > 1
-    limit: int = 200  # longest text, words
-    steps: int = 100
-    prompts_per_step: int = 4
-    generations: int = 4  # G of Eq. 6
-    learning_rate: float = 0.05  # Adam's, of the log odds of p
+    loss_type: LossType = "grpo"  # how token losses are averaged
+    hazard: Annotated[float, Field(ge=0, lt=1)] = 0.01  # chance that a word spoils the text: no alpha can be read
+    length_floor: Whole = 0  # words below which a text is punished; 0 = none
+    first_length: Annotated[float, Field(gt=1)] = 50  # mean words of the untrained model
+    limit: Count = 200  # longest text, words
+    steps: Count = 100
+    prompts_per_step: Count = 4
+    generations: Group = 4  # G of Eq. 6
+    learning_rate: Positive = 0.05  # Adam's, of the log odds of p
 
     def __post_init__(self) -> None:
-        if self.loss_type not in LOSS_TYPES:
-            raise ValueError(f"unknown loss_type {self.loss_type!r}; choose one of {', '.join(LOSS_TYPES)}")
-        if not 0 <= self.hazard < 1:
-            raise ValueError(f"hazard must lie in [0, 1); got {self.hazard}")
-        if not 1 < self.first_length < self.limit:
+        if self.first_length >= self.limit:
             raise ValueError(f"first_length must lie between 1 and the limit, {self.limit}; got {self.first_length}")
-        if self.generations < 2:
-            raise ValueError(f"a group needs at least 2 generations to be compared; got {self.generations}")
 
 
 def shares(words: np.ndarray, loss_type: str, limit: int) -> np.ndarray:

@@ -2,101 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 from tqdm.auto import trange
 
 from lbm_core.auction.bidder import Advertisers, Observation
-from lbm_core.baselines.decision_transformer import one_thread
-from lbm_core.training import load_config, load_weights, save_model, without_notices
+from lbm_core.baselines.common import averaged, current_states
+from lbm_core.baselines.config import OfflineRLConfig
 from lbm_core.critic.iql import n_step_returns
-from lbm_core.critic.reward import COUNTS, REWARDS, Counted, Reward, reward_table
-from lbm_core.data.features import LOG_RATIO_LIMIT, N_FEATURES, StateEncoder, StateKind, log_alpha_ratio
+from lbm_core.critic.reward import reward_table
+from lbm_core.data.features import LOG_RATIO_LIMIT, StateEncoder, log_alpha_ratio
 from lbm_core.data.trajectories import TrajectorySet, windows
-from lbm_core.data.windows import windows_of_observation
 from lbm_core.seeding import generator, integer_seed
-from lbm_core.settings import DATASETS, Dataset
-from lbm_core.tiers import Tier
-
-Algorithm = Literal["BC", "BCQ", "CQL", "IQL"]
-ALGORITHMS: tuple[Algorithm, ...] = ("BC", "BCQ", "CQL", "IQL")
-
-
-@dataclass(frozen=True)
-class OfflineRLConfig:
-    """Everything that makes an offline-RL policy; it names the checkpoint."""
-
-    algorithm: Algorithm = "IQL"
-    dataset: Dataset = "dense"
-    reward: Reward = "score_to_go"  # paper: "conversions", which never hears of the CPA target
-    counted: Counted = "expected"  # conversions that the reward counts; "sampled": as they were drawn
-    # Of a reward in units of B / C. IQL weighs actions by exp(temperature * advantage); one tick decides about half a
-    # per cent of a day, so that at 1 every weight would be 1 and IQL be BC. At 100 the weights follow the errors of Q:
-    # a small tilt of every move, up or down, compounds over the day.
-    reward_multiplier: float = 10.0
-    state_kind: StateKind = "extended"  # "paper": the 16 features alone
-    hidden_size: int = 256  # of two hidden layers; d3rlpy's and the published size
-    steps: int = 1_000  # gradient steps
-    batch_size: int = 256
-    learning_rate: float = 3e-4  # Adam, actor and critic
-    decay: bool = True  # whether it falls to 0 as half a cosine; published: IQL's actor only
-    gamma: float = 0.99  # discount per tick
-    tau: float = 0.005  # share of the online Q in each update of the target Q
-    n_step: int = 1  # rewards summed before bootstrapping; published: 1
-    expectile: float = 0.7  # of IQL
-    temperature: float = 3.0  # of IQL's advantage weights
-    conservative_weight: float = 5.0  # of CQL's penalty on actions that were not logged; d3rlpy's default
-    action_samples: int = 10  # of BCQ and CQL; d3rlpy's 100 for BCQ costs many times more
-    flexibility: float = 0.05  # of BCQ: how far it may leave an imitated action, in units of half the data's range
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        choices: dict[str, Any] = {
-            "algorithm": ALGORITHMS,
-            "dataset": DATASETS,
-            "reward": REWARDS,
-            "counted": COUNTS,
-            "state_kind": tuple(N_FEATURES),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
-        for name in ("hidden_size", "steps", "batch_size", "n_step", "action_samples"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} of {self.algorithm} must be at least 1; got {getattr(self, name)}")
-        for name in ("learning_rate", "reward_multiplier", "temperature", "flexibility"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} of {self.algorithm} must be positive; got {getattr(self, name)}")
-        for name in ("gamma", "tau"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name} of {self.algorithm} must lie in (0, 1]; got {getattr(self, name)}")
-        if not (0 < self.expectile < 1 and self.conservative_weight >= 0):
-            raise ValueError("expectile must lie in (0, 1) and conservative_weight be at least 0")
-
-    @classmethod
-    def from_tier(
-        cls, tier: Tier, dataset: Dataset, seed: int = 0, algorithm: Algorithm = "IQL", **overrides: Any
-    ) -> OfflineRLConfig:
-        """The sizes of a tier."""
-        sizes = tier.baseline
-        settings: dict[str, Any] = {
-            "algorithm": algorithm,
-            "dataset": dataset,
-            "hidden_size": sizes.rl_hidden_size,
-            "steps": sizes.rl_steps,
-            "batch_size": sizes.rl_batch_size,
-            "learning_rate": sizes.rl_learning_rate,
-            "n_step": sizes.rl_n_step,
-            "seed": seed,
-        }
-        return cls(**(settings | overrides))
+from lbm_core.training import (
+    fitted_encoder,
+    load_config,
+    load_modules,
+    of_modules,
+    save_model,
+    small_network,
+    without_notices,
+)
 
 
 @dataclass(frozen=True)
@@ -109,7 +41,6 @@ class Transitions:
     actions : (M,) log(alpha / C)
     rewards : (M,) discounted reward of the next ``n_step`` ticks
     terminal : (M,) bool, nothing to bootstrap from after these rewards
-    n_step : ticks between a state and its next state
     """
 
     states: NDArray[np.float32]
@@ -117,7 +48,6 @@ class Transitions:
     rewards: NDArray[np.float32]
     next_states: NDArray[np.float32]
     terminal: NDArray[np.bool_]
-    n_step: int
 
     @classmethod
     def from_trajectories(
@@ -137,7 +67,7 @@ class Transitions:
             return encoder.encode(windows(trajectories, rows, at, length=1))[:, 0]
 
         actions = log_alpha_ratio(trajectories.alphas[rows, ticks], trajectories.cpa_target[rows])
-        return cls(encoded(ticks), actions, returns[rows, ticks], encoded(following), terminal, config.n_step)
+        return cls(encoded(ticks), actions, returns[rows, ticks], encoded(following), terminal)
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -166,8 +96,7 @@ class OfflinePolicy:
     @cached_property
     def learner(self) -> Any:
         """d3rlpy's algorithm with fresh weights."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(integer_seed(self.config.seed, "train", 0))
+        with small_network(integer_seed(self.config.seed, "train", 0)):
             learner = _learner(self.config)
             learner.create_impl((self.encoder.dimension,), 1)
         return learner
@@ -190,31 +119,22 @@ class OfflinePolicy:
         ----------
         key : names the random numbers with which BCQ draws its candidates; equal keys give equal bids
         """
-        for module in self.modules.values():
-            module.eval()
-        with one_thread(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(integer_seed(self.config.seed, "evaluation", key))
+        with small_network(integer_seed(self.config.seed, "evaluation", key)):
             action = self.learner.predict(np.ascontiguousarray(states))[:, 0].astype(np.float64)
         return np.interp(action, (-1, 0, 1), (self.low, self.middle, self.high))
 
     def save(self, folder: Path) -> None:
-        """Write the networks that bid, config, range and state statistics into a new folder."""
-        extra = {"low": self.low, "middle": self.middle, "high": self.high, "losses": self.losses.tolist()}
-        save_model(folder, self.config, self.encoder, self.modules, **extra)
+        """Write the networks that bid, config, range, state statistics and losses into a folder."""
+        extra = {"range": [self.low, self.middle, self.high], "losses": self.losses}
+        save_model(folder, self.config, self.encoder, of_modules(self.modules), **extra)
 
     @classmethod
     def load(cls, folder: Path, config: OfflineRLConfig | None = None) -> OfflinePolicy:
-        """Read what :meth:`save` wrote.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            No policy there; one that was trained with another config.
-        """
-        found, encoder, stored = load_config(folder, OfflineRLConfig, config, "offline-RL policy")
-        policy = cls(found, encoder, stored["low"], stored["middle"], stored["high"])
-        load_weights(folder, policy.modules)
-        policy.losses = np.asarray(stored["losses"])
+        """Read what :meth:`save` wrote; errors as of :func:`lbm_core.training.load_config`."""
+        trained_with, encoder, stored = load_config(folder, OfflineRLConfig, config, "offline-RL policy")
+        policy = cls(trained_with, encoder, *stored["range"])
+        load_modules(folder, policy.modules)
+        policy.losses = stored["losses"]
         return policy
 
 
@@ -229,29 +149,21 @@ def train_offline_rl(config: OfflineRLConfig, trajectories: TrajectorySet, *, pr
     ValueError
         Trajectories of another data set than the config's, or without a bid, or all bids equal.
     """
-    if trajectories.dataset != config.dataset:
-        raise ValueError(f"the config is for {config.dataset} data, the trajectories are {trajectories.dataset}")
-    encoder = StateEncoder.fit(trajectories, config.state_kind)
+    encoder = fitted_encoder(config, trajectories)
     data = Transitions.from_trajectories(trajectories, encoder, config)
     low, high = data.actions.min(), data.actions.max()
     margin = 0.1 * (high - low)
     middle = np.clip(np.median(data.actions), low + margin, high - margin)
     policy = OfflinePolicy(config, encoder, float(low), float(middle), float(high))
-    actions = policy.scale(data.actions)
+    data = replace(data, actions=policy.scale(data.actions))
     rng = generator(config.seed, "train", 1)
-    log_every = max(1, config.steps // 100)
-    losses: list[float] = []
-    history: list[tuple[int, float]] = []
-    with one_thread(), torch.random.fork_rng(devices=[]):
-        learner = policy.learner
-        torch.manual_seed(integer_seed(config.seed, "train", 2))  # sampled actions and latents
-        for step in trange(1, config.steps + 1, desc=config.algorithm, disable=not progress):
-            found = learner.update(_batch(data, actions, rng.integers(len(data), size=config.batch_size)))
-            losses.append(found["loss" if config.algorithm == "BC" else "critic_loss"])
-            if step % log_every == 0 or step == config.steps:
-                history.append((step, float(np.mean(losses))))
-                losses = []
-    policy.losses = np.asarray(history)
+    name = "loss" if config.algorithm == "BC" else "critic_loss"
+    learner, losses = policy.learner, []
+    with small_network(integer_seed(config.seed, "train", 2)):  # sampled actions and latents
+        for _ in trange(config.steps, desc=config.algorithm, disable=not progress):
+            batch = _batch(data, rng.integers(len(data), size=config.batch_size), config.n_step)
+            losses.append(learner.update(batch)[name])
+    policy.losses = averaged(losses)
     return policy
 
 
@@ -278,13 +190,8 @@ class OfflineRLBidder:
         return self.advertisers.cpa_target * np.exp(self.policy.decide(states, observation.tick))
 
 
-def current_states(encoder: StateEncoder, observation: Observation, advertisers: Advertisers) -> NDArray[np.float32]:
-    """(n, d) normalised features of the tick to bid in."""
-    no_target = np.zeros((len(observation), observation.tick + 1))  # these policies ask for no return
-    return encoder.encode(windows_of_observation(observation, advertisers, no_target, length=1))[:, 0]
-
-
 def _learner(config: OfflineRLConfig) -> Any:
+    """d3rlpy's algorithm of a configuration."""
     with without_notices():
         from d3rlpy import algos
         from d3rlpy.models.encoders import VectorEncoderFactory
@@ -293,47 +200,31 @@ def _learner(config: OfflineRLConfig) -> Any:
 
     encoder = VectorEncoderFactory([config.hidden_size, config.hidden_size])
     adam = AdamFactory(lr_scheduler_factory=CosineAnnealingLRFactory(T_max=config.steps) if config.decay else None)
-    if config.algorithm == "BC":
-        return algos.BCConfig(
-            batch_size=config.batch_size,
-            learning_rate=config.learning_rate,
-            encoder_factory=encoder,
-            optim_factory=adam,
-        ).create(False)
-    shared: dict[str, Any] = {
-        "batch_size": config.batch_size,
-        "gamma": config.gamma,
-        "tau": config.tau,
-        "actor_learning_rate": config.learning_rate,
-        "critic_learning_rate": config.learning_rate,
-        "actor_encoder_factory": encoder,
-        "critic_encoder_factory": encoder,
-        "actor_optim_factory": adam,
-        "critic_optim_factory": adam,
+    own: dict[str, dict[str, Any]] = {
+        "BC": {},
+        "BCQ": {"n_action_samples": config.action_samples, "action_flexibility": config.flexibility},
+        "CQL": {
+            "conservative_weight": config.conservative_weight,
+            "alpha_learning_rate": 0.0,  # the weight of the penalty is a setting, not learned
+            "temp_learning_rate": config.learning_rate,
+            "n_action_samples": config.action_samples,
+        },
+        "IQL": {"expectile": config.expectile, "weight_temp": config.temperature, "value_encoder_factory": encoder},
     }
-    if config.algorithm == "IQL":
-        return algos.IQLConfig(
-            expectile=config.expectile, weight_temp=config.temperature, value_encoder_factory=encoder, **shared
-        ).create(False)
-    if config.algorithm == "CQL":
-        return algos.CQLConfig(
-            conservative_weight=config.conservative_weight,
-            alpha_learning_rate=0.0,  # the weight of the penalty is a setting, not learned
-            temp_learning_rate=config.learning_rate,
-            n_action_samples=config.action_samples,
-            **shared,
-        ).create(False)
-    return algos.BCQConfig(
-        imitator_learning_rate=config.learning_rate,
-        imitator_encoder_factory=encoder,
-        imitator_optim_factory=adam,
-        n_action_samples=config.action_samples,
-        action_flexibility=config.flexibility,
-        **shared,
-    ).create(False)
+    arguments = own[config.algorithm]
+    prefixes = {"BC": [""], "BCQ": ["actor_", "critic_", "imitator_"]}.get(config.algorithm, ["actor_", "critic_"])
+    for prefix in prefixes:
+        arguments |= {
+            f"{prefix}learning_rate": config.learning_rate,
+            f"{prefix}encoder_factory": encoder,
+            f"{prefix}optim_factory": adam,
+        }
+    if config.algorithm != "BC":
+        arguments |= {"gamma": config.gamma, "tau": config.tau}
+    return getattr(algos, f"{config.algorithm}Config")(batch_size=config.batch_size, **arguments).create(False)
 
 
-def _batch(data: Transitions, actions: NDArray[np.float32], chosen: NDArray[np.int64]) -> Any:
+def _batch(data: Transitions, chosen: NDArray[np.int64], n_step: int) -> Any:
     from d3rlpy.dataset import TransitionMiniBatch
 
     def column(values: NDArray) -> NDArray[np.float32]:
@@ -341,11 +232,11 @@ def _batch(data: Transitions, actions: NDArray[np.float32], chosen: NDArray[np.i
 
     return TransitionMiniBatch(
         observations=data.states[chosen],
-        actions=column(actions),
+        actions=column(data.actions),
         rewards=column(data.rewards),
         next_observations=data.next_states[chosen],
-        next_actions=column(actions),  # read by none of the four
+        next_actions=column(data.actions),  # read by none of the four
         terminals=column(data.terminal),
-        intervals=np.full((len(chosen), 1), data.n_step, dtype=np.float32),
+        intervals=np.full((len(chosen), 1), n_step, dtype=np.float32),
         transitions=[],
     )

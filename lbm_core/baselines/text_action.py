@@ -6,18 +6,18 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lbm_core.auction.bidder import N_TICKS, Advertisers, Observation
-from lbm_core.baselines.text_prompt import TextStyle, text_prompt
-from lbm_core.think.generate import Backend, Sampling, generate
-from lbm_core.think.guide import SMALLEST_BUDGET
+from lbm_core.auction.bidder import Advertisers, Observation
+from lbm_core.auction.mechanism import LEAST_BUDGET
+from lbm_core.baselines.text_config import AskConfig
+from lbm_core.baselines.text_prompt import text_prompt
+from lbm_core.think.generate import Backend, generate
 from lbm_core.think.prompt import prompt_facts
-
-STOP = "</alpha>"
 
 
 class TextStatus(StrEnum):
@@ -33,15 +33,9 @@ class TextStatus(StrEnum):
 
 @dataclass(frozen=True)
 class TextAction:
-    """What a text says.
+    """What a text says."""
 
-    Attributes
-    ----------
-    alpha : currency per conversion; None unless accepted
-    status : :class:`TextStatus`
-    """
-
-    alpha: float | None
+    alpha: float | None  # currency per conversion; None unless accepted
     status: TextStatus
 
     @property
@@ -90,38 +84,24 @@ def parse_alpha(text: str, limit: float, *, truncated: bool = False) -> TextActi
 class TextActionBidder:
     """Bids what a language model writes.
 
-    The first alpha of the day is the CPA target, as LBM-Act's. The model is asked at the ticks at which LBM-Think
-    would be; in between, and where a text is not accepted, the last alpha stays. Whoever has no budget left is not
-    asked.
+    The first alpha of the day is the CPA target, as LBM-Act's. In between two questions, and where a text is not
+    accepted, the last alpha stays. Whoever has no budget left is not asked.
 
     Parameters
     ----------
     backend : the language model
     limit : largest alpha accepted, currency per conversion
-    sampling : how texts are drawn; they end behind ``</alpha>``
-    style : of the prompt
-    think_every : ticks between two consultations, in 1..48; the first is at tick ``think_every``
+    ask : how and how often the model is asked
     seed : of the texts
     store : jsonl file of all texts; those found there are not written again
     """
 
     def __init__(
-        self,
-        backend: Backend,
-        limit: float,
-        sampling: Sampling | None = None,
-        style: TextStyle | None = None,
-        *,
-        think_every: int = 1,
-        seed: int = 0,
-        store: Path | None = None,
+        self, backend: Backend, limit: float, ask: AskConfig | None = None, *, seed: int = 0, store: Path | None = None
     ) -> None:
-        if not 1 <= think_every <= N_TICKS:
-            raise ValueError(f"think_every must lie in 1..{N_TICKS}; got {think_every}")
-        self.backend, self.limit, self.style = backend, limit, style or TextStyle()
-        self.sampling = sampling or Sampling(stop=STOP)
-        self.think_every, self.seed, self.store = think_every, seed, store
-        self._said: list[dict] = []
+        self.backend, self.limit, self.ask = backend, limit, ask or AskConfig()
+        self.seed, self.store = seed, store
+        self._rows: list[dict[str, Any]] = []
 
     def reset(self, advertisers: Advertisers) -> None:
         """Start a period for n advertisers."""
@@ -130,23 +110,23 @@ class TextActionBidder:
 
     def act(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) alpha, currency per conversion."""
-        if observation.tick >= 1 and observation.tick % self.think_every == 0:
+        if observation.tick >= 1 and observation.tick % self.ask.every == 0:
             left = self.advertisers.budget - observation.costs.sum(axis=1)
-            able = np.flatnonzero(left >= SMALLEST_BUDGET)
+            able = np.flatnonzero(left >= LEAST_BUDGET)
             if len(able):
                 self._ask(observation[able], able)
         return self._alphas.copy()
 
     def _ask(self, observation: Observation, rows: NDArray[np.int64]) -> None:
-        advertisers = self.advertisers[rows]
-        facts = prompt_facts(observation, advertisers)
-        prompts = [text_prompt(fact, self.backend.tokenizer, self.style) for fact in facts]
-        groups = generate(prompts, 1, self.backend, self.sampling, seed=self.seed, store=self.store, progress=False)
-        for row, who, fact, (text,) in zip(rows, advertisers.index, facts, groups, strict=True):
+        facts = prompt_facts(observation, self.advertisers[rows])
+        prompts = [text_prompt(fact, self.backend.tokenizer, self.ask.style) for fact in facts]
+        sampling = self.ask.sampling
+        groups = generate(prompts, 1, self.backend, sampling, seed=self.seed, store=self.store, progress=False)
+        for row, fact, (text,) in zip(rows, facts, groups, strict=True):
             read = parse_alpha(text.text, self.limit, truncated=text.truncated)
-            self._said.append(
+            self._rows.append(
                 {
-                    "advertiser": int(who),
+                    "advertiser": int(self.advertisers.index[row]),
                     "tick": fact.tick,
                     "last_alpha": self._alphas[row],
                     "alpha": np.nan if read.alpha is None else read.alpha,
@@ -161,11 +141,11 @@ class TextActionBidder:
                 self._alphas[row] = read.alpha
 
     @property
-    def said(self) -> pd.DataFrame:
-        """One row per consultation so far: advertiser, tick, last_alpha, alpha (NaN if not accepted), status, …"""
-        return pd.DataFrame(self._said)
+    def consultations(self) -> pd.DataFrame:
+        """One row per text so far: advertiser, tick, last_alpha, alpha (NaN if not accepted), status, …"""
+        return pd.DataFrame(self._rows)
 
     @property
     def failures(self) -> int:
-        """Consultations so far whose text was not accepted, so that the last alpha stayed."""
-        return sum(one["status"] != TextStatus.ACCEPTED for one in self._said)
+        """Texts so far that were not accepted, so that the last alpha stayed."""
+        return sum(row["status"] != TextStatus.ACCEPTED for row in self._rows)

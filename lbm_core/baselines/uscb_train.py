@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
+import gymnasium
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from lbm_core.auction.environment import Day
+from lbm_core.auction.mechanism import LEAST_BUDGET
 from lbm_core.auction.response_tables import ResponseTables, table_day
-from lbm_core.baselines.decision_transformer import one_thread
-from lbm_core.training import without_notices
-from lbm_core.baselines.uscb import UscbConfig, UscbPolicy
-from lbm_core.baselines.uscb_environment import Days, UscbEnvironment
-from lbm_core.data.features import StateEncoder
+from lbm_core.baselines.common import current_states
+from lbm_core.baselines.config import UscbConfig
+from lbm_core.baselines.uscb import UscbPolicy
+from lbm_core.critic.reward import smoothed_score
 from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.seeding import integer_seed
+from lbm_core.training import fitted_encoder, small_network, without_notices
+
+Days = Callable[[np.random.Generator], Day]
 
 
 def table_days(tables: Sequence[ResponseTables]) -> Days:
@@ -39,6 +43,72 @@ def table_days(tables: Sequence[ResponseTables]) -> Days:
     return draw
 
 
+class UscbEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
+    """A day from its second tick on; the first is bid at the CPA target.
+
+    * observation: (d,) normalised features of the policy's encoder;
+    * action: (1,) in [-1, 1], turned into alpha by :meth:`~lbm_core.baselines.uscb.UscbPolicy.turn`;
+    * reward: growth of the day's smoothed score in units of B / C, times ``reward_multiplier``;
+    * terminated: after 48 ticks, or when less than 0.1 of the budget's currency is left;
+    * info: ``conversions`` and ``cost`` so far.
+
+    Parameters
+    ----------
+    policy : gives encoder, bounds and reward scale
+    days : draws a day
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own interface
+
+    def __init__(self, policy: UscbPolicy, days: Days) -> None:
+        self.policy, self._days = policy, days
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (policy.encoder.dimension,), np.float32)
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+        self._scores: list[tuple[int, float]] = []
+        self._decisions = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Draw a day and play its first tick at the CPA target."""
+        super().reset(seed=seed)
+        self._day = self._days(self.np_random)
+        self._ticks = self._day.start(np.random.default_rng(self.np_random.integers(2**63)))
+        self._observation = next(self._ticks)
+        info, over = self._play(np.ones(1))
+        return self.reset(options=options) if over else (self._observed(), info)
+
+    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Turn alpha and bid one tick."""
+        before, move = self._score, np.asarray(action, dtype=np.float64).reshape(1)
+        info, over = self._play(self.policy.turn(self._ratio, move))
+        self._decisions += 1
+        if over:
+            self._scores.append((self._decisions, self._score))
+        reward = self.policy.config.reward_multiplier * (self._score - before)
+        return self._observed(), reward, over, False, info
+
+    def averages(self, rows: int = 100) -> NDArray[np.float64]:
+        """(k, 2) decisions taken, mean score of the days that ended since the row before; at most ``rows`` rows."""
+        parts = np.array_split(np.asarray(self._scores).reshape(-1, 2), min(rows, max(len(self._scores), 1)))
+        return np.array([(part[-1, 0], part[:, 1].mean()) for part in parts if len(part)]).reshape(-1, 2)
+
+    def _play(self, ratio: NDArray[np.float64]) -> tuple[dict[str, Any], bool]:
+        who, over, row = self._day.advertiser, False, 0
+        try:
+            day: Any = self._ticks.send(ratio * who.cpa_target)
+            self._observation = day
+        except StopIteration as end:
+            day, over, row = end.value, True, self._day.row
+        conversions, cost = day.conversions[row].sum(), day.costs[row].sum()
+        score = smoothed_score(np.array([conversions]), np.array([cost]), who.cpa_target)
+        self._ratio, self._score = ratio, float((score * who.cpa_target / who.budget)[0])
+        return {"conversions": conversions, "cost": cost}, over or who.budget[0] - cost < LEAST_BUDGET
+
+    def _observed(self) -> NDArray[np.float32]:
+        return current_states(self.policy.encoder, self._observation, self._day.advertiser)[0]
+
+
 def train_uscb(config: UscbConfig, trajectories: TrajectorySet, days: Days, *, progress: bool = True) -> UscbPolicy:
     """Train USCB by bidding.
 
@@ -55,42 +125,31 @@ def train_uscb(config: UscbConfig, trajectories: TrajectorySet, days: Days, *, p
     ValueError
         Trajectories of another data set than the config's.
     """
-    if trajectories.dataset != config.dataset:
-        raise ValueError(f"the config is for {config.dataset} data, the trajectories are {trajectories.dataset}")
-
     with without_notices():
         from stable_baselines3 import DDPG
-        from stable_baselines3.common.callbacks import BaseCallback
         from stable_baselines3.common.noise import NormalActionNoise
 
-    policy = UscbPolicy(config, StateEncoder.fit(trajectories, config.state_kind))
+    policy = UscbPolicy(config, fitted_encoder(config, trajectories))
     environment = UscbEnvironment(policy, days)
-
-    class Progress(BaseCallback):
-        """Moves the bar."""
-
-        def _on_step(self) -> bool:
-            bar.update()
-            return True
-
-    with _global_randomness(), one_thread(), tqdm(total=config.steps, desc="USCB", disable=not progress) as bar:
+    seed = integer_seed(config.seed, "train", 0)
+    bar = tqdm(total=config.steps, desc="USCB", disable=not progress)
+    with _global_randomness(), small_network(seed), bar:
         learner = DDPG(
             "MlpPolicy",
             environment,
             learning_rate=config.learning_rate,
             buffer_size=min(config.steps, 200_000),
-            learning_starts=config.learning_starts,
+            learning_starts=min(config.learning_starts, config.steps // 4),
             batch_size=config.batch_size,
             tau=config.tau,
             gamma=config.gamma,
             n_steps=config.n_step,
             action_noise=NormalActionNoise(np.zeros(1), np.full(1, config.noise)),
             policy_kwargs={"net_arch": [config.hidden_size, config.hidden_size]},
-            seed=integer_seed(config.seed, "train", 0),
+            seed=seed,
             device="cpu",  # tiny networks
         )
-        learner.learn(config.steps, callback=Progress())
-    environment.close()
+        learner.learn(config.steps, callback=lambda *_: bar.update() or True)
     policy.actor.load_state_dict(learner.actor.mu.state_dict())
     policy.actor.eval()
     policy.returns = environment.averages()
@@ -99,11 +158,10 @@ def train_uscb(config: UscbConfig, trajectories: TrajectorySet, days: Days, *, p
 
 @contextmanager
 def _global_randomness() -> Iterator[None]:
-    """Stable-Baselines3 seeds the process's global generators; give them back as they were."""
+    """Stable-Baselines3 seeds the process's global generators; give Python's and NumPy's back as they were."""
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng(devices=[]):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(legacy)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)  # noqa: NPY002

@@ -14,16 +14,12 @@ from lbm_core.data.windows import Windows
 class CriticEnsemble:
     """Critics of one configuration but for the training seed; judges like a :class:`~lbm_core.critic.network.Critic`.
 
-    Differs from the paper, which has one pair of twins.
+    Its ``config`` is that of the first member. Differs from the paper, which has one pair of twins.
 
     Parameters
     ----------
     critics : at least two
     pessimism : standard deviations between members that are taken off their mean, >= 0
-
-    Attributes
-    ----------
-    config : of the first member
     """
 
     def __init__(self, critics: Sequence[Critic], pessimism: float = 0.0) -> None:
@@ -31,16 +27,10 @@ class CriticEnsemble:
             raise ValueError(f"an ensemble needs at least two critics; got {len(critics)}")
         if not pessimism >= 0:
             raise ValueError(f"pessimism must be at least 0; got {pessimism}")
-        first = critics[0].config
-        for other in critics[1:]:
-            if (other.config.dataset, other.config.window_length, other.config.reward, other.config.reward_scale) != (
-                first.dataset,
-                first.window_length,
-                first.reward,
-                first.reward_scale,
-            ):
-                raise ValueError("the members of an ensemble must share data set, window length and reward")
-        self.critics, self.pessimism, self.config = tuple(critics), pessimism, first
+        configs = [critic.config for critic in critics]
+        if len({(c.dataset, c.window_length, c.reward, c.reward_scale) for c in configs}) > 1:
+            raise ValueError("the members of an ensemble must share data set, window length and reward")
+        self.critics, self.pessimism, self.config = tuple(critics), pessimism, configs[0]
 
     def q(self, window: Windows, alphas: ArrayLike) -> NDArray[np.float64]:
         """(n,) or (n, K) values of bidding ``alphas``; as :meth:`lbm_core.critic.network.Critic.q`."""

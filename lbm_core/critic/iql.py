@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from lbm_core.auction.bidder import N_TICKS
-from lbm_core.training import Resumable, fingerprint
 from lbm_core.critic.config import CriticConfig
-from lbm_core.critic.network import Critic
+from lbm_core.critic.network import HISTORY, Critic
 from lbm_core.critic.reward import reward_table
 from lbm_core.data.features import StateEncoder
 from lbm_core.data.trajectories import TrajectorySet, sample_ends, windows
 from lbm_core.seeding import generator, integer_seed
+from lbm_core.training import Resumable, fingerprint, small_network
 
 __all__ = ["Critic", "CriticConfig", "expectile_loss", "n_step_returns", "train_critic"]
 
@@ -77,18 +77,12 @@ def n_step_returns(
     return returns.astype(np.float32), over
 
 
-def cosine_decay(step: int, steps: int) -> float:
-    """Share of the learning rate left at a step: half a cosine from 1 to 0."""
-    return 0.5 * (1 + math.cos(math.pi * step / steps))
-
-
 def train_critic(
     config: CriticConfig,
     trajectories: TrajectorySet,
     *,
-    folder: Path | None = None,
+    checkpoints: Path | None = None,
     checkpoint_every: int = 5_000,
-    device: str | None = None,
     progress: bool = True,
 ) -> Critic:
     """Train twin Q and V on logged trajectories.
@@ -99,14 +93,12 @@ def train_critic(
 
     Parameters
     ----------
-    folder : where the finished critic is kept; one that is there already is loaded instead of trained again. A killed
-        training goes on from its last checkpoint beside it. None keeps nothing.
+    checkpoints : folder of the unfinished training, from which a killed one goes on; None keeps nothing
     checkpoint_every : steps between two checkpoints
-    device : torch device; default the GPU if there is one
 
     Returns
     -------
-    Critic in ``eval()`` mode, with its ``history`` of losses
+    Critic in ``eval()`` mode, on the GPU if there is one, with its ``history`` of losses
 
     Raises
     ------
@@ -115,29 +107,34 @@ def train_critic(
     """
     if trajectories.dataset != config.dataset:
         raise ValueError(f"the config is for {config.dataset} data, the trajectories are {trajectories.dataset}")
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if folder is not None and folder.exists():
-        return Critic.load(folder, config).to(device)
-    encoder = StateEncoder.fit(trajectories, config.state_kind)
+    resumable = Resumable(checkpoints, asdict(config) | {"data": fingerprint(trajectories)})
+    with small_network(integer_seed(config.seed, "train", 0)):
+        critic = Critic(StateEncoder.fit(trajectories, config.state_kind), config)
+        critic.to("cuda" if torch.cuda.is_available() else "cpu").train()
+        _train(critic, trajectories, resumable, checkpoint_every, progress)
+    resumable.clear()
+    return critic.eval()
+
+
+def _train(
+    critic: Critic, trajectories: TrajectorySet, resumable: Resumable, checkpoint_every: int, progress: bool
+) -> None:
+    """Eq. 8 and 9 at every step, on the same transitions."""
+    config, device = critic.config, critic.value.embed_place.weight.device
     rewards = reward_table(trajectories, config.reward, config.reward_scale, config.counted)
     returns, over = n_step_returns(rewards, trajectories.last_action, config.gamma, config.n_step)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(integer_seed(config.seed, "train", 0))
-        critic = Critic(encoder, config).to(device).train()
     target_q = copy.deepcopy(critic.twin_q).requires_grad_(False).eval()
     optimizer = torch.optim.AdamW(
-        critic.parameters(), lr=config.learning_rate, eps=1e-8, weight_decay=config.weight_decay, fused=True
+        critic.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     state = dict(critic.state_dict()) | {f"target.{k}": t for k, t in target_q.state_dict().items()}
-    resumable = Resumable(folder, asdict(config) | {"data": fingerprint(trajectories)})
-    history = np.zeros((config.steps, 2), dtype=np.float32)
+    critic.history = np.zeros((config.steps, len(HISTORY)), dtype=np.float32)
     done = resumable.resume(state, optimizer)
     start = 0 if done is None else len(done)
-    history[:start] = 0 if done is None else done
+    critic.history[:start] = 0 if done is None else done
     bar = tqdm(range(start, config.steps), desc="critic", initial=start, total=config.steps, disable=not progress)
     for step in bar:
-        rng = generator(config.seed, "train", 2, step)
-        rows, ticks = sample_ends(trajectories, config.batch_size, rng)
+        rows, ticks = sample_ends(trajectories, config.batch_size, generator(config.seed, "train", 2, step))
         batch = critic.inputs(windows(trajectories, rows, ticks, config.window_length))
         ends = over[rows, ticks]
         following = np.where(ends, ticks, np.minimum(ticks + config.n_step, N_TICKS - 1))
@@ -145,8 +142,9 @@ def train_critic(
             later = critic.inputs(windows(trajectories, rows, following, config.window_length))
             next_value = config.gamma**config.n_step * critic.value(*later, with_last_action=False)
             next_value = torch.where(torch.as_tensor(ends, device=device), 0.0, next_value)
+        left = 0.5 * (1 + math.cos(math.pi * step / config.steps)) if config.decay else 1.0
         for group in optimizer.param_groups:  # set anew at every step, so that a resumed training needs no other state
-            group["lr"] = config.learning_rate * (cosine_decay(step, config.steps) if config.decay else 1.0)
+            group["lr"] = left * config.learning_rate
         v = value_loss(critic, target_q, batch)
         q = q_loss(critic, batch, torch.as_tensor(returns[rows, ticks], device=device), next_value)
         optimizer.zero_grad()
@@ -155,14 +153,8 @@ def train_critic(
         with torch.no_grad():
             for slow, fast in zip(target_q.parameters(), critic.twin_q.parameters(), strict=True):
                 slow.lerp_(fast, config.tau)
-        history[step] = q.item(), v.item()
+        critic.history[step] = q.item(), v.item()
         if step % 20 == 0:
-            bar.set_postfix_str(f"Q {history[step, 0]:.5f} V {history[step, 1]:.5f}", refresh=False)
+            bar.set_postfix_str("Q {:.5f} V {:.5f}".format(*critic.history[step]), refresh=False)
         if (step + 1) % checkpoint_every == 0 and step + 1 < config.steps:
-            resumable.save(state, optimizer, history[: step + 1])
-    critic.history = history
-    critic.eval()
-    if folder is not None:
-        critic.save(folder)
-        resumable.clear()
-    return critic
+            resumable.save(state, optimizer, critic.history[: step + 1])

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lbm_core.critic.config import CriticConfig
 from lbm_core.data.features import StateEncoder, log_alpha_ratio
 from lbm_core.data.windows import Windows
-from lbm_core.files import writing
+from lbm_core.training import load_config, load_into, save_model, small_network
 
 HISTORY = ("q_loss", "v_loss")  # columns of Critic.history
 
@@ -77,20 +74,14 @@ class Critic(nn.Module):
 
     def inputs(self, window: Windows) -> tuple[Tensor, Tensor, Tensor]:
         """States (n, L, d), actions (n, L) and mask (n, L) of windows, on this module's device."""
-        actions = np.where(window.mask, log_alpha_ratio(window.alphas, window.cpa_target), np.float32(0))
-        device = self.value.embed_place.weight.device
-        return (
-            torch.as_tensor(self.encode(window), device=device),
-            torch.as_tensor(actions, device=device),
-            torch.as_tensor(window.mask, device=device),
-        )
-
-    def encode(self, window: Windows) -> NDArray[np.float32]:
-        """(n, L, d) normalised states; checks the length of the windows."""
         if window.mask.shape[1] != self.config.window_length:
             raise ValueError(f"this critic reads windows of {self.config.window_length}; got {window.mask.shape[1]}")
-        return self.encoder.encode(window)
+        actions = np.where(window.mask, log_alpha_ratio(window.alphas, window.cpa_target), np.float32(0))
+        device = self.value.embed_place.weight.device
+        states = torch.as_tensor(self.encoder.encode(window), device=device)
+        return states, torch.as_tensor(actions, device=device), torch.as_tensor(window.mask, device=device)
 
+    @small_network()
     @torch.inference_mode()
     def q(self, window: Windows, alphas: ArrayLike) -> NDArray[np.float64]:
         """Value of bidding ``alphas`` at the last tick of each window, then on as the data did; min of the twins.
@@ -137,6 +128,7 @@ class Critic(nn.Module):
         baseline = self.q(window, logged)
         return self.q(window, tried) - (baseline[:, None] if tried.ndim == 2 else baseline)
 
+    @small_network()
     @torch.inference_mode()
     def v(self, window: Windows) -> NDArray[np.float64]:
         """(n,) V(s): value of the last state, whatever the action."""
@@ -144,12 +136,8 @@ class Critic(nn.Module):
         return self.value(*self.inputs(window), with_last_action=False).double().cpu().numpy()
 
     def save(self, folder: Path) -> None:
-        """Write weights, config, state statistics and history into a new folder."""
-        with writing(Path(folder)) as temporary:
-            save_file({k: t.contiguous() for k, t in self.state_dict().items()}, temporary / "model.safetensors")
-            np.save(temporary / "history.npy", self.history)
-            stored = {"config": asdict(self.config), "encoder": self.encoder.to_dict()}
-            (temporary / "config.json").write_text(json.dumps(stored, indent=1))
+        """Write weights, config, state statistics and history into a folder."""
+        save_model(folder, self.config, self.encoder, self.state_dict(), history=self.history)
 
     @classmethod
     def load(cls, folder: Path, config: CriticConfig | None = None) -> Critic:
@@ -157,20 +145,11 @@ class Critic(nn.Module):
 
         Raises
         ------
-        FileNotFoundError
-            No critic there.
-        ValueError
-            It was trained with another config than the one asked for.
+        FileNotFoundError, ValueError
+            No critic there; one that was trained with another config than the one asked for.
         """
-        folder = Path(folder)
-        if not (folder / "config.json").is_file():
-            raise FileNotFoundError(f"no critic in {folder}: train one first (train_critic)")
-        stored = json.loads((folder / "config.json").read_text())
-        found = CriticConfig(**stored["config"])
-        if config is not None and found != config:
-            differs = [k for k, value in asdict(config).items() if asdict(found)[k] != value]
-            raise ValueError(f"the critic in {folder} was trained with another {', '.join(differs)}")
-        critic = cls(StateEncoder.from_dict(stored["encoder"]), found)
-        critic.load_state_dict(load_file(folder / "model.safetensors"))
-        critic.history = np.load(folder / "history.npy", allow_pickle=False)
+        stored, encoder, _ = load_config(folder, CriticConfig, config, "critic")
+        critic = cls(encoder, stored)
+        load_into(critic.state_dict(), Path(folder) / "model.safetensors")
+        critic.history = np.load(Path(folder) / "history.npy", allow_pickle=False)
         return critic.eval()

@@ -3,37 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from lbm_core.auction.bidder import N_TICKS, Advertisers, Observation
+from lbm_core.auction.bidder import N_TICKS, Advertisers
+from lbm_core.auction.controls import ScheduledAlpha
 from lbm_core.auction.metrics import score
 from lbm_core.auction.response_tables import ResponseTables, table_replay
 
-
-class ScriptedBidder:
-    """Bids given alphas, whatever happens.
-
-    Parameters
-    ----------
-    alphas : (n, 48) currency per conversion
-    """
-
-    def __init__(self, alphas: ArrayLike) -> None:
-        self.alphas = np.asarray(alphas, dtype=np.float64)
-
-    def reset(self, advertisers: Advertisers) -> None:
-        """Start a period for n advertisers."""
-        if self.alphas.shape != (len(advertisers), N_TICKS):
-            raise ValueError(
-                f"the script is {self.alphas.shape}; {len(advertisers)} advertisers need {N_TICKS} ticks each"
-            )
-
-    def act(self, observation: Observation) -> NDArray[np.float64]:
-        """(n,) the script's alpha of this tick."""
-        return self.alphas[:, observation.tick]
+TIE = 1e-9  # gains up to this are no effect at all
 
 
 def counterfactual_scores(
@@ -60,15 +41,14 @@ def counterfactual_scores(
     -------
     (n, F) expected score (beta = 2) at the day's end
     """
-    script = np.asarray(alphas, dtype=np.float64).copy()
-    for tick in range(1, N_TICKS):  # a day cut at its ``done`` goes on as it was: the replay may have budget left
-        script[:, tick] = np.where(script[:, tick] > 0, script[:, tick], script[:, tick - 1])
+    # A day cut at its ``done`` goes on as it was: the replay may have budget left.
+    script = pd.DataFrame(np.where(alphas > 0, alphas, np.nan)).ffill(axis=1).fillna(0.0).to_numpy(np.float64)
     when = np.arange(N_TICKS)
     changed = when >= ticks[:, None] if persistent else when == ticks[:, None]
     n, n_factors = len(script), len(factors)
     scripts = np.where(changed[:, None], script[:, None] * np.asarray(factors)[None, :, None], script[:, None])
     repeated = advertisers[np.repeat(np.arange(n), n_factors)]
-    result = table_replay(tables, ScriptedBidder(scripts.reshape(-1, N_TICKS)), advertisers=repeated)
+    result = table_replay(tables, ScheduledAlpha(scripts.reshape(-1, N_TICKS)), advertisers=repeated)
     scores = score(result.expected_conversions.sum(axis=1), result.costs.sum(axis=1), repeated.cpa_target)
     return scores.reshape(n, n_factors)
 
@@ -87,20 +67,17 @@ def validity(verdicts: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     the logged alpha that are called better, and that are better. Groups in which no alternative changed anything are
     left out.
     """
-    rows: list[pd.DataFrame] = []
+    rows: dict[Any, pd.DataFrame] = {}
     keys = ["variant", "change", *by, "period"]
     for key, group in verdicts.groupby(keys, sort=False, observed=True):
-        told = group[group["gain"].abs() > 1e-9]
-        if told.empty:
-            continue
-        raised = told[told["factor"] > 1]
-        found = agreement(told["relative_q"].to_numpy(), told["gain"].to_numpy())
-        shares = {"says_up": (raised["relative_q"] > 0).mean(), "is_up": (raised["gain"] > 0).mean()}
-        rows.append(pd.concat([pd.DataFrame([key], columns=keys), found.assign(**shares)], axis=1))
+        moved = group[group["gain"].abs() > TIE]
+        if not moved.empty:
+            up = moved[moved["factor"] > 1]
+            shares = {"says_up": (up["relative_q"] > 0).mean(), "is_up": (up["gain"] > 0).mean()}
+            rows[key] = agreement(moved["relative_q"].to_numpy(), moved["gain"].to_numpy()).assign(**shares)
     if not rows:
         raise ValueError("no alternative changed anything: nothing to compare the critics with")
-    found = pd.concat(rows, ignore_index=True)
-    return found[[*keys, *(name for name in found if name not in keys)]]
+    return pd.concat(rows, names=keys).droplevel(-1).reset_index()
 
 
 def calibration(verdicts: pd.DataFrame, bins: int = 8) -> pd.DataFrame:
@@ -110,11 +87,11 @@ def calibration(verdicts: pd.DataFrame, bins: int = 8) -> pd.DataFrame:
     -------
     variant, change, place (of the bin, from the lowest), relative_q and gain (means), samples
     """
-    kept = verdicts[verdicts["gain"].abs() > 1e-9]
-    groups = kept.groupby(["variant", "change"], sort=False)["relative_q"]
-    place = groups.transform(lambda said: pd.qcut(said.rank(method="first"), bins, labels=False))
+    moved = verdicts[verdicts["gain"].abs() > TIE]
+    groups = moved.groupby(["variant", "change"], sort=False)["relative_q"]
+    place = groups.transform(lambda values: pd.qcut(values.rank(method="first"), bins, labels=False))
     keys = ["variant", "change", "place"]
-    means = kept.assign(place=place).groupby(keys, sort=False)[["relative_q", "gain"]]
+    means = moved.assign(place=place).groupby(keys, sort=False)[["relative_q", "gain"]]
     return means.mean().assign(samples=means.size()).reset_index().sort_values(keys, ignore_index=True)
 
 
@@ -130,17 +107,15 @@ def agreement(relative_q: NDArray, gain: NDArray) -> pd.DataFrame:
     -------
     One row: samples, sign_accuracy (0.5 is chance), rank_correlation (Spearman), says_better, is_better (shares)
     """
-    said, true = np.ravel(relative_q), np.ravel(gain)
-    kept = np.abs(true) > 1e-9
-    if not kept.any():
+    verdict, truth = pd.Series(np.ravel(relative_q)), pd.Series(np.ravel(gain))
+    verdict, truth = verdict[truth.abs() > TIE], truth[truth.abs() > TIE]
+    if truth.empty:
         raise ValueError("no alternative changed anything: nothing to compare the critic with")
-    said, true = said[kept], true[kept]
-    return pd.DataFrame(
-        {
-            "samples": [len(true)],
-            "sign_accuracy": [float(np.mean((said > 0) == (true > 0)))],
-            "rank_correlation": [float(pd.Series(said).corr(pd.Series(true), method="spearman"))],
-            "says_better": [float(np.mean(said > 0))],
-            "is_better": [float(np.mean(true > 0))],
-        }
-    )
+    row = {
+        "samples": len(truth),
+        "sign_accuracy": ((verdict > 0) == (truth > 0)).mean(),
+        "rank_correlation": verdict.corr(truth, method="spearman"),
+        "says_better": (verdict > 0).mean(),
+        "is_better": (truth > 0).mean(),
+    }
+    return pd.DataFrame([row])

@@ -143,9 +143,11 @@ def spread_rows(n: int) -> NDArray[np.int64]:
 def period_means(frame: pd.DataFrame) -> pd.DataFrame:
     """Means over the advertisers, as the paper reports them: one row per method, period, seed and training seed.
 
-    ``cpa_ratio`` averages over the advertisers who spent something.
+    ``cpa_ratio`` averages over the advertisers who spent something. Columns that are no numbers stay as they are.
     """
-    keys = [name for name in ("method", "train_seed", "budget_ratio", "period", "seed") if name in frame]
+    known = ["method", "train_seed", "budget_ratio", "period", "seed"]
+    labels = frame.select_dtypes(exclude="number").columns.difference(known, sort=False)
+    keys = [*(name for name in known if name in frame), *labels]
     columns = [name for name in frame.columns if name not in (*keys, "advertiser")]
     means = frame.groupby(keys, sort=False)[columns].mean().reset_index()
     return means.assign(advertisers=frame.groupby(keys, sort=False).size().to_numpy())

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 from lbm_core.think.generate import Backend
 
-NAMES = ("auto", "transformers", "vllm")
-
 
 def engine_of(name: str) -> str:
-    """What a backend's name stands for here: "auto" is "vllm" where vLLM is installed, else "transformers".
-
-    Raises
-    ------
-    ValueError
-        Neither one of :data:`NAMES` nor an address.
-    """
+    """What a backend's name stands for here: "auto" is "vllm" where vLLM is installed, else "transformers"."""
     if name == "auto":
-        from lbm_core.think.vllm_backend import installed
-
-        return "vllm" if installed() else "transformers"
-    if name not in NAMES and not name.startswith(("http://", "https://")):
-        raise ValueError(f"unknown backend {name!r}; one of {', '.join(NAMES)} or the address of a server (http://...)")
+        return "vllm" if importlib.util.find_spec("vllm") is not None else "transformers"
     return name
 
 
-def choose_backend(name: str = "auto", model: str = "smollm2-135m", **options: Any) -> Backend:
+def choose_backend(
+    name: str = "auto", model: str = "smollm2-135m", *, dtype: str = "bfloat16", **options: Any
+) -> Backend:
     """The backend of a name, loaded; "auto" prints which it took.
 
     Parameters
@@ -34,6 +25,7 @@ def choose_backend(name: str = "auto", model: str = "smollm2-135m", **options: A
     name : "transformers", "vllm", "auto" (vLLM if it is installed, else transformers), or the address of a server with
         OpenAI's completions protocol, which must serve ``model`` under that name
     model : as :func:`lbm_core.act.backbone.load_backbone` takes it
+    dtype : "float32", "bfloat16" or "float16"; a server has its own
     options : of :class:`~lbm_core.think.transformers_backend.TransformersBackend`,
         :class:`~lbm_core.think.vllm_backend.VllmBackend` or :class:`~lbm_core.think.server_backend.ServerBackend`
 
@@ -46,17 +38,23 @@ def choose_backend(name: str = "auto", model: str = "smollm2-135m", **options: A
     ConnectionError
         No server answers at the address.
     """
+    from lbm_core.act.backbone import backbone_files, load_backbone
+
     engine = engine_of(name)
+    if engine not in ("transformers", "vllm") and not engine.startswith(("http://", "https://")):
+        raise ValueError(
+            f"unknown backend {name!r}; one of auto, transformers, vllm or a server's address (http://...)"
+        )
     if name == "auto":
         print(f"chains of thought are written by {engine}")
     if engine == "transformers":
         from lbm_core.think.transformers_backend import TransformersBackend
 
-        return TransformersBackend.load(model, **options)
+        return TransformersBackend(load_backbone(model, dtype=dtype), **options)
     if engine == "vllm":
         from lbm_core.think.vllm_backend import VllmBackend
 
-        return VllmBackend.load(model, **options)
+        return VllmBackend(backbone_files(model), dtype=dtype, **options)
     from lbm_core.think.server_backend import ServerBackend
 
-    return ServerBackend.load(engine, model, **options)
+    return ServerBackend(engine, backbone_files(model), **options)

@@ -1,16 +1,13 @@
 """Sample chains of thought (Eq. 3): prompts in, n texts each out; seeded, stored, resumable.
 
-:func:`generate` knows no model: it asks a :class:`Backend`.
-:class:`~lbm_core.think.transformers_backend.TransformersBackend` runs everywhere,
-:class:`~lbm_core.think.vllm_backend.VllmBackend` is faster, and
-:class:`~lbm_core.think.server_backend.ServerBackend` asks a server.
+:func:`generate` knows no model: it asks a :class:`Backend` (transformers runs everywhere, vLLM is faster, or a server).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,55 +16,17 @@ from tqdm.auto import tqdm
 
 from lbm_core.files import config_key
 from lbm_core.seeding import integer_seed
-from lbm_core.tiers import Tier
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How texts are drawn.
-
-    Attributes
-    ----------
-    max_new_tokens : length limit of one text, >= 1
-    temperature : >= 0; 0 takes the most likely token
-    top_p : probability mass that tokens are drawn from, in (0, 1]
-    stop : a text ends behind this string, to save time; "" lets the model end by itself. Since it cuts off whatever
-        would follow the first answer, "several answers" is then seen only where tags are nested.
-    """
-
-    max_new_tokens: int = 128
-    temperature: float = 0.7
-    top_p: float = 1.0
-    stop: str = "</answer>"
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens must be at least 1; got {self.max_new_tokens}")
-        if not (self.temperature >= 0 and 0 < self.top_p <= 1):
-            raise ValueError(f"temperature {self.temperature} must be >= 0 and top_p {self.top_p} in (0, 1]")
-
-    @classmethod
-    def from_tier(cls, tier: Tier) -> Sampling:
-        """The length limit and the temperature of a tier."""
-        return cls(max_new_tokens=tier.think.max_new_tokens, temperature=tier.think.temperature)
+from lbm_core.think.config import Sampling
 
 
 @dataclass(frozen=True)
 class Generation:
-    """One sampled text.
+    """One sampled text."""
 
-    Attributes
-    ----------
-    text : what the model wrote, without the prompt and without special tokens
-    tokens : number of tokens written
-    finish : "stop" where the model came to an end, "length" where the limit cut it off
-    seconds : wall time of its batch, divided by the batch's number of texts
-    """
-
-    text: str
-    tokens: int
-    finish: str
-    seconds: float
+    text: str  # what the model wrote, without the prompt and without special tokens
+    tokens: int  # number of tokens written
+    finish: str  # "stop" where the model came to an end, "length" where the limit cut it off
+    seconds: float  # wall time of its batch, divided by the batch's number of texts
 
     @property
     def truncated(self) -> bool:
@@ -75,16 +34,15 @@ class Generation:
         return self.finish == "length"
 
 
+Group = Sequence[Generation]  # the texts of one prompt
+
+
 class Backend(Protocol):
     """A language model that samples texts; :func:`lbm_core.think.backends.choose_backend` makes one by its name."""
 
     name: str  # model, revision and engine; part of what a stored text is known by
     batch_size: int  # prompts per call of ``sample``: what a killed run loses at most
-
-    @property
-    def tokenizer(self) -> Any:
-        """The model's tokenizer, for :func:`lbm_core.think.prompt.render`."""
-        ...
+    tokenizer: Any  # the model's, for :func:`lbm_core.think.prompt.render`
 
     def sample(self, prompts: Sequence[str], n: int, sampling: Sampling, seed: int) -> list[list[Generation]]:
         """n texts of each prompt; equal arguments give equal texts."""
@@ -131,7 +89,8 @@ def generate(
     known = _read_store(store) if store else {}
     order = sorted(range(len(prompts)), key=lambda k: (-len(prompts[k]), keys[k]))
     batches = [order[start : start + backend.batch_size] for start in range(0, len(order), backend.batch_size)]
-    results: dict[str, list[Generation]] = {key: known[key] for key in keys if len(known.get(key, ())) == n}
+    whole = [key for key in keys if len(known.get(key, ())) == n]  # a group that was cut is written again
+    results = {key: [known[key][sample] for sample in range(n)] for key in whole}
     with tqdm(total=len(prompts), desc="chains of thought", unit="prompt", disable=not progress) as bar:
         for batch in batches:
             if any(keys[k] not in results for k in batch):
@@ -155,8 +114,8 @@ def _keys(prompts: Sequence[str], parameters: dict[str, Any]) -> list[str]:
     return keys
 
 
-def _read_store(store: Path) -> dict[str, list[Generation]]:
-    """Texts by key; the half line that a killed run leaves at the end is cut off the file."""
+def _read_store(store: Path) -> dict[str, dict[int, Generation]]:
+    """Texts by key and sample; the half line that a killed run leaves at the end is cut off the file."""
     if not store.is_file():
         return {}
     content = store.read_bytes()
@@ -164,25 +123,20 @@ def _read_store(store: Path) -> dict[str, list[Generation]]:
     if rest:
         with store.open("r+b") as file:
             file.truncate(len(content) - len(rest))
-    found: dict[str, list[Generation]] = {}
+    groups: dict[str, dict[int, Generation]] = {}
     for number, line in enumerate(whole.splitlines(), 1):
         try:
             row = json.loads(line)
             text = Generation(row["text"], row["tokens"], row["finish"], row["seconds"])
-            key, sample = row["key"], row["sample"]
+            groups.setdefault(row["key"], {})[row["sample"]] = text
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(
                 f"line {number} of {store} is damaged; delete the file to generate its texts anew"
             ) from error
-        group = found.setdefault(key, [])
-        if sample == len(group):  # a group that was cut in its middle is written again from its start
-            group.append(text)
-        elif sample == 0:
-            group[:] = [text]
-    return found
+    return groups
 
 
-def _append(store: Path, groups: dict[str, list[Generation]], prompts: dict[str, str], parameters: dict) -> None:
+def _append(store: Path, groups: Mapping[str, Group], prompts: dict[str, str], parameters: dict[str, Any]) -> None:
     store.parent.mkdir(parents=True, exist_ok=True)
     with store.open("a", encoding="utf-8") as file:
         for key, group in groups.items():

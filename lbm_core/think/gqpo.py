@@ -18,8 +18,9 @@ from lbm_core.act.dual_embedding import LBMAct
 from lbm_core.act.guides import SENTENCES
 from lbm_core.critic.network import Critic
 from lbm_core.data.windows import Windows
-from lbm_core.think.generate import Generation
-from lbm_core.think.parse import ANSWER_FAILURES, TOLERANCE, Parsed, parse
+from lbm_core.think.config import TOLERANCE
+from lbm_core.think.generate import Group
+from lbm_core.think.parse import ANSWER_FAILURES, Parsed, parse_groups, parsed_row
 from lbm_core.think.prompt import PromptFacts
 
 STAGES = ("sampled", "one valid answer", "ratio right", "accepted", "relative-Q > 0", "chosen")
@@ -27,17 +28,13 @@ STAGES = ("sampled", "one valid answer", "ratio right", "accepted", "relative-Q 
 
 @dataclass(frozen=True)
 class Selection:
-    """What became of every chain of thought, and what there is to learn from.
+    """What became of every chain of thought, and what there is to learn from."""
 
-    Attributes
-    ----------
-    samples : one row per chain of thought: prompt, sample, tick, true_ratio, ratio, ratio_error, direction, stated,
-        status, tokens, seconds, logged_alpha, alpha and relative_q (NaN if not accepted), chosen
-    chosen : (n,) index of the chosen sample of each prompt, -1 for none
-    """
-
+    # One row per chain of thought: prompt, sample, the columns of :func:`~lbm_core.think.parse.parsed_row`,
+    # logged_alpha, alpha and relative_q (NaN if not accepted), chosen
     samples: pd.DataFrame
-    chosen: NDArray[np.int64]
+    chosen: NDArray[np.int64]  # (n,) index of the chosen sample of each prompt, -1 for none
+    tolerance: float = TOLERANCE  # relative error of a right ratio
 
     def funnel(self) -> pd.DataFrame:
         """How many chains of thought pass each of :data:`STAGES`: stage, count.
@@ -49,7 +46,7 @@ class Selection:
         passed = (
             np.ones(len(rows), dtype=bool),
             answered,
-            answered & (rows["ratio_error"] <= TOLERANCE),
+            answered & (rows["ratio_error"] <= self.tolerance + 1e-12),
             rows["relative_q"].notna(),
             rows["relative_q"] > 0,
             rows["chosen"],
@@ -57,25 +54,8 @@ class Selection:
         return pd.DataFrame({"stage": STAGES, "count": [int(np.sum(p)) for p in passed]})
 
 
-def parse_groups(
-    groups: Sequence[Sequence[Generation]],
-    facts: Sequence[PromptFacts],
-    *,
-    tolerance: float = TOLERANCE,
-    ratio_required: bool = True,
-) -> list[list[Parsed]]:
-    """The hallucination check of every chain of thought of every prompt; see :func:`lbm_core.think.parse.parse`."""
-    return [
-        [
-            parse(text.text, fact.true_ratio, tolerance, ratio_required=ratio_required, truncated=text.truncated)
-            for text in group
-        ]
-        for group, fact in zip(groups, facts, strict=True)
-    ]
-
-
 def led_actions(
-    act: LBMAct, window: Windows, groups: Sequence[Sequence[Generation]], parsed: Sequence[Sequence[Parsed]]
+    act: LBMAct, window: Windows, groups: Sequence[Group], parsed: Sequence[Sequence[Parsed]]
 ) -> NDArray[np.float64]:
     """Actions that the chains of thought lead to (Eq. 4).
 
@@ -155,7 +135,7 @@ def choose_chains(
     critic: Critic,
     window: Windows,
     facts: Sequence[PromptFacts],
-    groups: Sequence[Sequence[Generation]],
+    groups: Sequence[Group],
     *,
     tolerance: float = TOLERANCE,
     ratio_required: bool = True,
@@ -186,15 +166,7 @@ def choose_chains(
         {
             "prompt": i,
             "sample": j,
-            "tick": facts[i].tick,
-            "true_ratio": facts[i].true_ratio,
-            "ratio": one.ratio,
-            "ratio_error": one.ratio_error,
-            "direction": one.direction,
-            "stated": one.stated,
-            "status": one.status.value,
-            "tokens": groups[i][j].tokens,
-            "seconds": groups[i][j].seconds,
+            **parsed_row(facts[i], groups[i][j], one),
             "logged_alpha": logged[i],
             "alpha": alphas[i, j],
             "relative_q": relative_q[i, j],
@@ -204,4 +176,4 @@ def choose_chains(
         for j, one in enumerate(group)
     ]
     numbers = {"ratio": "float64", "direction": "Int64", "stated": "Int64"}
-    return Selection(pd.DataFrame(rows).astype(numbers), chosen)
+    return Selection(pd.DataFrame(rows).astype(numbers), chosen, tolerance)

@@ -17,6 +17,7 @@ from lbm_core.think.parse import ANSWER_FAILURES, TOLERANCE, Status
 
 COLUMNS = ("model", "prompt", "sample", "true_ratio", "ratio", "direction", "stated", "status")
 Statistic = Callable[[NDArray[np.int64]], NDArray[np.float64]]  # indices of prompts (..., n) -> (...)
+Quantity = tuple[Statistic, int, int]  # with the number of texts that it is about, and of prompts where all may agree
 
 
 def hallucination(texts: pd.DataFrame, rng: np.random.Generator, *, n_resamples: int = 2_000) -> pd.DataFrame:
@@ -41,8 +42,7 @@ def hallucination(texts: pd.DataFrame, rng: np.random.Generator, *, n_resamples:
       answer does not depend on the ratio.
 
     Intervals are NaN below six prompts, and where a quantity is undefined in some resample. Where all prompts agree (a
-    share of 0 or 1) a resample says nothing, and the interval is that of as many independent draws as prompts have
-    their say (Clopper-Pearson).
+    share of 0 or 1) a resample says nothing, and the interval is Clopper-Pearson's of as many draws as prompts.
 
     Raises
     ------
@@ -52,11 +52,9 @@ def hallucination(texts: pd.DataFrame, rng: np.random.Generator, *, n_resamples:
     missing = [name for name in COLUMNS if name not in texts]
     if missing or texts.empty:
         raise ValueError(f"hallucination needs texts with the columns {', '.join(COLUMNS)}; missing: {missing}")
-    frames = []
-    for model, rows in texts.groupby("model", sort=False):
-        frames.append(_of_model(rows, rng, n_resamples).assign(model=model))
-    found = pd.concat(frames, ignore_index=True)
-    return found[["model", "quantity", "value", "low", "high", "texts", "prompts"]]
+    models = texts.groupby("model", sort=False)
+    frames = [_of_model(rows, rng, n_resamples).assign(model=model) for model, rows in models]
+    return pd.concat(frames, ignore_index=True)[["model", "quantity", "value", "low", "high", "texts", "prompts"]]
 
 
 def copied(answers: pd.DataFrame, rng: np.random.Generator, *, n_resamples: int = 2_000) -> pd.DataFrame:
@@ -65,7 +63,6 @@ def copied(answers: pd.DataFrame, rng: np.random.Generator, *, n_resamples: int 
     Parameters
     ----------
     answers : model, moment, last, direction (NaN without one valid answer), every moment once with each case last
-        (:func:`lbm_core.pipeline.think_study.last_example_varied`)
 
     Returns
     -------
@@ -96,8 +93,11 @@ def _of_model(texts: pd.DataFrame, rng: np.random.Generator, n_resamples: int) -
     numbers = {name: texts[name].astype(float) for name in ("true_ratio", "ratio", "direction", "stated")}
     texts = texts.assign(**numbers).sort_values(["prompt", "sample"])
 
-    def table(values: pd.Series | NDArray) -> NDArray:
-        return np.asarray(values).reshape(n, -1)
+    def table(values: pd.Series) -> NDArray:
+        return values.to_numpy().reshape(n, -1)
+
+    def share(hit: pd.Series, among: pd.Series) -> Quantity:
+        return _share(table(hit & among), table(among)), int(among.sum()), int(table(among).any(axis=1).sum())
 
     status, error = texts["status"], ratio_errors(texts)
     direction, stated = texts["direction"], texts["stated"]
@@ -105,29 +105,19 @@ def _of_model(texts: pd.DataFrame, rng: np.random.Generator, n_resamples: int) -
     answered = ~status.isin([failure.value for failure in ANSWER_FAILURES])
     opinion = answered & stated.notna() & (direction != 0)
     low, high = answered & (texts["true_ratio"] < 1), answered & (texts["true_ratio"] > 1)
-    always = pd.Series(True, index=texts.index)
+    always, known = pd.Series(True, index=texts.index), error.notna()
     occurring = [one.value for one in Status if one is not Status.ACCEPTED and (status == one.value).any()]
-    shares: dict[str, tuple[pd.Series, pd.Series]] = {
-        name: (status == name, always) for name in (Status.ACCEPTED.value, *occurring)
-    }
-    shares["answered"] = answered, always
-    shares["ratio right"] = error <= TOLERANCE + 1e-9, error.notna()
-    asked: dict[str, tuple[Statistic, int]] = {
-        name: (_share(table(hit & among), table(among)), int(among.sum())) for name, (hit, among) in shares.items()
-    }
-    independent = {name: int(table(among).any(axis=1).sum()) for name, (_, among) in shares.items()}
-    known = int(error.notna().sum())
-    asked["ratio error, median"] = _quantile(table(error), 0.5), known
-    asked["ratio error, 90th percentile"] = _quantile(table(error), 0.9), known
-    against = opinion & (direction != stated)
-    asked["contradiction"] = _share(table(against), table(opinion)), int(opinion.sum())
-    below = _share(table(low & (direction == 1)), table(low))
-    above = _share(table(high & (direction == 1)), table(high))
-    asked["raise below 1"] = (lambda drawn: below(drawn) - above(drawn)), int((low | high).sum())
+    quantities = {name: share(status == name, always) for name in (Status.ACCEPTED.value, *occurring)}
+    quantities["answered"] = share(answered, always)
+    quantities["ratio right"] = share(error <= TOLERANCE + 1e-9, known)
+    quantities["ratio error, median"] = _quantile(table(error), 0.5), int(known.sum()), 0
+    quantities["ratio error, 90th percentile"] = _quantile(table(error), 0.9), int(known.sum()), 0
+    quantities["contradiction"] = *share(direction != stated, opinion)[:2], 0
+    (below, *_), (above, *_) = share(direction == 1, low), share(direction == 1, high)
+    quantities["raise below 1"] = lambda drawn: below(drawn) - above(drawn), int((low | high).sum()), 0
     rows = []
-    for name, (statistic, about) in asked.items():
-        interval = _with_interval(statistic, n, rng, n_resamples, independent.get(name, 0))
-        rows.append((name, *interval, about, n))
+    for name, (statistic, about, agreeing) in quantities.items():
+        rows.append((name, *_with_interval(statistic, n, rng, n_resamples, agreeing), about, n))
     return pd.DataFrame(rows, columns=["quantity", "value", "low", "high", "texts", "prompts"])
 
 
@@ -157,7 +147,7 @@ def _with_interval(
     value = float(statistic(everyone))
     if n < MIN_PERIODS or np.isnan(value):
         return value, float("nan"), float("nan")
-    found = stats.bootstrap(
+    interval = stats.bootstrap(
         (everyone,),
         lambda drawn, axis=-1: statistic(drawn.astype(np.int64)),
         vectorized=True,
@@ -165,9 +155,7 @@ def _with_interval(
         n_resamples=n_resamples,
         batch=200,
         rng=rng,
-    )
-    low, high = float(found.confidence_interval.low), float(found.confidence_interval.high)
-    if agreeing and low == high and value in (0.0, 1.0):  # a share, and so many prompts agree
-        exact = stats.binomtest(agreeing if value else 0, agreeing).proportion_ci()
-        low, high = float(exact.low), float(exact.high)
-    return value, low, high
+    ).confidence_interval
+    if agreeing and interval.low == interval.high and value in (0.0, 1.0):  # a share, and so many prompts agree
+        interval = stats.binomtest(agreeing if value else 0, agreeing).proportion_ci()
+    return value, float(interval.low), float(interval.high)

@@ -16,15 +16,26 @@ from torch import Tensor
 IGNORED = -100  # label of a token without loss
 
 
-def tokenized(tokenizer: Any, prompt: str, completion: str, weight: float = 1.0) -> dict[str, Any]:
+def tokenized(
+    tokenizer: Any, prompt: str, completion: str, weight: float = 1.0, *, longest: int | None = None
+) -> dict[str, Any]:
     """One training sample: token ids, the completion's as labels, the weight of its loss.
 
     Prompt and completion are tokenized apart, as in generation: together, the prompt's last character may merge with
     the completion's first one (":" and a line break in Qwen's vocabulary), and the model would learn from a prompt that
     it never sees.
+
+    Raises
+    ------
+    ValueError
+        More than ``longest`` tokens.
     """
     before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     after = [*tokenizer(completion, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    if longest is not None and len(before + after) > longest:
+        raise ValueError(
+            f"a sample has {len(before + after)} tokens, max_length is {longest}: raise it or shorten the prompts"
+        )
     return {"input_ids": before + after, "labels": [IGNORED] * len(before) + after, "weight": weight}
 
 
@@ -62,5 +73,5 @@ def packed(samples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
 
 def shared_beginning(rows: Sequence[Sequence[int]]) -> int:
     """Number of tokens in which all rows agree from the start on."""
-    shortest = min(map(len, rows))
-    return next((k for k in range(shortest) if any(row[k] != rows[0][k] for row in rows)), shortest)
+    columns = zip(*rows, strict=False)
+    return next((k for k, tokens in enumerate(columns) if len(set(tokens)) > 1), min(map(len, rows)))

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-TOLERANCE = 0.03  # relative error of the stated CPA ratio that still passes
+from lbm_core.think.config import TOLERANCE
+from lbm_core.think.generate import Generation, Group
+from lbm_core.think.prompt import PromptFacts
 
 
 class Status(StrEnum):
@@ -35,23 +39,15 @@ ANSWER_FAILURES = (Status.TRUNCATED, Status.NO_ANSWER, Status.SEVERAL_ANSWERS, S
 
 @dataclass(frozen=True)
 class Parsed:
-    """What a chain of thought says, and whether to believe it.
+    """What a chain of thought says, and whether to believe it."""
 
-    Attributes
-    ----------
-    direction : -1 lower, 0 uncertain, 1 raise; None without exactly one valid answer (it is set even where the
-        ratio is rejected, so that both can be counted)
-    ratio : the CPA ratio stated; None without exactly one readable ``<ratio>``
-    ratio_error : |ratio - true| / true; NaN where either is missing
-    status : :class:`Status`
-    stated : what the reasoning's last recommendation speaks for: 1, -1, or 0 ("no direction is better"); None if there
-        is none
-    """
-
+    # -1 lower, 0 uncertain, 1 raise; None without exactly one valid answer. It is set even where the ratio is rejected,
+    # so that both can be counted.
     direction: int | None
-    ratio: float | None
-    ratio_error: float
+    ratio: float | None  # the CPA ratio stated; None without exactly one readable ``<ratio>``
+    ratio_error: float  # |ratio - true| / true; NaN where either is missing
     status: Status
+    # What the reasoning's last recommendation speaks for: 1, -1, or 0 ("no direction is better"); None without any
     stated: int | None = None
 
     @property
@@ -129,6 +125,34 @@ def parse(
     return Parsed(direction, ratio, error, status, stated_direction(text))
 
 
+def parse_groups(groups: Sequence[Group], facts: Sequence[PromptFacts], **check: Any) -> list[list[Parsed]]:
+    """The hallucination check of every chain of thought of every prompt.
+
+    Parameters
+    ----------
+    check : ``tolerance`` and ``ratio_required`` of :func:`parse`
+    """
+    return [
+        [parse(text.text, fact.true_ratio, truncated=text.truncated, **check) for text in group]
+        for group, fact in zip(groups, facts, strict=True)
+    ]
+
+
+def parsed_row(fact: PromptFacts, text: Generation, parsed: Parsed) -> dict[str, Any]:
+    """What tables say of one chain of thought."""
+    return {
+        "tick": fact.tick,
+        "true_ratio": fact.true_ratio,
+        "ratio": parsed.ratio,
+        "ratio_error": parsed.ratio_error,
+        "direction": parsed.direction,
+        "stated": parsed.stated,
+        "status": parsed.status.value,
+        "tokens": text.tokens,
+        "seconds": text.seconds,
+    }
+
+
 def _tags(tag: str, text: str) -> tuple[list[str], int, int]:
     """Contents of the closed tags, and how many openings and closings there are in all."""
     slashes = _TAG[tag].findall(text)
@@ -176,8 +200,8 @@ def stated_direction(text: str) -> int | None:
     A rough reading by keywords (a verb of raising or lowering, then bid, bidding parameter or alpha, or these with
     "should be raised"); a negated verb ("do not increase the bids") counts for nothing.
     """
-    found = _MOVE.finditer(_BLOCK["answer"].sub(" ", text))
-    moves = [match for match in found if not (match["negation"] or match["kept"])]
+    matches = _MOVE.finditer(_BLOCK["answer"].sub(" ", text))
+    moves = [match for match in matches if not (match["negation"] or match["kept"])]
     if not moves:
         return None
     last = moves[-1]

@@ -60,8 +60,8 @@ def learned(
         pool = shuffled
     else:
         if rule == "rule":
-            told = np.asarray(ruled)[shuffled["prompt"].to_numpy()]
-            shuffled = shuffled[shuffled["direction"].to_numpy(dtype=np.int64) == told]
+            directions = np.asarray(ruled)[shuffled["prompt"].to_numpy()]
+            shuffled = shuffled[shuffled["direction"].to_numpy(dtype=np.int64) == directions]
         pool = shuffled.drop_duplicates("prompt")
     return pool.head(min(most, int(samples["chosen"].sum()))).sort_values(["prompt", "sample"])
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import httpx  # comes with jupyterlab, which needs it itself
 
-from lbm_core.act.backbone import BackboneFiles, backbone_files
+from lbm_core.act.backbone import BackboneFiles
 from lbm_core.seeding import integer_seed
-from lbm_core.think.generate import Generation, Sampling
+from lbm_core.think.config import Sampling
+from lbm_core.think.generate import Generation
 
 
 class ServerBackend:
@@ -30,10 +31,7 @@ class ServerBackend:
     files : the model that the server serves, here for its tokenizer; it must be in the cache or reachable
     model : the model's name on the server; default the name of ``files``
     batch_size : prompts per call of :meth:`sample`, >= 1
-    parallel : requests in flight, >= 1
-    timeout : seconds for one text, > 0
     retries : new attempts, >= 0, where the server cannot be reached, is too slow or overloaded, or fails (5xx)
-    pause : seconds before the first new attempt, >= 0; doubled with every further one
     stops : whether the server ends texts at the stop string. It must then keep the string in the text, or say by
         ``stop_reason`` that it met it, as vLLM does; for other servers False: texts are written on and cut here
     api_key : sent as bearer token
@@ -46,6 +44,10 @@ class ServerBackend:
         It does not serve the model, or a setting is out of its range.
     """
 
+    parallel = 48  # requests in flight
+    timeout = 600.0  # seconds for one text
+    pause = 0.5  # seconds before the first new attempt; doubled with every further one
+
     def __init__(
         self,
         base_url: str,
@@ -53,44 +55,30 @@ class ServerBackend:
         model: str | None = None,
         *,
         batch_size: int = 16,
-        parallel: int = 48,
-        timeout: float = 600.0,
         retries: int = 3,
-        pause: float = 0.5,
         stops: bool = True,
         api_key: str | None = None,
     ) -> None:
-        if min(batch_size, parallel) < 1 or min(retries, pause) < 0 or not timeout > 0:
-            raise ValueError(
-                f"batch_size {batch_size} and parallel {parallel} must be at least 1, retries {retries} and pause "
-                f"{pause} at least 0, and timeout {timeout} positive"
-            )
+        if batch_size < 1 or retries < 0:
+            raise ValueError(f"batch_size must be at least 1 and retries 0; got {batch_size} and {retries}")
         address = httpx.URL(base_url)
         if address.scheme not in ("http", "https") or not address.host:
             raise ValueError(f"{base_url!r} is not the address of a server, such as http://127.0.0.1:8000/v1")
         self.base_url = str(address if address.path.strip("/") else address.join("/v1")).rstrip("/")
-        self.files, self.model, self.batch_size = files, model or files.name, batch_size
-        self.parallel, self.retries, self.pause, self.stops = parallel, retries, pause, stops
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        limits = httpx.Limits(max_connections=parallel, max_keepalive_connections=parallel)
-        self._client = httpx.Client(headers=headers, timeout=httpx.Timeout(timeout, connect=10.0), limits=limits)
-        served = [one["id"] for one in self._ask("GET", "/models")["data"]]
+        self.files, self.tokenizer, self.model = files, files.tokenizer, model or files.name
+        self.batch_size, self.retries, self.stops = batch_size, retries, stops
+        self._client = httpx.Client(
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            timeout=httpx.Timeout(self.timeout, connect=10.0),
+            limits=httpx.Limits(max_connections=self.parallel, max_keepalive_connections=self.parallel),
+        )
+        served = [model["id"] for model in self._request("GET", "/models")["data"]]
         if self.model not in served:
             raise ValueError(
                 f"the server at {self.base_url} serves {', '.join(map(repr, served)) or 'nothing'} and not "
                 f"{self.model!r}: start it with --served-model-name {self.model}, or say its name for the model"
             )
         self.name = f"{self.model} (served, with the tokenizer of {files.name}, {files.revision})"
-
-    @classmethod
-    def load(cls, base_url: str, name: str, model: str | None = None, **options: Any) -> ServerBackend:
-        """Backend of a server and a model that :func:`lbm_core.act.backbone.load_backbone` knows."""
-        return cls(base_url, backbone_files(name), model, **options)
-
-    @property
-    def tokenizer(self) -> Any:
-        """The model's tokenizer, for :func:`lbm_core.think.prompt.render`."""
-        return self.files.tokenizer
 
     def sample(self, prompts: Sequence[str], n: int, sampling: Sampling, seed: int) -> list[list[Generation]]:
         """n texts of each prompt (:class:`Backend`).
@@ -103,7 +91,8 @@ class ServerBackend:
             It refuses a request, or reads a prompt as other tokens than the tokenizer here.
         """
         start = time.perf_counter()
-        asked: list[dict[str, Any]] = [
+        stop = {"stop": [sampling.stop], "include_stop_str_in_output": True} if self._stop(sampling) else {}
+        requests: list[dict[str, Any]] = [
             {
                 "model": self.model,
                 "prompt": prompt,
@@ -112,17 +101,16 @@ class ServerBackend:
                 "top_p": sampling.top_p,
                 "seed": integer_seed(seed, "think", k, sample),
                 "add_special_tokens": False,  # the chat template has written them; known to vLLM, ignored by others
-                **({"stop": [sampling.stop], "include_stop_str_in_output": True} if self._stop(sampling) else {}),
+                **stop,
             }
             for k, prompt in enumerate(prompts)
             for sample in range(n)
         ]
-        with ThreadPoolExecutor(min(self.parallel, len(asked))) as pool:
-            answers = list(pool.map(lambda one: self._ask("POST", "/completions", one), asked))
-        seconds = (time.perf_counter() - start) / len(asked)
-        texts = [
-            self._read(answer, one["prompt"], sampling, seconds) for answer, one in zip(answers, asked, strict=True)
-        ]
+        with ThreadPoolExecutor(min(self.parallel, len(requests))) as pool:
+            answers = list(pool.map(lambda request: self._request("POST", "/completions", request), requests))
+        seconds = (time.perf_counter() - start) / len(requests)
+        lengths = [len(ids) for ids in self.tokenizer(list(prompts), add_special_tokens=False)["input_ids"]]
+        texts = [self._read(answer, lengths[k // n], sampling, seconds) for k, answer in enumerate(answers)]
         return [texts[k : k + n] for k in range(0, len(texts), n)]
 
     def close(self) -> None:
@@ -132,35 +120,30 @@ class ServerBackend:
     def _stop(self, sampling: Sampling) -> bool:
         return self.stops and bool(sampling.stop)
 
-    def _ask(self, method: str, path: str, content: dict[str, Any] | None = None) -> dict[str, Any]:
+    def _request(self, method: str, path: str, content: dict[str, Any] | None = None) -> dict[str, Any]:
         """The answer to one request, tried again a few times where that can help."""
         address = self.base_url + path
         for attempt in range(self.retries + 1):
             if attempt:
                 time.sleep(self.pause * 2 ** (attempt - 1))
             try:
-                answer = self._client.request(method, address, json=content)
+                return self._client.request(method, address, json=content).raise_for_status().json()
             except httpx.TransportError as error:
                 reason = f"{type(error).__name__}: {error}"
-                continue
-            if answer.status_code == 429 or answer.status_code >= 500:
-                reason = f"status {answer.status_code}: {answer.text[:200]}"
-                continue
-            if answer.status_code != 200:
-                raise ValueError(f"{address} refused the request (status {answer.status_code}): {answer.text[:500]}")
-            try:
-                return answer.json()
+            except httpx.HTTPStatusError as error:
+                reason = f"status {error.response.status_code}: {error.response.text[:500]}"
+                if error.response.status_code != 429 and error.response.status_code < 500:
+                    raise ValueError(f"{address} refused the request ({reason})") from None
             except ValueError as error:
-                raise ValueError(f"{address} answered something that is not JSON: {answer.text[:200]!r}") from error
+                raise ValueError(f"{address} answered something that is not JSON") from error
         raise ConnectionError(
             f"no answer from {address} in {self.retries + 1} attempts ({reason}); is a server with OpenAI's "
             f"protocol running there?"
         )
 
-    def _read(self, answer: dict[str, Any], prompt: str, sampling: Sampling, seconds: float) -> Generation:
+    def _read(self, answer: dict[str, Any], expected: int, sampling: Sampling, seconds: float) -> Generation:
         """One text in the form of the other backends: with the stop string, its end token not counted."""
         choice, usage = answer["choices"][0], answer["usage"]
-        expected = len(self.tokenizer(prompt, add_special_tokens=False)["input_ids"])
         if usage["prompt_tokens"] != expected:
             raise ValueError(
                 f"the server at {self.base_url} read a prompt as {usage['prompt_tokens']} tokens, the tokenizer of "

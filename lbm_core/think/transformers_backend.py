@@ -4,43 +4,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, GenerationConfig, StaticCache
 from transformers.masking_utils import sdpa_mask
 
-from lbm_core.act.backbone import Backbone, load_backbone
-from lbm_core.think.generate import Generation, Sampling
+from lbm_core.act.backbone import Backbone
+from lbm_core.think.config import Sampling
+from lbm_core.think.generate import Generation
+from lbm_core.think.packing import shared_beginning
 
 
 def grouped_attention(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, scaling: float, **_: Any
+) -> tuple[Tensor, None]:
     """Grouped-query attention without copying keys and values for each query head.
 
     transformers' own function copies them wherever there is a mask; on a CPU those copies cost ten times as much as
     the attention itself. Of one new token a row the query heads of a group are passed as if they were its tokens: they
     see the same keys, and the fused function is about four times as fast that way.
     """
+    attend = partial(scaled_dot_product_attention, attn_mask=attention_mask, scale=scaling)
     if query.shape[2] == 1:
         rows, heads, _one, size = query.shape
         grouped = query.reshape(rows, key.shape[1], heads // key.shape[1], size)
-        output = torch.nn.functional.scaled_dot_product_attention(
-            grouped, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling
-        )
-        return output.reshape(rows, 1, heads, size), None
-    causal = attention_mask is None and query.shape[2] > 1
-    output = torch.nn.functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling, is_causal=causal, enable_gqa=True
-    )
+        return attend(grouped, key, value).reshape(rows, 1, heads, size), None
+    output = attend(query, key, value, is_causal=attention_mask is None, enable_gqa=True)
     return output.transpose(1, 2).contiguous(), None
 
 
@@ -62,19 +55,8 @@ class TransformersBackend:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}")
         if backbone.model.device.type == "cpu" and backbone.model.config._attn_implementation == "sdpa":
             backbone.model.set_attn_implementation("lbm_grouped")
-        self.backbone = backbone
-        self.batch_size = batch_size
+        self.backbone, self.tokenizer, self.batch_size = backbone, backbone.tokenizer, batch_size
         self.name = f"{backbone.name} ({backbone.revision}, {backbone.model.dtype})".replace("torch.", "")
-
-    @classmethod
-    def load(cls, name: str, *, batch_size: int = 16, dtype: str = "bfloat16") -> TransformersBackend:
-        """Backend of a model that :func:`lbm_core.act.backbone.load_backbone` knows."""
-        return cls(load_backbone(name, dtype=dtype), batch_size)
-
-    @property
-    def tokenizer(self) -> Any:
-        """The model's tokenizer, for :func:`lbm_core.think.prompt.render`."""
-        return self.backbone.tokenizer
 
     @torch.no_grad()
     def sample(self, prompts: Sequence[str], n: int, sampling: Sampling, seed: int) -> list[list[Generation]]:
@@ -82,27 +64,24 @@ class TransformersBackend:
         start = time.perf_counter()
         model, tokenizer = self.backbone.model, self.backbone.tokenizer
         # The chat template has written the special tokens already.
-        encoded = [tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
+        encoded = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
         ids, mask, shared = _pad_behind_shared_beginning(encoded, tokenizer.pad_token_id)
         ids, mask = ids.to(model.device), mask.to(model.device)
         # Room for all tokens from the start on: a growing cache would copy all keys and values for every token.
         cache = StaticCache(config=model.config, max_cache_len=ids.shape[1] + sampling.max_new_tokens)
         self._read_prompts(cache, ids, mask, shared)
         _repeat(cache, n)
-        sampled = (
-            {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-            if sampling.temperature > 0
-            else {}
-        )
+        drawn = sampling.temperature > 0
+        how = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0} if drawn else {}
         config = GenerationConfig(
             max_new_tokens=sampling.max_new_tokens,
-            do_sample=sampling.temperature > 0,
+            do_sample=drawn,
             stop_strings=[sampling.stop] if sampling.stop else None,
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
             disable_compile=True,  # compiling takes longer than it saves
             repetition_penalty=1.0,  # some models bring their own; vLLM is told to leave it out, too
-            **sampled,
+            **how,
         )
         with torch.random.fork_rng():  # generate() draws from the global generator; leave that as it was
             torch.manual_seed(seed)
@@ -121,7 +100,7 @@ class TransformersBackend:
     def close(self) -> None:
         """Nothing to give back: the model lies in this process's memory, and other code may use it."""
 
-    def _read_prompts(self, cache: StaticCache, ids: torch.Tensor, mask: torch.Tensor, shared: int) -> None:
+    def _read_prompts(self, cache: StaticCache, ids: Tensor, mask: Tensor, shared: int) -> None:
         """Keys and values of all tokens but each prompt's last, the shared beginning computed for one row only."""
         model, last = self.backbone.model, ids.shape[1] - 1
         if shared:
@@ -132,7 +111,7 @@ class TransformersBackend:
             rest = ids[:, shared:last]
             model(rest, attention_mask=mask[:, :last], position_ids=positions, past_key_values=cache, logits_to_keep=1)
 
-    def _read(self, row: torch.Tensor, sampling: Sampling, seconds: float) -> Generation:
+    def _read(self, row: Tensor, sampling: Sampling, seconds: float) -> Generation:
         tokenizer = self.backbone.tokenizer
         ended = (row == tokenizer.eos_token_id).nonzero()
         if len(ended):
@@ -155,14 +134,13 @@ def _repeat(cache: StaticCache, times: int) -> None:
             layer.values = layer.values.repeat_interleave(times, dim=0)
 
 
-def _pad_behind_shared_beginning(encoded: list[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor, int]:
+def _pad_behind_shared_beginning(encoded: list[list[int]], pad: int) -> tuple[Tensor, Tensor, int]:
     """Batch of token ids (rows, tokens) and mask, with the padding between the beginning that all share and the rest.
 
     The instructions are the same in every prompt; with the padding behind them, they need to be computed only once.
     """
-    shortest = min(map(len, encoded)) - 1  # the last token is left to generate(), which needs one to start from
-    first = encoded[0]
-    shared = next((k for k in range(shortest) if any(row[k] != first[k] for row in encoded)), shortest)
+    # The last token is left to generate(), which needs one to start from.
+    shared = shared_beginning([row[:-1] for row in encoded])
     longest = max(map(len, encoded))
     ids = [row[:shared] + [pad] * (longest - len(row)) + row[shared:] for row in encoded]
     mask = [[1] * shared + [0] * (longest - len(row)) + [1] * (len(row) - shared) for row in encoded]

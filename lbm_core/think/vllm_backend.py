@@ -6,7 +6,6 @@ texts in flight, replaces each that ends by the next, and reads what prompts sha
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 import time
@@ -15,9 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lbm_core.act.backbone import DTYPES, BackboneFiles, backbone_files
+from lbm_core.act.backbone import DTYPES, BackboneFiles
 from lbm_core.seeding import integer_seed
-from lbm_core.think.generate import Generation, Sampling
+from lbm_core.think.backends import engine_of
+from lbm_core.think.config import Sampling
+from lbm_core.think.generate import Generation
 
 # vLLM reads its settings from the environment. Set before it is imported, and only where the user has not set them.
 _ENVIRONMENT = {
@@ -58,28 +59,17 @@ class VllmBackend:
         longest: int = 4096,
         gpu_share: float = 0.5,
     ) -> None:
-        if batch_size < 1 or longest < 2:
-            raise ValueError(f"batch_size must be at least 1 and longest 2; got {batch_size} and {longest}")
-        if dtype not in DTYPES:
-            raise ValueError(f"unknown dtype {dtype!r}; one of {', '.join(DTYPES)}")
-        if not 0 < gpu_share <= 1:
-            raise ValueError(f"gpu_share must lie in (0, 1]; got {gpu_share}")
-        if not installed():
+        if batch_size < 1 or longest < 2 or dtype not in DTYPES or not 0 < gpu_share <= 1:
+            raise ValueError(
+                f"batch_size must be at least 1, longest 2, dtype one of {', '.join(DTYPES)}, and gpu_share lie in "
+                f"(0, 1]; got {batch_size}, {longest}, {dtype!r} and {gpu_share}"
+            )
+        if engine_of("auto") != "vllm":
             raise ModuleNotFoundError("vLLM is not installed; install it with 'make vllm'", name="vllm")
-        self.files, self.batch_size, self.dtype = files, batch_size, dtype
+        self.files, self.tokenizer, self.batch_size, self.dtype = files, files.tokenizer, batch_size, dtype
         self.longest, self.gpu_share = min(longest, files.positions), gpu_share
         self.name = f"{files.name} ({files.revision}, {dtype}, vllm)"
         self._engine: Any = None
-
-    @classmethod
-    def load(cls, name: str, *, batch_size: int = 48, dtype: str = "bfloat16", **options: Any) -> VllmBackend:
-        """Backend of a model that :func:`lbm_core.act.backbone.load_backbone` knows; ``options`` of the class."""
-        return cls(backbone_files(name), batch_size, dtype=dtype, **options)
-
-    @property
-    def tokenizer(self) -> Any:
-        """The model's tokenizer, for :func:`lbm_core.think.prompt.render`."""
-        return self.files.tokenizer
 
     def sample(self, prompts: Sequence[str], n: int, sampling: Sampling, seed: int) -> list[list[Generation]]:
         """n texts of each prompt (:class:`Backend`).
@@ -90,7 +80,7 @@ class VllmBackend:
             A prompt that with its text is longer than ``longest`` or than the model can read.
         """
         # Token ids rather than text: the chat template has written the special tokens already.
-        encoded = [self.tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
+        encoded = self.tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
         longest = max(map(len, encoded)) + sampling.max_new_tokens
         if longest > self.longest:
             raise ValueError(
@@ -98,7 +88,7 @@ class VllmBackend:
                 f"prompt or max_new_tokens, or raise 'longest' (this model reads {self.files.positions} tokens)"
             )
         vllm = _import_vllm()
-        engine = self._start(vllm)
+        engine = self._engine = self._engine or self._start(vllm)
         start = time.perf_counter()
         # What an earlier batch left would change what is computed together, and with it the last bits of bfloat16.
         engine.reset_prefix_cache()
@@ -127,36 +117,33 @@ class VllmBackend:
             self._engine = None
 
     def _start(self, vllm: Any) -> Any:
-        if self._engine is None:
-            from vllm.platforms import current_platform
+        from vllm.platforms import current_platform
 
-            options: dict[str, Any] = {"gpu_memory_utilization": self.gpu_share}
-            if current_platform.is_cpu():
-                options = {
-                    "kv_cache_memory_bytes": CPU_CACHE_BYTES,
-                    "max_num_seqs": CPU_TEXTS,
-                    "block_size": CPU_BLOCK,
-                    "enforce_eager": True,  # compiling takes longer than it saves
-                    # Every prompt is read in one step: vLLM winds the seed of one read in pieces back by an offset,
-                    # which generators on CPUs do not have.
-                    "enable_chunked_prefill": False,
-                    "max_num_batched_tokens": self.longest,
-                }
-            elif not current_platform.is_cuda_alike():
-                raise RuntimeError("the installed vLLM is the one for GPUs and finds none; run 'make vllm' again")
-            local = Path(self.files.source).is_dir()
-            with _main_left_alone():
-                self._engine = vllm.LLM(
-                    model=self.files.source,
-                    revision=None if local else self.files.revision,
-                    dtype=self.dtype,
-                    max_model_len=self.longest,
-                    enable_prefix_caching=True,
-                    generation_config="vllm",  # only the tokenizer's end token ends a text, as with transformers
-                    distributed_executor_backend="mp",
-                    **options,
-                )
-        return self._engine
+        options: dict[str, Any] = {"gpu_memory_utilization": self.gpu_share}
+        if current_platform.is_cpu():
+            options = {
+                "kv_cache_memory_bytes": CPU_CACHE_BYTES,
+                "max_num_seqs": CPU_TEXTS,
+                "block_size": CPU_BLOCK,
+                "enforce_eager": True,  # compiling takes longer than it saves
+                # Every prompt is read in one step: vLLM winds the seed of one read in pieces back by an offset, which
+                # generators on CPUs do not have.
+                "enable_chunked_prefill": False,
+                "max_num_batched_tokens": self.longest,
+            }
+        elif not current_platform.is_cuda_alike():
+            raise RuntimeError("the installed vLLM is the one for GPUs and finds none; run 'make vllm' again")
+        with _main_left_alone():
+            return vllm.LLM(
+                model=self.files.source,
+                revision=None if Path(self.files.source).is_dir() else self.files.revision,
+                dtype=self.dtype,
+                max_model_len=self.longest,
+                enable_prefix_caching=True,
+                generation_config="vllm",  # only the tokenizer's end token ends a text, as with transformers
+                distributed_executor_backend="mp",
+                **options,
+            )
 
     def _read(self, output: Any, seconds: float) -> Generation:
         """One text; its end token is not counted, as with transformers."""
@@ -174,17 +161,13 @@ def _main_left_alone() -> Iterator[None]:
     trips over llvmlite's.
     """
     main: Any = sys.modules["__main__"]
-    kept = {name: vars(main)[name] for name in ("__spec__", "__file__") if name in vars(main)}
-    vars(main).update(dict.fromkeys(kept))
+    # No file rather than None in its place, over which the module inspect trips.
+    kept = {name: vars(main).pop(name) for name in ("__spec__", "__file__") if name in vars(main)}
+    main.__spec__ = None
     try:
         yield
     finally:
         vars(main).update(kept)
-
-
-def installed() -> bool:
-    """Whether there is a vLLM to import (which takes seconds and is not tried)."""
-    return importlib.util.find_spec("vllm") is not None
 
 
 def _import_vllm() -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
 
 import joblib
@@ -26,32 +26,14 @@ from lbm_core.data import fidelity
 from lbm_core.data.behaviour import KINDS, BehaviourParameters, behaviour_parameters
 from lbm_core.data.learned_behaviour import LearnedPolicy, load_policies, save_policies
 from lbm_core.data.trajectories import TrajectorySet
-from lbm_core.files import config_key, writing_file
-from lbm_core.settings import DATASETS, Dataset
+from lbm_core.files import writing_file
+from lbm_core.settings import Count, Dataset, Positive, Whole, settings
 from lbm_core.workshop.behaviour_policies import learn_policies
 from lbm_core.workshop.fast_traffic import simulate_fast
 
 FOLDER = paths.PACKAGE / "data"
-FIT_PERIODS = (
-    8,
-    9,
-    10,
-    11,
-    12,
-    13,
-    16,
-    17,
-    18,
-    19,
-    20,
-    22,
-    23,
-    26,
-)  # of the benchmark's 7 … 27: a trial's state moments
-PRICE_PERIOD, PRICE_DRAWS = 7, 6  # a trial's tick prices; the mean over who happens to bid
-POLICY_PERIODS = tuple(range(2000, 2012))  # what the learned bidders learn from; only tier paper uses these too
 # No bidder can change how many impressions come: these deviate by what the traffic itself deviates.
-_TRAFFIC_STDS = ("current_pv_num", "last_three_pv_num_total", "historical_pv_num_total")
+TRAFFIC_STDS = ("current_pv_num", "last_three_pv_num_total", "historical_pv_num_total")
 LEAST_LEARNED = 0.15  # weight of the learned bidders: the benchmark has them, so the fit may not drop them
 
 # Knob -> (low, high, whether searched on a log scale).
@@ -77,7 +59,7 @@ RANGES: dict[str, tuple[float, float, bool]] = {
 }
 
 
-@dataclass(frozen=True)
+@settings
 class CalibrateConfig:
     """How the population is fitted; equal configs give equal knobs, whatever the number of processes.
 
@@ -86,16 +68,15 @@ class CalibrateConfig:
     """
 
     dataset: Dataset
-    seed: int = 2
-    trials: int = 135  # of the last round, a third of it in the first; a trial simulates 14 to 20 periods
-    policy_steps: int = 2_000  # gradient steps of each learned policy
-    step: float = 0.08  # first standard deviation of CMA-ES, as a share of each knob's range
-
-    def __post_init__(self) -> None:
-        if self.dataset not in DATASETS:
-            raise ValueError(f"unknown data set {self.dataset!r}; choose one of {', '.join(DATASETS)}")
-        if self.trials < 1 or self.policy_steps < 1:
-            raise ValueError("trials and policy_steps must be at least 1")
+    seed: Whole = 2
+    trials: Count = 135  # of the last round, a third of it in the first; a trial simulates all periods and draws
+    policy_steps: Count = 2_000  # gradient steps of each learned policy
+    step: Positive = 0.08  # first standard deviation of CMA-ES, as a share of each knob's range
+    periods: tuple[Whole, ...] = (8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 22, 23, 26)  # a trial's state moments
+    price_draws: Count = 6  # of who bids in period 7, for a trial's mean tick prices (dense)
+    policy_periods: tuple[Whole, ...] = tuple(
+        range(2000, 2012)
+    )  # to learn policies from; only tier paper uses these too
 
 
 def misfit(logs: Sequence[PeriodLog], price_logs: Sequence[PeriodLog], dataset: Dataset) -> dict[str, float]:
@@ -111,19 +92,11 @@ def misfit(logs: Sequence[PeriodLog], price_logs: Sequence[PeriodLog], dataset: 
     moments, worst (squared log ratios, mean and largest), length (trajectories, about 44 ticks), and for dense prices
     and correlation (1 at 15 % error, at a correlation of 0.9); loss is what is minimised
     """
-    trajectories = TrajectorySet.from_logs(logs)
-    ratios = fidelity.moment_ratios(fidelity.state_moments(trajectories), dataset).set_index("feature")
-    tight = ratios.index.isin(fidelity.TIGHT)
-    tolerance = np.log1p(np.where(tight, fidelity.TIGHT_TOLERANCE, fidelity.TOLERANCE))
-    terms = np.concatenate(
-        [
-            np.log(ratios["mean_ratio"]) / tolerance,
-            (np.log(ratios["std_ratio"]) / tolerance)[~ratios.index.isin(_TRAFFIC_STDS)],
-        ]
-    )
-    squares = np.square(np.clip(terms, -5, 5))
+    moments = fidelity.moment_report(fidelity.state_moments(TrajectorySet.from_logs(logs)), dataset)
+    moments = moments[(moments["moment"] == "mean") | ~moments["feature"].isin(TRAFFIC_STDS)]
+    squares = np.square(np.clip(np.log(moments["ratio"]) / np.log1p(moments["tolerance"]), -5, 5))
     lengths = np.concatenate([log.lengths for log in logs])
-    found = {
+    terms = {
         "moments": float(squares.mean()),
         "worst": float(squares.max()),
         "length": float(((lengths.mean() - 44) / 3) ** 2),
@@ -131,14 +104,14 @@ def misfit(logs: Sequence[PeriodLog], price_logs: Sequence[PeriodLog], dataset: 
     if price_logs:
         prices = fidelity.tick_prices(price_logs).groupby(["period", "tick"], as_index=False)["lwc"].mean()
         (agreement,) = fidelity.price_agreement(pd.DataFrame(prices)).to_dict("records")
-        found["prices"] = float((agreement["relative_error"] / 0.15) ** 2)
-        found["correlation"] = float(((1 - agreement["correlation"]) / 0.1) ** 2)
+        terms["prices"] = float((agreement["relative_error"] / 0.15) ** 2)
+        terms["correlation"] = float(((1 - agreement["correlation"]) / 0.1) ** 2)
     # The mean alone would leave one moment far off for many slightly better ones.
     weights = {"moments": 1.0, "worst": 0.15, "length": 0.1, "prices": 0.5, "correlation": 0.5}
-    return {**found, "loss": sum(weights[name] * value for name, value in found.items())}
+    return {**terms, "loss": sum(weights[name] * value for name, value in terms.items())}
 
 
-def calibrate(config: CalibrateConfig, out: Path, *, jobs: int = 1, progress: bool = True) -> BehaviourParameters:
+def calibrate(config: CalibrateConfig, out: Path, *, jobs: int = 1) -> BehaviourParameters:
     """Fit the knobs of a data set's population; a killed run resumes at the last trial.
 
     Parameters
@@ -146,7 +119,6 @@ def calibrate(config: CalibrateConfig, out: Path, *, jobs: int = 1, progress: bo
     out : folder: ``behaviour_<dataset>.json`` and ``.safetensors`` (the result), ``trials_<dataset>.csv`` (the
         history), and the state of the search
     jobs : processes that a trial's periods are simulated in
-    progress : show a bar
 
     Raises
     ------
@@ -154,41 +126,42 @@ def calibrate(config: CalibrateConfig, out: Path, *, jobs: int = 1, progress: bo
         ``out`` holds a fit made with another configuration.
     """
     out.mkdir(parents=True, exist_ok=True)
-    _claim(out / f"config_{config.dataset}.json", config)
+    claim, mine = out / f"config_{config.dataset}.json", json.dumps(asdict(config))
+    if claim.exists() and claim.read_text() != mine:
+        raise ValueError(
+            f"{out} holds a calibration made with other settings: {claim.read_text()}; choose another folder"
+        )
+    claim.write_text(mine)
     start = _start(config.dataset)
     with joblib.Parallel(n_jobs=jobs) as parallel:
-        start = _search(config, 1, start, (), out, parallel, progress)
+        start = _search(config, 1, start, (), out, parallel)
         path = out / f"behaviour_{config.dataset}.safetensors"
         if not path.exists():
-            made = BehaviourParameters(**start)
-            logs = _simulate(parallel, config.dataset, [(p, config.seed) for p in POLICY_PERIODS], made, ())
+            draws = [(period, config.seed) for period in config.policy_periods]
+            logs = _simulate(parallel, config.dataset, draws, BehaviourParameters(**start), ())
             save_policies(learn_policies(TrajectorySet.from_logs(logs), config.policy_steps, config.seed), path)
         policies = tuple(load_policies(path).values())
         start = {name: value * 0.75 if name.startswith("share_") else value for name, value in start.items()}
         start["share_learned"] = 0.25
-        best = BehaviourParameters(**_search(config, 2, start, policies, out, parallel, progress))
+        best = BehaviourParameters(**_search(config, 2, start, policies, out, parallel))
     best.save(out / f"behaviour_{config.dataset}.json")
     return best
 
 
 def _start(dataset: Dataset) -> dict[str, float]:
     """Where the search begins: with the first trial of the committed fit, so that it can be made again."""
-    history = FOLDER / f"trials_{dataset}.csv"
-    if history.exists():
-        first = pd.read_csv(history).iloc[0]
-        return {field.name: float(first[field.name]) for field in fields(BehaviourParameters)}
-    knobs = asdict(behaviour_parameters(dataset))
-    controls = {name: value for name, value in knobs.items() if name.startswith("share_") and name != "share_learned"}
-    return knobs | {name: value / sum(controls.values()) for name, value in controls.items()} | {"share_learned": 0.0}
+    first = pd.read_csv(FOLDER / f"trials_{dataset}.csv").iloc[0]
+    return {name: float(first[name]) for name in asdict(behaviour_parameters(dataset))}
 
 
 def _simulate(
     parallel: joblib.Parallel,
     dataset: Dataset,
     draws: Sequence[tuple[int, int]],
-    knobs: BehaviourParameters,
-    policies: Sequence[LearnedPolicy],
+    knobs: BehaviourParameters | None,
+    policies: Sequence[LearnedPolicy] | None,
 ) -> list[PeriodLog]:
+    """Periods of (period, seed)."""
     return parallel(
         joblib.delayed(simulate_fast)(dataset, period, seed, parameters=knobs, policies=policies)
         for period, seed in draws
@@ -202,7 +175,6 @@ def _search(
     policies: Sequence[LearnedPolicy],
     out: Path,
     parallel: joblib.Parallel,
-    progress: bool,
 ) -> dict[str, float]:
     """One round of CMA-ES from ``start``; the knobs of the best trial.
 
@@ -219,23 +191,23 @@ def _search(
         bounds=np.stack([low, high], axis=1),
         seed=config.seed + number,
     )
-    draws = [(period, config.seed) for period in FIT_PERIODS]
-    priced = [(PRICE_PERIOD, config.seed + k) for k in range(PRICE_DRAWS if config.dataset == "dense" else 0)]
+    draws = [(period, config.seed) for period in config.periods]
+    priced = [(7, config.seed + k) for k in range(config.price_draws if config.dataset == "dense" else 0)]
     path = out / f"trials_{config.dataset}.csv"
     history = pd.read_csv(path) if path.exists() else pd.DataFrame({"round": [], "trial": [], "loss": []})
     before = history[history["round"] < number]
     rows: list[dict] = history[history["round"] == number].to_dict("records")
     total = config.trials if policies else max(config.trials // 3, 1)
     answers: list[tuple[NDArray, float]] = []
-    with tqdm(total=total, unit="trial", desc=f"{config.dataset}, round {number}", disable=not progress) as bar:
+    with tqdm(total=total, unit="trial", desc=f"{config.dataset}, round {number}", disable=None) as bar:
         for trial in range(total):
             # The first trial is the start itself, so that no round ends worse than it began.
             point = search.ask() if trial else search.mean
             knobs = _from_unit(kinds, point, start)
             if trial >= len(rows):
                 logs = _simulate(parallel, config.dataset, draws + priced, knobs, policies)
-                found = misfit(logs[: len(draws)], logs[len(draws) :], config.dataset)
-                rows.append({"round": number, "trial": trial} | found | asdict(knobs))
+                terms = misfit(logs[: len(draws)], logs[len(draws) :], config.dataset)
+                rows.append({"round": number, "trial": trial} | terms | asdict(knobs))
                 with writing_file(path) as temporary:
                     pd.concat([before, pd.DataFrame(rows)]).to_csv(temporary, index=False)
             answers += [(point, float(rows[trial]["loss"]))] if trial else []
@@ -269,16 +241,6 @@ def _from_unit(kinds: Sequence[str], point: NDArray[np.float64], start: dict[str
     return BehaviourParameters(**(values | shares))
 
 
-def _claim(path: Path, config: CalibrateConfig) -> None:
-    """Note what a folder is for, or refuse one that holds something else."""
-    stored = json.loads(path.read_text()) if path.exists() else None
-    if stored is None:
-        with writing_file(path) as temporary:
-            temporary.write_text(json.dumps(asdict(config), indent=1) + "\n")
-    elif config_key(stored) != config_key(config):
-        raise ValueError(f"{path.parent} holds a calibration made with other settings: {stored}; choose another folder")
-
-
 def install(dataset: Dataset, out: Path) -> None:
     """Make a fit the data set's population: copy knobs, policies and trials into the package."""
     for name in (f"behaviour_{dataset}.json", f"behaviour_{dataset}.safetensors", f"trials_{dataset}.csv"):
@@ -307,23 +269,19 @@ def report(
 
     Returns
     -------
-    moments (feature, mean_ratio, std_ratio), lengths (mean, share_exhausted), and for dense prices (period, tick, lwc:
-    mean over draws, low, high) and agreement (period, correlation, relative_error)
+    moments (feature, mean_ratio, std_ratio), lengths (mean, share_exhausted), and for dense agreement (period,
+    correlation, relative_error)
     """
-    pairs = [(period, seed) for period in periods]
     priced = [(period, seed + k) for period in (7, 14) for k in range(draws)] if dataset == "dense" else []
     with joblib.Parallel(n_jobs=jobs) as parallel:
-        logs = parallel(
-            joblib.delayed(simulate_fast)(dataset, p, s, parameters=knobs, policies=policies) for p, s in pairs + priced
-        )
-    trajectories = TrajectorySet.from_logs(logs[: len(pairs)])
-    lengths = np.concatenate([log.lengths for log in logs[: len(pairs)]])
-    found = {
-        "moments": fidelity.moment_ratios(fidelity.state_moments(trajectories), dataset),
+        logs = _simulate(parallel, dataset, [*((period, seed) for period in periods), *priced], knobs, policies)
+    unpriced = logs[: len(periods)]
+    lengths = np.concatenate([log.lengths for log in unpriced])
+    tables = {
+        "moments": fidelity.moment_ratios(fidelity.state_moments(TrajectorySet.from_logs(unpriced)), dataset),
         "lengths": pd.DataFrame({"mean": [lengths.mean()], "share_exhausted": [(lengths < N_TICKS).mean()]}),
     }
     if priced:
-        prices = fidelity.tick_prices(logs[len(pairs) :]).groupby(["period", "tick"])["lwc"].agg(["mean", "min", "max"])
-        prices = prices.rename(columns={"mean": "lwc", "min": "low", "max": "high"}).reset_index()
-        found |= {"prices": prices, "agreement": fidelity.price_agreement(prices[["period", "tick", "lwc"]])}
-    return found
+        prices = fidelity.tick_prices(logs[len(periods) :]).groupby(["period", "tick"], as_index=False)["lwc"].mean()
+        tables["agreement"] = fidelity.price_agreement(pd.DataFrame(prices))
+    return tables

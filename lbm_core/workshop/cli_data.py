@@ -8,21 +8,29 @@ from typing import Annotated, Literal
 
 import typer
 
-from lbm_core.settings import Dataset
+from lbm_core.settings import TIER_NAMES, Dataset
 
 data = typer.Typer(help="Traffic and trajectories of the benchmark, made on this machine.", no_args_is_help=True)
 
 DatasetOption = Annotated[Dataset, typer.Option(help="Dense or sparse conversions.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of the market; the traffic depends on the period alone.")]
+TrainSeedOption = Annotated[int | None, typer.Option(min=0, help="Of the training; default the same.")]
+JobsOption = Annotated[int, typer.Option(min=1, help="Processes, or tasks at a time on a cluster.")]
+TierOption = Annotated[str, typer.Option(help=f"How large: {', '.join(TIER_NAMES)}; the README says what each costs.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A field of the tier: act.steps=50. Upper-case: of a notebook."),
+]
 
 
 def integers(text: str, option: str) -> list[int]:
     """Numbers separated by commas; a-b is a range."""
     numbers: list[int] = []
     for part in filter(None, (part.strip() for part in text.split(","))):
-        found = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
-        if not found:
+        ends = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        if not ends:
             raise ValueError(f"{option} wants numbers separated by commas, got {text!r}")
-        numbers.extend(range(int(found[1]), int(found[2] or found[1]) + 1))
+        numbers.extend(range(int(ends[1]), int(ends[2] or ends[1]) + 1))
     return numbers
 
 
@@ -31,9 +39,7 @@ def data_traffic(
     period: Annotated[int, typer.Option(help="Delivery period; the benchmark's are 7 to 27.")],
     out: Annotated[Path, typer.Option(help="File to write, ending in .npz.")],
     dataset: DatasetOption = "dense",
-    scheme: Annotated[
-        Literal["data", "public"], typer.Option(help="Seeding: of the logged data, or of the public environment.")
-    ] = "data",
+    scheme: Annotated[Literal["data", "public"], typer.Option(help="Seeding: of logged data, or online.")] = "data",
     ticks: Annotated[str, typer.Option(help="Ticks whose p-values and sigmas to write, e.g. 0,47; default none.")] = "",
 ) -> None:
     """Write a period's impression counts and p-values, bit for bit those of the benchmark.
@@ -51,8 +57,8 @@ def data_generate(
     periods: Annotated[int, typer.Option(help="How many delivery periods to simulate, 48 trajectories each.")],
     out: Annotated[Path, typer.Option(help="Folder for the parquet shards.")],
     dataset: DatasetOption = "dense",
-    seed: Annotated[int, typer.Option(help="Of the market; the traffic depends on the period alone.")] = 0,
-    jobs: Annotated[int, typer.Option(help="Processes, or tasks at a time on a cluster.")] = 1,
+    seed: SeedOption = 0,
+    jobs: JobsOption = 1,
     first_period: Annotated[int, typer.Option(help="Number of the first; the benchmark's own are 7 to 27.")] = 1000,
     engine: Annotated[Literal["local", "dask", "ray"], typer.Option(help="What runs the processes.")] = "local",
     address: Annotated[str | None, typer.Option(help="Scheduler of a running Dask or Ray cluster.")] = None,
@@ -80,7 +86,7 @@ def data_calibrate(
     seed: Annotated[int, typer.Option(help="Of the search, the market and the policies.")] = 2,
     trials: Annotated[int, typer.Option(help="Trials of the second round, a third of it in the first.")] = 135,
     policy_steps: Annotated[int, typer.Option(help="Gradient steps of each learned policy.")] = 2_000,
-    jobs: Annotated[int, typer.Option(help="Processes; they do not change the result.")] = 1,
+    jobs: JobsOption = 1,
     install: Annotated[bool, typer.Option(help="Whether to make the result the population of this checkout.")] = False,
 ) -> None:
     """Fit the behaviour population to the benchmark's published facts; a killed run resumes.
@@ -104,22 +110,14 @@ def data_calibrate(
 def data_import(
     files: Annotated[list[Path], typer.Argument(help="Traffic or trajectory files: .csv, .csv.gz or .zip.")],
     out: Annotated[Path, typer.Option(help="New folder for the imported periods and trajectories.")],
-    dataset: Annotated[
-        Dataset | None, typer.Option(help="What the files must be; default: what their p-values agree with.")
-    ] = None,
-    compare: Annotated[bool, typer.Option(help="Whether trajectory files must agree with the regenerated traffic.")] = (
-        True
-    ),
+    dataset: Annotated[Dataset | None, typer.Option(help="Default: what the p-values agree with.")] = None,
+    compare: Annotated[bool, typer.Option(help="Trajectories must agree with the regenerated traffic.")] = True,
 ) -> None:
     """Read the benchmark's own files, checked against the regenerated traffic."""
-    from tqdm.auto import tqdm
+    from lbm_core.workshop.csv_import import import_files
 
-    from lbm_core.workshop.csv_files import import_files
-
-    with tqdm(unit="row", unit_scale=True, desc="import", delay=1) as bar:
-        checks = import_files(files, out, dataset=dataset, compare=compare, progress=bar.update)
-    for check in checks:
-        print(check)
+    for check in import_files(files, out, dataset=dataset, compare=compare):
+        print(check.says)
     print(f"wrote {out}")
 
 
@@ -132,7 +130,7 @@ def data_export(
     periods: Annotated[str, typer.Option(help="Delivery periods to simulate, e.g. 7,8 or 7-27; one for traffic.")],
     out: Annotated[Path, typer.Option(help="File ending in .csv, .csv.gz or .zip; for minari a folder.")],
     dataset: DatasetOption = "dense",
-    seed: Annotated[int, typer.Option(help="Of the market; the traffic depends on the period alone.")] = 0,
+    seed: SeedOption = 0,
 ) -> None:
     """Write simulated periods in other people's formats."""
     from lbm_core.workshop.export import export_periods

@@ -1,12 +1,20 @@
-"""One notebook through papermill in a fresh kernel of this Python, with its time and peak memory."""
+"""One notebook through papermill in a fresh kernel of this Python, with its time and peak memory.
+
+What is committed of a notebook: its cells, its outputs at ``TIER=cached``, and no trace of who ran it when.
+"""
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import io
 import re
 import sys
+import tempfile
 import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +25,15 @@ from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import DeadKernelError
+from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
+from PIL import Image
 
-from lbm_core.workshop.parameters import Value
+from lbm_core.files import writing_file
 
-_WROTE = re.compile(r"^wrote (\S+\.(?:csv|png))", re.MULTILINE)
+KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
+# papermill puts these cells in: the parameters of a run, and a note above a failed cell.
+_INSERTED = {"injected-parameters", "papermill-error-cell-tag"}
 
 
 class ThisPythonKernelManager(AsyncKernelManager):
@@ -43,17 +55,18 @@ class Outcome:
     ----------
     seconds : wall-clock time
     peak_mib : highest resident memory of the kernel and its children, MiB
-    written : tables (.csv) and figures (.png) that its cells report as written, relative to the output folder
+    tables, figures : files (.csv, .png) that its cells report as written, relative to the output folder
     error : "" or one sentence with the cell and the cause
     """
 
-    seconds: float
-    peak_mib: float
-    written: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    peak_mib: float = 0.0
+    tables: tuple[str, ...] = ()
+    figures: tuple[str, ...] = ()
     error: str = ""
 
 
-def execute(notebook: Path, executed: Path, parameters: dict[str, Value], *, progress: bool = False) -> Outcome:
+def execute(notebook: Path, executed: Path, parameters: dict[str, Any], *, progress: bool = False) -> Outcome:
     """Run a notebook from top to bottom and keep the executed copy, also when a cell fails.
 
     Parameters
@@ -64,71 +77,111 @@ def execute(notebook: Path, executed: Path, parameters: dict[str, Value], *, pro
     progress : whether to draw a bar of its cells on stderr
     """
     executed.parent.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    with _PeakMemory() as memory:
-        error = _run(notebook, executed, parameters, progress)
+    started, failure = time.monotonic(), None
+    with _peak_memory() as peak:
+        try:
+            papermill.execute_notebook(
+                notebook,
+                executed,
+                parameters=parameters,
+                cwd=notebook.parent,
+                kernel_name="python3",
+                progress_bar={"desc": notebook.stem, "leave": False, "file": sys.stderr} if progress else False,
+                kernel_manager_class=ThisPythonKernelManager,
+                coalesce_streams=True,
+            )
+        except (PapermillExecutionError, DeadKernelError) as error:
+            failure = error
     cells = nbformat.read(executed, as_version=4).cells
     code = [cell for cell in cells if cell.cell_type == "code" and cell.source.strip()]
-    if not error and any(cell.execution_count is None for cell in code):
-        error = "it ended before its last cell (a cell calls sys.exit)"
-    written = [name for cell in code for text in _streams(cell) for name in _WROTE.findall(text)]
-    return Outcome(time.monotonic() - started, memory.peak_mib, list(dict.fromkeys(written)), error)
+    done = sum(cell.execution_count is not None for cell in code)
+    problem = ""
+    if isinstance(failure, PapermillExecutionError):
+        problem = f"cell [{failure.exec_count}]: {failure.ename}: {' '.join(str(failure.evalue).split())}"
+    elif failure is not None:
+        problem = f"cell [{done + 1}]: the kernel died (killed for memory?)"
+    elif done < len(code):
+        problem = "it ended before its last cell (a cell calls sys.exit)"
+    printed = "\n".join(output.text for cell in code for output in cell.outputs if output.get("name") == "stdout")
+    tables, figures = (
+        tuple(dict.fromkeys(re.findall(rf"^wrote (\S+\.{kind})", printed, re.MULTILINE))) for kind in ("csv", "png")
+    )
+    return Outcome(round(time.monotonic() - started, 1), round(peak[0]), tables, figures, problem)
 
 
-def _run(notebook: Path, executed: Path, parameters: dict[str, Value], progress: bool) -> str:
-    bar = {"desc": notebook.stem, "leave": False, "file": sys.stderr} if progress else False
-    try:
-        papermill.execute_notebook(
-            notebook,
-            executed,
-            parameters=parameters,
-            cwd=notebook.parent,
-            kernel_name="python3",
-            progress_bar=bar,
-            kernel_manager_class=ThisPythonKernelManager,
-            coalesce_streams=True,
-        )
-    except PapermillExecutionError as failure:
-        value = " ".join(str(failure.evalue).split())
-        return f"cell [{failure.exec_count}]: {failure.ename}: {value}"
-    except DeadKernelError:
-        return f"cell [{_cells_done(executed) + 1}]: the kernel died (killed for memory?)"
-    return ""
+@contextlib.contextmanager
+def _peak_memory() -> Iterator[list[float]]:
+    """Highest resident memory (MiB) of this process's children, the kernel and what it starts, in a list of one."""
+    peak, ended = [0.0], threading.Event()
 
-
-def _cells_done(executed: Path) -> int:
-    cells = nbformat.read(executed, as_version=4).cells
-    return sum(cell.cell_type == "code" and cell.execution_count is not None for cell in cells)
-
-
-def _streams(cell: nbformat.NotebookNode) -> list[str]:
-    return [output.text for output in cell.outputs if output.output_type == "stream" and output.name == "stdout"]
-
-
-class _PeakMemory:
-    """Samples the resident memory of this process's children (the kernel and what it starts)."""
-
-    def __init__(self, interval: float = 0.2) -> None:
-        self.peak_mib = 0.0
-        self._interval = interval
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-
-    def __enter__(self) -> _PeakMemory:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        me = psutil.Process()
-        while not self._stop.wait(self._interval):
+    def sample() -> None:
+        while not ended.wait(0.2):
             total = 0
-            for child in me.children(recursive=True):
-                try:
+            for child in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):  # it ended between the two calls
                     total += child.memory_info().rss
-                except psutil.NoSuchProcess:  # it ended between the two calls
-                    continue
-            self.peak_mib = max(self.peak_mib, total / 2**20)
+            peak[0] = max(peak[0], total / 2**20)
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        ended.set()
+        thread.join()
+
+
+def cleaned(notebook: NotebookNode) -> NotebookNode:
+    """A notebook with normal metadata, cells numbered in order, tags and outputs kept, nothing else."""
+    cells: list[NotebookNode] = []
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        if _INSERTED & set(tags):
+            continue
+        cell = nbformat.from_dict(
+            cell | {"metadata": {"tags": tags} if tags else {}, "id": f"cell-{len(cells) + 1:02d}"}
+        )
+        for output in cell.get("outputs", []):
+            if "metadata" in output:
+                output.metadata = NotebookNode()
+        cells.append(cell)
+    metadata = {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
+    return nbformat.from_dict({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})
+
+
+def with_palettes(notebook: NotebookNode) -> NotebookNode:
+    """The notebook with its PNG outputs reduced to 256 colours: a third of the size, no difference that one sees."""
+    outputs = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
+    for data in outputs:
+        picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))) if "image/png" in data else None
+        if picture is not None and picture.mode != "P":
+            buffer = io.BytesIO()
+            reduced = picture.convert("RGB").quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+            reduced.save(buffer, "png", optimize=True)
+            data["image/png"] = base64.b64encode(buffer.getvalue()).decode()
+    return notebook
+
+
+def _write(notebook: NotebookNode, path: Path) -> bool:
+    """Write a notebook file; True if it changed."""
+    text = nbformat.writes(notebook).rstrip("\n") + "\n"
+    if text == path.read_text():
+        return False
+    with writing_file(path) as temporary:
+        temporary.write_text(text)
+    return True
+
+
+def strip(path: Path) -> bool:
+    """Clean a notebook file in place; True if it changed."""
+    return _write(cleaned(nbformat.read(path, as_version=4)), path)
+
+
+def store(path: Path) -> Outcome:
+    """Run a notebook with its defaults (``TIER=cached``) and keep the outputs in the file; unchanged if it fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        executed = Path(folder) / path.name
+        outcome = execute(path, executed, {})
+        if not outcome.error:
+            _write(with_palettes(cleaned(nbformat.read(executed, as_version=4))), path)
+    return outcome

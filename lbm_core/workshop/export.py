@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -16,31 +16,36 @@ from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.files import writing
 from lbm_core.seeding import generator
 from lbm_core.settings import Dataset
-from lbm_core.workshop.csv_export import check_name, export_traffic_csv, export_trajectory_csv
+from lbm_core.workshop.csv_writing import check_name, export_traffic_csv, export_trajectory_csv
 
 Format = Literal["traffic", "trajectory", "minari"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 LEAST_LOG_RATIO = -10.0  # action stored where alpha is 0: a bid of 0.00005 of the CPA target wins nothing
 MINARI_LIMIT = 2_000  # episodes; each costs 17 KB and some milliseconds there, parquet shards hold more
 
 
-def export_periods(form: Format, dataset: Dataset, periods: Sequence[int], out: str | Path, seed: int = 0) -> Path:
+def export_periods(
+    form: Format,
+    dataset: Dataset,
+    periods: Sequence[int],
+    out: str | Path,
+    seed: int = 0,
+) -> Path:
     """Simulate periods with the behaviour population and write them in a format of others.
 
     Parameters
     ----------
     form : "traffic": one period, a row per advertiser and impression (24 million); "trajectory": a row per advertiser
         and tick; "minari": a Minari data set
-    dataset, periods, seed : as in :func:`lbm_core.data.generate.generate`. The traffic format is auctioned by the
-        readable reference auction, so its outcomes are another draw from the same distribution
+    dataset, periods, seed : as of generated data. The traffic format is auctioned by the readable reference auction,
+        so its outcomes are another draw from the same distribution
     out : file ending in .csv, .csv.gz or .zip; for Minari the folder that holds data sets
 
     Returns
     -------
     What was written.
     """
-    if form not in FORMATS:
-        raise ValueError(f"unknown format {form!r}; choose one of {', '.join(FORMATS)}")
+    if form not in get_args(Format):
+        raise ValueError(f"unknown format {form!r}; choose one of {', '.join(get_args(Format))}")
     if len(periods) == 0 or (form == "traffic" and len(periods) > 1):
         raise ValueError(f"the {form} format needs {'one period' if form == 'traffic' else 'periods'} to write")
     if form == "minari":
@@ -59,8 +64,8 @@ def export_periods(form: Format, dataset: Dataset, periods: Sequence[int], out: 
     return export_minari(out, TrajectorySet.from_logs(logs))
 
 
-def export_minari(root: str | Path, trajectories: TrajectorySet, name: str = "") -> Path:
-    """Write a Minari data set; ``minari.load_dataset(name)`` finds it when ``$MINARI_DATASETS_PATH`` is ``root``.
+def export_minari(root: str | Path, trajectories: TrajectorySet) -> Path:
+    """Write ``lbm/auctionnet-DATASET-v0``; ``minari.load_dataset`` finds it when ``$MINARI_DATASETS_PATH`` is ``root``.
 
     Observations, actions, rewards and terminations are those of ``lbm/AuctionNet-v0``: state, log(alpha / C),
     conversions, the end of the day or of the budget. The row at which a budget is found used up has no action: its
@@ -71,7 +76,6 @@ def export_minari(root: str | Path, trajectories: TrajectorySet, name: str = "")
     ----------
     root : folder that holds Minari data sets
     trajectories : at most :data:`MINARI_LIMIT`
-    name : default ``lbm/auctionnet-DATASET-v0``
 
     Raises
     ------
@@ -87,51 +91,39 @@ def export_minari(root: str | Path, trajectories: TrajectorySet, name: str = "")
 
     if not 0 < len(trajectories) <= MINARI_LIMIT:
         raise ValueError(f"{len(trajectories)} trajectories; the Minari export takes 1 to {MINARI_LIMIT}")
-    target = _minari_target(root, trajectories.dataset, name)
-    episodes = [_episode(trajectories, row) for row in range(len(trajectories))]
-    steps = [len(episode["rewards"]) for episode in episodes]
+    target = _minari_target(root, trajectories.dataset)
+    rows = range(len(trajectories))
+    names = ("budget", "cpa_target", "period", "advertiser")
     with writing(target) as folder:
         storage = MinariStorage.new(
             folder / "data",
             observation_space=Box(0.0, np.inf, (N_STATE_FEATURES,), np.float32),
             action_space=Box(LEAST_LOG_RATIO, -LEAST_LOG_RATIO, (1,), np.float32),
         )
-        storage.update_episodes([EpisodeBuffer(**episode) for episode in episodes])
+        storage.update_episodes([EpisodeBuffer(**_episode(trajectories, row)) for row in rows])
         storage.update_episode_metadata(
-            [
-                {
-                    "budget": float(trajectories.budget[row]),
-                    "cpa_target": float(trajectories.cpa_target[row]),
-                    "period": int(trajectories.period[row]),
-                    "advertiser": int(trajectories.advertiser[row]),
-                }
-                for row in range(len(trajectories))
-            ]
+            [{name: getattr(trajectories, name)[row].item() for name in names} for row in rows]
         )
         storage.update_metadata(
             {
-                "dataset_id": name or _minari_name(trajectories.dataset),
+                "dataset_id": target.relative_to(Path(root).resolve()).as_posix(),
                 "minari_version": minari.__version__,
                 "algorithm_name": "simulated market of control and learned bidders",
-                "description": f"AuctionNet-like {trajectories.dataset} bidding, {sum(steps)} decisions",
+                "description": f"AuctionNet-like {trajectories.dataset} bidding, {storage.total_steps} decisions",
             }
         )
     return target
 
 
-def _minari_name(dataset: str) -> str:
-    return f"lbm/auctionnet-{dataset}-v0"
-
-
-def _minari_target(root: str | Path, dataset: str, name: str = "") -> Path:
+def _minari_target(root: str | Path, dataset: str) -> Path:
     """Folder of a new Minari data set; absolute, since Minari joins a relative path to itself."""
-    target = Path(root).resolve() / (name or _minari_name(dataset))
+    target = Path(root).resolve() / "lbm" / f"auctionnet-{dataset}-v0"
     if target.exists():
         raise FileExistsError(f"{target} is there already: choose another folder, or remove it first")
     return target
 
 
-def _episode(trajectories: TrajectorySet, row: int) -> dict:
+def _episode(trajectories: TrajectorySet, row: int) -> dict[str, Any]:
     """One trajectory as the environment would have shown it."""
     length = int(trajectories.length[row])
     exhausted = length < N_TICKS

@@ -2,182 +2,126 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import multiprocessing
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pandas as pd
 
 from lbm_core import paths
 from lbm_core.files import writing_file
-from lbm_core.workshop.chapters import needs, select
 from lbm_core.workshop.execute import Outcome, execute
-from lbm_core.workshop.parameters import Value, parse_settings, resolve
-
-
-@dataclass(frozen=True)
-class Line:
-    """One notebook of the summary.
-
-    Attributes
-    ----------
-    status : "done" now, "unchanged" since an earlier run, "failed", or "not run" because another one failed
-    seconds, peak_mib : of its (last) execution
-    tables, figures : files written, relative to the output folder
-    """
-
-    notebook: str
-    status: str
-    seconds: float = 0.0
-    peak_mib: float = 0.0
-    tables: list[str] = field(default_factory=list)
-    figures: list[str] = field(default_factory=list)
-
-
-class NotebookFailed(RuntimeError):
-    """A notebook stopped; the message says which, in which cell, why, and where the executed copy is."""
-
-    def __init__(self, message: str, lines: list[Line]) -> None:
-        super().__init__(message)
-        self.lines = lines
+from lbm_core.workshop.notebooks import needs, select
 
 
 def reproduce(
-    tier: str,
+    parameters: Mapping[Path, dict[str, Any]],
     *,
-    only: str | Iterable[str] = (),
-    settings: Iterable[str] = (),
     output: str | Path = "",
     jobs: int = 1,
     force: bool = False,
-    notebooks: Path | None = None,
-    report: Callable[[str], None] = print,
-) -> list[Line]:
-    """Execute notebooks at a tier and keep the executed copies under ``runs/<tier>/``.
+    library: Path = paths.PACKAGE,
+) -> pd.DataFrame:
+    """Execute notebooks and keep the executed copies under ``runs/<tier>/``.
 
     A notebook is skipped when its last run finished with the same code, parameters, library, and code of the notebooks
-    that it builds on, and everything it wrote still exists.
+    that it builds on, and everything it wrote still exists. After the first failure none begins any more.
 
     Parameters
     ----------
-    tier : one of :data:`lbm_core.tiers.TIER_NAMES`
-    only : chapters, e.g. "02,05"; default all
-    settings : ``NAME=VALUE`` for notebook parameters
+    parameters : notebooks in order, and what each is run with (:func:`lbm_core.workshop.notebooks.resolve`)
     output : folder for results, figures and runs; default the checkout
     jobs : notebooks at a time; only those that do not build on each other run together
     force : run also what is done and unchanged
-    notebooks : their folder, default the checkout's
-    report : takes one line of progress
+    library : folder of the code that the notebooks import
 
     Returns
     -------
-    One line per notebook, also written to ``runs/<tier>/summary.csv``.
-
-    Raises
-    ------
-    ValueError
-        Before anything runs: unknown chapter, tier, parameter name or type.
-    NotebookFailed
-        The first notebook that failed; those that were done stay done.
+    One row per notebook, also written to ``runs/<tier>/summary.csv``: notebook, status ("done" now, "unchanged" since
+    an earlier run, "failed", or "not run" because another one failed), and the columns of
+    :class:`~lbm_core.workshop.execute.Outcome`, those of the last execution.
     """
-    if jobs < 1:
-        raise ValueError(f"--jobs must be at least 1, got {jobs}")
-    chosen = select(only, notebooks)
-    asked = parse_settings(settings)
-    for name in ("TIER", "OUTPUT_DIR"):
-        if name in asked:
-            raise ValueError(f"{name} is set by --{'tier' if name == 'TIER' else 'output'}, not by --set")
     folder = Path(output).resolve() if output else paths.project_root()
-    common = {"TIER": tier, **({"OUTPUT_DIR": str(folder)} if output else {})}
-    parameters = resolve(chosen, common | asked)
-    run = _Run(folder / "runs" / tier, folder, _keys(chosen, parameters, tier, notebooks), force)
-    lines = _schedule(chosen, parameters, run, jobs, report)
-    _write_summary(run.folder / "summary.csv", lines.values())
-    ordered = [lines[path] for path in chosen]
-    for path in chosen:
-        if lines[path].status == "failed":
-            raise NotebookFailed(run.errors[path], ordered)
-    return ordered
+    keys = _keys(parameters, library)
+    runs = {path: _Run(path, values, folder, keys[path]) for path, values in parameters.items()}
+    _schedule(runs, jobs, force)
+    rows = pd.DataFrame([run.row for run in runs.values()])
+    with writing_file(next(iter(runs.values())).executed.with_name("summary.csv")) as temporary:
+        joined = {name: rows[name].map(" ".join) for name in ("tables", "figures")}
+        rows.assign(**joined).to_csv(temporary, index=False, lineterminator="\n")
+    return rows
 
 
 @dataclass
 class _Run:
-    folder: Path
+    """One notebook's run, and what is kept of it."""
+
+    notebook: Path
+    parameters: dict[str, Any]
     output: Path
-    keys: dict[Path, str]
-    force: bool
-    errors: dict[Path, str] = field(default_factory=dict)
+    key: str
+    status: str = "not run"
+    outcome: Outcome = field(default_factory=Outcome)
 
-    def executed(self, notebook: Path) -> Path:
-        return self.folder / notebook.name
+    def __post_init__(self) -> None:
+        self.executed = self.output / "runs" / self.parameters["TIER"] / self.notebook.name
+        self.marker = self.executed.with_suffix(".done.json")
 
-    def marker(self, notebook: Path) -> Path:
-        return self.folder / f"{notebook.stem}.done.json"
+    @property
+    def row(self) -> dict[str, Any]:
+        return {"notebook": self.notebook.stem, "status": self.status} | asdict(self.outcome)
 
-    def earlier(self, notebook: Path) -> Line | None:
-        """The line of a finished, still valid run."""
-        marker = self.marker(notebook)
-        if self.force or not marker.is_file() or not self.executed(notebook).is_file():
-            return None
-        stored = json.loads(marker.read_text())
-        line = Line(**stored["line"])
-        whole = all((self.output / name).is_file() for name in line.tables + line.figures)
-        return line if stored["key"] == self.keys[notebook] and whole else None
+    def is_done(self) -> bool:
+        """Whether a finished run is still valid; its outcome then is this one's."""
+        if not self.marker.is_file() or not self.executed.is_file():
+            return False
+        stored = json.loads(self.marker.read_text())
+        outcome = Outcome(**stored["outcome"])
+        written = [self.output / name for name in outcome.tables + outcome.figures]
+        if stored["key"] != self.key or not all(path.is_file() for path in written):
+            return False
+        self.status, self.outcome = "unchanged", outcome
+        return True
 
-    def finish(self, notebook: Path, outcome: Outcome) -> Line:
-        """Mark a notebook as done, or keep its error."""
-        tables = [name for name in outcome.written if name.endswith(".csv")]
-        figures = [name for name in outcome.written if name.endswith(".png")]
-        status = "failed" if outcome.error else "done"
-        line = Line(notebook.stem, status, round(outcome.seconds, 1), round(outcome.peak_mib), tables, figures)
-        if outcome.error:
-            kept = self.executed(notebook)
-            self.errors[notebook] = f"{notebook.name} failed at {outcome.error} (executed copy: {_shown(kept)})"
-        else:
-            stored = {"key": self.keys[notebook], "line": asdict(line) | {"status": "unchanged"}}
-            with writing_file(self.marker(notebook)) as temporary:
-                temporary.write_text(json.dumps(stored, indent=1))
-        return line
+    def finish(self, outcome: Outcome) -> None:
+        """Mark the notebook as done or failed."""
+        self.status, self.outcome = "failed" if outcome.error else "done", outcome
+        if not outcome.error:
+            with writing_file(self.marker) as temporary:
+                temporary.write_text(json.dumps({"key": self.key, "outcome": asdict(outcome)}, indent=1))
 
 
-def _schedule(
-    chosen: list[Path], parameters: dict[Path, dict[str, Value]], run: _Run, jobs: int, report: Callable[[str], None]
-) -> dict[Path, Line]:
-    lines: dict[Path, Line] = {}
-    waiting = list(chosen)
-    running: dict[Future[Outcome], Path] = {}
-    with _executor(jobs) as pool:
+def _schedule(runs: dict[Path, _Run], jobs: int, force: bool) -> None:
+    """Run what has to, each notebook after those it builds on."""
+    waiting, running, over = list(runs), dict[Future[Outcome], Path](), set[Path]()
+    with _Immediately() if jobs == 1 else ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
         while waiting or running:
-            stopped = any(line.status == "failed" for line in lines.values())
-            for path in list(waiting):
-                if stopped:
-                    lines[path] = Line(path.stem, "not run")
-                    waiting.remove(path)
-                elif len(running) < jobs and all(other in lines for other in needs(path, chosen)):
-                    waiting.remove(path)
-                    if (earlier := run.earlier(path)) is not None:
-                        lines[path] = earlier
-                        report(f"{path.stem}: done and unchanged, skipped")
-                        continue
-                    run.marker(path).unlink(missing_ok=True)
-                    report(f"{path.stem}: running ({len(lines) + len(running) + 1} of {len(chosen)})")
-                    bar = jobs == 1 and sys.stderr.isatty()
-                    task = functools.partial(execute, path, run.executed(path), parameters[path], progress=bar)
-                    running[pool.submit(task)] = path
-            if not running:
-                continue
+            for path in [path for path in waiting if over.issuperset(needs(path, runs))][: jobs - len(running)]:
+                waiting.remove(path)
+                run = runs[path]
+                if not force and run.is_done():
+                    over.add(path)
+                    print(f"{path.stem}: done and unchanged, skipped", flush=True)
+                    continue
+                run.marker.unlink(missing_ok=True)
+                print(f"{path.stem}: running ({len(over) + len(running) + 1} of {len(runs)})", flush=True)
+                bar = jobs == 1 and sys.stderr.isatty()
+                running[pool.submit(execute, path, run.executed, run.parameters, progress=bar)] = path
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                path = running.pop(future)
-                line = lines[path] = run.finish(path, future.result())
-                report(f"{path.stem}: {line.status} in {line.seconds:.0f} s, peak {line.peak_mib:.0f} MiB")
-    return lines
+                path, outcome = running.pop(future), future.result()
+                over.add(path)
+                runs[path].finish(outcome)
+                if outcome.error:
+                    waiting.clear()
+                took = f"{outcome.seconds:.0f} s, peak {outcome.peak_mib:.0f} MiB"
+                print(f"{path.stem}: {runs[path].status} in {took}", flush=True)
 
 
 class _Immediately(Executor):
@@ -189,51 +133,17 @@ class _Immediately(Executor):
         return future
 
 
-def _executor(jobs: int) -> Executor:
-    if jobs == 1:
-        return _Immediately()
-    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
-
-
-def _keys(
-    chosen: list[Path], parameters: Mapping[Path, dict[str, Value]], tier: str, notebooks: Path | None
-) -> dict[Path, str]:
+def _keys(parameters: Mapping[Path, dict[str, Any]], library: Path) -> dict[Path, str]:
     """What decides a notebook's outcome, hashed: its code and that of what it builds on, parameters, the library."""
-    every = select("", notebooks)
-    code = {
-        path: [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"] for path in every
-    }
-    shared = _digest(_library_files())
-    if tier == "cached":  # reads the committed results
-        shared += _digest(sorted((paths.project_root() / "results").glob("*.csv")))
+    every = select(folder=next(iter(parameters)).parent)
+    notebooks = {path: nbformat.read(path, as_version=4) for path in every}
+    code = {path: [cell.source for cell in read.cells if cell.cell_type == "code"] for path, read in notebooks.items()}
+    files = [path for path in library.rglob("*") if path.suffix in {".py", ".csv", ".json", ".npz"}]
+    if next(iter(parameters.values()))["TIER"] == "cached":  # reads the committed results
+        files += (paths.project_root() / "results").glob("*.csv")
+    shared = [[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in sorted(files)]
     keys = {}
-    for path in chosen:
-        below = [code[other] for other in needs(path, every)]
-        plain = json.dumps([shared, parameters[path], code[path], below], sort_keys=True)
+    for path, values in parameters.items():
+        plain = json.dumps([shared, values, code[path], [code[other] for other in needs(path, every)]])
         keys[path] = hashlib.sha256(plain.encode()).hexdigest()
     return keys
-
-
-def _library_files() -> list[Path]:
-    kinds = {".py", ".csv", ".json", ".npz"}
-    return sorted(path for path in paths.PACKAGE.rglob("*") if path.suffix in kinds)
-
-
-def _digest(files: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
-
-
-def _write_summary(target: Path, lines: Iterable[Line]) -> None:
-    rows = pd.DataFrame([asdict(line) for line in lines]).sort_values("notebook")
-    for name in ("tables", "figures"):
-        rows[name] = rows[name].map(" ".join)
-    with writing_file(target) as temporary:
-        rows.to_csv(temporary, index=False, lineterminator="\n")
-
-
-def _shown(path: Path) -> str:
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -8,43 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from synthetic_trajectories import synthetic_trajectories
-from tiny_backbone import save_tiny_backbone
 
 from lbm_core.act.backbone import load_backbone
 from lbm_core.act.config import ActConfig
 from lbm_core.act.decide import LBMActBidder, decide
 from lbm_core.act.dual_embedding import LBMAct
-from lbm_core.act.guides import CODED, DECREASE, FIRST, INCREASE, UNCERTAIN, directions, training_sentences
-from lbm_core.act.packed import PackedDays
-from lbm_core.act.train import action_loss, backbone_of, load, train_act
-from lbm_core.training import trainable
-from lbm_core.data.features import StateEncoder
+from lbm_core.act.guides import DECREASE, FIRST, INCREASE, UNCERTAIN, directions, training_sentences
+from lbm_core.act.train import action_loss, train_act, training_windows
 from lbm_core.data.trajectories import sample_ends, windows
 from lbm_core.seeding import generator
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return save_tiny_backbone(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
-def days():
-    return synthetic_trajectories(32, seed=2)
+from lbm_core.training import trainable
 
 
 @pytest.fixture
 def config(folder):
     return ActConfig(backbone=str(folder), steps=4, batch_size=8, learning_rate=3e-3)
-
-
-def _fresh(config, days) -> LBMAct:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = LBMAct(backbone_of(config), StateEncoder.fit(days, config.state_kind), config)
-        torch.nn.init.normal_(model.head[-1].weight)
-    return model.eval()
 
 
 def _same(one, other):
@@ -53,46 +31,37 @@ def _same(one, other):
 
 
 @pytest.mark.parametrize("guide", ["sentence", "none", "task", "number"])
-def test_packed_windows_are_the_windows(config, days, guide):
+def test_training_windows_end_where_they_are_drawn(config, days, guide):
     config = replace(config, guide=guide, guide_dropout=0.3, dead_band=0.1)
-    model = _fresh(config, days)
-    packed = PackedDays(days, model)
-    (rows, ticks, first), codes = packed.draw(200, generator(0, "train", 9))
+    window, texts = training_windows(config, days, 200, generator(0, "train", 9))
     rng = generator(0, "train", 9)
-    same_rows, same_ticks = sample_ends(days, 200, rng)
-    np.testing.assert_array_equal(rows, same_rows)
-    np.testing.assert_array_equal(ticks, same_ticks)
-    window, texts = windows(days, rows, ticks, config.window_length), None
-    if guide in ("sentence", "number"):
-        texts = training_sentences(window, rng, 0.3, 0.1)
-        assert texts == [CODED[code] for code in codes]
-    expected, found = model.batch(window, texts), packed.batch((rows, ticks, first), codes)
+    expected = windows(days, *sample_ends(days, 200, rng), config.window_length)
     for name, values in vars(expected).items():
-        if values is None:
-            assert getattr(found, name) is None
-        else:
-            torch.testing.assert_close(getattr(found, name), values, rtol=0, atol=0, msg=name)
+        np.testing.assert_array_equal(getattr(window, name), values, err_msg=name)
+    assert texts == (training_sentences(expected, rng, 0.3, 0.1) if guide in ("sentence", "number") else None)
 
 
-def test_windows_drawn_by_their_start_are_short_at_the_end_of_the_day(config, days):
-    config = replace(config, windows_by="start")
-    packed = PackedDays(days, _fresh(config, days))
-    (rows, ticks, first), codes = packed.draw(400, generator(0, "train", 9))
-    batch = packed.batch((rows, ticks, first), codes)
-    length = batch.mask.sum(dim=1).numpy()
+def test_windows_drawn_by_their_start_are_short_at_the_end_of_the_day(config, days, make):
+    config = replace(config, windows_by="start", guide="none")
+    window, _ = training_windows(config, days, 400, generator(0, "train", 9))
+    first, _ = sample_ends(days, 400, generator(0, "train", 9))[::-1]
+    length, ticks = window.mask.sum(axis=1), window.timesteps[:, -1]
     np.testing.assert_array_equal(length, ticks - first + 1)
+    rows = sample_ends(days, 400, generator(0, "train", 9))[0]
     assert (ticks <= days.last_action[rows]).all()
     short = length < config.window_length
     assert short.any()
     np.testing.assert_array_equal(ticks[short], days.last_action[rows[short]])
-    assert (batch.states[~batch.mask] == 0).all()
+    batch = make(guide="none").batch(window)
+    for name in ("states", "returns_to_go", "actions", "previous_actions", "timesteps"):
+        assert (getattr(batch, name)[~batch.mask] == 0).all(), name
     train_act(config, days, progress=False)
 
 
-def test_without_the_mask_padding_is_read(config, days):
+def test_without_the_mask_padding_is_read(days, make):
     window = windows(days, np.array([0]), np.array([2]))
     for masked in (True, False):
-        model = _fresh(replace(config, attention_mask=masked), days)
+        model = make(attention_mask=masked)
         batch = model.batch(window, [UNCERTAIN])
         usual = model(batch)[:, -1]
         batch.states[:, 0] = 100.0  # a pad
@@ -102,7 +71,8 @@ def test_without_the_mask_padding_is_read(config, days):
 
 def test_the_direction_as_a_number_leads_without_a_word(config, days, tmp_path):
     config = replace(config, guide="number", steps=30, batch_size=32)
-    model = train_act(config, days, folder=tmp_path / "model", progress=False)
+    model = train_act(config, days, progress=False)
+    model.save(tmp_path)
     assert model.config.method == "LLM-DT + direction"
     untold = train_act(replace(config, guide="none"), days, progress=False)
     assert model.probe_losses[-1, 1] < 0.95 * untold.probe_losses[-1, 1]
@@ -113,7 +83,7 @@ def test_the_direction_as_a_number_leads_without_a_word(config, days, tmp_path):
     batch = model.batch(window, [FIRST] * len(full))
     assert batch.guide_ids is None
     assert (batch.directions == 0).all()
-    np.testing.assert_allclose(decide(load(tmp_path / "model", config), window, [INCREASE] * len(full)), up, rtol=1e-6)
+    np.testing.assert_allclose(decide(LBMAct.load(tmp_path, config), window, [INCREASE] * len(full)), up, rtol=1e-6)
     with pytest.raises(ValueError, match="not one of the guide sentences"):
         decide(model, window, ["go up"] * len(full))
     bidder = LBMActBidder(model, lambda observation, advertisers: [INCREASE] * len(advertisers))
@@ -134,14 +104,15 @@ SIZES = {
 @pytest.mark.parametrize("name", SIZES)
 def test_size_ablations_train_save_load_and_refuse(config, days, tmp_path, name):
     config = replace(config, steps=15, batch_size=16, **SIZES[name])
-    model = train_act(config, days, folder=tmp_path / "model", progress=False)
+    model = train_act(config, days, progress=False)
+    model.save(tmp_path)
     assert model.probe_losses[-1, 1] < model.probe_losses[0, 1]
-    loaded = load(tmp_path / "model", config)
+    loaded = LBMAct.load(tmp_path, config)
     window = windows(days, np.arange(5), np.full(5, 2))
     told = [INCREASE] * 5
     np.testing.assert_allclose(decide(loaded, window, told), decide(model, window, told), rtol=1e-6)
     with pytest.raises(ValueError, match="was trained with another"):
-        load(tmp_path / "model", ActConfig(backbone=config.backbone, steps=15, batch_size=16, learning_rate=3e-3))
+        LBMAct.load(tmp_path, ActConfig(backbone=config.backbone, steps=15, batch_size=16, learning_rate=3e-3))
     layers = [key for key in trainable(model) if key.startswith("transformer.")]
     if "frozen" in name:
         assert layers == []
@@ -152,9 +123,9 @@ def test_size_ablations_train_save_load_and_refuse(config, days, tmp_path, name)
         assert len(layers) == len(list(model.transformer.parameters())) - 1, "all but the token embedding"
 
 
-def test_lora_starts_as_no_change(config, days):
+def test_lora_starts_as_no_change(days, make):
     window = windows(days, np.arange(5), np.full(5, 2))
-    plain, lora = _fresh(config, days), _fresh(replace(config, adapt="lora"), days)
+    plain, lora = make(), make(adapt="lora")
     own = dict(plain.named_parameters())
     with torch.no_grad():  # LoRA's own draws have moved the random numbers on
         for key, p in lora.named_parameters():
@@ -184,6 +155,20 @@ def test_accumulation_changes_nothing_but_memory(config, days):
         replace(config, accumulation=3)
 
 
+def test_precision_may_change_from_training_to_training(config, days, tmp_path):
+    usual = train_act(config, days, progress=False)
+    coarse = train_act(replace(config, precision="bfloat16", accumulation=2), days, progress=False)
+    again = train_act(config, days, progress=False)
+    np.testing.assert_array_equal(again.history, usual.history)
+    assert (coarse.history[1:, 0] != usual.history[1:, 0]).all()
+    np.testing.assert_allclose(coarse.history[:, 0], usual.history[:, 0], rtol=0.1)
+    assert {p.dtype for p in coarse.parameters()} == {torch.float32}
+    coarse.save(tmp_path)
+    window = windows(days, np.arange(5), np.full(5, 2))
+    fine = decide(LBMAct.load(tmp_path), window, [INCREASE] * 5)
+    np.testing.assert_allclose(decide(coarse, window, [INCREASE] * 5), fine, rtol=1e-6, err_msg="in use, in float32")
+
+
 @pytest.mark.slow
 def test_compiled_training_is_the_same(config, days):
     config = replace(config, layers=1, steps=2)  # compiling takes a minute
@@ -199,7 +184,7 @@ def test_two_processes_train_what_one_does(config, days, tmp_path):
     done = subprocess.run([*launch, config.backbone, str(tmp_path / "model")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.split() == ["processes", "2"]
-    together, alone = load(tmp_path / "model", config), train_act(config, days, progress=False)
+    together, alone = LBMAct.load(tmp_path / "model", config), train_act(config, days, progress=False)
     _same(together, alone)
     np.testing.assert_allclose(together.history, alone.history, rtol=1e-4)
 
@@ -209,17 +194,16 @@ def test_tensorboard_logs(config, days, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     model = train_act(config, days, log_folder=tmp_path, progress=False)
-    log = EventAccumulator(str(tmp_path))
+    log = EventAccumulator(str(tmp_path / "LBM-Act"))
     log.Reload()
     assert set(log.Tags()["scalars"]) == {"loss/batch", "loss/probe", "learning_rate", "windows_per_second"}
     probes = [event.value for event in log.Scalars("loss/probe")]
     np.testing.assert_allclose(probes, model.probe_losses[:, 1], rtol=1e-5)
 
 
-def test_the_loss_is_on_the_last_position_by_default(config, days):
-    model = _fresh(config, days)
-    packed = PackedDays(days, model)
-    batch = packed.batch(*packed.draw(30, generator(0, "train", 9)))
+def test_the_loss_is_on_the_last_position_by_default(config, days, make):
+    model = make()
+    batch = model.batch(*training_windows(config, days, 30, generator(0, "train", 9)))
     predicted = model(batch)
     expected = (predicted[:, -1] - batch.actions[:, -1]).square().mean()
     torch.testing.assert_close(action_loss(predicted, batch), expected)

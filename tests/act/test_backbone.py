@@ -12,11 +12,6 @@ from lbm_core.act import backbone as loader
 from lbm_core.act.backbone import load_backbone
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return save_tiny_backbone(tmp_path_factory.mktemp("tiny"))
-
-
 @pytest.fixture
 def empty_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("LBM_CACHE", str(tmp_path))

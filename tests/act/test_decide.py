@@ -5,38 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from synthetic_trajectories import synthetic_trajectories
-from tiny_backbone import save_tiny_backbone
 
-from lbm_core.act.backbone import load_backbone
-from lbm_core.act.config import ActConfig
 from lbm_core.act.decide import LBMActBidder, decide
-from lbm_core.act.dual_embedding import LBMAct
 from lbm_core.act.guides import DECREASE, INCREASE, UNCERTAIN
 from lbm_core.auction.bidder import Bidder
-from lbm_core.data.features import StateEncoder
 from lbm_core.data.trajectories import ALPHA_LIMIT, windows
-
-
-@pytest.fixture(scope="module")
-def days():
-    return synthetic_trajectories(12, seed=4)
-
-
-@pytest.fixture(scope="module")
-def make(tmp_path_factory, days):
-    folder = str(save_tiny_backbone(tmp_path_factory.mktemp("tiny")))
-
-    def build(**settings) -> LBMAct:
-        config = ActConfig(backbone=folder, **settings)
-        with torch.random.fork_rng():
-            torch.manual_seed(1)
-            model = LBMAct(load_backbone(folder), StateEncoder.fit(days, config.state_kind), config)
-            for parameter in model.head[-1].parameters():
-                torch.nn.init.normal_(parameter, std=0.1)
-        return model.eval()
-
-    return build
 
 
 @pytest.fixture
@@ -80,17 +53,17 @@ def test_return_to_go_falls_with_conversions(make, days, full_days):
 
 def test_guides_reach_the_model(make, days, full_days):
     model, asked = make(), []
+    texts = ([INCREASE, DECREASE] * len(full_days))[: len(full_days)]
 
     def source(observation, advertisers):
         asked.append((observation.tick, len(advertisers)))
-        return [INCREASE, DECREASE] * (len(advertisers) // 2)
+        return texts
 
     bidder = LBMActBidder(model, source)
     bidder.reset(days.advertisers(full_days))
     bidder.act(days.observation(full_days, 0))
     alphas = bidder.act(days.observation(full_days, 9))
     assert asked == [(9, len(full_days))]
-    texts = [INCREASE, DECREASE] * (len(full_days) // 2)
     window = bidder.windows(days.observation(full_days, 9))
     np.testing.assert_array_equal(alphas, decide(model, window, texts))
     assert not np.allclose(alphas, decide(model, window, [UNCERTAIN] * len(full_days)))

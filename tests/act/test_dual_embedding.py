@@ -5,8 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from synthetic_trajectories import synthetic_trajectories
-from tiny_backbone import save_tiny_backbone
 
 from lbm_core.act.backbone import load_backbone
 from lbm_core.act.config import ActConfig
@@ -16,37 +14,13 @@ from lbm_core.data.features import StateEncoder
 from lbm_core.data.trajectories import windows
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return save_tiny_backbone(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
-def days():
-    return synthetic_trajectories(6, seed=1)
-
-
-@pytest.fixture(scope="module")
-def make(folder, days):
-    def build(**settings) -> LBMAct:
-        config = ActConfig(backbone=str(folder), **settings)
-        with torch.random.fork_rng():
-            torch.manual_seed(3)
-            model = LBMAct(load_backbone(str(folder)), StateEncoder.fit(days, config.state_kind), config)
-            for parameter in model.head[-1].parameters():  # a fresh head gives 0 whatever it reads
-                torch.nn.init.normal_(parameter)
-        return model.eval()
-
-    return build
-
-
 def _ends(days, ticks):
     return windows(days, np.zeros(len(ticks), dtype=int), np.array(ticks))
 
 
 def test_fresh_model_repeats_the_last_action(folder, days):
     config = ActConfig(backbone=str(folder))
-    model = LBMAct(load_backbone(str(folder)), StateEncoder.fit(days, "extended"), config).eval()
+    model = LBMAct(load_backbone(str(folder)), StateEncoder.fit(days), config).eval()
     window = _ends(days, [0, 20])
     expected = np.log(window.previous_alphas[:, -1, 0] / window.cpa_target)
     predicted = model(model.batch(window, [FIRST, UNCERTAIN]))[:, -1]

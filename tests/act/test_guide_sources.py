@@ -7,13 +7,9 @@ import pandas as pd
 import pytest
 import torch
 from small_period import small_period
-from synthetic_trajectories import synthetic_trajectories
-from tiny_backbone import save_tiny_backbone
 
-from lbm_core.act.backbone import load_backbone
 from lbm_core.act.config import ActConfig
 from lbm_core.act.decide import LBMActBidder, decide
-from lbm_core.act.dual_embedding import LBMAct
 from lbm_core.act.following import following_rate, instructed_moves
 from lbm_core.act.guide_cache import GuideCache
 from lbm_core.act.guide_sources import (
@@ -31,33 +27,10 @@ from lbm_core.auction.bidder import Advertisers, Observation
 from lbm_core.auction.hindsight import best_constant
 from lbm_core.auction.response_tables import ResponseTables
 from lbm_core.baselines.critic_search import CriticGuide
-from lbm_core.data.features import StateEncoder
 from lbm_core.data.trajectories import windows
 from lbm_core.evaluation.runner import Foreseeing, evaluate
-from lbm_core.pipeline.guides import GUIDES, guide_of
-from lbm_core.pipeline.launch import _setting
 
 WHO = Advertisers(np.arange(3), np.full(3, 480.0), np.full(3, 8.0))
-
-
-@pytest.fixture(scope="module")
-def days():
-    return synthetic_trajectories(12, seed=4)
-
-
-@pytest.fixture(scope="module")
-def make(tmp_path_factory, days):
-    folder = str(save_tiny_backbone(tmp_path_factory.mktemp("tiny")))
-
-    def build(**settings) -> LBMAct:
-        config = ActConfig(backbone=folder, **settings)
-        with torch.random.fork_rng():
-            torch.manual_seed(1)
-            model = LBMAct(load_backbone(folder), StateEncoder.fit(days, config.state_kind), config)
-            torch.nn.init.normal_(model.head[-1].weight)
-        return model.eval()
-
-    return build
 
 
 def observed(costs, alphas=8.0, conversions=0.0) -> Observation:
@@ -222,28 +195,3 @@ def test_following_rate(make, days):
     assert isinstance(moved, pd.DataFrame)
     assert len(moved) == 9
     assert np.isfinite(moved["log_move"]).all()
-
-
-def test_names_of_guided_methods():
-    assert guide_of("LBM-Act + rule") == ("rule", 1, None, 0, 0.0, False, None)
-    assert guide_of("LBM-Act + oracle, every 2 ticks, scale 0.5")[:3] == ("oracle", 2, 0.5)
-    named = guide_of("LBM-Act + decrease, every 2 ticks, up to 1.2, late 1, scale 0.5")
-    assert (named.guide, named.every, named.level, named.late, named.scale) == ("decrease", 2, 1.2, 1, 0.5)
-    with pytest.raises(ValueError, match="unknown guide"):
-        guide_of("LBM-Act + rule, up to")
-    for guide in GUIDES:
-        assert guide_of(f"LBM-Act + {guide}, scale 2")[0] == guide
-    with pytest.raises(ValueError, match="unknown guide"):
-        guide_of("LBM-Act + poem")
-
-
-def test_settings_of_the_launcher():
-    assert _setting("steps=5") == ("steps", 5)
-    assert _setting("adapt=lora") == ("adapt", "lora")
-    assert _setting("compile=True") == ("compile", True)
-    assert _setting("layers=None") == ("layers", None)
-    assert _setting("learning_rate=1e-4") == ("learning_rate", 1e-4)
-    with pytest.raises(ValueError, match="knows no 'depth'"):
-        _setting("depth=3")
-    with pytest.raises(ValueError, match="True or False"):
-        _setting("compile=yes")

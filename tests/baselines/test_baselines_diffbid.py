@@ -8,21 +8,14 @@ import torch
 from synthetic_trajectories import synthetic_trajectories
 
 from lbm_core.auction.bidder import Advertisers, Bidder, Observation
-from lbm_core.baselines.diffbid import (
-    DiffBid,
-    DiffBidBidder,
-    DiffBidConfig,
-    conditioned,
-    state_paths,
-    train_diffbid,
-)
+from lbm_core.baselines.config import DiffBidConfig
+from lbm_core.baselines.diffbid import DiffBid, DiffBidBidder, conditioned, state_paths, train_diffbid
 from lbm_core.data.features import StateEncoder
 from lbm_core.data.trajectories import TrajectorySet
-from lbm_core.tiers import get_tier
 
 LEVEL = 0.6  # |log(alpha / C)| of a good (+) and a bad (-) day
 SMALL = DiffBidConfig(channels=16, steps=120, batch_size=32, learning_rate=4e-3, sampling_steps=5)
-WITH_Q = replace(SMALL, method="DiffBid-Q", untold=1.0, guidance=1.0, candidates=8)
+WITH_Q = replace(SMALL.with_q(), untold=1.0, candidates=8)
 WHO = Advertisers(np.arange(24), np.full(24, 1000.0), np.full(24, 10.0))
 
 
@@ -104,6 +97,13 @@ def test_best_of_n_takes_the_better_day_without_being_asked(models, trajectories
     assert _ratio(model).mean() > _ratio(single).mean() + 0.2 * LEVEL
 
 
+def test_diffbid_draws_one_day_whatever_the_number_of_candidates(models):
+    model = models["DiffBid"]
+    many = DiffBid(replace(SMALL, candidates=8), model.encoder)
+    many.load_state_dict(model.state_dict())
+    np.testing.assert_array_equal(_ratio(many.eval()), _ratio(model))
+
+
 def test_inverse_dynamics_read_the_action(models, trajectories):
     model = models["DiffBid"]
     paths = torch.as_tensor(state_paths(trajectories, model.encoder))
@@ -170,11 +170,11 @@ def test_first_and_last_tick(models):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"method": "CBD"}, "method must be one of DiffBid, DiffBid-Q"),
+        ({"method": "CBD"}, "method of DiffBidConfig should be 'DiffBid' or 'DiffBid-Q'"),
         ({"channels": 12}, "multiple of 8"),
         ({"steps": 0}, "steps of DiffBid"),
-        ({"candidates": 4}, "nothing to choose with"),
-        ({"sampling_steps": 500}, "sampling_steps"),
+        ({"sampling_steps": 500}, "sampling_steps 500 of DiffBid must not exceed noise_levels"),
+        ({"untold": 1.2}, "untold"),
         ({"learning_rate": float("nan")}, "learning_rate"),
     ],
 )
@@ -188,9 +188,3 @@ def test_unsuitable_data_and_targets_are_refused(models, trajectories):
         train_diffbid(replace(SMALL, dataset="sparse"), trajectories, progress=False)
     with pytest.raises(ValueError, match="target_return"):
         DiffBidBidder(models["DiffBid"], 0.0)
-
-
-def test_tier_sets_the_sizes():
-    tier = get_tier("laptop")
-    assert DiffBidConfig.from_tier(tier, "sparse", 2).candidates == 1
-    assert DiffBidConfig.from_tier(tier, "sparse", 2, "DiffBid-Q").candidates == 2

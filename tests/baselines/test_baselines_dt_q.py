@@ -8,12 +8,12 @@ import torch
 from known_best import SIGNAL, best_log_ratio, known_best_observation, known_best_trajectories
 
 from lbm_core.auction.bidder import Advertisers, Bidder
-from lbm_core.baselines.decision_transformer import DecisionTransformer, DTBidder, DTConfig, train_dt
-from lbm_core.baselines.dt_q import DTQConfig, DTQSearchBidder, finetune_dt
+from lbm_core.baselines.config import DTConfig, DTQConfig
+from lbm_core.baselines.decision_transformer import DecisionTransformer, DTBidder, train_dt
+from lbm_core.baselines.dt_q import DTQSearchBidder, finetune_dt
 from lbm_core.critic.config import CriticConfig
 from lbm_core.critic.network import Critic
 from lbm_core.data.features import StateEncoder
-from lbm_core.tiers import get_tier
 
 TINY = DTConfig(hidden_size=16, layers=1, heads=2, window_length=4, steps=150, batch_size=32, learning_rate=5e-3)
 CRITIC = CriticConfig(hidden_size=8, layers=1, heads=1, window_length=5, state_kind="paper")
@@ -121,7 +121,3 @@ def test_models_that_do_not_fit_are_refused(transformer, critic, trajectories):
     for multiples in ([], [1.0, 0.0]):
         with pytest.raises(ValueError, match="multiples must be positive"):
             DTQSearchBidder(transformer, critic, multiples)
-
-
-def test_tier_sets_the_steps():
-    assert DTQConfig.from_tier(get_tier("laptop"), 3) == DTQConfig(steps=150, batch_size=64, seed=3)

@@ -9,17 +9,10 @@ from known_best import best_log_ratio, known_best_observation, known_best_trajec
 from synthetic_trajectories import synthetic_trajectories
 
 from lbm_core.auction.bidder import Advertisers, Bidder
-from lbm_core.baselines.offline_rl import (
-    ALGORITHMS,
-    OfflinePolicy,
-    OfflineRLBidder,
-    OfflineRLConfig,
-    Transitions,
-    train_offline_rl,
-)
+from lbm_core.baselines.config import ALGORITHMS, OfflineRLConfig
+from lbm_core.baselines.offline_rl import OfflinePolicy, OfflineRLBidder, Transitions, train_offline_rl
 from lbm_core.critic.reward import reward_table
 from lbm_core.data.features import StateEncoder
-from lbm_core.tiers import get_tier
 
 SMALL = OfflineRLConfig(
     hidden_size=32,
@@ -92,7 +85,7 @@ def test_transitions_by_hand():
 def test_checkpoint_bids_the_same(policies, name, tmp_path):
     policy = policies[name]
     policy.save(tmp_path / name)
-    assert {path.name for path in (tmp_path / name).iterdir()} == {"model.safetensors", "config.json"}
+    assert {path.name for path in (tmp_path / name).iterdir()} == {"model.safetensors", "config.json", "losses.npy"}
     loaded = OfflinePolicy.load(tmp_path / name, policy.config)
     np.testing.assert_array_equal(_bids(loaded), _bids(policy))
     np.testing.assert_allclose(loaded.losses, policy.losses)
@@ -138,12 +131,12 @@ def test_action_scaling_keeps_the_range_and_the_median(trajectories):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"algorithm": "SAC"}, "algorithm must be one of BC, BCQ, CQL, IQL"),
-        ({"steps": 0}, "steps of IQL"),
+        ({"algorithm": "SAC"}, "algorithm of OfflineRLConfig should be 'BC', 'BCQ', 'CQL' or 'IQL'"),
+        ({"steps": 0}, "steps of OfflineRLConfig"),
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"gamma": 1.5}, "gamma"),
         ({"expectile": 1.0}, "expectile"),
-        ({"dataset": "medium"}, "dataset must be one of"),
+        ({"dataset": "medium"}, "dataset of OfflineRLConfig should be"),
     ],
 )
 def test_bad_settings_are_refused(change, message):
@@ -163,8 +156,3 @@ def test_unsuitable_data_and_folders_are_refused(trajectories, tmp_path):
     (tmp_path / "other" / "config.json").write_text('{"config": {"window_length": 3}}')
     with pytest.raises(ValueError, match="is no offline-RL policy"):
         OfflinePolicy.load(tmp_path / "other")
-
-
-def test_tier_sets_the_sizes():
-    config = OfflineRLConfig.from_tier(get_tier("gpu"), "sparse", 2, "CQL", steps=9)
-    assert (config.hidden_size, config.steps, config.seed, config.dataset) == (256, 9, 2, "sparse")

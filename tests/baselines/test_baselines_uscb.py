@@ -17,12 +17,11 @@ from lbm_core.auction.environment import Day
 from lbm_core.auction.replay import ReplayPeriod, replay
 from lbm_core.auction.response_tables import ResponseTables, table_replay
 from lbm_core.auction.state import StateBuilder
-from lbm_core.baselines.uscb import UscbBidder, UscbConfig, UscbPolicy
-from lbm_core.baselines.uscb_environment import UscbEnvironment
-from lbm_core.baselines.uscb_train import table_days, train_uscb
+from lbm_core.baselines.config import UscbConfig
+from lbm_core.baselines.uscb import UscbBidder, UscbPolicy
+from lbm_core.baselines.uscb_train import UscbEnvironment, table_days, train_uscb
 from lbm_core.data.features import StateEncoder
 from lbm_core.data.trajectories import TrajectorySet
-from lbm_core.tiers import get_tier
 
 BEST = 0.6  # log(alpha / C)
 SMALL = UscbConfig(hidden_size=32, steps=2_500, learning_starts=500, learning_rate=1e-3, gamma=0.8, tau=0.02)
@@ -102,7 +101,7 @@ def test_environment_plays_the_day_as_the_bidder_does(policy):
         move = policy.moves(observed[None])
         observed, reward, over, _, info = environment.step(move.astype(np.float32))
         total += reward
-        ratios.append(environment._ratios[-1])
+        ratios.append(environment._ratio[0])
         assert over == (tick == 47)
     np.testing.assert_allclose(np.array(ratios) * 10.0, alphas[1:], rtol=1e-4)
     assert info["conversions"] == pytest.approx(conversions.sum(), rel=1e-4)
@@ -151,6 +150,16 @@ def test_checkpoint_bids_the_same_and_training_is_reproducible(policy, trajector
     assert not torch.equal(first.actor[0].weight, other.actor[0].weight)
 
 
+def test_at_most_a_quarter_of_a_training_is_random(trajectories):
+    short = replace(SMALL, steps=120, learning_starts=30)
+    quarter, more, less = (
+        train_uscb(replace(short, learning_starts=n), trajectories, _made_up_day, progress=False).actor[0].weight
+        for n in (30, 5_000, 10)
+    )
+    assert torch.equal(quarter, more)
+    assert not torch.equal(quarter, less)
+
+
 def test_alpha_stays_within_its_bounds(trajectories):
     policy = UscbPolicy(SMALL, StateEncoder.fit(trajectories))
     assert policy.turn(np.array([1.0, 0.1, 5.0]), np.array([9.0, -1.0, 1.0])).tolist() == [1.2, 0.1, 5.0]
@@ -164,9 +173,10 @@ def test_alpha_stays_within_its_bounds(trajectories):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"steps": 0}, "steps of USCB"),
+        ({"steps": 0}, "steps of UscbConfig"),
         ({"largest_move": 1.0}, "largest_move"),
-        ({"lowest": 2.0}, "must enclose 1"),
+        ({"lowest": 2.0}, "lowest of UscbConfig should be less than 1"),
+        ({"highest": 0.5}, "highest"),
         ({"state_kind": "none"}, "state_kind"),
         ({"learning_rate": 0.0}, "learning_rate"),
     ],
@@ -179,8 +189,3 @@ def test_bad_settings_are_refused(change, message):
 def test_another_data_set_is_refused(trajectories):
     with pytest.raises(ValueError, match="sparse data"):
         train_uscb(replace(SMALL, dataset="sparse"), trajectories, _made_up_day, progress=False)
-
-
-def test_tier_sets_the_sizes():
-    config = UscbConfig.from_tier(get_tier("smoke"), "sparse", 2)
-    assert (config.dataset, config.steps, config.learning_starts, config.seed) == ("sparse", 1_500, 375, 2)

@@ -8,17 +8,10 @@ import pytest
 import torch
 
 from lbm_core.auction.bidder import Advertisers, Bidder, Observation
-from lbm_core.baselines.decision_transformer import (
-    DecisionTransformer,
-    DTBidder,
-    DTConfig,
-    one_thread,
-    penalty_to_go,
-    train_dt,
-)
+from lbm_core.baselines.config import DTConfig
+from lbm_core.baselines.decision_transformer import DecisionTransformer, DTBidder, penalty_to_go, train_dt
 from lbm_core.data.features import log_alpha_ratio
 from lbm_core.data.trajectories import TrajectorySet, sample_ends, windows
-from lbm_core.tiers import get_tier
 
 TINY = DTConfig(hidden_size=16, layers=1, heads=2, window_length=4, steps=120, batch_size=32, learning_rate=5e-3)
 
@@ -201,7 +194,7 @@ def test_bidder_bids_for_all_rows_within_the_data_range(trained):
         ({"heads": 3}, "multiple of heads"),
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"return_scale": "none"}, "return_scale"),
-        ({"dataset": "medium"}, "unknown dataset"),
+        ({"dataset": "medium"}, "dataset of DTConfig should be"),
         ({"dropout": 1.0}, "dropout"),
     ],
 )
@@ -215,15 +208,3 @@ def test_wrong_data_set_and_target_are_refused(trained, trajectories):
         train_dt(replace(TINY, dataset="sparse"), trajectories, progress=False)
     with pytest.raises(ValueError, match="target_return"):
         DTBidder(trained, target_return=0.0)
-
-
-def test_tier_sets_the_sizes():
-    config = DTConfig.from_tier(get_tier("laptop"), "sparse", seed=2, steps=9)
-    assert (config.hidden_size, config.layers, config.steps, config.seed, config.dataset) == (128, 3, 9, 2, "sparse")
-
-
-def test_one_thread_restores_after_an_error():
-    before = torch.get_num_threads()
-    with pytest.raises(RuntimeError), one_thread():
-        raise RuntimeError
-    assert torch.get_num_threads() == before

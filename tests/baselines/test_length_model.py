@@ -17,10 +17,10 @@ def test_every_text_has_one_vote_only_under_eq_6():
 
 def test_advantages_are_centred_and_scaled():
     rewards = np.array([[0.0, 1.0, 1.0], [2.0, 2.0, 2.0]])
-    found = group_advantages(rewards)
-    np.testing.assert_allclose(found.sum(axis=-1), 0, atol=1e-12)
-    np.testing.assert_allclose(found[0].std(ddof=1), 1, rtol=1e-3)
-    np.testing.assert_allclose(found[1], 0)
+    advantages = group_advantages(rewards)
+    np.testing.assert_allclose(advantages.sum(axis=-1), 0, atol=1e-12)
+    np.testing.assert_allclose(advantages[0].std(ddof=1), 1, rtol=1e-3)
+    np.testing.assert_allclose(advantages[1], 0)
     np.testing.assert_allclose(group_advantages(rewards, "dr_grpo")[0], [-2 / 3, 1 / 3, 1 / 3])
 
 

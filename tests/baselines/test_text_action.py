@@ -6,17 +6,16 @@ import pytest
 from lbm_core.auction.bidder import Advertisers, Bidder, Observation
 from lbm_core.baselines.grpo_text import (
     WORST,
-    GRPOTextConfig,
     alpha_reward,
     format_reward,
     length_reward,
     rewards_of,
 )
-from lbm_core.baselines.text_action import STOP, TextActionBidder, TextStatus, parse_alpha
-from lbm_core.baselines.text_prompt import TextStyle, answer_text, text_facts, text_messages, text_prompt
+from lbm_core.baselines.text_action import TextActionBidder, TextStatus, parse_alpha
+from lbm_core.baselines.text_config import STOP, AskConfig, GRPOTextConfig, TextStyle
+from lbm_core.baselines.text_prompt import answer_text, text_facts, text_messages, text_prompt
 from lbm_core.think.generate import Generation
 from lbm_core.think.prompt import EXAMPLES, prompt_facts
-from lbm_core.tiers import get_tier
 
 
 class _Tokenizer:
@@ -52,11 +51,11 @@ def _observation(tick: int, alphas: float = 7.0) -> Observation:
 
 def test_the_prompt_holds_the_facts_and_alpha_relative_to_the_target():
     fact = prompt_facts(_observation(5), WHO)[0]
-    told = text_facts(fact)
-    assert "budget of 500 " in told
-    assert "bidding parameter in each timestep: [7, 7, 7, 7]" in told
-    assert told.endswith("bidding parameter divided by the CPA constraint: [0.875, 0.875, 0.875, 0.875]")
-    assert "from timestep 1 to timestep 4" in told, "ticks before the one to decide only"
+    words = text_facts(fact)
+    assert "budget of 500 " in words
+    assert "bidding parameter in each timestep: [7, 7, 7, 7]" in words
+    assert words.endswith("bidding parameter divided by the CPA constraint: [0.875, 0.875, 0.875, 0.875]")
+    assert "from timestep 1 to timestep 4" in words, "ticks before the one to decide only"
 
 
 @pytest.mark.parametrize("reason", [True, False])
@@ -80,7 +79,6 @@ def test_prompts_need_a_chat_template_and_a_sane_style():
         text_prompt(fact, object())
     with pytest.raises(ValueError, match="worked_examples"):
         TextStyle(worked_examples=4)
-    assert TextStyle.from_tier(get_tier("smoke"), reason=False).worked_examples == 0
 
 
 def test_answers_read_back():
@@ -133,16 +131,15 @@ def test_a_cut_text_is_truncated_and_a_limit_must_be_positive():
 def test_the_bidder_follows_what_it_can_read_and_keeps_its_alpha_otherwise():
     answers = {"500": "<alpha>9</alpha>", "600": "<alpha>99</alpha>", "700": "no idea", "80": "<alpha>5</alpha>"}
     backend = _Scripted(answers)
-    bidder = TextActionBidder(backend, 54.0, think_every=12)
+    bidder = TextActionBidder(backend, 54.0, AskConfig(every=12))
     assert isinstance(bidder, Bidder)
-    assert bidder.sampling.stop == STOP
     bidder.reset(WHO)
     for tick in (0, 1, 11):
         np.testing.assert_array_equal(bidder.act(_observation(tick)), WHO.cpa_target)
     assert not backend.prompts
     np.testing.assert_array_equal(bidder.act(_observation(12)), [9, 8, 8, 8])
     assert len(backend.prompts) == 3, "an advertiser without budget is not asked"
-    assert list(bidder.said["status"]) == ["accepted", "alpha out of range", "no alpha"]
+    assert list(bidder.consultations["status"]) == ["accepted", "alpha out of range", "no alpha"]
     assert bidder.failures == 2
     backend.answers["500"] = "hm"
     np.testing.assert_array_equal(bidder.act(_observation(13)), [9, 8, 8, 8])
@@ -150,8 +147,14 @@ def test_the_bidder_follows_what_it_can_read_and_keeps_its_alpha_otherwise():
     assert bidder.failures == 5
     bidder.reset(WHO)
     np.testing.assert_array_equal(bidder.act(_observation(0)), WHO.cpa_target)
-    with pytest.raises(ValueError, match="think_every"):
-        TextActionBidder(backend, 54.0, think_every=0)
+    with pytest.raises(ValueError, match="every of AskConfig"):
+        AskConfig(every=0)
+
+
+def test_texts_end_behind_alpha_and_without_reasoning_soon():
+    reasoned, bare = AskConfig(max_new_tokens=56), AskConfig(max_new_tokens=56, style=TextStyle(reason=False))
+    assert reasoned.sampling.stop == bare.sampling.stop == STOP
+    assert (reasoned.sampling.max_new_tokens, bare.sampling.max_new_tokens) == (56, 24)
 
 
 def test_what_is_handed_out_is_not_the_bidders_own_memory():
@@ -163,8 +166,8 @@ def test_what_is_handed_out_is_not_the_bidders_own_memory():
 
 def test_rewards():
     texts = ["<alpha>10</alpha>", "<alpha>20</alpha>", "<alpha>5</alpha>", "<alpha>0.001</alpha>", "none"]
-    found = alpha_reward(texts, [10.0] * 5, 54.0)
-    assert found == pytest.approx([0.0, -np.log(2), -np.log(2), -WORST, -WORST])
+    rewards = alpha_reward(texts, [10.0] * 5, 54.0)
+    assert rewards == pytest.approx([0.0, -np.log(2), -np.log(2), -WORST, -WORST])
     assert format_reward(texts, 54.0) == [1, 1, 1, 1, 0]
     assert length_reward([0, 10, 20, 40], 20) == [-1.0, -0.5, 0.0, 0.0]
 
@@ -180,21 +183,16 @@ def test_the_length_floor_is_a_reward_of_its_own():
     assert with_alpha == [0.0]
 
 
-def test_variants_and_bad_settings():
-    tier = get_tier("smoke", language__grpo_length_floor=30)
-    config = GRPOTextConfig.from_tier(tier, "sparse", 3, "dapo, length floor")
-    assert (config.loss_type, config.length_floor, config.dataset, config.seed) == ("dapo", 30, "sparse", 3)
-    assert GRPOTextConfig.from_tier(tier, "dense").length_floor == 0
+def test_bad_settings():
     for settings, match in (
         ({"loss_type": "ppo"}, "loss_type"),
-        ({"generations": 1}, "2 generations"),
+        ({"generations": 1}, "generations"),
         ({"steps": 0}, "steps"),
         ({"length_floor": 99}, "length_floor"),
         ({"precision": "int8"}, "precision"),
         ({"lora_rank": 0}, "lora_rank"),
+        ({"lora_rank": None, "trained_layers": 1}, "lora_rank"),
         ({"learning_rate": 0.0}, "learning_rate"),
     ):
         with pytest.raises(ValueError, match=match):
             GRPOTextConfig(**settings)
-    with pytest.raises(ValueError, match="variant"):
-        GRPOTextConfig.from_tier(tier, "dense", variant="grpo, longer")

@@ -9,8 +9,9 @@ import torch
 from tiny_language_model import tiny_language_model
 
 from lbm_core.baselines import grpo_text
-from lbm_core.baselines.grpo_text import GRPOTextConfig, train_grpo
-from lbm_core.baselines.sft_text import SFTTextConfig, train_sft
+from lbm_core.baselines.grpo_text import train_grpo
+from lbm_core.baselines.sft_text import train_sft
+from lbm_core.baselines.text_config import LOSS_TYPES, GRPOTextConfig, SFTTextConfig
 from lbm_core.baselines.text_prompt import answer_text
 from lbm_core.baselines.text_training import load_text_model
 
@@ -26,7 +27,7 @@ def _logits(model, text=PROMPTS[0]):
         return model.model(ids).logits
 
 
-def test_sft_learns_the_answer_alone_and_is_found_again(tmp_path, monkeypatch):
+def test_sft_learns_the_answer_alone_and_is_found_again(tmp_path):
     before = _logits(tiny_language_model())
     model, losses = train_sft(SFT, PROMPTS, ALPHAS, tmp_path / "sft", backbone=tiny_language_model())
     assert list(losses["step"]) == [1, 2, 3, 4, 5, 6]
@@ -34,11 +35,11 @@ def test_sft_learns_the_answer_alone_and_is_found_again(tmp_path, monkeypatch):
     assert not torch.allclose(before, _logits(model))
     assert pd.read_csv(tmp_path / "sft" / "steps.csv").equals(losses.round(16))
     assert not list((tmp_path / "sft").glob("model*.safetensors")), "low-rank updates are kept alone"
-    monkeypatch.setattr("lbm_core.baselines.text_training.load_backbone", lambda *_, **__: tiny_language_model())
-    again = load_text_model(tmp_path / "sft", SFT)
+    again = load_text_model(tmp_path / "sft", SFT, backbone=tiny_language_model())
     torch.testing.assert_close(_logits(again), _logits(model))
     assert "updates sha256" in again.revision
-    assert load_text_model(tmp_path / "sft", SFT, dtype="bfloat16").model.dtype == torch.bfloat16
+    rounded = load_text_model(tmp_path / "sft", SFT, dtype="bfloat16", backbone=tiny_language_model())
+    assert rounded.model.dtype == torch.bfloat16
     with pytest.raises(FileNotFoundError, match="low-rank"):
         load_text_model(tmp_path / "nowhere", SFT)
 
@@ -64,7 +65,7 @@ def test_all_weights_on_request(tmp_path):
     torch.testing.assert_close(_logits(load_text_model(tmp_path / "full", config)), _logits(model))
 
 
-def test_only_the_last_layers_on_request(tmp_path, monkeypatch):
+def test_only_the_last_layers_on_request(tmp_path):
     before = {n: p.clone() for n, p in tiny_language_model().model.named_parameters()}
     config = replace(SFT, trained_layers=1, precision="bfloat16")
     start = tiny_language_model()
@@ -75,8 +76,7 @@ def test_only_the_last_layers_on_request(tmp_path, monkeypatch):
     changed = {n for n, p in model.model.named_parameters() if not torch.equal(rounded[n], p)}
     assert changed, "something was trained"
     assert all(".layers.1." in name for name in changed)
-    monkeypatch.setattr("lbm_core.baselines.text_training.load_backbone", lambda *_, **__: tiny_language_model())
-    again = load_text_model(tmp_path / "last", config)
+    again = load_text_model(tmp_path / "last", config, backbone=tiny_language_model())
     assert all(torch.equal(before[n], p) for n, p in again.model.named_parameters() if ".layers.1." not in n)
     with pytest.raises(ValueError, match=r"1\.\.2"):
         train_sft(replace(SFT, trained_layers=3), PROMPTS, ALPHAS, backbone=tiny_language_model())
@@ -84,7 +84,7 @@ def test_only_the_last_layers_on_request(tmp_path, monkeypatch):
         SFTTextConfig(trained_layers=1, lora_rank=None)
 
 
-@pytest.mark.parametrize("loss_type", grpo_text.LOSS_TYPES)
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
 def test_grpo_changes_weights_and_records_lengths(loss_type, tmp_path, monkeypatch):
     """A tiny model never writes a tag: the reward is made to differ by the first byte written."""
 
@@ -93,7 +93,7 @@ def test_grpo_changes_weights_and_records_lengths(loss_type, tmp_path, monkeypat
 
     monkeypatch.setattr(grpo_text, "format_reward", by_first_byte)
     before = _logits(tiny_language_model())
-    config = GRPOTextConfig(**{**GRPO.__dict__, "loss_type": loss_type})
+    config = replace(GRPO, loss_type=loss_type)
     model, log = train_grpo(config, PROMPTS, ALPHAS, tmp_path / "grpo", backbone=tiny_language_model())
     assert list(log["step"]) == [1, 2]
     assert log["length"].between(1, 8).all()
@@ -114,7 +114,7 @@ def test_without_a_difference_in_reward_nothing_is_learned():
 
 
 def test_a_length_floor_enters_the_reward():
-    config = GRPOTextConfig(**{**GRPO.__dict__, "length_floor": 8, "steps": 1, "kl": 0.1})
+    config = replace(GRPO, length_floor=8, steps=1, kl=0.1)
     _, log = train_grpo(config, PROMPTS, ALPHAS, backbone=tiny_language_model())
     expected = -grpo_text.WORST + log["length"] / 8 - 1
     np.testing.assert_allclose(log["reward"], expected, rtol=1e-5)
@@ -133,3 +133,50 @@ def test_bad_input():
         train_grpo(GRPO, PROMPTS, [8.0, float("nan")], backbone=tiny_language_model())
     with pytest.raises(ValueError, match="epochs"):
         SFTTextConfig(epochs=0)
+
+
+class Killed(Exception):
+    """What ends a run in its middle."""
+
+
+def killed_after(passes):
+    """A language model whose forward passes end after so many, as those of a killed run do."""
+    model, counted = tiny_language_model(), []
+
+    def count(*_):
+        counted.append(1)
+        if len(counted) > passes:
+            raise Killed
+
+    model.model.register_forward_pre_hook(count)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("train", "config", "passes"), [(train_sft, SFT, 16), (train_grpo, replace(GRPO, steps=4), 28)]
+)
+def test_a_killed_training_resumes_to_the_model_of_an_uninterrupted_one(train, config, passes, tmp_path, monkeypatch):
+    monkeypatch.setattr(grpo_text, "format_reward", lambda texts, _: [float(ord((t or " ")[0]) % 7) for t in texts])
+    prompts, alphas = [f"{k}. {PROMPTS[0]}" for k in range(4)], [8.0, 9.0, 12.5, 7.0]
+    whole, expected = train(config, prompts, alphas, backbone=tiny_language_model())
+    kept = {"checkpoints": tmp_path / "checkpoints", "checkpoint_seconds": 0.0}
+    with pytest.raises(Killed):
+        train(config, prompts, alphas, backbone=killed_after(passes), **kept)
+    (only,) = (tmp_path / "checkpoints").glob("*/checkpoint-*")
+    assert 2 <= int(only.name.split("-")[1]) < len(expected)
+    (only.parent / "checkpoint-99").mkdir()  # one that was being written
+    again, log = train(config, prompts, alphas, backbone=tiny_language_model(), **kept)
+    pd.testing.assert_frame_equal(log, expected)
+    torch.testing.assert_close(_logits(again), _logits(whole))
+    assert not list((tmp_path / "checkpoints").iterdir()), "a finished training keeps no checkpoint"
+
+
+def test_short_trainings_write_no_checkpoint_and_other_settings_are_another_training(tmp_path):
+    with pytest.raises(Killed):
+        train_sft(SFT, PROMPTS, ALPHAS, backbone=killed_after(7), checkpoints=tmp_path)
+    assert not list(tmp_path.glob("*/checkpoint-*"))
+    with pytest.raises(Killed):
+        train_sft(SFT, PROMPTS, ALPHAS, backbone=killed_after(7), checkpoints=tmp_path, checkpoint_seconds=0.0)
+    _, losses = train_sft(replace(SFT, seed=1), PROMPTS, ALPHAS, backbone=tiny_language_model(), checkpoints=tmp_path)
+    assert len(losses) == 6
+    assert list(tmp_path.glob("*/checkpoint-*")), "of the first one, untouched"

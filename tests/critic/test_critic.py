@@ -7,17 +7,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from killed import killed_after
 from synthetic_trajectories import synthetic_trajectories
+from torch.nn.modules.module import register_module_forward_hook
 
 from lbm_core.critic import iql
 from lbm_core.critic.config import CriticConfig
+from lbm_core.critic.ensemble import CriticEnsemble
 from lbm_core.critic.iql import expectile_loss, n_step_returns, train_critic
 from lbm_core.critic.network import Critic
 from lbm_core.critic.reward import COUNTS, PRIOR, reward_table, smoothed_score
 from lbm_core.data.features import StateEncoder
 from lbm_core.data.returns import return_unit
 from lbm_core.data.trajectories import sample_ends, windows
-from lbm_core.tiers import TIER_NAMES, get_tier
 
 TINY = CriticConfig(hidden_size=16, layers=1, heads=2, steps=60, batch_size=32, learning_rate=3e-3, n_step=12)
 
@@ -196,30 +198,43 @@ def test_target_follows_slowly_and_losses_stay_apart(fresh, days):
     assert all(p.grad is not None for p in fresh.twin_q.parameters())
 
 
-def test_save_load_and_resume(days, tmp_path, monkeypatch):
-    config = replace(TINY, steps=7)
-    whole = train_critic(config, days, folder=tmp_path / "whole", progress=False)
-    loaded = Critic.load(tmp_path / "whole", config)
+def test_save_and_load(trained, days, tmp_path):
+    trained.save(tmp_path)
+    loaded = Critic.load(tmp_path, TINY)
     window = windows(days, np.arange(5), np.full(5, 2))
-    np.testing.assert_allclose(loaded.v(window), whole.v(window), rtol=1e-6)
-    calls, usual = iter(range(100)), iql.value_loss
-
-    def dies(*arguments):
-        if next(calls) == 5:
-            raise KeyboardInterrupt
-        return usual(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(iql, "value_loss", dies)
-        with pytest.raises(KeyboardInterrupt):
-            train_critic(config, days, folder=tmp_path / "killed", checkpoint_every=2, progress=False)
-    resumed = train_critic(config, days, folder=tmp_path / "killed", checkpoint_every=2, progress=False)
-    np.testing.assert_allclose(resumed.history, whole.history, rtol=1e-4)
-    np.testing.assert_allclose(resumed.v(window), whole.v(window), rtol=1e-4)
+    np.testing.assert_allclose(loaded.v(window), trained.v(window), rtol=1e-6)
+    np.testing.assert_array_equal(loaded.history, trained.history)
     with pytest.raises(ValueError, match="another reward"):
-        Critic.load(tmp_path / "whole", replace(config, reward="conversions"))
+        Critic.load(tmp_path, replace(TINY, reward="conversions"))
     with pytest.raises(FileNotFoundError, match="train one first"):
         Critic.load(tmp_path / "absent")
+
+
+def test_a_killed_training_resumes_exactly(days, tmp_path):
+    config, folder = replace(TINY, steps=7), tmp_path / "checkpoints"
+    whole = train_critic(config, days, progress=False)
+    with killed_after(5):
+        train_critic(config, days, checkpoints=folder, checkpoint_every=2, progress=False)
+    assert [found.name for found in folder.iterdir()] == ["step-00000004"]
+    resumed = train_critic(config, days, checkpoints=folder, checkpoint_every=2, progress=False)
+    window = windows(days, np.arange(5), np.full(5, 2))
+    np.testing.assert_allclose(resumed.history, whole.history, rtol=1e-4)
+    np.testing.assert_allclose(resumed.v(window), whole.v(window), rtol=1e-4)
+    assert not folder.exists()
+
+
+def test_one_thread_trains_and_judges(trained, days):
+    used, usual = set(), torch.get_num_threads()
+    hook = register_module_forward_hook(lambda *_: used.add(torch.get_num_threads()))
+    torch.set_num_threads(2)
+    try:
+        train_critic(replace(TINY, steps=1), days, progress=False)
+        trained.q(windows(days, np.arange(5), np.full(5, 2)), np.full(5, 8.0))
+        assert used == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(usual)
+        hook.remove()
 
 
 def test_bad_input(fresh, days):
@@ -243,10 +258,29 @@ def test_wrong_settings(wrong):
         CriticConfig(**({"hidden_size": 16} | wrong))
 
 
-def test_paper_tier_is_table_9():
-    config = CriticConfig.from_tier(get_tier("paper"), "dense")
+def test_defaults_are_table_9():
+    config = CriticConfig()
     assert (config.hidden_size, config.layers, config.heads, config.batch_size) == (512, 6, 8, 128)
     assert (config.steps, config.learning_rate, config.weight_decay, config.window_length) == (400_000, 1e-4, 1e-2, 10)
     assert (config.gamma, config.tau, config.expectile, config.n_step) == (0.99, 0.01, 0.7, 1)
-    for name in TIER_NAMES:
-        CriticConfig.from_tier(get_tier(name), "sparse")
+
+
+def test_an_ensemble_is_the_mean_less_the_disagreement(days):
+    small = replace(TINY, steps=2)
+    critics = [train_critic(replace(small, seed=seed), days, progress=False) for seed in (0, 1, 2)]
+    rows, ticks = sample_ends(days, 9, np.random.default_rng(0))
+    window, logged = windows(days, rows, ticks), np.full(9, 5.0)
+    tried = logged[:, None] * [0.5, 2.0]
+    each = np.stack([critic.relative_q(window, tried, logged) for critic in critics])
+    np.testing.assert_allclose(CriticEnsemble(critics).relative_q(window, tried, logged), each.mean(axis=0))
+    careful = CriticEnsemble(critics, pessimism=2.0)
+    expected = each.mean(axis=0) - 2 * each.std(axis=0, ddof=1)
+    np.testing.assert_allclose(careful.relative_q(window, tried, logged), expected)
+    assert (careful.q(window, logged) < CriticEnsemble(critics).q(window, logged)).all()
+    other = train_critic(replace(small, reward="conversions"), days, progress=False)
+    with pytest.raises(ValueError, match="must share data set, window length and reward"):
+        CriticEnsemble([critics[0], other])
+    with pytest.raises(ValueError, match="at least two"):
+        CriticEnsemble(critics[:1])
+    with pytest.raises(ValueError, match="pessimism"):
+        CriticEnsemble(critics, pessimism=-1.0)

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from small_period import small_period
 
+from lbm_core.auction.controls import ScheduledAlpha
 from lbm_core.auction.response_tables import ResponseTables, table_replay
-from lbm_core.critic.validity import ScriptedBidder, agreement, calibration, counterfactual_scores, validity
+from lbm_core.critic.validity import agreement, calibration, counterfactual_scores, validity
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +18,7 @@ def tables():
 def test_factor_one_is_the_logged_day(tables):
     who = tables.advertisers
     alphas = np.repeat(who.cpa_target[:, None], 48, axis=1)
-    logged = table_replay(tables, ScriptedBidder(alphas)).summary()["expected_score"]
+    logged = table_replay(tables, ScheduledAlpha(alphas)).summary()["expected_score"]
     scores = counterfactual_scores(tables, who, alphas, np.full(len(who), 10), [1.0, 3.0])
     assert scores[:, 0] == pytest.approx(logged)
     assert not np.allclose(scores[:, 1], logged), "another alpha at one tick changes somebody's day"
@@ -27,7 +28,7 @@ def test_persistent_change_is_a_scaled_day(tables):
     who = tables.advertisers
     alphas = np.repeat(who.cpa_target[:, None], 48, axis=1)
     scores = counterfactual_scores(tables, who, alphas, np.zeros(len(who), int), [0.8], persistent=True)
-    scaled = table_replay(tables, ScriptedBidder(alphas * 0.8)).summary()["expected_score"]
+    scaled = table_replay(tables, ScheduledAlpha(alphas * 0.8)).summary()["expected_score"]
     assert scores[:, 0] == pytest.approx(scaled)
 
 
@@ -72,8 +73,3 @@ def test_calibration_of_a_straight_line(judged):
     np.testing.assert_allclose(found.loc["right", "gain"], 3 * found.loc["right", "relative_q"])
     assert found.loc["right", "gain"].is_monotonic_increasing
     assert found.loc["wrong", "gain"].is_monotonic_decreasing
-
-
-def test_script_of_another_shape(tables):
-    with pytest.raises(ValueError, match="48 ticks"):
-        table_replay(tables, ScriptedBidder(np.ones((2, 48))))

@@ -86,8 +86,8 @@ def test_every_text_meets_its_fate():
     assert both[2].isna().all()
     logged = window.alphas[:, -1].astype(float)
     expected = critic.q(window, both[0].to_numpy()) - critic.q(window, logged)
-    found = excused.samples.query("sample == 0")["relative_q"].to_numpy()
-    assert found == pytest.approx(expected)
+    relative_q = excused.samples.query("sample == 0")["relative_q"].to_numpy()
+    assert relative_q == pytest.approx(expected)
     funnel = excused.funnel().set_index("stage")["count"]
     assert tuple(funnel.index) == STAGES
     assert list(funnel[["sampled", "one valid answer", "ratio right", "accepted"]]) == [9, 6, 3, 6]

@@ -27,8 +27,8 @@ class HigherIsBetter:
 
 
 def text(answer, ratio=None, finish="stop"):
-    told = "" if ratio is None else f"<ratio>{ratio!r}</ratio>"
-    return Generation(f"Thus {told} {answer}", 7, finish, 0.5)
+    tag = "" if ratio is None else f"<ratio>{ratio!r}</ratio>"
+    return Generation(f"Thus {tag} {answer}", 7, finish, 0.5)
 
 
 @pytest.fixture

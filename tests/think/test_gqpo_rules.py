@@ -1,11 +1,14 @@
 """GQPO's controls: each learns as much as Eq. 13 does, and nothing that its rule forbids."""
 
+from typing import get_args
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lbm_core.think.config import Rule
 from lbm_core.think.gqpo import select
 from lbm_core.think.rules import RULES, learned, weights
 
@@ -17,8 +20,8 @@ def _samples(values, directions=None):
     chosen = select(table)
     rows = [(i, j, table[i, j], chosen[i] == j) for i in range(table.shape[0]) for j in range(table.shape[1])]
     frame = pd.DataFrame(rows, columns=["prompt", "sample", "relative_q", "chosen"])
-    told = np.zeros(len(frame), dtype=int) if directions is None else np.ravel(directions)
-    return frame.assign(direction=pd.array(told, dtype="Int64"))
+    answers = np.zeros(len(frame), dtype=int) if directions is None else np.ravel(directions)
+    return frame.assign(direction=pd.array(answers, dtype="Int64"))
 
 
 def _pairs(rows):
@@ -38,12 +41,16 @@ def test_each_rule_by_hand():
     assert met == {(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 0)}
 
 
+def test_every_rule_of_the_configuration_is_explained():
+    assert tuple(RULES) == get_args(Rule)
+
+
 def test_weights_only_for_the_weighted_form():
     rows = learned(GROUPS, "weights", np.random.default_rng(1), most=9)
-    found = weights(rows, "weights", 5.0)
-    assert found.mean() == pytest.approx(1.0)
+    factors = weights(rows, "weights", 5.0)
+    assert factors.mean() == pytest.approx(1.0)
     ratio = np.exp(5.0 * (rows["relative_q"].iloc[0] - rows["relative_q"].iloc[1]))
-    assert found[0] / found[1] == pytest.approx(ratio)
+    assert factors[0] / factors[1] == pytest.approx(ratio)
     assert weights(rows, "argmax", 5.0) is None
 
 

@@ -29,8 +29,8 @@ BY_HAND = of(
 
 
 def test_counted_by_hand():
-    found = hallucination(BY_HAND, np.random.default_rng(0)).set_index("quantity")
-    values = found["value"].to_dict()
+    table = hallucination(BY_HAND, np.random.default_rng(0)).set_index("quantity")
+    values = table["value"].to_dict()
     assert values["accepted"] == pytest.approx(2 / 6)
     assert values["ratio wrong"] == values["no answer"] == values["no ratio"] == pytest.approx(1 / 6)
     assert "truncated" not in values
@@ -40,11 +40,11 @@ def test_counted_by_hand():
     assert values["ratio error, 90th percentile"] == pytest.approx(0.01 + 0.8 * (0.5 - 0.01))
     assert values["contradiction"] == pytest.approx(1 / 3)
     assert values["raise below 1"] == pytest.approx(1.0 - 0.5)
-    assert found["texts"].to_dict() | {"ratio right": 3, "contradiction": 3, "accepted": 6, "raise below 1": 3} == (
-        found["texts"].to_dict()
+    assert table["texts"].to_dict() | {"ratio right": 3, "contradiction": 3, "accepted": 6, "raise below 1": 3} == (
+        table["texts"].to_dict()
     )
-    assert found[["low", "high"]].isna().all(axis=None), "three prompts give no interval"
-    shares = found.loc[["accepted", "ratio wrong", "no answer", "no ratio", "true ratio zero or undefined"], "value"]
+    assert table[["low", "high"]].isna().all(axis=None), "three prompts give no interval"
+    shares = table.loc[["accepted", "ratio wrong", "no answer", "no ratio", "true ratio zero or undefined"], "value"]
     assert shares.sum() == pytest.approx(1.0)
 
 
@@ -61,19 +61,19 @@ def test_intervals_follow_the_prompts_not_the_texts():
     often = [(p, s, *row[2:]) for p, row in enumerate(once) for s in range(4)]
     spans = []
     for rows in (once, often):
-        found = hallucination(of(rows), np.random.default_rng(2)).set_index("quantity").loc["accepted"]
-        assert found["value"] == pytest.approx(fate.mean())
-        assert found["low"] < fate.mean() < found["high"]
-        spans.append(found["high"] - found["low"])
+        table = hallucination(of(rows), np.random.default_rng(2)).set_index("quantity").loc["accepted"]
+        assert table["value"] == pytest.approx(fate.mean())
+        assert table["low"] < fate.mean() < table["high"]
+        spans.append(table["high"] - table["low"])
     assert spans[1] == pytest.approx(spans[0], rel=0.15)
     assert spans[0] == pytest.approx(2 * 1.96 * np.sqrt(fate.mean() * (1 - fate.mean()) / 60), rel=0.2)
 
 
 def test_models_stand_side_by_side_and_may_have_nothing_to_say():
     silent = of([(p, 0, 1.5, NONE, NONE, NONE, "no answer") for p in range(8)], "silent")
-    found = hallucination(pd.concat([BY_HAND, silent]), np.random.default_rng(0))
-    assert list(dict.fromkeys(found["model"])) == ["m", "silent"]
-    mute = found[found["model"] == "silent"].set_index("quantity")
+    table = hallucination(pd.concat([BY_HAND, silent]), np.random.default_rng(0))
+    assert list(dict.fromkeys(table["model"])) == ["m", "silent"]
+    mute = table[table["model"] == "silent"].set_index("quantity")
     assert mute.loc["answered", ["value", "low"]].eq(0.0).all()
     assert mute.loc["answered", "high"] == pytest.approx(1 - 0.025 ** (1 / 8)), "none of 8 prompts is not never"
     assert mute.loc[["ratio right", "ratio error, median", "contradiction", "raise below 1"], "value"].isna().all()
@@ -88,17 +88,17 @@ def test_bad_frames_are_refused():
 
 def test_copies_counted_by_hand():
     def answers(model, rows):
-        told = [
-            (model, m, last, said) for m, row in enumerate(rows) for last, said in zip((-1, 1, 0), row, strict=True)
+        records = [
+            (model, m, last, answer) for m, row in enumerate(rows) for last, answer in zip((-1, 1, 0), row, strict=True)
         ]
-        return pd.DataFrame(told, columns=["model", "moment", "last", "direction"])
+        return pd.DataFrame(records, columns=["model", "moment", "last", "direction"])
 
     rows = [answers("copies", [(-1, 1, 0)] * 8), answers("firm", [(1, 1, 1)] * 8)]
     rows.append(answers("half", [(-1, 1, NONE), (1, NONE, NONE)]))
-    found = copied(pd.concat(rows), np.random.default_rng(0)).set_index("model")
-    assert found.loc["copies", ["readable", "same", "low", "high", "copied"]].tolist() == [1, 1, 1, 1, 1]
-    assert found.loc["firm", "same"] == pytest.approx(1 / 3)
-    assert found.loc["firm", "copied"] == pytest.approx(0)
-    assert found.loc["half", "readable"] == pytest.approx(3 / 6)
-    assert found.loc["half", "same"] == pytest.approx(2 / 3)
-    assert np.isnan(found.loc["half", "low"]), "two moments bound nothing"
+    table = copied(pd.concat(rows), np.random.default_rng(0)).set_index("model")
+    assert table.loc["copies", ["readable", "same", "low", "high", "copied"]].tolist() == [1, 1, 1, 1, 1]
+    assert table.loc["firm", "same"] == pytest.approx(1 / 3)
+    assert table.loc["firm", "copied"] == pytest.approx(0)
+    assert table.loc["half", "readable"] == pytest.approx(3 / 6)
+    assert table.loc["half", "same"] == pytest.approx(2 / 3)
+    assert np.isnan(table.loc["half", "low"]), "two moments bound nothing"

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 import torch
 from tiny_language_model import tiny_language_model
 
 from lbm_core.act.backbone import load_backbone
-from lbm_core.think.finetune import FinetuneConfig, finetune
+from lbm_core.think.config import FinetuneConfig
+from lbm_core.think.finetune import finetune
 from lbm_core.think.packing import IGNORED, packed, shared_beginning, tokenized
 
 PROMPTS = ["the same start, one:", "the same start, two more:", "the same start:"]
 TEXTS = [" up", " down it goes", " no"]
-
-
-@pytest.fixture(scope="module")
-def tiny_folder(tmp_path_factory):
-    folder, made = tmp_path_factory.mktemp("tiny"), tiny_language_model()
-    made.model.save_pretrained(folder)
-    made.tokenizer.save_pretrained(folder)
-    return str(folder)
 
 
 def _samples(weights=(1.0, 1.0, 1.0)):
@@ -103,3 +97,28 @@ def test_adapters_learn_and_are_merged(tiny_folder, tmp_path):
     assert torch.equal(after.model.state_dict()[changed], tuned.model.state_dict()[changed])
     with pytest.raises(ValueError, match="lora_rank"):
         FinetuneConfig(lora_rank=-1)
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_a_killed_fine_tuning_resumes_to_the_model_of_an_uninterrupted_one(rank, tiny_folder, tmp_path, monkeypatch):
+    settings = {"epochs": 3, "batch_size": 1, "micro_batch_size": 1, "learning_rate": 1e-2, "lora_rank": rank}
+    config, kept = FinetuneConfig(tiny_folder, **settings), {"checkpoints": tmp_path, "checkpoint_seconds": 0.0}
+    whole, expected = finetune(config, PROMPTS, TEXTS)
+    seen = []
+
+    def killing(samples):
+        seen.append(samples)
+        if len(seen) == 6:
+            raise KeyboardInterrupt
+        return packed(samples)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lbm_core.think.finetune.packed", killing)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(config, PROMPTS, TEXTS, **kept)
+    assert len(list(tmp_path.glob("*/checkpoint-*"))) == 1
+    again, losses = finetune(config, PROMPTS, TEXTS, **kept)
+    pd.testing.assert_frame_equal(losses, expected)
+    for name, value in again.model.state_dict().items():
+        torch.testing.assert_close(value, whole.model.state_dict()[name])
+    assert not list(tmp_path.iterdir())

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from lbm_core.auction.bidder import Advertisers, Observation
 from lbm_core.data.trajectories import TrajectorySet
+from lbm_core.think.config import PromptStyle
 from lbm_core.think.parse import parse
 from lbm_core.think.prompt import (
     ASSISTANT,
     EXAMPLES,
     PromptFacts,
-    PromptStyle,
     describe,
+    examples,
     logged_facts,
     messages,
     prompt_facts,
@@ -72,7 +73,7 @@ def make_set(n=5, ticks=48, seed=0):
 def test_the_case_of_figure_4():
     assert FIG4.true_ratio == pytest.approx(0.6698, abs=1e-4)  # printed in the figure: 0.66, "5.386 / 8.0"
     assert parse("<ratio>0.66</ratio><answer>1</answer>", FIG4.true_ratio).accepted
-    told = describe(FIG4)
+    words = describe(FIG4)
     for numbers in (
         "from timestep 31 to timestep 34",
         "budget of 2850",
@@ -84,7 +85,7 @@ def test_the_case_of_figure_4():
         "[6.845, 6.967, 7.063, 7.238]",
         "timestep 0: 25",
     ):
-        assert numbers in told
+        assert numbers in words
 
 
 def test_render_uses_the_chat_template_and_starts_the_answer():
@@ -181,10 +182,10 @@ def test_the_ratio_can_be_computed_from_the_printed_numbers(budget, cpa_target, 
         budget_left=(1.0, 1.0, 1.0, 1 - spent_share),
         total_conversions=float(conversions),
     )
-    told = describe(facts)
-    printed_budget, printed_target = map(float, re.search(r"budget of (\S+) and .* of (\S+)\. ", told).groups())
-    left = float(re.search(r"budget ratio: \[.*, (\S+)\]", told)[1])
-    count = float(re.search(r"since timestep 0: (\S+)", told)[1])
+    words = describe(facts)
+    printed_budget, printed_target = map(float, re.search(r"budget of (\S+) and .* of (\S+)\. ", words).groups())
+    left = float(re.search(r"budget ratio: \[.*, (\S+)\]", words)[1])
+    count = float(re.search(r"since timestep 0: (\S+)", words)[1])
     from_text = printed_budget * (1 - left) / count / printed_target
     assert from_text == pytest.approx(facts.true_ratio, rel=0.01)  # leaves room inside the 3 % of the check
 
@@ -200,11 +201,11 @@ def test_bad_input_is_refused():
         logged_facts(data, [0], [0])
     with pytest.raises(ValueError, match="advertisers"):
         prompt_facts(data.observation(np.array([0]), 5), Advertisers(np.arange(2), np.ones(2), np.ones(2)))
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(ValueError, match="alphas of PromptFacts should be a finite number"):
         dataclasses.replace(FIG4, alphas=(1.0, 2.0, 3.0, float("nan")))
     with pytest.raises(ValueError, match="per past tick"):
         dataclasses.replace(FIG4, alphas=(1.0,))
-    with pytest.raises(ValueError, match="positive"):
+    with pytest.raises(ValueError, match="budget of PromptFacts should be greater than 0"):
         dataclasses.replace(FIG4, budget=0.0)
     base_model = ChatML()
     base_model.chat_template = None
@@ -213,7 +214,7 @@ def test_bad_input_is_refused():
 
 
 def test_the_examples_come_in_turn_and_each_can_be_the_last():
-    orders = [PromptStyle(worked_examples=3, first_example=k).examples for k in range(3)]
+    orders = [examples(PromptStyle(worked_examples=3, first_example=k)) for k in range(3)]
     assert all(sorted(map(str, order)) == sorted(map(str, EXAMPLES)) for order in orders)
     assert [order[0] for order in orders] == list(EXAMPLES)
     assert {parse(order[-1][1], 1.0, ratio_required=False).direction for order in orders} == {-1, 0, 1}

@@ -7,7 +7,9 @@ import json
 import pytest
 from tiny_language_model import tiny_language_model
 
-from lbm_core.think.generate import Generation, Sampling, generate
+from lbm_core.think.backends import choose_backend
+from lbm_core.think.config import Sampling
+from lbm_core.think.generate import Generation, generate
 
 PROMPTS = ["a", "four", "sixsix", "bb", "seven77", "a"]
 
@@ -109,7 +111,7 @@ def test_a_damaged_store_is_refused(tmp_path):
 
 @pytest.mark.parametrize("wrong", [{"max_new_tokens": 0}, {"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.5}])
 def test_bad_sampling_is_refused(wrong):
-    with pytest.raises(ValueError, match=r"max_new_tokens|temperature"):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} of Sampling should be"):
         Sampling(**wrong)
     with pytest.raises(ValueError, match="at least one sample"):
         run(Echo(), n=0)
@@ -170,9 +172,7 @@ def test_a_text_ends_behind_the_stop_string_and_its_tokens_are_counted(backend):
 
 @pytest.mark.weights
 def test_the_default_model_answers_in_bfloat16():
-    from lbm_core.think.transformers_backend import TransformersBackend
-
-    backend = TransformersBackend.load("smollm2-135m")
+    backend = choose_backend("transformers", "smollm2-135m")
     assert "bfloat16" in backend.name
     chat = [{"role": "user", "content": "What is the capital of France?"}]
     prompt = backend.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
@@ -196,9 +196,9 @@ def test_grouped_attention_is_exact_where_keys_are_large(queries, masked):
     value = torch.randn(rows, kv_heads, keys, size, generator=drawn).bfloat16()
     seen = torch.ones(rows, 1, queries, keys, dtype=torch.bool)
     seen[0, :, :, :7] = not masked
-    found, _ = grouped_attention(torch.nn.Module(), query, key, value, seen, scaling=size**-0.5)
-    assert found.shape == (rows, queries, heads, size)
+    output, _ = grouped_attention(torch.nn.Module(), query, key, value, seen, scaling=size**-0.5)
+    assert output.shape == (rows, queries, heads, size)
     many = [tensor.double().repeat_interleave(heads // kv_heads, dim=1) for tensor in (key, value)]
     scores = query.double() @ many[0].transpose(2, 3) * size**-0.5
     expected = scores.masked_fill(~seen, -torch.inf).softmax(dim=-1) @ many[1]
-    torch.testing.assert_close(found.transpose(1, 2).double(), expected, atol=0.02, rtol=0.02)
+    torch.testing.assert_close(output.transpose(1, 2).double(), expected, atol=0.02, rtol=0.02)

@@ -8,8 +8,10 @@ from tiny_language_model import tiny_language_model
 
 from lbm_core.act.guides import DECREASE, INCREASE, UNCERTAIN
 from lbm_core.auction.bidder import Advertisers, Observation
+from lbm_core.think.config import ThinkConfig
+from lbm_core.think.delay import Delayed
 from lbm_core.think.generate import Generation
-from lbm_core.think.guide import ThinkGuide
+from lbm_core.think.think_guide import ThinkGuide
 
 ADVERTISERS = Advertisers(np.array([3, 5, 9]), np.full(3, 100.0), np.full(3, 10.0))
 
@@ -25,8 +27,8 @@ class Says:
     def sample(self, prompts, n, sampling, seed):
         self.asked += prompts
         assert n == 1
-        found = [next(answer for left, answer in self.answers.items() if f"{left}]" in prompt) for prompt in prompts]
-        return [[Generation(answer, 5, "stop", 0.1)] for answer in found]
+        answers = [next(answer for left, answer in self.answers.items() if f"{left}]" in prompt) for prompt in prompts]
+        return [[Generation(answer, 5, "stop", 0.1)] for answer in answers]
 
 
 def observe(tick, spent=(10.0, 20.0, 30.0)):
@@ -48,21 +50,26 @@ ANSWERS = {
 def test_accepted_texts_lead_and_hallucinated_ones_do_not():
     guide = ThinkGuide(Says(ANSWERS))
     assert guide(observe(4), ADVERTISERS) == [INCREASE, DECREASE, UNCERTAIN]
-    assert guide.said["status"].tolist() == ["accepted", "accepted", "ratio wrong"]
-    assert guide.said["advertiser"].tolist() == [3, 5, 9]
-    assert guide.said["text"].tolist() == [ANSWERS[left] for left in ("0.900", "0.800", "0.700")]
-    excused = ThinkGuide(Says(ANSWERS), ratio_required=False)
+    assert guide.consultations["status"].tolist() == ["accepted", "accepted", "ratio wrong"]
+    assert guide.consultations["advertiser"].tolist() == [3, 5, 9]
+    assert guide.consultations["text"].tolist() == [ANSWERS[left] for left in ("0.900", "0.800", "0.700")]
+    excused = ThinkGuide(Says(ANSWERS), ThinkConfig(ratio_required=False))
     assert excused(observe(4), ADVERTISERS) == [INCREASE, DECREASE, INCREASE]
     whole = ThinkGuide(Says(ANSWERS), pass_text=True)
     assert whole(observe(4), ADVERTISERS) == [ANSWERS["0.900"], ANSWERS["0.800"], UNCERTAIN]
 
 
 @pytest.mark.parametrize(
-    ("between", "kept"), [("uncertain", [UNCERTAIN] * 3), ("hold", [INCREASE, DECREASE, UNCERTAIN])]
+    ("wrap", "kept"),
+    [
+        (lambda guide: guide, [UNCERTAIN] * 3),
+        (lambda guide: Delayed(guide, 0, until="last", every=guide.every), [INCREASE, DECREASE, UNCERTAIN]),
+    ],
+    ids=["uncertain", "hold"],
 )
-def test_between_consultations(between, kept):
+def test_between_consultations(wrap, kept):
     backend = Says(ANSWERS)
-    guide = ThinkGuide(backend, think_every=4, between=between)
+    guide = wrap(ThinkGuide(backend, ThinkConfig(every=4)))
     assert guide(observe(1), ADVERTISERS) == [UNCERTAIN] * 3
     assert not backend.asked
     guide(observe(4), ADVERTISERS)
@@ -87,7 +94,7 @@ def test_texts_are_kept_and_not_written_twice(tmp_path):
     assert not backend.asked
 
 
-def test_bad_input_is_refused():
-    for wrong in ({"think_every": 0}, {"think_every": 49}, {"between": "forget"}):
-        with pytest.raises(ValueError, match=r"think_every|between"):
-            ThinkGuide(Says(ANSWERS), **wrong)
+def test_intervals_outside_the_day_are_refused():
+    for wrong in (0, 49):
+        with pytest.raises(ValueError, match="every of ThinkConfig should be"):
+            ThinkConfig(every=wrong)

@@ -7,14 +7,13 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from tiny_backbone import save_tiny_backbone
 from tiny_language_model import tiny_language_model
 
 from lbm_core.act.backbone import BackboneFiles
 from lbm_core.think.backends import choose_backend, engine_of
-from lbm_core.think.generate import Generation, Sampling, generate
+from lbm_core.think.config import Sampling, ThinkConfig
+from lbm_core.think.generate import Generation, generate
 from lbm_core.think.server_backend import ServerBackend
-from lbm_core.tiers import get_tier
 
 TOKENIZER = tiny_language_model().tokenizer
 FILES = BackboneFiles("nowhere", 512, TOKENIZER, "tiny", "seed 0")
@@ -66,14 +65,14 @@ class Protocol(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    with ThreadingHTTPServer(("127.0.0.1", 0), Protocol) as found:
-        found.models, found.asked, found.failures = ["other", "tiny"], [], []
-        found.keeps_stop, found.says_reason, found.ends_unseen, found.extra = True, True, False, 0
-        found.url = f"http://127.0.0.1:{found.server_port}"
-        thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01})
+    with ThreadingHTTPServer(("127.0.0.1", 0), Protocol) as running:
+        running.models, running.asked, running.failures = ["other", "tiny"], [], []
+        running.keeps_stop, running.says_reason, running.ends_unseen, running.extra = True, True, False, 0
+        running.url = f"http://127.0.0.1:{running.server_port}"
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield found
-        found.shutdown()
+        yield running
+        running.shutdown()
         thread.join()
 
 
@@ -130,12 +129,12 @@ def test_texts_of_servers_that_say_no_reason_are_cut_here(server):
 
 def test_a_busy_server_is_asked_again_a_few_times(server):
     server.failures = [503, 429]
-    ((text,),) = ServerBackend(server.url, FILES, pause=0.01).sample(["one"], 1, Sampling(40), 0)
+    ((text,),) = ServerBackend(server.url, FILES).sample(["one"], 1, Sampling(40), 0)
     assert isinstance(text, Generation)
     assert len(server.asked) == 3
     server.failures = [500] * 9
     with pytest.raises(ConnectionError, match=r"no answer .* 2 attempts \(status 500"):
-        ServerBackend(server.url, FILES, retries=1, pause=0.01).sample(["one"], 1, Sampling(40), 0)
+        ServerBackend(server.url, FILES, retries=1).sample(["one"], 1, Sampling(40), 0)
     assert len(server.failures) == 7
     server.failures = [400]
     with pytest.raises(ValueError, match="refused the request"):
@@ -153,11 +152,11 @@ def test_another_model_is_refused(server):
 
 def test_no_server_and_no_address(server):
     with pytest.raises(ConnectionError, match="no answer from"):
-        ServerBackend("http://127.0.0.1:9/v1", FILES, retries=1, pause=0.01)
+        ServerBackend("http://127.0.0.1:9/v1", FILES, retries=1)
     for wrong in ("ftp://somewhere", "http://", "localhost"):
         with pytest.raises(ValueError, match="not the address"):
             ServerBackend(wrong, FILES)
-    for bad in ({"batch_size": 0}, {"parallel": 0}, {"retries": -1}, {"pause": -1.0}, {"timeout": 0}):
+    for bad in ({"batch_size": 0}, {"retries": -1}):
         with pytest.raises(ValueError, match="must be at least"):
             ServerBackend(server.url, FILES, **bad)
 
@@ -171,24 +170,14 @@ def test_stored_texts_are_not_asked_for_again(server, tmp_path):
     assert len(server.asked) == asked == 6
 
 
-def test_backends_by_name(server):
-    with pytest.raises(ValueError, match=r"unknown backend 'vlm'; one of auto, transformers, vllm or the address"):
-        choose_backend("vlm")
+def test_backends_by_name(server, tiny_folder):
+    for choice in (choose_backend, lambda name: ThinkConfig(backend=name)):
+        with pytest.raises(ValueError, match=r"unknown backend 'vlm'; one of auto|backend of ThinkConfig"):
+            choice("vlm")
+    server.models = [tiny_folder]
+    backend = choose_backend(ThinkConfig(backend=server.url).backend, tiny_folder)
+    assert isinstance(backend, ServerBackend)
+    backend.close()
     assert engine_of(server.url) == server.url
     assert engine_of("transformers") == "transformers"
     assert engine_of("auto") in ("transformers", "vllm")
-
-
-def test_a_tier_names_its_backend_and_artifacts_know_it(server, tmp_path):
-    from lbm_core.pipeline.thinking import backend_key, think_backend
-
-    assert backend_key(get_tier("smoke")) == {}
-    folder = str(save_tiny_backbone(tmp_path))
-    server.models = [folder]
-    tier = get_tier("smoke", think__backend=server.url, think_backbone=folder)
-    assert backend_key(tier) == {"backend": server.url}
-    found = think_backend(tier)
-    assert isinstance(found, ServerBackend)
-    found.close()
-    with pytest.raises(ValueError, match="unknown backend 'gpt'"):
-        backend_key(get_tier("smoke", think__backend="gpt"))

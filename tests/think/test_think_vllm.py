@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 import socket
 import subprocess
@@ -16,7 +17,8 @@ from tiny_language_model import tiny_language_model
 
 from lbm_core.act.backbone import BackboneFiles, backbone_files
 from lbm_core.think.backends import choose_backend
-from lbm_core.think.generate import Sampling, generate
+from lbm_core.think.config import Sampling
+from lbm_core.think.generate import generate
 
 needs_vllm = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vLLM is not installed here; 'make vllm' installs it"
@@ -43,13 +45,11 @@ def contents(groups):
 
 @pytest.fixture(scope="module")
 def backend():
-    from lbm_core.think.vllm_backend import VllmBackend
-
     # float32, so that the last bits, which differ between engines, do not decide which token comes first.
-    found = VllmBackend.load(MODEL, batch_size=2, dtype="float32", longest=512)
-    assert isinstance(choose_backend("vllm", MODEL), VllmBackend)
-    yield found
-    found.close()
+    engine = choose_backend("vllm", MODEL, batch_size=2, dtype="float32", longest=512)
+    assert engine.name.endswith("vllm)")
+    yield engine
+    engine.close()
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +60,8 @@ def prompts():
 
 @pytest.fixture(scope="module")
 def by_transformers(prompts):
-    from lbm_core.think.transformers_backend import TransformersBackend
-
-    found = TransformersBackend.load(MODEL, dtype="float32")
-    return {sampling: contents(found.sample(prompts, 1, sampling, 0)) for sampling in (GREEDY, FREE)}
+    engine = choose_backend("transformers", MODEL, dtype="float32")
+    return {sampling: contents(engine.sample(prompts, 1, sampling, 0)) for sampling in (GREEDY, FREE)}
 
 
 @needs_vllm
@@ -99,9 +97,9 @@ def test_sampling_is_seeded(backend, prompts):
 def test_many_long_prompts_are_read_whole(backend):
     """More tokens than vLLM reads in one step; a seeded prompt that it cut would end the worker on a CPU."""
     long = [chat(backend.tokenizer, f"{k} " + "more conversions, please " * 100) for k in range(16)]
-    found = backend.sample(long, 2, Sampling(max_new_tokens=4, temperature=0.7, stop=""), 0)
-    assert [len(group) for group in found] == [2] * 16
-    assert all(generation.tokens > 0 for group in found for generation in group)
+    engine = backend.sample(long, 2, Sampling(max_new_tokens=4, temperature=0.7, stop=""), 0)
+    assert [len(group) for group in engine] == [2] * 16
+    assert all(generation.tokens > 0 for group in engine for generation in group)
 
 
 @needs_vllm
@@ -138,9 +136,8 @@ def test_closing_ends_the_worker(backend, prompts):
 def test_a_script_needs_no_guard_and_may_import_numba(tmp_path, prompts):
     script = tmp_path / "script.py"
     script.write_text(
-        "import numba\nfrom lbm_core.think.generate import Sampling\n"
-        "from lbm_core.think.vllm_backend import VllmBackend\n"
-        f"backend = VllmBackend.load({MODEL!r}, longest=128)\n"
+        "import numba\nfrom lbm_core.think.backends import choose_backend\nfrom lbm_core.think.config import Sampling\n"
+        f"backend = choose_backend('vllm', {MODEL!r}, longest=128)\n"
         f"texts = backend.sample([{prompts[0]!r}], 1, Sampling(8, 0.0), 0)\n"
         "print(__file__, texts[0][0].text)\nbackend.close()\n"
     )
@@ -203,7 +200,7 @@ def test_without_vllm_one_sentence_says_how_to_get_it(monkeypatch):
 def test_a_vllm_that_cannot_be_imported_is_explained(tmp_path):
     (tmp_path / "vllm.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
     code = (
-        "from lbm_core.act.backbone import BackboneFiles; from lbm_core.think.generate import Sampling\n"
+        "from lbm_core.act.backbone import BackboneFiles; from lbm_core.think.config import Sampling\n"
         "from lbm_core.think.vllm_backend import VllmBackend; from tiny_language_model import tiny_language_model\n"
         "files = BackboneFiles('nowhere', 512, tiny_language_model().tokenizer, 'tiny', 'seed 0')\n"
         "VllmBackend(files).sample(['a'], 1, Sampling(), 0)\n"
@@ -227,3 +224,17 @@ def test_bad_settings_and_prompts_that_are_too_long_are_refused_before_the_engin
             VllmBackend(files, **bad)
     with pytest.raises(ValueError, match=r"take up to 528 tokens, but the limit is 512"):
         VllmBackend(files).sample(["a" * 400], 1, Sampling(128), 0)
+
+
+def test_while_a_worker_starts_the_script_has_no_file_and_is_itself_again_afterwards():
+    """A worker would import the script; torch, which registers operators meanwhile, asks inspect for every module."""
+    from lbm_core.think.vllm_backend import _main_left_alone
+
+    main, unknown = sys.modules["__main__"], compile("0", "nowhere", "eval")
+    before = {name: vars(main).get(name) for name in ("__file__", "__spec__")}
+    inspect.getmodule(unknown, "nowhere")  # notes the files of all modules
+    with _main_left_alone():
+        assert main.__spec__ is None
+        assert getattr(main, "__file__", None) is None
+        assert inspect.getmodule(unknown, "nowhere") is None
+    assert {name: vars(main).get(name) for name in before} == before

@@ -18,22 +18,13 @@ from lbm_core.data.generate import read_shards
 from lbm_core.report import results
 
 
-def _run(capsys, *arguments: str) -> tuple[int, str, str]:
-    try:
-        cli.main(list(arguments))
-        code = 0
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
 @pytest.mark.parametrize(
     "command",
     [
         ["reproduce"],
         ["results"],
         ["train"],
+        ["paper"],
         ["data"],
         ["data", "traffic"],
         ["data", "generate"],
@@ -46,14 +37,20 @@ def _run(capsys, *arguments: str) -> tuple[int, str, str]:
         [],
     ],
 )
-def test_every_command_has_help(capsys, command):
-    code, out, _ = _run(capsys, *command, "--help")
+def test_every_command_has_help(lbm, command):
+    code, out, _ = lbm(*command, "--help")
     assert code == 0
     assert "Usage: lbm" in " ".join(out.split())
 
 
-def test_version(capsys):
-    assert _run(capsys, "--version")[:2] == (0, f"{lbm_core.__version__}\n")
+def test_the_launcher_of_one_training_has_help():
+    command = [sys.executable, "-m", "lbm_core.workshop.launch", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "--checkpoint-every" in done.stdout
+
+
+def test_version(lbm):
+    assert lbm("--version")[:2] == (0, f"{lbm_core.__version__}\n")
 
 
 def test_help_imports_nothing_heavy():
@@ -66,10 +63,10 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_data_traffic_writes_counts_and_the_ticks_asked_for(capsys, tmp_path):
+def test_data_traffic_writes_counts_and_the_ticks_asked_for(lbm, tmp_path):
     out = tmp_path / "t.npz"
-    code, said, _ = _run(
-        capsys, "data", "traffic", "--period", "7", "--dataset", "sparse", "--scheme", "data", "--ticks", "0,4",
+    code, said, _ = lbm(
+        "data", "traffic", "--period", "7", "--dataset", "sparse", "--scheme", "data", "--ticks", "0,4",
         "--out", str(out),
     )  # fmt: skip
     assert code == 0
@@ -83,24 +80,22 @@ def test_data_traffic_writes_counts_and_the_ticks_asked_for(capsys, tmp_path):
         np.testing.assert_array_equal(written["sigmas_t4"], sigmas)
 
 
-def test_data_generate_simulates_and_resumes(capsys, tmp_path):
+def test_data_generate_simulates_and_resumes(lbm, tmp_path):
     command = ["data", "generate", "--periods", "1", "--first-period", "1003", "--out", str(tmp_path / "made")]
-    code, said, _ = _run(capsys, *command)
+    code, said, _ = lbm(*command)
     assert code == 0
     made = read_shards(tmp_path / "made")
     assert f"wrote {len(made)} trajectories of 1 periods" in said
     assert set(made.period) == {1003}
-    assert _run(capsys, *command)[0] == 0
-    code, _, err = _run(capsys, *command, "--seed", "1")
+    assert lbm(*command)[0] == 0
+    code, _, err = lbm(*command, "--seed", "1")
     assert code == 1
     assert "another configuration" in err
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="ray is installed")
-def test_an_engine_that_is_not_installed_says_what_to_install(capsys, tmp_path):
-    code, _, err = _run(
-        capsys, "data", "generate", "--periods", "1", "--engine", "ray", "--out", str(tmp_path / "made")
-    )
+def test_an_engine_that_is_not_installed_says_what_to_install(lbm, tmp_path):
+    code, _, err = lbm("data", "generate", "--periods", "1", "--engine", "ray", "--out", str(tmp_path / "made"))
     assert code == 1
     assert "pip install" in err
 
@@ -114,21 +109,22 @@ def test_an_engine_that_is_not_installed_says_what_to_install(capsys, tmp_path):
         (["data", "traffic", "--period", "7", "--out", "t.csv"], 1, "end in .npz"),
         (["data", "traffic", "--period", "7", "--dataset", "thick", "--out", "t.npz"], 2, "thick"),
         (["data", "generate", "--periods", "0", "--out", "d"], 1, "at least one number"),
-        (["data", "generate", "--periods", "1", "--jobs", "0", "--out", "d"], 1, "jobs must be at least 1"),
+        (["data", "generate", "--periods", "1", "--jobs", "0", "--out", "d"], 2, "--jobs"),
         (["data", "import", "no.csv", "--out", "d"], 1, "no.csv"),
         (["results", "nothing_of_the_kind"], 1, "make them with 'lbm reproduce"),
         (["results", "--tier", "huge"], 1, "huge"),
         (["reproduce", "--tier", "huge"], 1, "unknown TIER 'huge'"),
         (["reproduce", "--only", "77"], 1, "no notebook '77'"),
-        (["reproduce", "--set", "NO_SUCH=1"], 1, "no selected notebook has a parameter 'NO_SUCH'"),
-        (["reproduce", "--jobs", "0"], 1, "--jobs must be at least 1"),
-        (["notebooks", "lint", "no.ipynb"], 1, "no file no.ipynb"),
+        (["reproduce", "--set", "act.steps"], 1, "--set wants NAME=VALUE"),
+        (["reproduce", "--set", "DATASET=thick"], 1, "unknown DATASET 'thick'"),
+        (["reproduce", "--jobs", "0"], 2, "--jobs"),
+        (["notebooks", "lint", "no.ipynb"], 2, "no.ipynb"),
         (["unknown"], 2, "unknown"),
     ],
 )
-def test_errors_are_one_sentence_on_stderr(capsys, tmp_path, monkeypatch, arguments, code, message):
+def test_errors_are_one_sentence_on_stderr(lbm, tmp_path, monkeypatch, arguments, code, message):
     monkeypatch.chdir(tmp_path)
-    exit_code, _, err = _run(capsys, *arguments)
+    exit_code, _, err = lbm(*arguments)
     assert exit_code == code
     assert message in err
     assert "Traceback" not in err
@@ -138,21 +134,20 @@ def test_errors_are_one_sentence_on_stderr(capsys, tmp_path, monkeypatch, argume
     assert list(tmp_path.iterdir()) == []
 
 
-def test_debug_shows_the_traceback(capsys):
+def test_debug_shows_the_traceback():
     with pytest.raises(ValueError, match="numbers separated by commas"):
         cli.main(["--debug", "data", "traffic", "--period", "7", "--ticks", "a", "--out", "t.npz"])
 
 
-def test_results_lists_prints_and_keeps(capsys, tmp_path):
+def test_results_lists_prints_and_keeps(lbm, tmp_path):
     frame = pd.DataFrame({"method": ["DT"], "score": [3.5]})
     results.record("demo", frame, tier="smoke", dataset="dense", backbone="b", seeds=[0, 1], output=tmp_path)
-    capsys.readouterr()
-    code, out, _ = _run(capsys, "results", "--tier", "smoke", "--output", str(tmp_path))
+    code, out, _ = lbm("results", "--tier", "smoke", "--output", str(tmp_path))
     assert code == 0
     assert re.search(r"demo +1 rows +smoke dense", out)
-    assert _run(capsys, "results", "--output", str(tmp_path))[0] == 1
-    assert _run(capsys, "results", "--tier", "smoke", "--keep", "--output", str(tmp_path))[0] == 0
-    code, out, _ = _run(capsys, "results", "demo", "--output", str(tmp_path))
+    assert lbm("results", "--output", str(tmp_path))[0] == 1
+    assert lbm("results", "--tier", "smoke", "--keep", "--output", str(tmp_path))[0] == 0
+    code, out, _ = lbm("results", "demo", "--output", str(tmp_path))
     assert code == 0
     assert re.search(r"smoke +\| dense +\| 0 1 +\| DT +\| +3.5", out)
 
@@ -162,3 +157,16 @@ def test_the_installed_command_exits_non_zero():
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == "error: unknown TIER 'huge'; choose one of cached, smoke, laptop, gpu, paper\n"
+
+
+def test_reproduce_prints_a_summary_and_names_what_failed(lbm, tmp_path, write_notebook):
+    write_notebook("01_a", "print('wrote results/scores.csv (3 rows)')")
+    write_notebook("02_b", "raise ValueError('no budget')")
+    code, out, err = lbm("reproduce", "--notebooks", str(tmp_path / "notebooks"), "--output", str(tmp_path / "out"))
+    assert code == 1
+    assert re.search(r"01_a +\| done +\| .*scores", out)
+    assert re.search(r"02_b +\| failed", out)
+    assert "tables and figures are in results" in out
+    assert re.search(
+        r"error: 02_b.ipynb failed at cell \[3\]: ValueError: no budget \(executed copy: .*02_b.ipynb\)", err
+    )

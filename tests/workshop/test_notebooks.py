@@ -13,39 +13,37 @@ import pandas as pd
 import pytest
 
 from lbm_core import paths
-from lbm_core.workshop import chapters, lint, parameters, runner
+from lbm_core.workshop import lint, notebooks, runner
 from lbm_core.workshop.execute import execute
 
 ROOT = paths.project_root()
-CHAPTERS = chapters.chapters()
+CHAPTERS = notebooks.select()
 BY_NAME = [pytest.param(path, id=path.stem) for path in CHAPTERS]
 SANITIZE = Path(__file__).with_name("nbval_sanitize.cfg")
 DETAILS = re.compile(r"<details>(.*?)</details>", re.DOTALL)
 PYTHON_BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 # Small enough for minutes in all, large enough that every stage has something to work with.
 MINIATURE = {
-    "TRAIN_PERIODS": 2,
-    "EVALUATION_PERIODS": 1,
-    "EVALUATION_SEEDS": 1,
-    "EVALUATION_ADVERTISERS": 2,
-    "ACT_STEPS": 6,
-    "ACT_LAYERS": 2,
-    "CRITIC_STEPS": 20,
-    "PROMPTS": 2,
-    "SAMPLES": 2,
-    "LEARNED": 2,
-    "PROBES": 2,
-    "MAX_NEW_TOKENS": 24,
-    "THINK_EVERY": 24,
-    "DT_STEPS": 20,
-    "DT_Q_STEPS": 3,
-    "RL_STEPS": 6,
-    "USCB_STEPS": 60,
-    "DIFFUSION_STEPS": 4,
-    "TUNING_TRIALS": 1,
-    "SFT_SAMPLES": 2,
-    "GRPO_STEPS": 1,
-    "ANSWER_TOKENS": 24,
+    "data.train_periods": 2,
+    "evaluation.advertisers": 2,
+    "act.steps": 6,
+    "act.layers": 2,
+    "critic.steps": 20,
+    "think.sampling.max_new_tokens": 24,
+    "gqpo.prompts": 2,
+    "gqpo.samples": 2,
+    "gqpo.learned": 2,
+    "chapter5.probes": 2,
+    "dt.steps": 20,
+    "dt_q.steps": 3,
+    "rl.steps": 6,
+    "uscb.steps": 60,
+    "diffbid.steps": 4,
+    "tuning.trials": 1,
+    "ask.max_new_tokens": 24,
+    "sft.samples": 2,
+    "grpo.steps": 1,
+    "grpo.max_new_tokens": 24,
 }
 
 
@@ -103,12 +101,12 @@ def test_the_whole_chain_in_miniature(tmp_path, monkeypatch):
         (paths.cache_dir() / name).mkdir(exist_ok=True)
         (fresh / name).symlink_to(paths.cache_dir() / name)
     monkeypatch.setenv("LBM_CACHE", str(fresh))
-    known = {name for path in CHAPTERS for name in parameters.read(path)}
-    settings = [f"{name}={value}" for name, value in MINIATURE.items() if name in known]
     output = tmp_path / "out"
-    lines = runner.reproduce("smoke", settings=settings, output=output)
-    assert {line.status for line in lines} == {"done"}
-    for line in lines:
+    settings = [f"{name}={value}" for name, value in MINIATURE.items()]
+    chosen = notebooks.resolve(CHAPTERS, settings, "smoke", str(output))
+    made = runner.reproduce(chosen, output=output)
+    assert set(made["status"]) == {"done"}, made["error"].max()
+    for line in made.itertuples():
         assert line.tables, f"{line.notebook} recorded nothing"
         for name in line.tables:
             rows = pd.read_csv(output / name)
@@ -117,6 +115,5 @@ def test_the_whole_chain_in_miniature(tmp_path, monkeypatch):
         for name in line.figures:
             assert (output / name).stat().st_size > 1000
             assert (output / name).with_suffix(".svg").is_file()
-    again = runner.reproduce("smoke", settings=settings, output=output)
-    assert {line.status for line in again} == {"unchanged"}
+    assert set(runner.reproduce(chosen, output=output)["status"]) == {"unchanged"}
     shutil.rmtree(fresh)  # hundreds of MB of checkpoints; kept only where the test fails

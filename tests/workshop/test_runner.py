@@ -18,53 +18,101 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from lbm_core.workshop import chapters, clean, lint, parameters, runner
+from lbm_core.settings import Count, Positive, override, settings
+from lbm_core.workshop import execute, lint, notebooks, runner
 
-PARAMETERS = 'TIER: str = "cached"\nDATASET: str = "dense"\nSEED: int = 0\nOUTPUT_DIR: str = ""\n'
 WRITE = """from pathlib import Path
 import sys
 target = Path(OUTPUT_DIR) / "results" / "{name}.csv"
 target.parent.mkdir(exist_ok=True)
 with target.open("a") as file:
-    file.write(f"{{TIER}} {{STEPS}} {{sys.executable}}\\n")
+    file.write(f"{{TIER}} {{SET}} {{STEPS}} {{sys.executable}}\\n")
 print("wrote results/{name}.csv (1 rows)")"""
 
 
-def _write(folder: Path, name: str, *sources: str, extra: str = "STEPS: int = 0\nRATE: float = 0.5\n") -> Path:
-    cells = [new_markdown_cell(f"# {name}"), new_code_cell(PARAMETERS + extra, metadata={"tags": ["parameters"]})]
-    notebook = clean.cleaned(new_notebook(cells=[*cells, *map(new_code_cell, sources)]))
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{name}.ipynb"
-    nbformat.write(notebook, path)
-    return path
+@settings
+class Act:
+    steps: Count = 60
+    rate: Positive = 0.1
+    layers: Count | None = 3
+    guides: tuple[str, ...] = ("rule",)
+
+
+@settings
+class SmallTier:
+    act: Act
+    backbone: str = "small"
+
+
+def _check(tier: str, changes: dict) -> SmallTier:
+    """Stands for lbm_core.lab.tiers.tier."""
+    return override(SmallTier(Act()), changes)
+
+
+def _read(path: Path) -> dict[str, str]:
+    return notebooks.parameters_of(nbformat.read(path, as_version=4))
+
+
+def _run(
+    folder: Path, output: Path, *settings: str, only: str = "", tier: str = "smoke", **options
+) -> list[runner.Line]:
+    chosen = notebooks.resolve(notebooks.select(only, folder), settings, tier, str(output), _check)
+    return runner.reproduce(chosen, output=output, **options)
 
 
 # --- parameters --------------------------------------------------------------------------------------------------
 
 
-def test_settings_become_values_of_the_declared_type(tmp_path):
-    one = _write(tmp_path, "01_a")
-    two = _write(tmp_path, "02_b", extra='NAME: str = ""\nFAST: bool = False\n')
-    chosen = parameters.resolve([one, two], parameters.parse_settings(["STEPS=20", "RATE=1", "NAME=x=y", "FAST=True"]))
-    assert chosen == {one: {"STEPS": 20, "RATE": 1.0}, two: {"NAME": "x=y", "FAST": True}}
+def test_settings_become_values_of_the_declared_type(tmp_path, write_notebook):
+    one = write_notebook("01_a")
+    two = write_notebook("02_b", extra='NAME: str = ""\nFAST: bool = False\n')
+    chosen = notebooks.resolve([one, two], ["STEPS=20", "RATE=1", "NAME=x=y", "FAST=true", "SEED=3"], "smoke")
+    common = {"TIER": "smoke", "SEED": 3}
+    assert chosen == {one: {"STEPS": 20, "RATE": 1.0} | common, two: {"NAME": "x=y", "FAST": True} | common}
     assert isinstance(chosen[one]["RATE"], float)
+
+
+def test_dotted_names_become_overrides_of_the_tier_for_every_notebook(tmp_path, write_notebook):
+    paths = [write_notebook("01_a"), write_notebook("02_b", extra="")]
+    texts = ["act.steps=50", "act.rate=1e-4", "act.layers=None", "backbone=/a/path", "STEPS=7"]
+    chosen = notebooks.resolve(paths, texts, "smoke", "", _check)
+    expected = {"act.steps": 50, "act.rate": 1e-4, "act.layers": None, "backbone": "/a/path"}
+    assert [values["SET"] for values in chosen.values()] == [expected, expected]
+    assert [values.get("STEPS") for values in chosen.values()] == [7, None]
+    assert "SET" not in notebooks.resolve(paths, [], "smoke")[paths[0]]
+    assert notebooks.tier_fields(["a.b=('x', 'y')", "c='1'", "d=True", "e=Qwen/Q-0.5B"]) == {
+        "a.b": ["x", "y"],  # papermill knows no tuple
+        "c": "1",
+        "d": True,
+        "e": "Qwen/Q-0.5B",
+    }
+    with pytest.raises(ValueError, match="STEPS would be a notebook's parameter"):
+        notebooks.tier_fields(["STEPS=1"])
 
 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
         ("STEPS", "NAME=VALUE"),
+        ("=1", "NAME=VALUE"),
         ("STEPS=1.5", "STEPS is int"),
         ("RATE=fast", "RATE is float"),
         ("STEPPS=1", "no selected notebook has a parameter 'STEPPS'"),
         ("DATASET=medium", "unknown DATASET 'medium'"),
         ("TIER=smoke", "set by --tier"),
+        ("SET={}", "set by fields of the tier"),
+        ("act.stepps=1", "no setting 'act.stepps'"),
+        ("act.steps=5.5", "act.steps: steps of Act should be a valid integer; got 5.5"),
+        ("act.steps='5'", "act.steps: steps of Act should be a valid integer; got '5'"),
+        ("act.steps=True", "act.steps: steps of Act should be a valid integer; got True"),
+        ("act.rate=nan", "act.rate: rate of Act should be a valid number; got 'nan'"),
+        ("act.steps={1: 2}", "act.steps: steps of Act should be a valid integer; got '{1: 2}'"),
     ],
 )
-def test_a_bad_setting_stops_before_anything_runs(tmp_path, setting, message):
-    _write(tmp_path / "notebooks", "01_a", WRITE.format(name="a"))
+def test_a_bad_setting_stops_before_anything_runs(tmp_path, setting, message, write_notebook):
+    write_notebook("01_a", WRITE.format(name="a"))
     with pytest.raises(ValueError, match=message):
-        runner.reproduce("smoke", settings=[setting], notebooks=tmp_path / "notebooks", output=tmp_path / "out")
+        _run(tmp_path / "notebooks", tmp_path / "out", setting)
     assert not (tmp_path / "out" / "runs").exists()
 
 
@@ -76,6 +124,9 @@ def test_a_bad_setting_stops_before_anything_runs(tmp_path, setting, message):
         ("STEPS: int = len('a')", "plain literal"),
         ("STEPS: int = 'a'", "its default is not"),
         ("STEPS: int = True", "its default is not"),
+        ("STEPS: dict = {'a': {}}", "its default is not"),
+        ("STEPS: dict = {1: 2}", "its default is not"),
+        ("STEPS: dict = {'a': len('a')}", "plain literal"),
         ("STEPS: list = []", "one of the types"),
         ("steps: int = 1", "upper-case"),
         ("STEPS: int = 1\nSTEPS: int = 2", "twice"),
@@ -83,67 +134,71 @@ def test_a_bad_setting_stops_before_anything_runs(tmp_path, setting, message):
         ("STEPS: int =", "invalid syntax"),
     ],
 )
-def test_parameter_cells_hold_typed_literals_only(tmp_path, line, message):
-    path = _write(tmp_path, "01_a", extra=line)
+def test_parameter_cells_hold_typed_literals_only(tmp_path, line, message, write_notebook):
+    path = write_notebook("01_a", extra=line)
     with pytest.raises(ValueError, match=message):
-        parameters.read(path)
+        _read(path)
 
 
-def test_required_parameters_are_required(tmp_path):
-    path = _write(tmp_path, "01_a")
+def test_a_dict_holds_literals_and_lists_of_them(tmp_path, write_notebook):
+    path = write_notebook("01_a", extra="MORE: dict = {'a.b': 1, 'c': None, 'd': [1.5, 'x'], 'e': True}")
+    assert _read(path)["MORE"] == "dict"
+
+
+def test_required_parameters_are_required(tmp_path, write_notebook):
+    path = write_notebook("01_a")
     notebook = nbformat.read(path, as_version=4)
     notebook.cells[1].source = notebook.cells[1].source.replace("SEED: int = 0", "SEED: int = 7")
     nbformat.write(notebook, path)
     with pytest.raises(ValueError, match="must hold SEED: int = 0"):
-        parameters.read(path)
+        _read(path)
 
 
 # --- chapters ----------------------------------------------------------------------------------------------------
 
 
-def test_chapters_are_selected_by_number_or_name_and_ordered(tmp_path):
+def test_chapters_are_selected_by_number_or_name_and_ordered(tmp_path, write_notebook):
     for name in ("02_b", "01_a", "05_e", "08_h", "09_i", "scratch"):
-        _write(tmp_path, name)
-    names = [path.stem for path in chapters.chapters(tmp_path)]
+        write_notebook(name)
+    names = [path.stem for path in notebooks.select(folder=tmp_path / "notebooks")]
     assert names == ["01_a", "02_b", "05_e", "08_h", "09_i"]
-    assert [path.stem for path in chapters.select("5, 01_a.ipynb", tmp_path)] == ["01_a", "05_e"]
+    assert [path.stem for path in notebooks.select("5, 01_a.ipynb", tmp_path / "notebooks")] == ["01_a", "05_e"]
     with pytest.raises(ValueError, match="no notebook '7'; there are 01_a"):
-        chapters.select("02,7", tmp_path)
-    every = chapters.chapters(tmp_path)
-    assert [path.stem for path in chapters.needs(every[2], every)] == ["02_b"]
-    assert [path.stem for path in chapters.needs(every[4], every)] == ["01_a", "02_b", "05_e", "08_h"]
+        notebooks.select("02,7", tmp_path / "notebooks")
+    every = notebooks.select(folder=tmp_path / "notebooks")
+    assert [path.stem for path in notebooks.needs(every[2], every)] == ["02_b"]
+    assert [path.stem for path in notebooks.needs(every[4], every)] == ["01_a", "02_b", "05_e", "08_h"]
 
 
 # --- running -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def library(tmp_path, monkeypatch) -> Path:
+def library(tmp_path) -> Path:
     """Stands for lbm_core, so that an edit there in the middle of a test run changes nothing here."""
-    path = tmp_path / "library.py"
-    path.write_text("a = 1\n")
-    monkeypatch.setattr(runner, "_library_files", lambda: [path])
+    path = tmp_path / "library"
+    path.mkdir()
+    (path / "a.py").write_text("a = 1\n")
     return path
 
 
-def test_run_skip_rerun_and_summary(tmp_path, library):
+def test_run_skip_rerun_and_summary(tmp_path, library, capsys, write_notebook):
     folder, output = tmp_path / "notebooks", tmp_path / "out"
-    first = _write(folder, "01_a", WRITE.format(name="a"))
-    _write(folder, "02_b", WRITE.format(name="b"), extra="STEPS: int = 4\n")
-    said: list[str] = []
+    first = write_notebook("01_a", WRITE.format(name="a"))
+    write_notebook("02_b", WRITE.format(name="b"), extra="STEPS: int = 4\n")
 
-    def go(**options) -> list[tuple[str, str]]:
-        lines = runner.reproduce("smoke", notebooks=folder, output=output, report=said.append, **options)
-        return [(line.notebook, line.status) for line in lines]
+    def go(*settings, **options) -> list[tuple[str, str]]:
+        rows = _run(folder, output, *settings, library=library, **options)
+        return list(zip(rows["notebook"], rows["status"], strict=True))
 
-    assert go(settings=["RATE=0.1"]) == [("01_a", "done"), ("02_b", "done")]
-    assert (output / "results" / "b.csv").read_text() == f"smoke 4 {sys.executable}\n"
+    assert go("RATE=0.1") == [("01_a", "done"), ("02_b", "done")]
+    assert (output / "results" / "b.csv").read_text() == f"smoke {{}} 4 {sys.executable}\n"
     summary = pd.read_csv(output / "runs" / "smoke" / "summary.csv")
     assert list(summary["tables"]) == ["results/a.csv", "results/b.csv"]
     assert (summary["peak_mib"] > 10).all()
-    assert go(settings=["RATE=0.1"]) == [("01_a", "unchanged"), ("02_b", "unchanged")]
+    assert go("RATE=0.1") == [("01_a", "unchanged"), ("02_b", "unchanged")]
     assert (output / "results" / "a.csv").read_text().count("\n") == 1
-    assert said[-1] == "02_b: done and unchanged, skipped"
+    assert capsys.readouterr().out.splitlines()[-1] == "02_b: done and unchanged, skipped"
     # 02 does not know RATE: only 01 runs again. A vanished table is made again.
     (output / "results" / "b.csv").unlink()
     assert go() == [("01_a", "done"), ("02_b", "done")]
@@ -157,20 +212,25 @@ def test_run_skip_rerun_and_summary(tmp_path, library):
     nbformat.write(notebook, first)
     assert go(only="02") == [("02_b", "done")]
     assert go(only="02") == [("02_b", "unchanged")]
-    library.write_text("a = 2\n")
+    (library / "a.py").write_text("a = 2\n")
     assert go(only="02") == [("02_b", "done")]
     assert go(only="02", force=True) == [("02_b", "done")]
+    assert go("act.guides=['rule', \"it's\"]", only="02") == [("02_b", "done")]
+    assert (
+        (output / "results" / "b.csv")
+        .read_text()
+        .splitlines()[-1]
+        .startswith("""smoke {'act.guides': ['rule', "it's"]} 4""")
+    )
 
 
-def test_the_first_failure_stops_names_the_cell_and_keeps_the_copy(tmp_path):
+def test_the_first_failure_stops_names_the_cell_and_keeps_the_copy(tmp_path, library, write_notebook):
     folder, output = tmp_path / "notebooks", tmp_path / "out"
-    _write(folder, "01_a", WRITE.format(name="a"), "raise ValueError('no budget\\nleft')")
-    _write(folder, "02_b", WRITE.format(name="b"))
-    with pytest.raises(
-        runner.NotebookFailed, match=r"01_a.ipynb failed at cell \[4\]: ValueError: no budget left"
-    ) as e:
-        runner.reproduce("smoke", notebooks=folder, output=output, report=lambda line: None)
-    assert [line.status for line in e.value.lines] == ["failed", "not run"]
+    write_notebook("01_a", WRITE.format(name="a"), "raise ValueError('no budget\\nleft')")
+    write_notebook("02_b", WRITE.format(name="b"))
+    rows = _run(folder, output, library=library)
+    assert rows["status"].to_list() == ["failed", "not run"]
+    assert rows["error"].to_list() == ["cell [4]: ValueError: no budget left", ""]
     executed = nbformat.read(output / "runs" / "smoke" / "01_a.ipynb", as_version=4)
     assert any(output.output_type == "error" for cell in executed.cells for output in cell.get("outputs", []))
     assert not (output / "results" / "b.csv").exists()
@@ -181,13 +241,14 @@ def test_the_first_failure_stops_names_the_cell_and_keeps_the_copy(tmp_path):
     ("source", "message"),
     [("import sys; sys.exit(0)", "ended before its last cell"), ("import os; os._exit(3)", "kernel died")],
 )
-def test_a_notebook_that_ends_early_has_failed(tmp_path, source, message):
-    _write(tmp_path / "notebooks", "01_a", source, "print('never')")
-    with pytest.raises(runner.NotebookFailed, match=message):
-        runner.reproduce("smoke", notebooks=tmp_path / "notebooks", output=tmp_path, report=lambda line: None)
+def test_a_notebook_that_ends_early_has_failed(tmp_path, source, message, write_notebook):
+    write_notebook("01_a", source, "print('never')")
+    rows = _run(tmp_path / "notebooks", tmp_path / "notebooks")
+    assert rows["status"].to_list() == ["failed"]
+    assert message in rows["error"].item()
 
 
-def test_independent_notebooks_run_together(tmp_path):
+def test_independent_notebooks_run_together(tmp_path, write_notebook):
     meet = (
         "import time\nfrom pathlib import Path\nhere = Path(OUTPUT_DIR)\n(here / '{me}').touch()\n"
         "end = time.monotonic() + 60\nwhile not (here / '{other}').exists():\n"
@@ -195,23 +256,21 @@ def test_independent_notebooks_run_together(tmp_path):
     )
     folder, output = tmp_path / "notebooks", tmp_path / "out"
     output.mkdir()
-    _write(folder, "02_b", meet.format(me="b", other="c"))
-    _write(folder, "06_c", meet.format(me="c", other="b"))
-    lines = runner.reproduce("smoke", notebooks=folder, output=output, jobs=2, report=lambda line: None)
-    assert [line.status for line in lines] == ["done", "done"]
+    write_notebook("02_b", meet.format(me="b", other="c"))
+    write_notebook("06_c", meet.format(me="c", other="b"))
+    assert _run(folder, output, jobs=2)["status"].to_list() == ["done", "done"]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
-def test_a_killed_run_resumes_at_the_killed_notebook(tmp_path, library):
+def test_a_killed_run_resumes_at_the_killed_notebook(tmp_path, library, write_notebook):
     folder, output = tmp_path / "notebooks", tmp_path / "out"
-    _write(folder, "01_a", WRITE.format(name="a"))
+    write_notebook("01_a", WRITE.format(name="a"))
     hang = "import time\nfrom pathlib import Path\nif not (Path(OUTPUT_DIR) / 'go').exists():\n    time.sleep(600)"
-    _write(folder, "02_b", hang, WRITE.format(name="b"))
+    write_notebook("02_b", hang, WRITE.format(name="b"))
     code = (
-        "from pathlib import Path\nfrom lbm_core.workshop import runner\n"
-        f"runner._library_files = lambda: [Path({str(library)!r})]\n"
-        f"runner.reproduce('smoke', notebooks=Path({str(folder)!r}), output={str(output)!r}, "
-        "report=lambda line: print(line, flush=True))"
+        "from pathlib import Path\nfrom lbm_core.workshop import notebooks, runner\n"
+        f"chosen = notebooks.resolve(notebooks.select(folder=Path({str(folder)!r})), [], 'smoke', {str(output)!r})\n"
+        f"runner.reproduce(chosen, output={str(output)!r}, library=Path({str(library)!r}))"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -221,39 +280,38 @@ def test_a_killed_run_resumes_at_the_killed_notebook(tmp_path, library):
         time.sleep(1)
         os.kill(process.pid, signal.SIGKILL)
     (output / "go").touch()
-    lines = runner.reproduce("smoke", notebooks=folder, output=output, report=lambda line: None)
-    assert [line.status for line in lines] == ["unchanged", "done"]
+    assert _run(folder, output, library=library)["status"].to_list() == ["unchanged", "done"]
     assert (output / "results" / "a.csv").read_text().count("\n") == 1
 
 
 # --- cleaning and storing ----------------------------------------------------------------------------------------
 
 
-def test_store_runs_at_the_defaults_and_leaves_no_trace_of_the_run(tmp_path):
-    path = _write(tmp_path, "01_a", "print(TIER)")
-    outcome = clean.store(path)
+def test_store_runs_at_the_defaults_and_leaves_no_trace_of_the_run(tmp_path, write_notebook):
+    path = write_notebook("01_a", "print(TIER)")
+    outcome = execute.store(path)
     assert outcome.error == ""
     notebook = nbformat.read(path, as_version=4)
     assert notebook.cells[2].outputs[0].text == "cached\n"
     assert [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"] == [1, 2]
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
     assert [cell.id for cell in notebook.cells] == ["cell-01", "cell-02", "cell-03"]
-    assert clean.strip(path) is False
+    assert execute.strip(path) is False
     notebook.cells[2].source = "1 / 0"
     nbformat.write(notebook, path)
     before = path.read_bytes()
-    assert "ZeroDivisionError" in clean.store(path).error
+    assert "ZeroDivisionError" in execute.store(path).error
     assert path.read_bytes() == before
 
 
-def test_strip_drops_what_papermill_put_in(tmp_path):
-    path = _write(tmp_path, "01_a", "1")
+def test_strip_drops_what_papermill_put_in(tmp_path, write_notebook):
+    path = write_notebook("01_a", "1")
     notebook = nbformat.read(path, as_version=4)
     notebook.cells.insert(2, new_code_cell("SEED = 3", metadata={"tags": ["injected-parameters"]}))
     notebook.metadata["papermill"] = {"duration": 1.0}
     notebook.cells[1].metadata["papermill"] = {"duration": 1.0}
     nbformat.write(notebook, path)
-    assert clean.strip(path) is True
+    assert execute.strip(path) is True
     text = path.read_text()
     assert "papermill" not in text
     assert "SEED = 3" not in text
@@ -264,15 +322,16 @@ def test_strip_drops_what_papermill_put_in(tmp_path):
 
 
 def _good() -> nbformat.NotebookNode:
+    parameters = "".join(f"{name}: {type(value).__name__} = {value!r}\n" for name, value in notebooks.REQUIRED.items())
     sections = "\n\ntext\n\n".join(f"## {name}" for name in lint.SECTIONS)
     code = new_code_cell("print(1)", execution_count=2, outputs=[new_output("stream", text="1\n")])
     cells = [
         new_markdown_cell("# 1 · Data: what?\n[index](README.md) · [02](02_b.ipynb), and/or https://a.org/b/c"),
-        new_code_cell(PARAMETERS, execution_count=1, metadata={"tags": ["parameters"]}),
+        new_code_cell(parameters, execution_count=1, metadata={"tags": ["parameters"]}),
         new_markdown_cell(sections),
         code,
     ]
-    return clean.cleaned(new_notebook(cells=cells))
+    return execute.cleaned(new_notebook(cells=cells))
 
 
 def _lint(tmp_path, notebook) -> list[str]:
@@ -372,9 +431,9 @@ def test_stored_pictures_have_a_palette():
     Image.fromarray(picture, "RGBA").save(buffer, "png")
     encoded = base64.b64encode(buffer.getvalue()).decode()
     output = new_output("display_data", {"image/png": encoded, "text/plain": "a picture"})
-    notebook = clean.with_palettes(new_notebook(cells=[new_code_cell("x", outputs=[output])]))
+    notebook = execute.with_palettes(new_notebook(cells=[new_code_cell("x", outputs=[output])]))
     once = notebook.cells[0].outputs[0].data["image/png"]
     stored = Image.open(io.BytesIO(base64.b64decode(once)))
     assert stored.mode == "P"
     assert np.abs(np.asarray(stored.convert("RGB"), dtype=int) - picture[:, :, :3]).max() < 16
-    assert clean.with_palettes(notebook).cells[0].outputs[0].data["image/png"] == once
+    assert execute.with_palettes(notebook).cells[0].outputs[0].data["image/png"] == once

@@ -1,0 +1,182 @@
+"""Artifacts: found under the hash of their own configuration and their inputs' keys, or made and kept.
+
+Nobody else builds a key. Since an artifact's key holds the keys of all that it is made from, nothing upstream can be
+forgotten; and since a stage sees its own configuration only, nothing that a chapter compares can enter.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from lbm_core import paths
+from lbm_core.files import config_key, writing
+
+T = TypeVar("T")
+TOOK = "took.json"  # inside every artifact: seconds of its making and the process's peak memory
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the chain, declared once.
+
+    Attributes
+    ----------
+    name : folder of its artifacts in the cache
+    version : raised when code changes what the stage makes from an unchanged configuration
+    inputs : names of the stages that it may build on
+    """
+
+    name: str
+    version: int
+    inputs: tuple[str, ...] = ()
+
+
+# What each stage builds on. Raise a version when its code makes something else from the same configuration.
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage("period", 1),  # a delivery period, priced by the simulated market
+        Stage("trajectories", 1),
+        Stage("act", 2, ("trajectories",)),
+        Stage("critic", 2, ("trajectories",)),
+        Stage("dt", 2, ("trajectories",)),
+        Stage("dt_q", 2, ("trajectories", "dt", "critic")),
+        Stage("offline_rl", 2, ("trajectories",)),
+        Stage("uscb", 2, ("trajectories", "period")),
+        Stage("diffbid", 2, ("trajectories",)),
+        Stage("sft", 2, ("trajectories",)),
+        Stage("grpo", 2, ("trajectories",)),
+        Stage("own_days", 2, ("act", "period", "gqpo")),
+        Stage("gqpo", 2, ("trajectories", "act", "critic", "own_days", "gqpo")),
+        Stage("tuning", 2, ("period", "act", "critic", "dt", "dt_q", "offline_rl", "uscb", "diffbid")),
+        Stage(
+            "evaluation",
+            2,
+            ("period", "act", "critic", "dt", "dt_q", "offline_rl", "uscb", "diffbid", "sft", "grpo", "gqpo"),
+        ),
+        Stage(
+            "closed_loop",
+            2,
+            ("period", "act", "critic", "dt", "dt_q", "offline_rl", "uscb", "diffbid", "sft", "grpo", "gqpo"),
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Took:
+    """What the making of an artifact took, on the machine that did it.
+
+    Attributes
+    ----------
+    seconds : of the making alone, inputs aside
+    peak_mib : largest memory of the process by its end
+    """
+
+    seconds: float
+    peak_mib: float
+
+
+@dataclass(frozen=True, eq=False)
+class Artifact(Generic[T]):
+    """Something made once from a configuration and other artifacts.
+
+    Attributes
+    ----------
+    stage : name of one of :data:`STAGES`
+    config : all that shapes it besides its inputs: a configuration, or json-plain
+    make : writes it into a folder, which gets its name only when that is done
+    load : reads it from that folder
+    what : its name in the line that says whether it was computed
+    inputs : what it is made from
+    """
+
+    stage: str
+    config: Any
+    make: Callable[[Path], None]
+    load: Callable[[Path], T]
+    what: str
+    inputs: tuple[Artifact[Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        foreign = [one.stage for one in self.inputs if one.stage not in STAGES[self.stage].inputs]
+        if foreign:
+            raise ValueError(f"stage {self.stage!r} is not declared to build on {foreign[0]!r} (lab.artifacts.STAGES)")
+
+    @cached_property
+    def key(self) -> str:
+        """Twelve hex digits of stage, version, own configuration and the inputs' keys."""
+        own = [self.stage, STAGES[self.stage].version, self.config]
+        return config_key([*own, [[one.stage, one.key] for one in self.inputs]])
+
+    @property
+    def path(self) -> Path:
+        """Its folder in the cache; there once the artifact is whole."""
+        return paths.cache_dir() / self.stage / self.key
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where its unfinished making is kept."""
+        return paths.cache_dir() / "unfinished" / f"{self.stage}-{self.key}"
+
+    @property
+    def exists(self) -> bool:
+        """Whether it has been made."""
+        return self.path.exists()
+
+    def get(self, *, quiet: bool = False) -> T:
+        """Load it, after making it if it is not there; prints which of the two unless ``quiet``."""
+        start, there = time.monotonic(), self.exists
+        self.ensure()
+        loaded = self.load(self.path)
+        if not quiet:
+            tell(self.what, not there, time.monotonic() - start)
+        return loaded
+
+    def ensure(self) -> None:
+        """Make it if it is not there; inputs first, so that their making is not counted as its own."""
+        if self.exists:
+            return
+        for one in self.inputs:
+            one.ensure()
+        start = time.monotonic()
+        with writing(self.path) as folder:
+            self.make(folder)
+            took = {"seconds": round(time.monotonic() - start, 3), "peak_mib": round(peak_mib(), 1)}
+            (folder / TOOK).write_text(json.dumps(took))
+
+    @property
+    def took(self) -> Took:
+        """What its making took.
+
+        Raises
+        ------
+        FileNotFoundError
+            It has not been made.
+        """
+        return Took(**json.loads((self.path / TOOK).read_text()))
+
+
+def ensure_all(artifacts: Sequence[Artifact[Any]]) -> None:
+    """Make what is missing, in order."""
+    for one in artifacts:
+        one.ensure()
+
+
+def peak_mib() -> float:
+    """Largest resident memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def tell(what: str, computed: bool, seconds: float) -> None:
+    """Print whether something was computed or loaded."""
+    print(f"{what}: computed in {seconds:.0f} s" if computed else f"{what}: loaded")

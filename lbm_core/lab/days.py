@@ -1,0 +1,166 @@
+"""Simulated days as artifacts: training trajectories, held-out periods, tables of past and tuning periods (§4.1)."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any, overload
+
+from lbm_core.auction.log import PeriodLog
+from lbm_core.auction.replay import ReplayPeriod
+from lbm_core.auction.response_tables import ResponseTables
+from lbm_core.data.behaviour import population_key, simulate_period
+from lbm_core.data.generate import GenerateConfig, generate, read_shards
+from lbm_core.data.trajectories import TrajectorySet
+from lbm_core.evaluation.runner import held_out
+from lbm_core.lab.artifacts import Artifact, tell
+from lbm_core.lab.setup import Setup, bars
+from lbm_core.settings import Dataset
+
+FIRST_TRAIN_PERIOD = 1000  # far from the benchmark's own periods 7 … 27, which are for evaluation only
+FIRST_TUNING_PERIOD = 900  # on these settings are chosen; nobody trains or is judged on them
+PAST_PERIODS = 2  # training periods whose prices the online LP plans with
+
+
+def train_periods(setup: Setup) -> tuple[int, ...]:
+    """Numbers of the periods to learn from."""
+    return tuple(range(FIRST_TRAIN_PERIOD, FIRST_TRAIN_PERIOD + setup.tier.data.train_periods))
+
+
+def _market(dataset: Dataset) -> dict[str, Any]:
+    return {"dataset": dataset, "population": population_key(dataset)}
+
+
+class Trajectories(Artifact[TrajectorySet]):
+    """Training trajectories: shards that are each whole or absent, so that a killed generation goes on."""
+
+    @property
+    def exists(self) -> bool:
+        """Whether all shards are there."""
+        return all((self.path / name).exists() for name in self.config.shards)
+
+    def ensure(self) -> None:
+        """Make the shards that are not there."""
+        if not self.exists:
+            self.make(self.path)
+
+
+def trajectories(setup: Setup, *, jobs: int | None = None) -> Trajectories:
+    """Training trajectories: the tier's training periods, simulated with the behaviour population.
+
+    Parameters
+    ----------
+    jobs : processes; default one for a few periods, up to 8 for many
+    """
+    numbers = train_periods(setup)
+    if jobs is None:
+        jobs = 1 if len(numbers) <= 24 else min(8, os.cpu_count() or 1)
+    config, processes = GenerateConfig(setup.dataset, numbers, setup.seed), jobs
+    return Trajectories(
+        "trajectories",
+        config,
+        lambda folder: generate(config, folder, jobs=processes, progress=bars()),
+        _read,
+        f"trajectories of {len(numbers)} {setup.dataset} periods",
+    )
+
+
+@lru_cache(maxsize=2)
+def _read(folder: Any) -> TrajectorySet:
+    return read_shards(folder)
+
+
+def period(setup: Setup, number: int) -> Artifact[PeriodLog]:
+    """A simulated delivery period with the price of every impression."""
+    return Artifact(
+        "period",
+        {**_market(setup.dataset), "period": number, "seed": setup.seed},
+        lambda folder: simulate_period(setup.dataset, number, setup.seed).save(folder / "log.npz"),
+        lambda folder: PeriodLog.load(folder / "log.npz"),
+        f"{setup.dataset} period {number}",
+    )
+
+
+@lru_cache(maxsize=1)
+def _replay_period(dataset: Dataset, number: int, seed: int, path: Any) -> ReplayPeriod:
+    return ReplayPeriod.from_log(PeriodLog.load(path / "log.npz"))
+
+
+def replay_period(setup: Setup, number: int) -> ReplayPeriod:
+    """A simulated period with its impressions regenerated (200 MB, the last one kept in memory)."""
+    log = period(setup, number)
+    log.ensure()
+    return _replay_period(setup.dataset, number, setup.seed, log.path)
+
+
+class HeldOutPeriods(Sequence[ReplayPeriod]):
+    """Evaluation periods, their impressions regenerated when asked for (200 MB each, one kept in memory).
+
+    Attributes
+    ----------
+    logs : their period logs
+    """
+
+    def __init__(self, logs: Sequence[PeriodLog]) -> None:
+        self.logs = tuple(logs)
+        self._build = lru_cache(maxsize=1)(lambda index: ReplayPeriod.from_log(self.logs[index]))
+
+    def __len__(self) -> int:
+        return len(self.logs)
+
+    @overload
+    def __getitem__(self, index: int) -> ReplayPeriod: ...
+    @overload
+    def __getitem__(self, index: slice) -> HeldOutPeriods: ...
+    def __getitem__(self, index: int | slice) -> ReplayPeriod | HeldOutPeriods:
+        if isinstance(index, slice):
+            return HeldOutPeriods(self.logs[index])
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"there are {len(self)} held-out periods; asked for number {index}")
+        return self._build(index % len(self))
+
+    def __iter__(self) -> Iterator[ReplayPeriod]:
+        return (self[k] for k in range(len(self)))
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Their delivery periods."""
+        return tuple(log.period for log in self.logs)
+
+
+def held_out_periods(setup: Setup) -> HeldOutPeriods:
+    """Evaluation periods: the benchmark's own traffic of periods 7 … 27, priced by the simulated market.
+
+    No training period shares their traffic.
+    """
+    logs, start = [period(setup, number) for number in held_out(setup.tier.evaluation.periods)], time.monotonic()
+    computed = not all(log.exists for log in logs)
+    periods = HeldOutPeriods([log.get(quiet=True) for log in logs])
+    tell(f"{len(periods)} held-out {setup.dataset} periods", computed, time.monotonic() - start)
+    return periods
+
+
+def past_periods(setup: Setup, count: int = PAST_PERIODS) -> tuple[Artifact[PeriodLog], ...]:
+    """The first training periods, whose prices bidders may have seen."""
+    return tuple(period(setup, number) for number in train_periods(setup)[:count])
+
+
+def tuning_periods(setup: Setup) -> tuple[Artifact[PeriodLog], ...]:
+    """The periods on which settings are chosen."""
+    last = FIRST_TUNING_PERIOD + setup.tier.tuning.periods
+    return tuple(period(setup, number) for number in range(FIRST_TUNING_PERIOD, last))
+
+
+def tables(periods: Sequence[Artifact[PeriodLog]]) -> list[ResponseTables]:
+    """Response curves of periods."""
+    for one in periods:
+        one.ensure()
+    return _tables(tuple(one.path for one in periods))
+
+
+@lru_cache(maxsize=4)
+def _tables(paths: tuple[Any, ...]) -> list[ResponseTables]:
+    logs = (PeriodLog.load(path / "log.npz") for path in paths)
+    return [ResponseTables.from_period(ReplayPeriod.from_log(log)) for log in logs]

@@ -1,0 +1,116 @@
+"""Decisions that language models are asked about: of logged days, and of days that LBM-Act has bid itself (§3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbm_core.auction.bidder import N_TICKS
+from lbm_core.auction.replay import ReplayResult
+from lbm_core.data.trajectories import ALPHA_LIMIT, MIN_LENGTH, TrajectorySet, sample_ends, windows
+from lbm_core.data.windows import Windows
+from lbm_core.settings import Dataset
+
+if TYPE_CHECKING:
+    from lbm_core.think.prompt import PromptFacts
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """Decisions that LBM-Think is asked about.
+
+    Attributes
+    ----------
+    rows, ticks : (n,) which trajectory and tick
+    window : n windows; their last alpha is the action that was taken
+    facts : n, what the prompts tell
+    ruled : (n,) direction of :func:`lbm_core.act.guide_sources.spend_rate_rule`, in {-1, 0, 1}
+    on_policy : (n,) bool, whether LBM-Act met the decision itself; ``rows`` then count its own trajectories
+    """
+
+    rows: NDArray[np.int64]
+    ticks: NDArray[np.int64]
+    window: Windows
+    facts: list[PromptFacts]
+    ruled: NDArray[np.int64]
+    on_policy: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def first(self, n: int) -> Decisions:
+        """The first n of them."""
+        columns = {name: getattr(self, name)[:n] for name in ("rows", "ticks", "ruled", "on_policy")}
+        return replace(self, window=self.window[:n], facts=self.facts[:n], **columns)
+
+    @property
+    def cpa_ratio(self) -> NDArray[np.float64]:
+        """(n,) CPA ratio so far, as the prompts imply it; NaN without a conversion."""
+        return np.array([fact.true_ratio for fact in self.facts])
+
+    @property
+    def last_alpha(self) -> NDArray[np.float64]:
+        """(n,) alpha of the tick before, currency per conversion."""
+        return self.window.previous_alphas[:, -1, 0].astype(np.float64)
+
+    @property
+    def logged_alpha(self) -> NDArray[np.float64]:
+        """(n,) the action that was taken, currency per conversion."""
+        return self.window.alphas[:, -1].astype(np.float64)
+
+
+def decisions_at(
+    days: TrajectorySet, rows: NDArray[np.int64], ticks: NDArray[np.int64], *, on_policy: bool = False
+) -> Decisions:
+    """Everything about given decisions of trajectories; ticks >= 1."""
+    from lbm_core.act.guide_sources import spend_rate_rule
+    from lbm_core.act.guides import directions
+    from lbm_core.think.prompt import logged_facts
+
+    rule, ruled = spend_rate_rule(), np.zeros(len(rows), dtype=np.int64)
+    for tick in np.unique(ticks):
+        at = np.flatnonzero(ticks == tick)
+        ruled[at] = directions(rule(days.observation(rows[at], int(tick)), days.advertisers(rows[at])))
+    facts = logged_facts(days, rows, ticks)
+    return Decisions(rows, ticks, windows(days, rows, ticks), facts, ruled, np.full(len(rows), on_policy))
+
+
+def draw_decisions(days: TrajectorySet, n: int, rng: np.random.Generator, *, on_policy: bool = False) -> Decisions:
+    """n decisions with a past, drawn uniformly; fewer where days are so short that few have one."""
+    rows, ticks = sample_ends(days, 2 * n + 64, rng)
+    past = np.flatnonzero(ticks > 0)[:n]  # at tick 0 there is nothing to speak of
+    return decisions_at(days, rows[past], ticks[past], on_policy=on_policy)
+
+
+def joined(parts: Sequence[Decisions]) -> Decisions:
+    """Decisions one after the other."""
+    window = {f.name: np.concatenate([getattr(p.window, f.name) for p in parts]) for f in fields(Windows)}
+    columns = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("rows", "ticks", "ruled", "on_policy")
+    }
+    return Decisions(window=Windows(**window), facts=[fact for part in parts for fact in part.facts], **columns)
+
+
+def days_of(result: ReplayResult, dataset: Dataset, period: int) -> TrajectorySet:
+    """A replay as trajectories, in the form of logged ones; those of fewer than 3 ticks are left out."""
+    valid = np.arange(N_TICKS) < result.lengths[:, None]
+    who = result.advertisers
+    names = ("alphas", "conversions", "expected_conversions", "costs")
+    per_tick = {name: getattr(result, name) * valid for name in names}
+    per_tick["alphas"] = np.clip(per_tick["alphas"], 0.0, ALPHA_LIMIT[dataset])
+    whole = TrajectorySet(
+        dataset=dataset,
+        period=np.full(len(who), period),
+        advertiser=who.index,
+        length=result.lengths,
+        budget=who.budget.astype(np.float32),
+        cpa_target=who.cpa_target.astype(np.float32),
+        states=(result.states * valid[:, :, None]).astype(np.float32),
+        **per_tick,
+    )
+    return whole.select(result.lengths >= MIN_LENGTH)

@@ -1,0 +1,219 @@
+"""Evaluations as artifacts: the rows of one method, training seed and period, in replay or in the market (§4.1)."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+
+from lbm_core.auction.bidder import Bidder
+from lbm_core.evaluation.closed_loop import BEHAVIOUR, closed_loop, logged_rows
+from lbm_core.evaluation.runner import evaluate, spread_rows
+from lbm_core.lab.artifacts import Artifact, tell
+from lbm_core.lab.days import held_out_periods, period, replay_period
+from lbm_core.lab.guided import Guided
+from lbm_core.lab.methods import MAIN, method
+from lbm_core.lab.setup import Setup
+from lbm_core.lab.thinking import gqpo
+from lbm_core.lab.tuning import contender
+
+Names = Sequence[str | Guided]
+Play = Callable[[Setup, int, dict[str, Callable[[], Bidder]]], pd.DataFrame]
+
+
+def bidders(setup: Setup, methods: Iterable[str | Guided] = MAIN) -> dict[str, Callable[[], Bidder]]:
+    """Functions that make each method's bidder; a model is found or trained when its bidder is first made.
+
+    "LBM(GQPO)" is left out where GQPO found nothing to learn from.
+
+    Raises
+    ------
+    ValueError
+        An unknown method.
+    """
+    made: dict[str, Callable[[], Bidder]] = {}
+    for one in methods:
+        row = method(one)  # a bad name is refused now
+        if row.name != "LBM(GQPO)" or gqpo(setup).get(quiet=True) is not None:
+            made[row.name] = partial(_bidder, setup, one)
+    return made
+
+
+def _bidder(setup: Setup, one: str | Guided) -> Bidder:
+    return contender(setup, one).make()
+
+
+def evaluate_methods(setup: Setup, methods: Names = MAIN, *, budget_ratio: float = 1.0) -> pd.DataFrame:
+    """Replay methods on the tier's held-out periods, conversion draws, advertisers and training seeds.
+
+    Every method, training seed and period is kept once it is done, so that a killed evaluation resumes.
+
+    Parameters
+    ----------
+    methods : names of :data:`lbm_core.lab.methods.METHODS`, or LBM-Act under a guide
+    budget_ratio : share of every budget that may be spent (Table 5)
+
+    Returns
+    -------
+    Rows of :func:`lbm_core.evaluation.runner.evaluate` with the column ``train_seed``; methods that learn nothing have
+    the first one only.
+    """
+    sizes = setup.tier.evaluation
+    who, draws = spread_rows(sizes.advertisers), range(sizes.draws)
+
+    def play(own: Setup, number: int, one: dict[str, Callable[[], Bidder]]) -> pd.DataFrame:
+        day = replay_period(own, number)
+        return evaluate(one, [day], draws, rows=who, budget_ratio=budget_ratio, progress=False)
+
+    shaped = {"advertisers": who.tolist(), "draws": len(draws), "budget_ratio": float(budget_ratio)}
+    what = f"replays of {len(methods)} methods ({setup.dataset})"
+    return _each_kept("evaluation", what, setup, methods, held_out_periods(setup).numbers, shaped, play)
+
+
+def evaluate_closed_loop(setup: Setup, methods: Names = (BEHAVIOUR, *MAIN)) -> pd.DataFrame:
+    """Let methods bid in the market of some held-out periods, in the place of its bidders, with every training seed.
+
+    The market is the one that priced the held-out periods, so its prices are those of the replay until somebody bids
+    otherwise. Every method, training seed and period is kept once it is done.
+
+    Parameters
+    ----------
+    methods : as in :func:`evaluate_methods`, and "behaviour": what the replaced advertisers themselves got
+
+    Returns
+    -------
+    Rows of :func:`lbm_core.evaluation.closed_loop.closed_loop` with the column ``train_seed``, for the advertisers that
+    :func:`evaluate_methods` replays.
+
+    Raises
+    ------
+    ValueError
+        No method, or an unknown one; fewer held-out periods than the tier wants for the closed loop.
+    """
+    sizes, periods = setup.tier.evaluation, held_out_periods(setup)
+    who, wanted = spread_rows(sizes.advertisers), sizes.closed_loop_periods
+    if wanted > len(periods):
+        raise ValueError(f"there are {len(periods)} held-out periods; closed_loop_periods is {wanted}")
+    picked = np.linspace(0, len(periods) - 1, wanted).round().astype(int)
+    frames = []
+    if BEHAVIOUR in methods:
+        frames = [logged_rows(periods.logs[k], setup.seed, rows=who).assign(train_seed=setup.seed) for k in picked]
+    others = [name for name in methods if name != BEHAVIOUR]
+
+    def play(own: Setup, number: int, one: dict[str, Callable[[], Bidder]]) -> pd.DataFrame:
+        at_once = sizes.closed_loop_at_once
+        return closed_loop(one, own.dataset, [number], [own.seed], rows=who, at_once=at_once, progress=False)
+
+    if others:
+        shaped = {"advertisers": who.tolist(), "at_once": sizes.closed_loop_at_once}
+        what = f"closed loops of {len(others)} methods ({setup.dataset})"
+        frames.append(
+            _each_kept("closed_loop", what, setup, others, [periods.numbers[k] for k in picked], shaped, play)
+        )
+    if not frames:
+        raise ValueError("no method to evaluate")
+    return pd.concat(frames, ignore_index=True)
+
+
+def _each_kept(
+    stage: str,
+    what: str,
+    setup: Setup,
+    methods: Names,
+    numbers: Sequence[int],
+    shaped: dict[str, Any],
+    play: Play,
+) -> pd.DataFrame:
+    """Rows of every training seed, period and method: found, or played and kept."""
+    start = time.monotonic()
+    found: list[tuple[Artifact[pd.DataFrame], str, int, int]] = []
+    light = all(method(one).small for one in methods)
+    for step in range(max(method(one).trainings(setup) for one in methods)):
+        own = setup.trained_with(setup.seed + step)
+        trained = [one for one in methods if step < method(one).trainings(setup)]
+        made = bidders(own, trained)
+        for one in trained:
+            name = method(one).name
+            if name in made:
+                cached = _Once(made[name])
+                for number in numbers:
+                    played = partial(play, own, number, {name: cached})
+                    found.append((_rows(stage, own, one, number, shaped, played), name, own.training_seed, number))
+    missing = [each for each in found if not each[0].exists]
+    for artifact, *_ in missing:  # models first, so that processes that share out the days only load them
+        for model in artifact.inputs:
+            model.ensure()
+    apart = light and len(missing) > 4
+    # Light methods share out their days; a language model fills the machine alone and is loaded once for all days. A
+    # period is built once for all methods of a training seed.
+    groups: dict[tuple[int, ...], list[Artifact[pd.DataFrame]]] = {}
+    for artifact, _, train_seed, number in sorted(missing, key=lambda each: (each[2], each[3])):
+        groups.setdefault((train_seed, number) if apart else (train_seed,), []).append(artifact)
+    side_by_side([[artifact.ensure for artifact in group] for group in groups.values()], cores() if apart else 1)
+    frames = [
+        pd.read_parquet(artifact.path / "rows.parquet").assign(method=name, train_seed=train_seed)
+        for artifact, name, train_seed, _ in found
+    ]
+    tell(f"{len(frames)} {what}", bool(missing), time.monotonic() - start)
+    return pd.concat(frames, ignore_index=True)
+
+
+def _rows(
+    stage: str, own: Setup, one: str | Guided, number: int, shaped: dict[str, Any], play: Callable[[], pd.DataFrame]
+) -> Artifact[pd.DataFrame]:
+    """Rows of one method, training seed and period; its name is no part of the key."""
+    bids = contender(own, one)
+
+    def make(folder: Path) -> None:
+        play().to_parquet(folder / "rows.parquet")
+
+    config = {**shaped, "bids": bids.config}
+    what = f"{method(one).name} on period {number} ({own.label})"
+    return Artifact(
+        stage,
+        config,
+        make,
+        lambda path: pd.read_parquet(path / "rows.parquet"),
+        what,
+        (period(own, number), *bids.models),
+    )
+
+
+class _Once:
+    """A function without arguments whose value is kept; unlike functools.cache it travels to other processes."""
+
+    def __init__(self, make: Callable[[], Bidder]) -> None:
+        self.make = make
+        self.value: Bidder | None = None
+
+    def __call__(self) -> Bidder:
+        if self.value is None:
+            self.value = self.make()
+        return self.value
+
+
+def side_by_side(groups: Sequence[Sequence[Callable[[], Any]]], jobs: int) -> None:
+    """Run groups of calls in several processes, each group in one; with one job in this one."""
+    if jobs == 1 or len(groups) < 2:
+        for group in groups:
+            _run(group)
+        return
+    joblib.Parallel(n_jobs=jobs)(joblib.delayed(_run)(group) for group in groups)
+
+
+def _run(group: Sequence[Callable[[], Any]]) -> None:
+    for call in group:
+        call()
+
+
+@lru_cache(maxsize=1)
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,156 @@
+"""LBM-Act under any guide, and what a bidder is in one setup."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from lbm_core.auction.bidder import Bidder
+from lbm_core.lab.artifacts import Artifact
+from lbm_core.lab.models import act, critic
+from lbm_core.lab.setup import Setup
+from lbm_core.lab.thinking import gqpo, think_guide, writer
+from lbm_core.settings import Count, Positive, Share, Whole, settings
+
+if TYPE_CHECKING:
+    from lbm_core.act.guides import GuideSource
+
+Guide = Literal[
+    "none",
+    "increase",
+    "decrease",
+    "random",
+    "rule",
+    "cumulative rule",
+    "critic",
+    "oracle",
+    "LBM-Think",
+    "LBM-Think (GQPO)",
+]
+GUIDES: tuple[Guide, ...] = Guide.__args__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A method as it bids in one setup.
+
+    Attributes
+    ----------
+    models : the artifacts that it bids with
+    make : makes its bidder
+    config : all else that shapes its bids, json-plain
+    """
+
+    models: tuple[Artifact[Any], ...]
+    make: Callable[[], Bidder]
+    config: Any
+
+
+@settings
+class Guided:
+    """LBM-Act and who instructs it, how often, how far and how late."""
+
+    guide: Guide
+    every: Count = 1  # ticks between two instructions
+    scale: Positive | None = None  # of the moves that are asked for; None: the model's own
+    level: Positive | None = None  # how far it may take alpha, as a factor on the CPA target; None: any distance
+    late: Whole = 0  # ticks from question to use
+    missing: Share = 0.0  # share of instructions that never arrive
+    hold: bool = False  # whether the last instruction holds while no new one is there
+
+    @property
+    def name(self) -> str:
+        """The method's name in results, e.g. "LBM-Act + oracle, every 2 ticks, scale 0.5"."""
+        parts = [f"LBM-Act + {self.guide}"]
+        parts += [f"every {self.every} ticks"] if self.every > 1 else []
+        parts += [f"up to {self.level:g}"] if self.level is not None else []
+        parts += [f"late {self.late}"] if self.late else []
+        parts += [f"missing {self.missing:g}"] if self.missing else []
+        parts += ["hold"] if self.hold else []
+        parts += [f"scale {self.scale:g}"] if self.scale is not None else []
+        return ", ".join(parts)
+
+    @property
+    def delayed(self) -> bool:
+        """Whether instructions may come late or not at all, or be held."""
+        return bool(self.late or self.missing or self.hold)
+
+
+def guided_contender(setup: Setup, guided: Guided) -> Contender:
+    """LBM-Act under a guide. The training seed is also that of random guides and of what goes missing.
+
+    Once alpha is beyond ``level`` (or 1 / level) times the CPA target, the guide says "uncertain". Instructions come
+    ``late`` ticks after they were asked for, a share ``missing`` of them never; where nothing has come, the guide says
+    "uncertain", or with ``hold`` its last one (:class:`lbm_core.think.delay.Delayed`).
+    """
+    actor, config = act(setup), [asdict(guided), setup.training_seed]
+    models: tuple[Artifact[Any], ...] = (actor,)
+    if guided.guide == "critic":
+        models = (*models, critic(setup))
+    if guided.guide.startswith("LBM-Think"):
+        think = setup.tier.think
+        config += [writer(setup), think.every, think.tolerance, think.ratio_required]
+    if guided.guide == "LBM-Think (GQPO)":
+        models = (*models, gqpo(setup))
+
+    def make() -> Bidder:
+        from lbm_core.act import guide_sources
+        from lbm_core.act.decide import LBMActBidder
+
+        if guided.guide == "oracle":
+            oracle = guide_sources.Oracle()
+            source = _passed_on(oracle, guided, setup.training_seed)
+            return guide_sources.OracleBidder(actor.get(), oracle, source, guide_scale=guided.scale)
+        source = _passed_on(guide_source(setup, guided.guide), guided, setup.training_seed)
+        return LBMActBidder(actor.get(), source, guide_scale=guided.scale)
+
+    return Contender(models, make, config)
+
+
+def guide_source(setup: Setup, guide: Guide) -> GuideSource:
+    """A guide of :data:`GUIDES` but "oracle", which is bound to its bidder.
+
+    Raises
+    ------
+    ValueError
+        GQPO found nothing to learn from.
+    """
+    from lbm_core.act import guide_sources
+    from lbm_core.act.guides import uninstructed
+    from lbm_core.baselines.critic_search import CriticGuide
+
+    def after_gqpo() -> GuideSource:
+        model = gqpo(setup).get()
+        if model is None:
+            raise ValueError("there is no LBM-Think after GQPO: no chain of thought was worth learning")
+        return think_guide(setup, model)
+
+    sources: dict[str, Callable[[], GuideSource]] = {
+        "none": lambda: uninstructed,
+        "increase": partial(guide_sources.constant, 1),
+        "decrease": partial(guide_sources.constant, -1),
+        "random": partial(guide_sources.random_directions, setup.training_seed),
+        "rule": guide_sources.spend_rate_rule,
+        "cumulative rule": guide_sources.cumulative_rule,
+        "critic": lambda: CriticGuide(critic(setup).get()),
+        "LBM-Think": lambda: think_guide(setup),
+        "LBM-Think (GQPO)": after_gqpo,
+    }
+    return sources[guide]()
+
+
+def _passed_on(source: GuideSource, guided: Guided, seed: int) -> GuideSource:
+    """The source's instructions, as seldom and as late as asked."""
+    from lbm_core.act.guide_sources import every, until
+    from lbm_core.think.delay import Delayed
+
+    own_interval = getattr(source, "every", 1)
+    if guided.level is not None:
+        source = until(guided.level, source)
+    if not guided.delayed:
+        return source if guided.every == 1 else every(guided.every, source)
+    meanwhile: Literal["last", "uncertain"] = "last" if guided.hold else "uncertain"
+    interval = guided.every if guided.every > 1 else own_interval
+    return Delayed(source, guided.late, guided.missing, meanwhile, every=interval, seed=seed)

@@ -1,0 +1,121 @@
+"""Prompting, SFT and GRPO (Table 2) as artifacts: their trained models and their bidders (§4.3, A.3)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from lbm_core.lab.artifacts import Artifact
+from lbm_core.lab.days import trajectories
+from lbm_core.lab.guided import Contender
+from lbm_core.lab.setup import Setup
+from lbm_core.lab.thinking import backend, logged_decisions, text_store, writer
+
+if TYPE_CHECKING:
+    from lbm_core.auction.bidder import Bidder
+    from lbm_core.baselines.text_config import GRPOTextConfig, LossType, TextStyle
+
+
+def answers_alone(style: TextStyle) -> TextStyle:
+    """The prompt of SFT, which writes alpha and no chain of thought, and needs no example of the form."""
+    return replace(style, reason=False, worked_examples=0)
+
+
+def sft(setup: Setup) -> Artifact[Path]:
+    """SFT: the folder of the trained model; ``steps.csv`` in it holds the losses."""
+    config = setup.bound(setup.tier.sft, backbone=setup.tier.think.backbone)
+    style = answers_alone(setup.tier.ask.style)
+
+    def make(folder: Path) -> None:
+        from lbm_core.baselines.sft_text import train_sft
+
+        asked = _prompts_and_alphas(setup, config.samples, style)
+        train_sft(config, *asked, folder, checkpoints=artifact.checkpoints)
+
+    inputs = (trajectories(setup),)
+    artifact = Artifact("sft", [config, style, setup.seed], make, lambda path: path, f"SFT ({setup.label})", inputs)
+    return artifact
+
+
+def grpo_config(setup: Setup, variant: str = "") -> GRPOTextConfig:
+    """GRPO's configuration under a variant of chapter 7.
+
+    Parameters
+    ----------
+    variant : a loss type, or "LOSS TYPE, length floor"; default the tier's own
+
+    Raises
+    ------
+    ValueError
+        No such variant.
+    """
+    config = setup.bound(setup.tier.grpo, backbone=setup.tier.think.backbone)
+    if not variant:
+        return config
+    loss_type, _, extra = variant.partition(", ")
+    if extra not in ("", "length floor"):
+        raise ValueError(f"unknown variant {variant!r} of GRPO; a loss type, or 'LOSS TYPE, length floor'")
+    floor = setup.tier.chapter7.length_floor if extra else 0
+    return replace(config, loss_type=cast("LossType", loss_type), length_floor=floor)
+
+
+def grpo(setup: Setup, variant: str = "") -> Artifact[Path]:
+    """GRPO on text (Eq. 6): the folder of the trained model; ``steps.csv`` in it holds Fig. 6's lengths.
+
+    Parameters
+    ----------
+    variant : as of :func:`grpo_config`
+    """
+    config, style = grpo_config(setup, variant), setup.tier.ask.style
+
+    def make(folder: Path) -> None:
+        from lbm_core.baselines.grpo_text import train_grpo
+
+        asked = _prompts_and_alphas(setup, config.prompts, style)
+        train_grpo(config, *asked, folder, checkpoints=artifact.checkpoints)
+
+    what, inputs = f"GRPO ({variant or config.loss_type}; {setup.label})", (trajectories(setup),)
+    artifact = Artifact("grpo", [config, style, setup.seed], make, lambda path: path, what, inputs)
+    return artifact
+
+
+def text_contender(setup: Setup, name: str) -> Contender:
+    """A bidder that asks a language model for alpha; its texts are kept, so that an interrupted evaluation resumes.
+
+    Parameters
+    ----------
+    name : "Prompting", "SFT" or "GRPO"
+    """
+    ask = setup.tier.ask
+    if name == "SFT":
+        ask = replace(ask, style=answers_alone(ask.style))
+    model = {"Prompting": None, "SFT": sft(setup), "GRPO": grpo(setup)}[name]
+
+    def make() -> Bidder:
+        from lbm_core.baselines.text_action import TextActionBidder
+        from lbm_core.baselines.text_training import load_text_model
+        from lbm_core.data.trajectories import ALPHA_LIMIT
+        from lbm_core.think.transformers_backend import TransformersBackend
+
+        if model is None:
+            writes = backend(setup)
+        else:
+            config = setup.tier.sft if name == "SFT" else setup.tier.grpo
+            bound: Any = setup.bound(config, backbone=setup.tier.think.backbone)
+            writes = TransformersBackend(load_text_model(model.get(), bound, dtype="bfloat16"))
+        store = text_store(setup, "text-actions")
+        return TextActionBidder(writes, ALPHA_LIMIT[setup.dataset], ask, seed=setup.seed, store=store)
+
+    config = [name, asdict(ask), writer(setup)]
+    return Contender(() if model is None else (model,), make, config)
+
+
+def _prompts_and_alphas(setup: Setup, count: int, style: TextStyle) -> tuple[list[str], list[float]]:
+    """Prompts of logged decisions, and the alphas that were logged there."""
+    from lbm_core.act.backbone import backbone_files
+    from lbm_core.baselines.text_prompt import text_prompt
+
+    asked = logged_decisions(setup, count)
+    tokenizer = backbone_files(setup.tier.think.backbone).tokenizer
+    return [text_prompt(fact, tokenizer, style) for fact in asked.facts], asked.window.alphas[:, -1].tolist()

@@ -1,0 +1,266 @@
+"""LBM-Think as artifacts: its chains of thought, GQPO's selection, the model after GQPO, its own days (§3.3)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lbm_core import paths
+from lbm_core.auction.response_tables import table_replay
+from lbm_core.data.trajectories import TrajectorySet
+from lbm_core.evaluation.runner import spread_rows
+from lbm_core.files import config_key
+from lbm_core.lab.artifacts import Artifact, tell
+from lbm_core.lab.days import past_periods, tables, trajectories
+from lbm_core.lab.decisions import Decisions, days_of, draw_decisions, joined
+from lbm_core.lab.models import act, critic
+from lbm_core.lab.setup import Setup, bars
+from lbm_core.seeding import generator
+
+if TYPE_CHECKING:
+    from lbm_core.think.config import PromptStyle, Rule, Sampling
+    from lbm_core.think.generate import Backend, Generation
+    from lbm_core.think.gqpo import Selection
+    from lbm_core.think.prompt import PromptFacts
+    from lbm_core.think.think_guide import ThinkGuide
+
+Tuned = Artifact[Path | None]  # LBM-Think after GQPO: its folder, or None where nothing was worth learning
+NOTHING = "nothing.txt"
+
+
+def writer(setup: Setup) -> dict[str, Any]:
+    """What shapes a chain of thought besides its prompt's facts and a fine-tuned model."""
+    from lbm_core.think.backends import engine_of
+
+    think = setup.tier.think
+    shaped = {"backbone": think.backbone, "engine": engine_of(think.backend), "seed": setup.seed}
+    return shaped | {"sampling": asdict(think.sampling), "style": asdict(think.style)}
+
+
+def backend(setup: Setup, model: Path | None = None) -> Backend:
+    """The language model that thinks: the tier's pretrained one, or the fine-tuned one in a folder."""
+    from lbm_core.think.backends import choose_backend
+
+    think = setup.tier.think
+    return choose_backend(think.backend, think.backbone if model is None else str(model))
+
+
+def text_store(setup: Setup, purpose: str) -> Path:
+    """File that keeps all texts of a purpose; each is found there by its model, prompt, sampling and seed."""
+    key = config_key({"dataset": setup.dataset, "seed": setup.seed})
+    return paths.cache_dir() / "chains" / f"{purpose}-{setup.dataset}-{key}.jsonl"
+
+
+def ask(
+    setup: Setup,
+    facts: Sequence[PromptFacts],
+    purpose: str,
+    n: int,
+    model: Path | None = None,
+    *,
+    sampling: Sampling | None = None,
+    style: PromptStyle | None = None,
+) -> list[list[Generation]]:
+    """n chains of thought about each of some facts (Eq. 3); those kept under the purpose's name are not written again.
+
+    Parameters
+    ----------
+    model : who thinks; default the tier's pretrained model, or the folder of a fine-tuned one
+    sampling, style : default the tier's
+    """
+    from lbm_core.think.generate import generate
+    from lbm_core.think.prompt import render
+
+    writes, think = backend(setup, model), setup.tier.think
+    prompts = [render(fact, writes.tokenizer, style or think.style) for fact in facts]
+    store, start = text_store(setup, purpose), time.monotonic()
+    before = _size(store)
+    try:
+        groups = generate(prompts, n, writes, sampling or think.sampling, seed=setup.seed, store=store, progress=bars())
+    finally:
+        writes.close()
+    what = f"{len(groups)} x {n} chains of thought ({setup.dataset}, {'fine-tuned' if model else 'pretrained'})"
+    tell(what, _size(store) > before, time.monotonic() - start)
+    return groups
+
+
+def own_days(setup: Setup, before: Tuned | None = None) -> Artifact[TrajectorySet]:
+    """Days that LBM-Act has bid itself under ``gqpo.on_policy_guide``, in replays of the first training periods.
+
+    Parameters
+    ----------
+    before : the fine-tuned LBM-Think that instructs it; default the pretrained one
+    """
+    who, periods, actor = spread_rows(setup.tier.evaluation.advertisers), past_periods(setup), act(setup)
+    guide = setup.tier.gqpo.on_policy_guide
+    config: dict[str, Any] = {"guide": guide, "advertisers": who.tolist(), "seed": setup.seed}
+    inputs: tuple[Artifact[Any], ...] = (actor, *periods)
+    if guide == "LBM-Think":
+        think = setup.tier.think
+        config |= {"writer": writer(setup), "every": think.every, "tolerance": think.tolerance}
+        config["ratio_required"] = think.ratio_required
+        inputs = inputs if before is None else (*inputs, before)
+
+    def make(folder: Path) -> None:
+        from lbm_core.act.decide import LBMActBidder
+        from lbm_core.act.guide_sources import spend_rate_rule
+
+        model = None if before is None else before.get(quiet=True)
+        source = spend_rate_rule() if guide == "rule" else think_guide(setup, model)
+        bidder, days = LBMActBidder(actor.get(), source), []
+        for table in tables(periods):
+            result = table_replay(table, bidder, generator(setup.seed, "think", 5, table.period), rows=who)
+            days.append(days_of(result, setup.dataset, table.period))
+        TrajectorySet.concatenate(days).save(folder / "days.npz")
+
+    what = f"days of LBM-Act instructed by {guide} ({setup.label})"
+    return Artifact("own_days", config, make, lambda folder: TrajectorySet.load(folder / "days.npz"), what, inputs)
+
+
+def decisions(setup: Setup, round_number: int = 1, before: Tuned | None = None) -> Decisions:
+    """What a round of GQPO asks about, drawn uniformly: logged decisions and, where the tier says so, its own.
+
+    Parameters
+    ----------
+    round_number : >= 1; each round has its own decisions
+    before : the model of the round before
+    """
+    n = setup.tier.gqpo.prompts
+    own = round(n * setup.tier.gqpo.on_policy)
+    later = () if round_number == 1 else (round_number,)
+    parts = []
+    if own < n:
+        logged = trajectories(setup).get()
+        parts.append(draw_decisions(logged, n - own, generator(setup.seed, "think", 0, *later)))
+    if own:
+        days = own_days(setup, before).get()
+        parts.append(draw_decisions(days, own, generator(setup.seed, "think", 6, round_number), on_policy=True))
+    return joined(parts)
+
+
+def logged_decisions(setup: Setup, count: int) -> Decisions:
+    """The first logged decisions that a round of GQPO would be asked about."""
+    return draw_decisions(trajectories(setup).get(), count, generator(setup.seed, "think", 0))
+
+
+def chains(
+    setup: Setup, round_number: int = 1, before: Tuned | None = None
+) -> tuple[Decisions, list[list[Generation]]]:
+    """The decisions of a round of GQPO and N chains of thought about each (Eq. 3, 13), kept text by text."""
+    asked = decisions(setup, round_number, before)
+    model = None if before is None else before.get(quiet=True)
+    return asked, ask(setup, asked.facts, "logged", setup.tier.gqpo.samples, model)
+
+
+def judged(
+    setup: Setup,
+    asked: Decisions,
+    groups: Sequence[Sequence[Generation]],
+    *,
+    ratio_required: bool | None = None,
+) -> Selection:
+    """What LBM-Act and the critic make of chains of thought (:func:`lbm_core.think.gqpo.choose_chains`)."""
+    from lbm_core.think.gqpo import choose_chains
+
+    think = setup.tier.think
+    return choose_chains(
+        act(setup).get(),
+        critic(setup).get(),
+        asked.window,
+        asked.facts,
+        groups,
+        tolerance=think.tolerance,
+        ratio_required=think.ratio_required if ratio_required is None else ratio_required,
+    )
+
+
+def gqpo(setup: Setup, *, rule: Rule = "argmax", rounds: int | None = None) -> Tuned:
+    """LBM-Think after GQPO (Eq. 14); ``losses.csv`` lies in its folder. Its value is None if nothing was learned.
+
+    Parameters
+    ----------
+    rule : what is learned, one of :data:`lbm_core.think.rules.RULES`; "argmax" is GQPO, the others are controls
+    rounds : default the tier's; each samples with the model of the one before, and trains it further
+
+    Raises
+    ------
+    ValueError
+        No such rule, or fewer than one round.
+    """
+    from lbm_core.think.rules import RULES
+
+    config, think = setup.tier.gqpo, setup.tier.think
+    count = config.rounds if rounds is None else rounds
+    if rule not in RULES or count < 1:
+        raise ValueError(f"rule must be one of {', '.join(RULES)} and rounds >= 1; got {rule!r} and {count}")
+    before = gqpo(setup, rule=rule, rounds=count - 1) if count > 1 else None
+    finetuning = setup.bound(config.finetune, backbone=think.backbone)
+    inputs: tuple[Artifact[Any], ...] = (trajectories(setup), act(setup), critic(setup))
+    if config.on_policy:
+        inputs = (*inputs, own_days(setup, before))
+    inputs = inputs if before is None else (*inputs, before)
+
+    def make(folder: Path) -> None:
+        from lbm_core.act.backbone import backbone_files
+        from lbm_core.think.finetune import finetune
+        from lbm_core.think.prompt import render
+        from lbm_core.think.rules import learned, weights
+
+        start = None if before is None else before.get(quiet=True)
+        if before is not None and start is None:
+            (folder / NOTHING).write_text("the round before learned nothing\n")
+            return
+        asked, groups = chains(setup, count, before)
+        samples = judged(setup, asked, groups).samples
+        rng = generator(setup.training_seed, "think", 7, count)
+        rows = learned(samples, rule, rng, most=config.learned, ruled=asked.ruled)
+        if rows.empty:
+            (folder / NOTHING).write_text("no chain of thought was worth learning\n")
+            return
+        tokenizer = backbone_files(think.backbone).tokenizer
+        prompts = [render(asked.facts[k], tokenizer, think.style) for k in rows["prompt"]]
+        texts = [groups[k][j].text for k, j in zip(rows["prompt"], rows["sample"], strict=True)]
+        own = replace(finetuning, backbone=str(start)) if start else finetuning
+        finetune(
+            own,
+            prompts,
+            texts,
+            folder,
+            weights=weights(rows, rule, config.beta),
+            checkpoints=artifact.checkpoints,
+        )
+
+    def load(folder: Path) -> Path | None:
+        return None if (folder / NOTHING).exists() else folder
+
+    shaped = replace(config, rule=rule, rounds=count, finetune=finetuning)
+    judge = {"tolerance": think.tolerance, "ratio_required": think.ratio_required}
+    name = "GQPO" if rule == "argmax" else f"learning {rule}"
+    what = f"LBM-Think after {name} ({setup.label}{f', round {count}' if count > 1 else ''})"
+    artifact = Artifact("gqpo", [asdict(shaped), writer(setup), judge], make, load, what, inputs)
+    return artifact
+
+
+def think_guide(
+    setup: Setup, model: Path | None = None, *, loaded: Backend | None = None, every: int | None = None
+) -> ThinkGuide:
+    """LBM-Think as the guide of a running day; its texts are kept, so that an interrupted evaluation resumes.
+
+    Parameters
+    ----------
+    model : folder of a fine-tuned LBM-Think; default the tier's pretrained model
+    loaded : a backend that is loaded already
+    every : ticks between two consultations; default the tier's
+    """
+    from lbm_core.think.think_guide import ThinkGuide
+
+    think = setup.tier.think if every is None else replace(setup.tier.think, every=every)
+    writes = loaded or backend(setup, model)
+    return ThinkGuide(writes, think, seed=setup.seed, store=text_store(setup, "replay"))
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

@@ -1,0 +1,320 @@
+"""Tiers: every size of the chain, from minutes on a laptop to the paper's sizes on eight GPUs.
+
+A tier holds the configurations themselves; each size is typed once, here. A notebook's ``SET`` or a command-line
+``--set`` overrides dotted fields; nothing else does. Data set and seeds are no sizes: the lab binds them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from lbm_core.act.config import ActConfig
+from lbm_core.auction.bidder import N_ADVERTISERS
+from lbm_core.baselines.config import DiffBidConfig, DTConfig, DTQConfig, OfflineRLConfig, UscbConfig
+from lbm_core.baselines.text_config import AskConfig, GRPOTextConfig, SFTTextConfig, TextStyle
+from lbm_core.critic.config import CriticConfig
+from lbm_core.lab.chapters import Chapter2, Chapter3, Chapter4, Chapter5, Chapter6, Chapter7, Chapter8, Chapter9
+from lbm_core.settings import TIER_NAMES, Count, Share, override, settings
+from lbm_core.think.config import FinetuneConfig, GQPOConfig, PromptStyle, Sampling, ThinkConfig
+
+
+@settings
+class DataConfig:
+    """Training trajectories (§4.1, Table 7)."""
+
+    train_periods: Count = 12  # 48 trajectories each; paper: 9,987 trajectories
+
+
+@settings
+class TuningConfig:
+    """The small search that every method gets, on periods that nobody trains or is judged on."""
+
+    trials: Count = 2  # settings tried per method, the defaults among them
+    share: Share = 0.3  # share of the steps that a trial trains
+    periods: Count = 1  # on which trials are compared
+
+
+@settings
+class EvaluationConfig:
+    """Who is replayed on which held-out days (§4.1)."""
+
+    periods: Count = 1  # held-out periods, paired over methods; fewer than six resolve nothing
+    draws: Count = 1  # conversion draws per period
+    advertisers: Count = 6  # of the 48, spread over the categories; the benchmark: all
+    train_seeds: Count = 1  # trainings of every method; paper: 5
+    text_train_seeds: Count = 1  # of SFT and GRPO, whose texts are slow; paper: 5
+    closed_loop_periods: Count = 1  # of the held-out periods, those whose market a method also bids in
+    # Advertisers replaced in the same market. One at a time is the purest, and of all 48 takes 8 times as many markets.
+    closed_loop_at_once: Count = 6
+
+    def __post_init__(self) -> None:
+        if max(self.advertisers, self.closed_loop_at_once) > N_ADVERTISERS:
+            raise ValueError(f"there are {N_ADVERTISERS} advertisers; no more can be replayed or replaced")
+
+
+@settings
+class Tier:
+    """Everything that is a size: the configurations of all stages, and what each chapter compares."""
+
+    name: str
+    data: DataConfig
+    act: ActConfig
+    critic: CriticConfig
+    think: ThinkConfig
+    gqpo: GQPOConfig
+    dt: DTConfig
+    dt_q: DTQConfig
+    rl: OfflineRLConfig  # BC, BCQ, CQL and IQL
+    uscb: UscbConfig
+    diffbid: DiffBidConfig  # and DiffBid-Q, which draws ``candidates``
+    ask: AskConfig  # Prompting, SFT and GRPO in use
+    sft: SFTTextConfig
+    grpo: GRPOTextConfig
+    tuning: TuningConfig
+    evaluation: EvaluationConfig
+    chapter2: Chapter2
+    chapter3: Chapter3
+    chapter4: Chapter4
+    chapter5: Chapter5
+    chapter6: Chapter6
+    chapter7: Chapter7
+    chapter8: Chapter8
+    chapter9: Chapter9
+
+
+_SMOKE = Tier(
+    "smoke",
+    data=DataConfig(),
+    act=ActConfig(
+        layers=3,
+        steps=60,
+        batch_size=16,
+        learning_rate=3e-4,
+        # A short training meets too few "uncertain" guides to learn them from 5 % of its windows.
+        guide_dropout=0.2,
+        dead_band=0.02,
+    ),
+    critic=CriticConfig(hidden_size=64, layers=2, heads=4, n_step=12, steps=300, learning_rate=1e-3),
+    think=ThinkConfig(
+        # Without worked examples, a model of 135M never answers in the tags; at temperature 0.7 it loses the thread.
+        style=PromptStyle(order="facts_last", worked_examples=3),
+        sampling=Sampling(max_new_tokens=112, temperature=0.5),
+        every=24,
+        ratio_required=False,
+    ),
+    gqpo=GQPOConfig(
+        prompts=8,
+        learned=4,
+        finetune=FinetuneConfig(epochs=1, batch_size=4, learning_rate=1e-5, precision="bfloat16"),
+    ),
+    dt=DTConfig(hidden_size=64, layers=2, heads=4, steps=200),
+    dt_q=DTQConfig(steps=30),
+    # Rewards are summed over twelve ticks: one-step bootstrapping needs many steps to reach back over a day.
+    rl=OfflineRLConfig(hidden_size=64, steps=300, batch_size=64, learning_rate=1e-3, n_step=12),
+    uscb=UscbConfig(hidden_size=64, periods=2, steps=1_500, n_step=12),
+    diffbid=DiffBidConfig(channels=16, steps=150, sampling_steps=5, candidates=2),
+    ask=AskConfig(every=24, style=TextStyle(worked_examples=2), max_new_tokens=56, temperature=0.5),
+    sft=SFTTextConfig(samples=4, batch_size=4, learning_rate=2e-4, lora_rank=8, trained_layers=4, precision="bfloat16"),
+    grpo=GRPOTextConfig(
+        prompts=4,
+        steps=2,
+        generations=2,
+        max_new_tokens=56,
+        temperature=0.7,
+        learning_rate=5e-5,
+        lora_rank=8,
+        trained_layers=4,
+        precision="bfloat16",
+    ),
+    tuning=TuningConfig(),
+    evaluation=EvaluationConfig(),
+    chapter2=Chapter2(),
+    chapter3=Chapter3(),
+    chapter4=Chapter4(),
+    chapter5=Chapter5(),
+    chapter6=Chapter6(),
+    chapter7=Chapter7(),
+    chapter8=Chapter8(),
+    chapter9=Chapter9(),
+)
+_CRITICS = (
+    "default",
+    "drawn conversions",
+    "conversions",
+    "16 features",
+    "conversions, 16 features",
+    "as Table 9",
+    "one step",
+    "Monte Carlo",
+    "expectile 0.5",
+    "expectile 0.9",
+    "share 0.1 of the data",
+    "share 0.3 of the data",
+    "ensemble",
+    "ensemble, pessimistic",
+)
+_CONTROLS = ("random", "rule", "argmin", "weights")
+_BUDGETS = (0.5, 0.75, 1.0, 1.25, 1.5)
+_STUDIED = Chapter2(
+    curves=("none", "task", "sentence", "number"),
+    guides=("random", "rule", "cumulative rule", "critic", "oracle"),
+    guide_scales=(0.25, 0.5),
+    guide_intervals=(2, 4),
+    sizes=("default", "1 layer", "2 layers", "random", "frozen", "random, frozen", "LoRA"),
+    text_steps=100,
+    advertisers=8,
+)
+_LAPTOP = replace(
+    _SMOKE,
+    name="laptop",
+    data=DataConfig(train_periods=200),
+    act=ActConfig(layers=4, steps=300, batch_size=32, learning_rate=3e-4, precision="bfloat16", guide_dropout=0.1),
+    critic=replace(_SMOKE.critic, steps=1_000),
+    think=replace(_SMOKE.think, backend="auto", sampling=Sampling(max_new_tokens=160, temperature=0.5), every=8),
+    gqpo=GQPOConfig(
+        prompts=200,
+        learned=64,
+        finetune=FinetuneConfig(
+            epochs=2,
+            batch_size=16,
+            learning_rate=2e-4,  # LoRA's: its matrices start at no change at all
+            lora_rank=16,
+            checkpointing=False,
+            precision="bfloat16",
+        ),
+    ),
+    dt=DTConfig(hidden_size=128, layers=3, heads=8, steps=600),
+    dt_q=DTQConfig(steps=150),
+    rl=OfflineRLConfig(hidden_size=128, steps=4_000, n_step=12),
+    uscb=UscbConfig(hidden_size=128, periods=10, steps=15_000, n_step=12),
+    diffbid=DiffBidConfig(channels=32, steps=1_500, sampling_steps=5, candidates=2),
+    ask=AskConfig(every=12, style=TextStyle(worked_examples=2), max_new_tokens=64, temperature=0.5),
+    sft=SFTTextConfig(
+        samples=192, batch_size=8, learning_rate=5e-4, lora_rank=16, trained_layers=8, precision="bfloat16"
+    ),
+    grpo=GRPOTextConfig(
+        prompts=16,
+        steps=16,
+        generations=4,
+        max_new_tokens=64,
+        temperature=0.7,
+        learning_rate=2e-4,
+        lora_rank=16,
+        trained_layers=8,
+        precision="bfloat16",
+    ),
+    tuning=TuningConfig(trials=6, share=0.25, periods=2),
+    # Days differ ten times as much as draws do, so a second draw of conversions would buy next to nothing.
+    evaluation=EvaluationConfig(
+        periods=12, advertisers=48, train_seeds=3, closed_loop_periods=6, closed_loop_at_once=16
+    ),
+    chapter2=_STUDIED,
+    chapter3=Chapter3(variants=_CRITICS),
+    chapter4=Chapter4(order_prompts=48, day_every=4, advertisers=8),
+    chapter5=Chapter5(
+        controls=_CONTROLS,
+        temperatures=(0.2, 0.9),
+        sweep_prompts=16,
+        sweep_samples=6,
+        probes=80,
+        coin_prompts=1_000,
+        advertisers=8,
+    ),
+    chapter6=Chapter6(ablations=("BC", "DT", "IQL", "DiffBid"), budget_ratios=_BUDGETS, budget_methods=()),
+    chapter7=Chapter7(advertisers=8, grpo_variants=("grpo", "dr_grpo", "grpo, length floor"), length_floor=40),
+    chapter8=Chapter8(budget_ratios=_BUDGETS),
+    chapter9=Chapter9(
+        guides=("rule", "critic", "oracle"), late=(1, 2, 4), missing=(0.25, 0.75), batch=48, advertisers=8
+    ),
+)
+_GPU = replace(
+    _LAPTOP,
+    name="gpu",
+    data=DataConfig(train_periods=1_000),
+    act=ActConfig(backbone="Qwen/Qwen2.5-0.5B-Instruct", steps=20_000),
+    critic=CriticConfig(steps=40_000),
+    think=ThinkConfig(backbone="Qwen/Qwen2.5-3B-Instruct", backend="auto", sampling=Sampling(max_new_tokens=768)),
+    gqpo=GQPOConfig(finetune=FinetuneConfig(precision="bfloat16")),
+    dt=DTConfig(hidden_size=512, layers=6, heads=8, steps=40_000, learning_rate=1e-4),
+    dt_q=DTQConfig(steps=10_000),
+    rl=OfflineRLConfig(steps=400_000),
+    uscb=UscbConfig(hidden_size=256, periods=40, steps=1_000_000),
+    diffbid=DiffBidConfig(channels=128, steps=100_000, batch_size=128, candidates=16),
+    ask=AskConfig(every=4, max_new_tokens=768, temperature=0.7),
+    sft=SFTTextConfig(samples=20_000, batch_size=64, learning_rate=1e-4, lora_rank=64, precision="bfloat16"),
+    grpo=GRPOTextConfig(
+        prompts=600,
+        steps=150,
+        prompts_per_step=4,
+        generations=8,
+        max_new_tokens=768,
+        learning_rate=1e-5,
+        lora_rank=64,
+        precision="bfloat16",
+    ),
+    tuning=TuningConfig(trials=12, share=0.1, periods=6),
+    evaluation=EvaluationConfig(
+        periods=20, draws=5, advertisers=48, train_seeds=3, closed_loop_periods=6, closed_loop_at_once=6
+    ),
+    chapter2=replace(_STUDIED, guides=(*_STUDIED.guides, "LBM-Think"), text_steps=2_000, advertisers=48),
+    chapter4=Chapter4(
+        models=tuple(f"Qwen/Qwen2.5-{size}-Instruct" for size in ("0.5B", "1.5B", "7B")), day_every=1, advertisers=48
+    ),
+    chapter5=Chapter5(
+        controls=_CONTROLS,
+        temperatures=(0.3, 0.5, 1.0, 1.3),
+        sweep_prompts=200,
+        sweep_samples=8,
+        probes=1_000,
+        coin_prompts=2_000,
+        advertisers=48,
+    ),
+    chapter7=Chapter7(advertisers=48, grpo_variants=("grpo", "grpo, length floor"), length_floor=200),
+    chapter9=replace(_LAPTOP.chapter9, guides=("rule", "critic", "oracle", "LBM-Think"), advertisers=48),
+)
+_PAPER = replace(
+    _GPU,
+    name="paper",
+    data=DataConfig(train_periods=9_987),
+    act=replace(_GPU.act, steps=400_000),
+    critic=CriticConfig(),
+    ask=replace(_GPU.ask, every=1),
+    sft=replace(_GPU.sft, samples=400_000, learning_rate=1e-5, lora_rank=None),
+    grpo=replace(_GPU.grpo, prompts=3_200, steps=400, prompts_per_step=8, learning_rate=1e-6, lora_rank=None),
+    evaluation=replace(_GPU.evaluation, train_seeds=5, text_train_seeds=5),
+    chapter2=replace(_GPU.chapter2, text_steps=20_000, train_seeds=3),
+    chapter3=Chapter3(),
+    chapter4=replace(_GPU.chapter4, models=tuple(f"Qwen/Qwen2.5-{size}-Instruct" for size in ("7B", "32B"))),
+    chapter7=replace(
+        _GPU.chapter7,
+        # with one prompt per step "bnpo" is "dapo"
+        grpo_variants=("grpo", "dapo", "dr_grpo", "grpo, length floor", "bnpo"),
+    ),
+)
+_TIERS = {each.name: each for each in (_SMOKE, _LAPTOP, _GPU, _PAPER)}
+# "cached" computes nothing large: it reads committed results; its live demonstrations are smoke-sized.
+_TIERS["cached"] = replace(_SMOKE, name="cached")
+# What is no size: the lab binds data set, seed and whose transformer is trained.
+_BOUND = ("name", "dataset", "seed", "finetune.backbone", "sft.backbone", "grpo.backbone", "dt_q.seed")
+
+
+def tier(name: str, changes: dict[str, Any] | None = None) -> Tier:
+    """The tier of a name, with dotted fields changed.
+
+    Parameters
+    ----------
+    name : one of :data:`lbm_core.settings.TIER_NAMES`
+    changes : e.g. ``{"act.steps": 50, "think.backbone": "/a/folder"}``
+
+    Raises
+    ------
+    ValueError
+        Unknown tier or field, a value of another type or outside its range, a field that is no size.
+    """
+    if name not in _TIERS:
+        raise ValueError(f"unknown TIER {name!r}; choose one of {', '.join(TIER_NAMES)}")
+    for dotted in changes or {}:
+        if any(dotted == bound or dotted.endswith(f".{bound}") for bound in _BOUND):
+            raise ValueError(f"{dotted!r} is no size of a tier: the run's DATASET, SEED and think.backbone decide it")
+    return override(_TIERS[name], changes or {})

@@ -1,0 +1,1 @@
+"""What each chapter compares, one module per chapter, on top of the Lab."""

@@ -1,0 +1,208 @@
+"""What do words do to LBM-Act? Losses with and without them, obedience, guides and sizes (chapter 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pandas as pd
+
+from lbm_core.act.config import GUIDED
+from lbm_core.auction.replay import replay
+from lbm_core.data.trajectories import TrajectorySet, sample_ends, windows
+from lbm_core.data.windows import Windows
+from lbm_core.evaluation.loss_gap import final_losses
+from lbm_core.evaluation.runner import spread_rows
+from lbm_core.lab.guided import Guide, Guided
+from lbm_core.lab.lab import Lab
+from lbm_core.lab.models import act
+from lbm_core.seeding import generator
+from lbm_core.studies.sizes import few
+
+if TYPE_CHECKING:
+    from lbm_core.act.dual_embedding import LBMAct
+
+SAMPLES = 256  # decisions at which obedience is asked for
+# Fields of LBM-Act's configuration that differ from the tier's.
+SIZES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "1 layer": {"layers": 1},
+    "2 layers": {"layers": 2},
+    "random": {"initialise": "random"},
+    "frozen": {"adapt": "frozen"},
+    "random, frozen": {"initialise": "random", "adapt": "frozen"},
+    "LoRA": {"adapt": "lora"},
+}
+# Table 4's methods of the registry, and what LBM-Act is told in them.
+CONSTANT = {"increase": Guided("increase"), "decrease": Guided("decrease"), "uncertain": Guided("none")}
+
+
+def loss_curves(lab: Lab) -> pd.DataFrame:
+    """Fig. 3: losses of the chapter's language inputs and the tier's training seeds, all on the same windows.
+
+    Returns
+    -------
+    method, seed, step (from 1), batch_loss (of the step's own batch), loss (of windows that stay the same): one row
+    per step at which the latter was measured
+    """
+    curves = (_losses(own.act(guide=guide)) for own in lab.trainings() for guide in lab.tier.chapter2.curves)
+    return pd.concat(curves, ignore_index=True)
+
+
+def later_moments(days: TrajectorySet, seed: int) -> Windows:
+    """Decisions of logged days in which a direction can be followed: any tick with a bid but the first."""
+    rows, ticks = sample_ends(days, SAMPLES, generator(seed, "evaluation", 2))
+    later = ticks > 0
+    return windows(days, rows[later], ticks[later])
+
+
+def obedience(lab: Lab, moments: Windows) -> pd.DataFrame:
+    """Shares of moves in the direction of an instruction, given in words and, as a control, as a number.
+
+    Returns
+    -------
+    Rows of :func:`lbm_core.act.following.following_rate` with the columns method and train_seed
+    """
+    frames = []
+    for own in lab.trainings():
+        for guide in (name for name in lab.tier.chapter2.curves if name in GUIDED):
+            model = own.act(guide=guide)
+            rates = _following(model, moments)
+            frames.append(rates.assign(method=model.config.method, train_seed=own.training_seed))
+    return pd.concat(frames, ignore_index=True)
+
+
+def softer(lab: Lab) -> list[Guided]:
+    """Constant instructions that are followed a part of the way, given now and then, or up to a level."""
+    chapter = lab.tier.chapter2
+    ways: list[dict[str, Any]] = [{"scale": scale} for scale in chapter.guide_scales]
+    ways += [{"every": ticks} for ticks in chapter.guide_intervals]
+    ways += [{"level": level} for level in chapter.guide_levels]
+    directions: tuple[Guide, ...] = ("increase", "decrease")
+    return [Guided(direction, **way) for way in ways for direction in directions]
+
+
+def forced(lab: Lab) -> pd.DataFrame:
+    """Table 4: LBM-Act with the same instruction all day, and the softer ways of it.
+
+    Returns
+    -------
+    Rows of :meth:`~lbm_core.lab.lab.Lab.evaluate` for :data:`CONSTANT` and :func:`softer`, with the columns
+    instruction ("increase", "decrease", "base") and way ("every tick", or one of :func:`softer`'s)
+    """
+    methods = CONSTANT | {guided.name: guided for guided in softer(lab)}
+    labels = [(name, "base" if one.guide == "none" else one.guide, _way(one)) for name, one in methods.items()]
+    rows = few(lab, lab.tier.chapter2).evaluate([*CONSTANT, *softer(lab)])
+    return rows.merge(pd.DataFrame(labels, columns=["method", "instruction", "way"]), on="method", how="left")
+
+
+def by_strength(rows: pd.DataFrame) -> pd.DataFrame:
+    """Means of :func:`forced` (or of its periods), one row per instruction and way of giving it.
+
+    Returns
+    -------
+    instruction, way, and the metrics
+    """
+    metrics = ["budget_utilization", "expected_cpa_ratio", "conversions", "score"]
+    return rows.groupby(["instruction", "way"], sort=False)[metrics].mean().reset_index()
+
+
+def guides_compared(lab: Lab) -> pd.DataFrame:
+    """LBM-Act under the chapter's guides and constant words; with a critic's guide also the critic without LBM-Act.
+
+    Returns
+    -------
+    Rows of :meth:`~lbm_core.lab.lab.Lab.evaluate`; "LBM-Act + none" reads "uncertain" all day
+    """
+    guides = lab.tier.chapter2.guides
+    methods = [*CONSTANT.values(), *(Guided(cast(Guide, name)) for name in guides)]
+    return few(lab, lab.tier.chapter2).evaluate([*methods, *(["critic alone"] if "critic" in guides else [])])
+
+
+def days_under_instruction(lab: Lab, methods: Sequence[str | Guided]) -> pd.DataFrame:
+    """One advertiser's day under each method: how far alpha goes.
+
+    The advertiser is the one who bids longest under all of them, so that no line ends early for want of money.
+
+    Returns
+    -------
+    method, period, advertiser, tick, alpha_ratio (alpha / C), spent (share of the budget, after the tick); ticks with
+    a bid only
+    """
+    period = lab.held_out()[-1]
+    rows = spread_rows(few(lab, lab.tier.chapter2).tier.evaluation.advertisers)
+    replays = {
+        name: replay(period, make(), generator(lab.seed, "evaluation", period.period), rows=rows)
+        for name, make in lab.bidders(methods).items()
+    }
+    longest, who = np.argmax(np.min([result.lengths for result in replays.values()], axis=0)), period.advertisers[rows]
+    frames = []
+    for name, result in replays.items():
+        ratio = result.alphas[longest] / who.cpa_target[longest]
+        spent = np.cumsum(result.costs[longest]) / who.budget[longest]
+        day = pd.DataFrame({"tick": np.arange(len(ratio)), "alpha_ratio": ratio, "spent": spent})
+        frames.append(day[day["alpha_ratio"] > 0].assign(method=name))
+    return pd.concat(frames, ignore_index=True).assign(period=period.period, advertiser=int(who.index[longest]))
+
+
+def sizes_compared(lab: Lab, moments: Windows) -> pd.DataFrame:
+    """LBM-Acts of the chapter's sizes: what is trained of the language model, and what it gives.
+
+    Parameters
+    ----------
+    moments : where obedience is asked for
+
+    Returns
+    -------
+    One row per size and training seed: size, train_seed, layers, parameters (of layers, embedding and head), trained
+    (of those), loss (mean of the last fifth of the probes), followed (share), mean_move (of log alpha, along the
+    instruction), seconds (of training)
+
+    Raises
+    ------
+    ValueError
+        No such size.
+    """
+    names = lab.tier.chapter2.sizes
+    unknown = [name for name in names if name not in SIZES]
+    if unknown:
+        raise ValueError(f"no size {unknown[0]!r}; one of {', '.join(SIZES)}")
+    rows = []
+    for own in few(lab, lab.tier.chapter2).trainings():
+        for name in names:
+            artifact = act(own, **SIZES[name])
+            model = artifact.get()
+            rates = _following(model, moments).set_index("direction").loc["all"]
+            words = model.token_embedding.weight.numel()
+            row = {"size": name, "train_seed": own.training_seed, "layers": len(model.transformer.layers)}
+            row["parameters"] = sum(p.numel() for p in model.parameters()) - words
+            row["trained"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
+            row["loss"] = final_losses(_losses(model))["loss"].iloc[0]
+            row |= {"followed": rates["followed"], "mean_move": rates["mean_move"]}
+            rows.append(row | {"seconds": artifact.took.seconds})
+    return pd.DataFrame(rows)
+
+
+def _way(guided: Guided) -> str:
+    """How a constant instruction is given."""
+    if guided.scale is not None:
+        return f"scale {guided.scale:g}"
+    if guided.level is not None:
+        return f"up to {guided.level:g}"
+    return f"every {guided.every} ticks" if guided.every > 1 else "every tick"
+
+
+def _losses(model: LBMAct) -> pd.DataFrame:
+    """A training's losses at the steps at which that of the same windows was measured."""
+    batch_loss, loss = model.history.T
+    names = {"method": model.config.method, "seed": model.config.seed}
+    steps = {"step": np.arange(1, len(loss) + 1), "batch_loss": batch_loss, "loss": loss}
+    return pd.DataFrame(names | steps).dropna(subset=["loss"])
+
+
+def _following(model: LBMAct, moments: Windows) -> pd.DataFrame:
+    from lbm_core.act.following import following_rate, instructed_moves
+
+    moves = instructed_moves(model, moments)
+    return following_rate(moves["log_move"], moves["direction"])

@@ -1,0 +1,127 @@
+"""Can relative-Q be trusted, and what does it take? Variants of the critic judged by replay and by steering alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lbm_core.auction.bidder import Bidder
+from lbm_core.auction.controls import ConstantAlpha
+from lbm_core.auction.log import PeriodLog
+from lbm_core.auction.replay import ReplayPeriod
+from lbm_core.auction.response_tables import ResponseTables
+from lbm_core.baselines.critic_search import CriticBidder
+from lbm_core.critic.ensemble import CriticEnsemble
+from lbm_core.critic.network import Critic
+from lbm_core.critic.validity import counterfactual_scores
+from lbm_core.data.trajectories import TrajectorySet, sample_ends, windows
+from lbm_core.evaluation.runner import evaluate, spread_rows
+from lbm_core.lab.lab import Lab
+from lbm_core.seeding import generator
+
+Judge = Critic | CriticEnsemble
+FACTORS = (0.85, 1.15)  # alternatives to the logged alpha
+SAMPLES = 400  # logged states per held-out period
+# Fields of the critic's configuration that differ from the tier's.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "drawn conversions": {"counted": "sampled"},
+    "conversions": {"reward": "conversions"},
+    "16 features": {"state_kind": "paper"},
+    "conversions, 16 features": {"reward": "conversions", "state_kind": "paper"},
+    "as Table 9": {"reward": "conversions", "counted": "sampled", "state_kind": "paper", "n_step": 1, "decay": False},
+    "one step": {"n_step": 1},
+    "Monte Carlo": {"n_step": 48, "expectile": 0.5},
+    "expectile 0.5": {"expectile": 0.5},
+    "expectile 0.9": {"expectile": 0.9},
+}
+# Shares of the training periods that the default critic learns from.
+DATA_SHARES = {f"share {share:g} of the data": share for share in (0.1, 0.3)}
+ENSEMBLES = {"ensemble": 0.0, "ensemble, pessimistic": 1.0}  # name: pessimism
+
+
+def critic_variants(lab: Lab) -> dict[str, Judge]:
+    """The chapter's critics, of :data:`VARIANTS`, :data:`ENSEMBLES` and :data:`DATA_SHARES`, each trained or loaded.
+
+    Raises
+    ------
+    ValueError
+        No such variant.
+    """
+    names, known = lab.tier.chapter3.variants, [*VARIANTS, *ENSEMBLES, *DATA_SHARES]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"no critic variant {unknown[0]!r}; one of {', '.join(known)}")
+    critics: dict[str, Judge] = {}
+    for name in names:
+        if name in ENSEMBLES:
+            members = lab.trainings(max(2, lab.tier.evaluation.train_seeds))
+            critics[name] = CriticEnsemble([member.critic() for member in members], ENSEMBLES[name])
+        elif name in DATA_SHARES:
+            critics[name] = lab.with_share(DATA_SHARES[name]).critic()
+        else:
+            critics[name] = lab.critic(**VARIANTS[name])
+    return critics
+
+
+def verdicts(
+    critics: Mapping[str, Judge],
+    logs: Iterable[PeriodLog],
+    seed: int,
+    *,
+    factors: Sequence[float] = FACTORS,
+    samples: int = SAMPLES,
+) -> pd.DataFrame:
+    """What critics say of other alphas on unseen days, and what the replay says.
+
+    Parameters
+    ----------
+    critics : name to critic
+    logs : held-out periods
+    factors : alternatives, multiples of the logged alpha
+    samples : logged states drawn per period
+
+    Returns
+    -------
+    One row per critic, state, factor and change ("one tick" or "rest of the day"): variant, period, tick, cpa_ratio
+    (of the day so far, smoothed), factor, change, relative_q (reward units), gain (score, conversions)
+    """
+    frames = []
+    for log in logs:
+        held = TrajectorySet.from_logs([log])
+        tables = ResponseTables.from_period(ReplayPeriod.from_log(log))
+        rows, ticks = sample_ends(held, samples, generator(seed, "evaluation", 3, log.period))
+        logged, target = held.alphas[rows, ticks].astype(np.float64), held.cpa_target[rows].astype(np.float64)
+        conversions, costs = held.conversions_before[rows, ticks], held.costs_before[rows, ticks]
+        ratio = (costs + 2 * target) / ((conversions + 2) * target)
+        states = pd.DataFrame({"period": log.period, "tick": ticks, "cpa_ratio": ratio})
+        gains = {}
+        for change in ("one tick", "rest of the day"):
+            who, tried, lasting = held.advertisers(rows), (1.0, *factors), change != "one tick"
+            scores = counterfactual_scores(tables, who, held.alphas[rows], ticks, tried, persistent=lasting)
+            gains[change] = scores[:, 1:] - scores[:, :1]
+        for name, judge in critics.items():
+            window = windows(held, rows, ticks, judge.config.window_length)
+            relative_q = judge.relative_q(window, logged[:, None] * np.asarray(factors), logged)
+            for change, gain in gains.items():
+                for k, factor in enumerate(factors):
+                    verdict = states.assign(variant=name, factor=factor, change=change)
+                    frames.append(verdict.assign(relative_q=relative_q[:, k], gain=gain[:, k]))
+    return pd.concat(frames, ignore_index=True)
+
+
+def steering(lab: Lab, critics: Mapping[str, Judge]) -> pd.DataFrame:
+    """What happens when each critic alone steers, beside nobody steering ("constant", alpha = C all day).
+
+    Returns
+    -------
+    Rows of :func:`lbm_core.evaluation.runner.evaluate`
+    """
+    bidders: dict[str, Callable[[], Bidder]] = {"constant": ConstantAlpha}
+    bidders |= {name: partial(CriticBidder, judge) for name, judge in critics.items()}
+    sizes = lab.tier.evaluation
+    return evaluate(bidders, lab.held_out(), range(sizes.draws), rows=spread_rows(sizes.advertisers), progress=False)

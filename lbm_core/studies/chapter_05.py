@@ -1,0 +1,274 @@
+"""Does the Q matter? What a coin passes, what N, tolerance and temperature do, and who advises better (chapter 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lbm_core.auction.replay import ReplayPeriod
+from lbm_core.auction.response_tables import ResponseTables
+from lbm_core.critic.validity import counterfactual_scores
+from lbm_core.data.trajectories import TrajectorySet, sample_ends
+from lbm_core.data.windows import Windows
+from lbm_core.lab.decisions import Decisions, decisions_at, draw_decisions, joined
+from lbm_core.lab.guided import Guided
+from lbm_core.lab.lab import Lab
+from lbm_core.lab.thinking import ask, judged, own_days
+from lbm_core.seeding import generator
+from lbm_core.studies.sizes import few
+
+DIRECTIONS = (-1, 0, 1)
+TOLERANCES = (0.01, 0.03, 0.1, 0.3, 1.0)  # relative errors of the stated ratio; beside them it is excused
+EXCUSED = "excused"
+# What "lower", "keep" and "raise" stand for in the simulator: multiples of the last alpha for the rest of the day.
+MULTIPLES = (0.87, 1.0, 1.15)
+PRETRAINED, TUNED = "pretrained", "GQPO"
+DT_NAME, RULE_NAME = "DT", "spend-rate rule"  # advisers that write no texts; "rule" is a model that learned from one
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Decisions of held-out days on which models are compared.
+
+    Attributes
+    ----------
+    decisions : n of them
+    random : (n,) bool, those drawn at random
+    stratified : (n,) bool, as many with a CPA ratio below 1 as above, as in Fig. 2; the two samples overlap
+    best : (n,) direction with the best score in the simulator, if alpha is that multiple (:data:`MULTIPLES`) of the
+        last one for the rest of the day; NaN where all come to the same
+    """
+
+    decisions: Decisions
+    random: NDArray[np.bool_]
+    stratified: NDArray[np.bool_]
+    best: NDArray[np.float64]
+
+
+def judged_directions(lab: Lab, window: Windows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What LBM-Act does at n decisions when told each of :data:`DIRECTIONS`, and the critic's verdict on it (Eq. 12).
+
+    Returns
+    -------
+    alphas : (n, 3) currency per conversion
+    relative_q : (n, 3)
+    """
+    from lbm_core.act.decide import decide
+    from lbm_core.act.guides import SENTENCES
+
+    actor = lab.act()
+    alphas = np.stack([decide(actor, window, [SENTENCES[d]] * len(window)) for d in DIRECTIONS], axis=1)
+    return alphas, lab.critic().relative_q(window, alphas, window.alphas[:, -1].astype(np.float64))
+
+
+def coin(lab: Lab) -> pd.DataFrame:
+    """What every direction is worth to the critic, at logged decisions and at those that LBM-Act meets itself.
+
+    Returns
+    -------
+    One row per source ("logged", "on-policy"), decision and direction: source, moment, tick, cpa_ratio, ruled (what the
+    spend-rate rule says), direction, relative_q
+    """
+    frames = []
+    sources = {"logged": lab.trajectories(), "on-policy": own_days(lab).get()}
+    for number, (source, days) in enumerate(sources.items()):
+        some = draw_decisions(days, lab.tier.chapter5.coin_prompts, generator(lab.seed, "think", 8, number))
+        _, relative_q = judged_directions(lab, some.window)
+        columns = {"moment": np.arange(len(some)), "tick": some.ticks, "cpa_ratio": some.cpa_ratio, "ruled": some.ruled}
+        for direction, values in zip(DIRECTIONS, relative_q.T, strict=True):
+            frames.append(pd.DataFrame(columns).assign(direction=direction, relative_q=values, source=source))
+    return pd.concat(frames, ignore_index=True)
+
+
+def coin_shares(directions: pd.DataFrame, n: int = 3) -> pd.DataFrame:
+    """How often relative-Q > 0 lets through who knows nothing, and what the best of a group adds.
+
+    Parameters
+    ----------
+    directions : rows of :func:`coin`
+    n : texts per group
+
+    Returns
+    -------
+    One row per source and adviser ("raise", "lower", "unsure" always; "coin" raises or lowers; "rule"; "critic" takes
+    the best of the three): passes (share with relative-Q > 0), relative_q (mean), group (share of groups of ``n`` such
+    texts that leave something to learn), chosen (mean relative-Q of what Eq. 13 then learns; NaN if nothing)
+    """
+    rows = []
+    for source, group in directions.groupby("source", sort=False):
+        table = group.pivot(index="moment", columns="direction", values="relative_q")[list(DIRECTIONS)].to_numpy()
+        ruled = group.drop_duplicates("moment").sort_values("moment")["ruled"].to_numpy()
+        down, same, up = table.T
+        advisers = {"raise": up, "lower": down, "unsure": same, "rule": table[np.arange(len(table)), ruled + 1]}
+        for adviser, values in (advisers | {"critic": table.max(axis=1)}).items():
+            passed = values > 0
+            learned = values[passed].mean() if passed.any() else np.nan
+            rows.append((source, adviser, passed.mean(), values.mean(), passed.mean(), learned))
+        # Of n tosses the best is the better side unless all n fell on the worse one.
+        sides, chances = np.sort(np.stack([down, up]), axis=0), np.array([[0.5**n], [1 - 0.5**n]])
+        leaves = (chances * (sides > 0)).sum(axis=0)
+        learned = (chances * sides.clip(min=0)).sum() / leaves.sum() if leaves.any() else np.nan
+        rows.append((source, "coin", (sides > 0).mean(), sides.mean(), leaves.mean(), learned))
+    return pd.DataFrame(rows, columns=["source", "adviser", "passes", "relative_q", "group", "chosen"])
+
+
+def sweep(lab: Lab) -> pd.DataFrame:
+    """What N, the tolerance of the hallucination check and the temperature do to GQPO's selection.
+
+    At some of the tier's decisions the largest N is drawn at every temperature; a smaller N is the mean over all its
+    subgroups, a tolerance is applied to the texts that were drawn.
+
+    Returns
+    -------
+    One row per temperature, tolerance (text; "excused": the ratio does not count) and N (column n): prompts, accepted
+    (share of texts), learned (share of groups that leave something), relative_q (mean of what is learned), gain (mean
+    over all groups, 0 where nothing is learned)
+    """
+    chapter, usual, frames = lab.tier.chapter5, lab.tier.think.sampling, []
+    some = lab.decisions().first(chapter.sweep_prompts)
+    for temperature in sorted({usual.temperature, *chapter.temperatures}):
+        sampling = replace(usual, temperature=temperature)
+        groups = ask(lab, some.facts, "logged", chapter.sweep_samples, sampling=sampling)
+        samples = judged(lab, some, groups, ratio_required=False).samples
+        frames.append(swept(samples).assign(temperature=temperature))
+    return pd.concat(frames, ignore_index=True)
+
+
+def swept(samples: pd.DataFrame, tolerances: Sequence[float] = TOLERANCES) -> pd.DataFrame:
+    """Rows of :func:`sweep` of one temperature, from texts that were judged with the ratio excused."""
+    table = samples.pivot(index="prompt", columns="sample", values="relative_q").to_numpy()
+    errors = samples.pivot(index="prompt", columns="sample", values="ratio_error").to_numpy()
+    kept = {f"{tolerance:g}": np.isfinite(table) & (errors <= tolerance + 1e-12) for tolerance in tolerances}
+    kept[EXCUSED] = np.isfinite(table)
+    rows = []
+    for tolerance, accepted in kept.items():
+        gains = np.where(accepted & (table > 0), table, 0.0)
+        for n in range(1, table.shape[1] + 1):
+            best = np.stack([gains[:, list(some)].max(axis=1) for some in combinations(range(table.shape[1]), n)])
+            learned = best[best > 0]
+            mean = learned.mean() if len(learned) else np.nan
+            rows.append((tolerance, n, len(table), accepted.mean(), len(learned) / best.size, mean, best.mean()))
+    return pd.DataFrame(rows, columns=["tolerance", "n", "prompts", "accepted", "learned", "relative_q", "gain"])
+
+
+def probes(lab: Lab) -> Probes:
+    """The tier's number of random decisions of its held-out days, and as many with half of them on either side of 1."""
+    n, logs, parts = lab.tier.chapter5.probes, lab.held_out().logs, []
+    for number, log in enumerate(logs):
+        share, half = (count // len(logs) + (number < count % len(logs)) for count in (n, n // 2))
+        if share == 0:
+            continue
+        day = TrajectorySet.from_logs([log])
+        rows, ticks = sample_ends(day, 40 * share + 200, generator(lab.seed, "evaluation", 5, log.period))
+        rows, ticks = rows[ticks > 0], ticks[ticks > 0]
+        ratio, order = decisions_at(day, rows, ticks).cpa_ratio, np.arange(len(rows))
+        sides = np.concatenate([order[ratio < 1][:half], order[ratio > 1][:half]])
+        taken = np.unique(np.concatenate([order[:share], sides]))
+        some = decisions_at(day, rows[taken], ticks[taken])
+        best = best_directions(ResponseTables.from_period(ReplayPeriod.from_log(log)), day, some)
+        parts.append(Probes(some, taken < share, np.isin(taken, sides), best))
+    columns = (np.concatenate([getattr(part, name) for part in parts]) for name in ("random", "stratified", "best"))
+    return Probes(joined([part.decisions for part in parts]), *columns)
+
+
+def best_directions(tables: ResponseTables, days: TrajectorySet, some: Decisions) -> NDArray[np.float64]:
+    """(n,) directions in {-1, 0, 1} with the best counterfactual score at decisions of a logged day; NaN for a tie."""
+    script = days.alphas[some.rows].astype(np.float64)
+    later = np.arange(script.shape[1]) >= some.ticks[:, None]
+    script = np.where(later, some.last_alpha[:, None], script)
+    scores = counterfactual_scores(tables, days.advertisers(some.rows), script, some.ticks, MULTIPLES, persistent=True)
+    tied = np.ptp(scores, axis=1) <= 1e-9
+    return np.where(tied, np.nan, scores.argmax(axis=1) - 1.0)
+
+
+def fine_tuned(lab: Lab) -> dict[str, Path]:
+    """Folders of GQPO's model, after each round, and of the tier's controls; without those that learned nothing.
+
+    Raises
+    ------
+    ValueError
+        A control that is GQPO's own rule, or none of :data:`lbm_core.think.rules.RULES`.
+    """
+    controls = lab.tier.chapter5.controls
+    if "argmax" in controls:
+        raise ValueError("'argmax' is GQPO itself, not one of its controls")
+    folders = {f"{TUNED}, round {k}": lab.gqpo(rounds=k) for k in range(1, lab.tier.gqpo.rounds)}
+    folders |= {TUNED: lab.gqpo(), **{rule: lab.gqpo(rule=rule, rounds=1) for rule in controls}}
+    return {name: folder for name, folder in folders.items() if folder is not None}
+
+
+def finetuning_losses(folders: Mapping[str, Path]) -> pd.DataFrame:
+    """Losses of every model of :func:`fine_tuned`, at least one: step, loss, model."""
+    from lbm_core.think.trainer import LOG
+
+    logs = [pd.read_csv(folder / LOG).assign(model=name) for name, folder in folders.items()]
+    return pd.concat(logs, ignore_index=True)
+
+
+def answers_at_probes(lab: Lab, probes: Probes, models: Mapping[str, Path | None]) -> pd.DataFrame:
+    """One text of each model at every probe, and what comes of it; beside them DT and the spend-rate rule.
+
+    Parameters
+    ----------
+    models : name to folder; None is the pretrained model
+
+    Returns
+    -------
+    One row per model and decision: model, moment, tick, cpa_ratio, random, stratified, direction (empty without a valid
+    answer), status, ratio_error, alpha (of LBM-Act, told the direction or, without one, "uncertain"), delta_a
+    (log alpha_t / alpha_{t-1}), relative_q, critic_best and simulator_best (directions)
+    """
+    some = probes.decisions
+    alphas, relative_q = judged_directions(lab, some.window)
+    shared = {
+        "moment": np.arange(len(some)),
+        "tick": some.ticks,
+        "cpa_ratio": some.cpa_ratio,
+        "random": probes.random,
+        "stratified": probes.stratified,
+        "critic_best": relative_q.argmax(axis=1) - 1,
+        "simulator_best": probes.best,
+    }
+    judge = lab.critic()
+
+    def rows(name: str, answers: pd.Series, alpha: NDArray[np.float64], **texts: pd.Series) -> pd.DataFrame:
+        columns = {
+            "direction": answers,
+            "alpha": alpha,
+            "delta_a": np.log(np.maximum(alpha, 1e-9) / np.maximum(some.last_alpha, 1e-9)),
+            "relative_q": judge.relative_q(some.window, alpha[:, None], some.logged_alpha)[:, 0],
+        }
+        return pd.DataFrame({**shared, **columns, **texts}).assign(model=name)
+
+    def following(directions: NDArray[np.int64]) -> NDArray[np.float64]:
+        return alphas[np.arange(len(some)), directions + 1]
+
+    frames = []
+    for name, folder in models.items():
+        groups = ask(lab, some.facts, "probes", 1, folder)
+        samples = judged(lab, some, groups).samples
+        followed = samples["direction"].where(samples["alpha"].notna()).fillna(0).to_numpy(dtype=np.int64)
+        texts = {column: samples[column] for column in ("status", "ratio_error", "tokens")}
+        frames.append(rows(name, samples["direction"], following(followed), **texts))
+    alpha = lab.model("DT", tune=False).decide(some.window)
+    frames.append(rows(DT_NAME, pd.Series(np.sign(alpha - some.last_alpha).astype(int)), alpha))
+    frames.append(rows(RULE_NAME, pd.Series(some.ruled), following(some.ruled)))
+    return pd.concat(frames, ignore_index=True)
+
+
+def whole_days(lab: Lab) -> pd.DataFrame:
+    """Replays of LBM-Act under LBM-Think before and after GQPO, under nobody, and under guides that speak as seldom.
+
+    Returns
+    -------
+    Rows of :meth:`~lbm_core.lab.lab.Lab.evaluate` for the chapter's advertisers; without "LBM(GQPO)" where nothing was
+    worth learning
+    """
+    guides = [Guided(guide, every=lab.tier.think.every) for guide in ("random", "rule", "critic")]
+    return few(lab, lab.tier.chapter5).evaluate(["LBM(P)", "LBM(GQPO)", Guided("none"), *guides])

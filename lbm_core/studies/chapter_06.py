@@ -1,0 +1,213 @@
+"""What makes a comparison of baselines fair, and lets a reader see that it is: searches, costs, curves (chapter 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lbm_core.auction.replay import replay
+from lbm_core.auction.response_tables import table_replay
+from lbm_core.evaluation.directions import moves, wrong_way
+from lbm_core.evaluation.runner import evaluate, spread_rows
+from lbm_core.lab.guided import Contender
+from lbm_core.lab.lab import Lab
+from lbm_core.lab.methods import CONTROLS, DT_SCORE_WEIGHT, IN_USE, METHODS, OFFLINE_BASELINES, TRAINABLE, method
+from lbm_core.lab.tuning import chosen
+from lbm_core.seeding import generator
+
+BASELINES = (*CONTROLS, "critic alone", "DT", *OFFLINE_BASELINES)  # everybody on this chapter's board
+TRAINED = ("DT", "critic", *OFFLINE_BASELINES)
+SEARCHED = tuple(name for name, row in METHODS.items() if row.space)
+RETURN_CONDITIONED = tuple(name for name in SEARCHED if "target_return" in METHODS[name].space)
+RETURN_TARGETS = (0.6, 0.8, 1.1, 1.5, 2.0, 1 / 0.3)  # in units of B / C; the last is the release's
+# One decision at a time put back to how the method is usually run: what is changed, method, fields of its config.
+ABLATIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("constant learning rate", "BC", {"decay": False}),
+    ("constant learning rate", "DT", {"decay": False}),
+    ("constant learning rate", "IQL", {"decay": False}),
+    ("constant learning rate", "DiffBid", {"decay": False}),
+    ("the 16 features alone", "BC", {"state_kind": "paper"}),
+    ("the 16 features alone", "DT", {"state_kind": "paper"}),
+    ("conversions as drawn", "IQL", {"counted": "sampled"}),
+    ("conversions as the reward", "IQL", {"reward": "conversions"}),
+    ("rewards ten times as large", "IQL", {"reward_multiplier": 100.0}),
+)
+WATCHED = ("PID", "CQL", "IQL", "DT", "DiffBid")  # whose moves of one day are drawn
+
+
+def tuning_log(lab: Lab, methods: Sequence[str] = SEARCHED) -> pd.DataFrame:
+    """Every trial of every method's search; columns as in :class:`~lbm_core.lab.tuning.Tuned`."""
+    return pd.concat([lab.tuned(name).trials for name in methods], ignore_index=True)
+
+
+def training_report(lab: Lab, methods: Sequence[str] = TRAINED) -> pd.DataFrame:
+    """What the training of every method took: one row per method and training seed.
+
+    Returns
+    -------
+    method, train_seed, parameters (count), mib (of the weights), steps, seconds, peak_mib (of the process)
+    """
+    columns = ["method", "parameters", "mib", "steps", "seconds", "peak_mib"]
+    rows = [vars(own.train(name)) | {"train_seed": own.training_seed} for own, name in _trainings(lab, methods)]
+    return pd.DataFrame(rows)[[columns[0], "train_seed", *columns[1:]]]
+
+
+def learning_curves(lab: Lab, methods: Sequence[str] = TRAINED) -> pd.DataFrame:
+    """Losses of every training (of USCB, the return of its days): method, train_seed, step, name, value."""
+    frames = []
+    for own, name in _trainings(lab, methods):
+        curve = _curve(own.critic() if name == "critic" else own.model(name))
+        tall = curve.melt("step", var_name="name", value_name="value")
+        frames.append(tall.assign(method=name, train_seed=own.training_seed))
+    return pd.concat(frames, ignore_index=True)[["method", "train_seed", "step", "name", "value"]]
+
+
+def _trainings(lab: Lab, methods: Sequence[str]) -> Iterator[tuple[Lab, str]]:
+    """Those of the methods that have weights of their own, with every training seed of the tier."""
+    return ((own, name) for own in lab.trainings() for name in methods if name == "critic" or name in TRAINABLE)
+
+
+def _curve(model: Any, rows: int = 100) -> pd.DataFrame:
+    """A model's losses, thinned: column ``step`` and one per loss."""
+    from lbm_core.critic.network import HISTORY
+
+    if hasattr(model, "history"):  # the critic: one row per step
+        curve = pd.DataFrame(model.history, columns=list(HISTORY)).rename_axis("step").reset_index()
+    elif hasattr(model, "returns"):  # USCB plays: its days' results instead of a loss
+        curve = pd.DataFrame(model.returns, columns=["step", "return"])
+    else:
+        names = {2: ["loss"], 3: ["states", "actions"]}[model.losses.shape[1]]
+        curve = pd.DataFrame(model.losses, columns=["step", *names])
+    blocks = curve.index * rows // len(curve) if len(curve) > rows else curve.index
+    return curve.groupby(blocks).mean()
+
+
+def varied(lab: Lab, name: str, **changes: Any) -> Contender:
+    """A method as its search chose it, but for some fields of its configuration or settings of its bidder."""
+    choice = chosen(lab, name)
+    in_use = {key: value for key, value in changes.items() if key in IN_USE}
+    training = {key: value for key, value in changes.items() if key not in IN_USE}
+    changed = replace(choice, training={**choice.training, **training}, in_use={**choice.in_use, **in_use})
+    return method(name).contend(lab, changed)
+
+
+def ablations(lab: Lab) -> pd.DataFrame:
+    """What single decisions are worth: methods as tuned, and with one decision undone, on the tuning periods.
+
+    Everything else, the settings in use among it, stays as the method's search chose it; one training seed.
+
+    Returns
+    -------
+    One row per method, change ("as tuned" first) and period: ``method``, ``change``, ``period`` and means over
+    advertisers of expected ``score``, ``conversions`` and ``budget_utilization``
+
+    Raises
+    ------
+    ValueError
+        The tier names a method of which nothing is undone.
+    """
+    names = lab.tier.chapter6.ablations
+    changes = [each for each in ABLATIONS if each[1] in names]
+    methods = dict.fromkeys(name for _, name, _ in changes)
+    if unknown := sorted({*names} - {*methods}):
+        raise ValueError(f"nothing is undone of {unknown[0]!r}; chapter6.ablations takes BC, DT, IQL and DiffBid")
+    rows: list[tuple[str, str, dict[str, Any]]] = [*(("as tuned", name, {}) for name in methods), *changes]
+    contenders = [({"method": name, "change": change}, varied(lab, name, **fields)) for change, name, fields in rows]
+    return _on_tuning_periods(lab, contenders)
+
+
+def target_sweep(lab: Lab, name: str, targets: Sequence[float] = RETURN_TARGETS) -> pd.DataFrame:
+    """What a return-conditioned method reaches with several first return-to-gos, on the tuning periods.
+
+    The held-out periods stay unseen, so that a target may be chosen here.
+
+    Parameters
+    ----------
+    name : one of :data:`RETURN_CONDITIONED`, with its tuned settings
+    targets : in units of B / C
+
+    Returns
+    -------
+    One row per target and period: ``target_return``, ``period`` and means over advertisers of expected ``score``,
+    ``conversions`` and ``budget_utilization``
+    """
+    if name not in RETURN_CONDITIONED:
+        raise ValueError(f"{name!r} is not conditioned on a return; {', '.join(RETURN_CONDITIONED)} are")
+    contenders = [({"target_return": target}, varied(lab, name, target_return=target)) for target in targets]
+    return _on_tuning_periods(lab, contenders)
+
+
+def _on_tuning_periods(lab: Lab, contenders: Sequence[tuple[dict[str, Any], Contender]]) -> pd.DataFrame:
+    """Means over advertisers of every contender and tuning period, beside the columns that name the contender."""
+    tables, who = lab.tuning_tables(), spread_rows(lab.tier.evaluation.advertisers)
+    rows = []
+    for label, contender in contenders:
+        bidder = contender.make()
+        for table in tables:
+            metrics = table_replay(table, bidder, rows=who).summary()
+            means = {name: float(np.mean(metrics[name])) for name in ("score", "conversions", "budget_utilization")}
+            rows.append(label | {"period": table.period} | means)
+    return pd.DataFrame(rows)
+
+
+def penalty_sweep(lab: Lab) -> pd.DataFrame:
+    """Table 3: DT-score trained with several weights of the penalty, with DT-score's chosen settings otherwise.
+
+    The paper's table is of the dense data; on the sparse data only no penalty and DT-score's own are compared.
+
+    Returns
+    -------
+    Rows of :func:`lbm_core.evaluation.runner.evaluate` with the columns ``penalty_weight`` and ``train_seed``
+    """
+    weights = lab.tier.chapter6.penalty_weights if lab.dataset == "dense" else (0.0, DT_SCORE_WEIGHT)
+    who, draws = spread_rows(lab.tier.evaluation.advertisers), range(lab.tier.evaluation.draws)
+    makes, settings = {}, {}
+    for own in lab.trainings():
+        for weight in weights:
+            label = f"w = {weight:g}, training seed {own.training_seed}"
+            makes[label] = varied(own, "DT-score", penalty_weight=weight).make
+            settings[label] = weight, own.training_seed
+    rows = evaluate(makes, lab.held_out(), draws, rows=who, progress=False)
+    named = pd.DataFrame.from_dict(settings, "index", columns=["penalty_weight", "train_seed"])
+    return rows.join(named, on="method").assign(method="DT-score")
+
+
+def budget_sweep(lab: Lab) -> pd.DataFrame:
+    """Table 5 with this chapter's methods: replays in which a share of every budget may be spent, one training each.
+
+    Returns
+    -------
+    Rows of :meth:`~lbm_core.lab.lab.Lab.evaluate` with the column ``budget_ratio``
+    """
+    own, chapter = lab.changed({"evaluation.train_seeds": 1}), lab.tier.chapter6
+    frames = []
+    for ratio in chapter.budget_ratios:
+        rows = own.evaluate(chapter.budget_methods or BASELINES, budget_ratio=ratio)
+        frames.append(rows.assign(budget_ratio=ratio))
+    return pd.concat(frames, ignore_index=True)
+
+
+def moves_against_the_cpa(lab: Lab) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """§1's complaint about black boxes: how often methods move alpha against the CPA, on the first held-out day.
+
+    Returns
+    -------
+    counts : method, the shares and numbers of :func:`lbm_core.evaluation.directions.wrong_way`, period
+    day : rows of :func:`~lbm_core.evaluation.directions.moves` of :data:`WATCHED`, with method and period, for the
+        advertiser for whom these raise alpha most often while its CPA is above the target
+    """
+    period, who = lab.held_out()[0], spread_rows(lab.tier.evaluation.advertisers)
+    frames = []
+    for name, make in lab.bidders(dict.fromkeys((*CONTROLS, "critic alone", "USCB", "BC", *WATCHED))).items():
+        played = replay(period, make(), generator(lab.seed, "evaluation", period.period), rows=who)
+        frames.append(moves(played).assign(method=name))
+    rows = pd.concat(frames, ignore_index=True).assign(period=period.period)
+    counts = rows.groupby(["method", "period"], sort=False)[["cpa_ratio", "move"]].apply(wrong_way)
+    watched = rows[rows["method"].isin(WATCHED)]
+    raised = watched["wrong_way"] & (watched["cpa_ratio"] > 1)
+    shown = raised.groupby(watched["advertiser"]).sum().idxmax()
+    return counts.reset_index(), watched[watched["advertiser"] == shown]

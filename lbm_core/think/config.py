@@ -1,0 +1,103 @@
+"""Settings of LBM-Think (§3.3): what it is asked and how it writes; and of GQPO, which trains it (Eq. 10-14)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from lbm_core.auction.bidder import N_TICKS
+from lbm_core.settings import Count, NonNegative, Positive, Share, Whole, settings
+
+TOLERANCE = 0.03  # relative error of the stated CPA ratio that still passes
+Ticks = Annotated[int, Field(ge=1, le=N_TICKS)]
+Precision = Literal["float32", "bfloat16"]
+Examples = Annotated[int, Field(ge=0, le=3)]  # of lbm_core.think.prompt.EXAMPLES
+Rule = Literal["argmax", "argmin", "random", "rule", "weights"]  # what lbm_core.think.rules.RULES says they are
+
+
+@settings
+class Sampling:
+    """How texts are drawn."""
+
+    max_new_tokens: Count = 128  # length limit of one text; paper: 571 tokens and more (Fig. 6)
+    temperature: NonNegative = 0.7  # 0 takes the most likely token
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # probability mass that tokens are drawn from
+    # A text ends behind this string, to save time; "" lets the model end by itself. Since it cuts off whatever would
+    # follow the first answer, "several answers" is then seen only where tags are nested.
+    stop: str = "</answer>"
+
+
+@settings
+class PromptStyle:
+    """What the prompt holds; the defaults are Fig. 4's. :mod:`lbm_core.think.prompt` renders it."""
+
+    # "facts_last" puts what all prompts have in common first: a small model follows it no worse, and a shared beginning
+    # needs to be computed only once.
+    order: Literal["facts_first", "facts_last"] = "facts_first"
+    # Solved cases before the question, as earlier turns of the conversation, with invented numbers and one of each
+    # direction. Differs from the paper, whose 3B model needs none; one of 135M hardly ever fills in the tags without.
+    worked_examples: Examples = 0
+    # Which of them comes first; the others follow in turn, so that the one before it stands next to the question.
+    first_example: Whole = 0
+    brief: bool = False  # ask for four sentences at most, so that a chain of thought fits into a small token limit
+
+    def __post_init__(self) -> None:
+        if self.first_example >= max(self.worked_examples, 1):
+            raise ValueError(f"first_example must be one of the {self.worked_examples} shown; got {self.first_example}")
+
+
+@settings
+class ThinkConfig:
+    """LBM-Think in use (Eq. 3, Fig. 4)."""
+
+    backbone: str = "smollm2-135m"  # what load_backbone takes; paper: Qwen2.5-3B-Instruct
+    # Who writes: transformers, vllm, auto (vLLM where it is installed), or a server's address
+    backend: Annotated[str, Field(pattern=r"^(auto|transformers|vllm|https?://.+)$")] = "transformers"
+    style: PromptStyle = PromptStyle()
+    sampling: Sampling = Sampling()
+    every: Ticks = 1  # ticks between two consultations; the first is at this tick (tick 0 has no past)
+    # Whether a chain of thought must state the CPA ratio correctly to be followed. Differs from the paper where False:
+    # a very small model hardly ever gets it right, and would have nothing left to follow or to learn from.
+    ratio_required: bool = True
+    tolerance: Share = TOLERANCE
+
+
+@settings
+class TextTraining:
+    """What every training of a language model has."""
+
+    backbone: str = "smollm2-135m"  # what load_backbone takes
+    learning_rate: Positive = 1e-4  # AdamW, constant
+    precision: Precision = "float32"  # of the forward pass; what is trained stays float32
+    seed: Whole = 0
+
+
+@settings
+class FinetuneConfig(TextTraining):
+    """How LBM-Think is updated (§4.1): AdamW, all weights."""
+
+    learning_rate: Positive = 1e-6
+    epochs: Count = 5
+    batch_size: Count = 64  # samples per update
+    micro_batch_size: Count = 4  # samples per forward pass; bounds the memory, does not change the update
+    max_length: Count = 2048  # tokens of prompt and completion; longer samples are refused, never cut
+    lora_rank: Whole = (
+        0  # of low-rank adapters on all linear layers, merged into the weights at the end; 0: all weights
+    )
+    checkpointing: bool = True  # compute activations anew in the backward pass: slower, far less memory
+
+
+@settings
+class GQPOConfig:
+    """Group relative-Q policy optimisation (§3.3): what is asked, chosen and learned."""
+
+    prompts: Count = 4_000  # moments asked about; paper: enough for 2,000 chosen samples
+    samples: Count = 3  # N chains of thought per prompt (Eq. 13)
+    learned: Count = 2_000  # chosen chains of thought that are learned, at most
+    rounds: Count = 1  # of sampling, choosing and fine-tuning; the paper names one
+    on_policy: Share = 0.0  # share of the moments met by LBM-Act itself in replays of training periods
+    on_policy_guide: Literal["rule", "LBM-Think"] = "rule"  # who leads it there
+    rule: Rule = "argmax"  # what is learned; Eq. 13, or a control
+    beta: NonNegative = 50.0  # of the weights exp(beta * relative-Q) in Eq. 14's first line; the paper names none
+    finetune: FinetuneConfig = FinetuneConfig()

@@ -1,0 +1,239 @@
+"""Import of the benchmark's files into the forms our own data have (§4.1): period logs and a trajectory set.
+
+Traffic files are read by :mod:`lbm_core.workshop.csv_traffic`; trajectory files (a row per advertiser and tick, states
+as tuple strings) are read here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lbm_core.auction.bidder import N_STATE_FEATURES, N_TICKS
+from lbm_core.auction.state import FEATURES
+from lbm_core.auction.traffic import Traffic
+from lbm_core.data.trajectories import ALPHA_LIMIT, MIN_LENGTH, TrajectorySet
+from lbm_core.files import writing
+from lbm_core.settings import Dataset
+from lbm_core.workshop.csv_reading import TRAJECTORY_COLUMNS, CsvSource, FileCheck, csv_sources
+from lbm_core.workshop.csv_traffic import nearest_dataset, read_traffic_csv
+
+_UNREAD = ("advertiserCategoryIndex", "realAllConversion", "next_state")
+_WRAPPING = re.compile(r"np\.float\d+|[()\s]")  # "(1.0, 0.5)" or, by NumPy 2, "(np.float64(1.0), np.float64(0.5))"
+_PVALUE_TOLERANCE = 1e-9  # relative; means of ten thousand p-values summed in another order
+_SHARE_TOLERANCE = 1e-5  # of a budget or a day, however the file rounds
+_TRAJECTORY = ["deliveryPeriodIndex", "advertiserNumber"]
+_WHO = "advertiser {advertiserNumber}, period {deliveryPeriodIndex}"
+
+
+def import_files(
+    paths: Sequence[str | Path],
+    out: str | Path,
+    *,
+    dataset: Dataset | None = None,
+    compare: bool = True,
+    traffic: Callable[[int, Dataset], Traffic] = Traffic,
+) -> list[FileCheck]:
+    """Import traffic and trajectory files, each a ``.csv``, ``.csv.gz`` or ``.zip``; all of them or nothing.
+
+    Writes a new folder ``out``: ``period-N.npz`` for every traffic file (load it with :meth:`PeriodLog.load`; the
+    replay takes it), ``trajectories.npz`` with the trajectories of all files (:meth:`TrajectorySet.load`), and
+    ``import.json`` with the comparisons.
+
+    Parameters
+    ----------
+    dataset : the data set the files must belong to; None: whichever their p-values agree with
+    compare : whether trajectory files must agree with the regenerated traffic (traffic files always must)
+    traffic : makes the traffic of a period and data set
+
+    Returns
+    -------
+    One comparison with the regenerated traffic per file.
+
+    Raises
+    ------
+    FileNotFoundError, FileExistsError
+        No such file; ``out`` is there already.
+    ValueError
+        In one sentence, with file and line: a missing column, a truncated line, NaN, a number out of range, duplicate
+        or missing rows, budgets, times and costs that contradict each other, counts or p-values that differ from the
+        traffic. The same period or trajectory twice; dense and sparse files together.
+    """
+    out = Path(out)
+    if out.exists():
+        raise FileExistsError(f"{out} is there already: choose another folder, or remove it first")
+    sources = [source for path in paths for source in csv_sources(path)]
+    if not sources:
+        raise ValueError("no file to import given")
+    is_trajectory = [_is_trajectory(source) for source in sources]  # all headers before the first long read
+    checks: list[FileCheck] = []
+    sets: list[TrajectorySet] = []
+    seen: set[tuple[int, int]] = set()  # (period, advertiser)
+    with writing(out) as folder:
+        for source, of_trajectories in zip(sources, is_trajectory, strict=True):
+            if of_trajectories:
+                trajectories, check = read_trajectory_csv(source, dataset=dataset, compare=compare, traffic=traffic)
+            else:
+                log, check = read_traffic_csv(source, dataset=dataset, traffic=traffic)
+                log.save(folder / f"period-{log.period}.npz")
+                trajectories = TrajectorySet.from_logs([log])
+            ours, before = trajectories.dataset, sets[0].dataset if sets else trajectories.dataset
+            if ours != before:
+                raise ValueError(f"{source.name} is {ours}, the files before it are {before}: import them apart")
+            pairs = set(zip(trajectories.period.tolist(), trajectories.advertiser.tolist(), strict=True))
+            if twice := sorted(pairs & seen):
+                raise ValueError(
+                    f"{source.name}: the trajectory of advertiser {twice[0][1]}, period {twice[0][0]} was already in "
+                    "another file of this import: import them apart"
+                )
+            seen |= pairs
+            sets.append(trajectories)
+            checks.append(check)
+        TrajectorySet.concatenate(sets).save(folder / "trajectories.npz")
+        report = [dataclasses.asdict(check) for check in checks]
+        (folder / "import.json").write_text(json.dumps(report, indent=2) + "\n")
+    return checks
+
+
+def _is_trajectory(source: CsvSource) -> bool:
+    """Whether it is a trajectory file (else a traffic file)."""
+    if "state" in source.header:
+        return True
+    if {"pvIndex", "deliveryPeriodIndex"} & set(source.header):
+        return False
+    raise ValueError(f"{source.name}, line 1: neither a traffic file (no pvIndex) nor a trajectory file (no state)")
+
+
+def read_trajectory_csv(
+    source: CsvSource,
+    *,
+    dataset: Dataset | None = None,
+    compare: bool = True,
+    traffic: Callable[[int, Dataset], Traffic] = Traffic,
+) -> tuple[TrajectorySet, FileCheck]:
+    """Read trajectories, cut at the first ``done`` inclusive, and check them against the regenerated traffic.
+
+    Costs per tick are not in the file: they are the steps of the remaining budget, and in the last tick what the
+    day's total leaves. As for our own data, alphas are clipped and trajectories of one or two ticks dropped.
+
+    Arguments and errors are those of :func:`lbm_core.workshop.csv_import.import_files`.
+    """
+    wanted = [name for name in TRAJECTORY_COLUMNS if name not in _UNREAD]
+    rows = pd.concat([_with_states(source, part) for part in source.chunks(wanted)])
+    rows = rows.sort_values([*_TRAJECTORY, "timeStepIndex"], kind="stable")
+    _check_order(source, rows)
+    if dataset is None:
+        dataset = nearest_dataset(rows.rename(columns={"current_pvalue_mean": "pValue"}))
+    trajectories = _trajectories(rows, dataset)
+    periods = tuple(rows["deliveryPeriodIndex"].unique().tolist()) if compare else ()
+    says = f"{len(trajectories):,} trajectories, not compared with the regenerated traffic"
+    for period in periods:
+        _compare(source, rows[rows["deliveryPeriodIndex"] == period], traffic(period, dataset))
+    if compare:
+        says = f"impression counts and mean p-values of {len(trajectories):,} trajectories ({dataset}, {len(periods)} "
+        says += "periods) agree with the regenerated traffic"
+    return trajectories, FileCheck(source.name, dataset, periods, len(rows), f"{source.name}: {says}")
+
+
+def _with_states(source: CsvSource, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with the 16 numbers of the tuple strings as columns, checked."""
+    rows["state"] = [_WRAPPING.sub("", text) for text in rows["state"]]
+    numbers = [_floats(text) for text in rows["state"]]
+    source.require(rows, [row is not None for row in numbers], "state {state!r:.60} is not a tuple of numbers")
+    sizes = np.array([len(row or ()) for row in numbers])
+    source.require(rows, sizes == N_STATE_FEATURES, f"state has {{n}} numbers; expected {N_STATE_FEATURES}", n=sizes)
+    rows = rows.drop(columns="state").join(pd.DataFrame(numbers, rows.index, FEATURES))
+    finite = np.isfinite(rows[list(FEATURES)]).all(axis=1)
+    source.require(rows, finite, "state holds NaN or infinite numbers, or is empty")
+    near = rows["budget_left"].between(-_SHARE_TOLERANCE, 1 + _SHARE_TOLERANCE)
+    source.require(rows, near, "the state's budget_left is {budget_left:g}; expected 0 … 1")
+    expected = 1 - rows["timeStepIndex"] / N_TICKS
+    problem = "the state's time_left is {time_left:g} in tick {timeStepIndex}; expected {expected:g}"
+    near = (rows["time_left"] - expected).abs() <= _SHARE_TOLERANCE
+    source.require(rows, near, problem, expected=expected)
+    return rows
+
+
+def _floats(text: str) -> list[float] | None:
+    try:
+        return [float(part) for part in text.split(",")] if text else [np.nan] * N_STATE_FEATURES
+    except ValueError:
+        return None
+
+
+def _check_order(source: CsvSource, rows: pd.DataFrame) -> None:
+    """Ticks of every trajectory run 0, 1, 2 … without a gap or a repetition; budgets and costs fit together."""
+    trajectory, tick, left = rows.groupby(_TRAJECTORY), rows["timeStepIndex"], rows["budget_left"]
+    step = trajectory["timeStepIndex"].diff()  # NaN at the start
+    starts = step.isna()
+    problem = f"the row of {_WHO}, tick {{timeStepIndex}} occurs twice"
+    source.require(rows, step != 0, problem)
+    problem = f"the rows of {_WHO} start at tick {{timeStepIndex}}: earlier ones are missing"
+    source.require(rows, ~starts | (tick == 0), problem)
+    problem = f"{_WHO} goes from tick {{before:.0f}} to {{timeStepIndex}}: rows are missing"
+    source.require(rows, starts | (step == 1), problem, before=tick - step)
+    problem = f"the rows of {_WHO} end at tick {{timeStepIndex}} without done"
+    last = trajectory.cumcount(ascending=False) == 0
+    ended = trajectory["done"].transform("max") > 0
+    source.require(rows, ~last | ended | (tick == N_TICKS - 1), problem)
+    for name in ("budget", "CPAConstraint", "realAllCost"):
+        source.require(rows, trajectory[name].diff().fillna(0) == 0, f"{name} changes within a trajectory")
+    rise = trajectory["budget_left"].diff().fillna(0)
+    problem = "budget_left rises from {before:g} to {budget_left:g} within a trajectory"
+    source.require(rows, rise <= _SHARE_TOLERANCE, problem, before=left - rise)
+    spent = (1 - left) * rows["budget"]
+    problem = "realAllCost is {realAllCost:g}, but {spent:g} of the budget were spent by then"
+    source.require(rows, rows["realAllCost"] >= spent - _SHARE_TOLERANCE * rows["budget"], problem, spent=spent)
+
+
+def _compare(source: CsvSource, rows: pd.DataFrame, regenerated: Traffic) -> None:
+    """Impression counts and mean p-values of a period's rows against its regenerated traffic."""
+    where = f"the regenerated traffic of period {regenerated.period}"
+    counts = regenerated.counts[rows["timeStepIndex"]]
+    problem = f"{{current_pv_num:g}} impressions in tick {{timeStepIndex}}; {where} has {{counts}}"
+    source.require(rows, rows["current_pv_num"] == counts, problem, counts=counts)
+    means = np.stack([regenerated.tick_pvalues(tick).mean(axis=0) for tick in range(N_TICKS)])
+    means = means[rows["timeStepIndex"], rows["advertiserNumber"]]
+    problem = "mean p-value {current_pvalue_mean:.10g} of advertiser {advertiserNumber}, tick {timeStepIndex}; "
+    problem += f"{where} ({regenerated.dataset}) has {{means:.10g}}"
+    near = (rows["current_pvalue_mean"] - means).abs() <= _PVALUE_TOLERANCE * means
+    source.require(rows, near, problem, means=means)
+
+
+def _trajectories(rows: pd.DataFrame, dataset: Dataset) -> TrajectorySet:
+    """A trajectory set of sorted rows."""
+    first = rows[rows["timeStepIndex"] == 0]
+    budget, total = first["budget"].to_numpy(), first["realAllCost"].to_numpy()
+    keyed = rows.set_index([*_TRAJECTORY, "timeStepIndex"])
+
+    def grid(name: str) -> NDArray[np.float64]:
+        return keyed[name].unstack().reindex(columns=range(N_TICKS)).fillna(0.0).to_numpy()
+
+    done = grid("done") > 0
+    done[:, -1] = True
+    length = np.argmax(done, axis=1) + 1
+    valid = np.arange(N_TICKS) < length[:, None]
+    spent = -np.diff(grid("budget_left"), append=0) * budget[:, None]
+    costs = np.where(np.arange(N_TICKS) < length[:, None] - 1, spent, 0.0)
+    costs[np.arange(len(first)), length - 1] = total - costs.sum(axis=1)
+    whole = TrajectorySet(
+        dataset=dataset,
+        period=first["deliveryPeriodIndex"].to_numpy(),
+        advertiser=first["advertiserNumber"].to_numpy(),
+        length=length,
+        budget=budget,
+        cpa_target=first["CPAConstraint"].to_numpy(),
+        states=np.stack([grid(name) for name in FEATURES], axis=-1) * valid[:, :, None],
+        alphas=np.clip(grid("action"), 0.0, ALPHA_LIMIT[dataset]) * valid,
+        conversions=grid("reward") * valid,
+        expected_conversions=grid("reward_continuous") * valid,
+        costs=np.maximum(costs, 0.0),  # rounding of the last tick
+    )
+    return whole.select(length >= MIN_LENGTH)

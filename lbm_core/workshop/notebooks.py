@@ -1,0 +1,213 @@
+"""The notebooks: the order they run in, and their parameters, checked before anything runs (papermill only warns)."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from lbm_core import paths
+from lbm_core.settings import DATASETS, TIER_NAMES
+
+# What a chapter takes over from earlier ones (artifacts and recorded results). Each also runs alone and then makes what
+# it lacks; the order saves doing a thing twice, and two notebooks from making the same thing at once.
+NEEDS: dict[str, tuple[str, ...]] = {
+    "01": (),
+    "02": ("01",),
+    "03": ("01", "02"),  # chapter 2 may train the critic first, as a guide
+    "04": ("01", "02"),
+    "05": ("02", "03", "04"),
+    "06": ("01", "03"),
+    "07": ("02", "04"),
+    # 08, and 09, whose latencies are measured with the machine to itself, need all that come before.
+}
+Plain = bool | int | float | str | None
+Setting = Plain | list[Plain]  # a field of a tier
+TYPES: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "dict": dict[str, Setting]}
+# Every notebook has these, with these defaults. SET holds what differs from the tier, by dotted field.
+REQUIRED: dict[str, Any] = {"TIER": "cached", "DATASET": "dense", "SEED": 0, "OUTPUT_DIR": "", "SET": {}}
+_CHOICES: dict[str, tuple[str, ...]] = {"TIER": TIER_NAMES, "DATASET": DATASETS}
+_SET_OTHERWISE = {"TIER": "--tier", "OUTPUT_DIR": "--output", "SET": "fields of the tier: --set act.steps=50"}
+_SETTING: TypeAdapter[Setting] = TypeAdapter(Setting, config=ConfigDict(strict=True))
+
+
+def number(notebook: Path) -> str:
+    """Two digits that a chapter's file name starts with."""
+    return notebook.stem[:2]
+
+
+def select(only: str = "", folder: Path | None = None) -> list[Path]:
+    """Chapters of a folder in order.
+
+    Parameters
+    ----------
+    only : numbers or names separated by commas, "02,05", "2", "02_lbm_act"; empty selects all
+    folder : default: the checkout's ``notebooks/``
+
+    Raises
+    ------
+    FileNotFoundError
+        No chapter in the folder.
+    ValueError
+        A chapter that does not exist, with those that do.
+    """
+    folder = paths.project_root() / "notebooks" if folder is None else folder
+    every = sorted(path for path in folder.glob("*.ipynb") if re.match(r"\d\d_", path.name))
+    if not every:
+        raise FileNotFoundError(f"no notebooks named NN_name.ipynb in {folder}")
+    chosen: set[Path] = set()
+    for name in filter(None, (part.strip().removesuffix(".ipynb") for part in only.split(","))):
+        hits = [path for path in every if path.stem == name or number(path) == name.zfill(2)]
+        if not hits:
+            raise ValueError(f"no notebook {name!r}; there are {', '.join(path.stem for path in every)}")
+        chosen.update(hits)
+    return [path for path in every if path in chosen or not chosen]
+
+
+def needs(notebook: Path, among: Iterable[Path]) -> list[Path]:
+    """The notebooks of ``among`` that have to be finished before this one; unknown chapters need all earlier ones."""
+    earlier = [path for path in among if number(path) < number(notebook)]
+    wanted = NEEDS.get(number(notebook), tuple(number(path) for path in earlier))
+    return [path for path in earlier if number(path) in wanted]
+
+
+def parameters_of(notebook: NotebookNode) -> dict[str, str]:
+    """Names and types of a notebook's parameters.
+
+    Raises
+    ------
+    ValueError
+        Not exactly one cell tagged ``parameters``, a line in it that is not ``NAME: str|int|float|bool|dict = literal``
+        of that type, or a required parameter missing.
+    """
+    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        raise ValueError(f"{len(tagged)} cells tagged 'parameters', there must be exactly one")
+    types: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    try:
+        for statement in ast.parse(tagged[0].source).body:
+            name, kind, value = _declared(statement)
+            if name in types:
+                raise ValueError(f"{name} is declared twice")
+            types[name], values[name] = kind, value
+    except (ValueError, SyntaxError) as error:
+        raise ValueError(f"parameters cell: {error}") from None
+    for name, value in REQUIRED.items():
+        kind = type(value).__name__
+        if (types.get(name), values.get(name)) != (kind, value):
+            raise ValueError(f"parameters cell must hold {name}: {kind} = {value!r}")
+    return types
+
+
+def _declared(statement: ast.stmt) -> tuple[str, str, Any]:
+    """Name, type and default of one line of a parameters cell."""
+    line = ast.unparse(statement)
+    if not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)):
+        raise ValueError(f"{line!r} must have the form NAME: type = literal")
+    name, kind = statement.target.id, ast.unparse(statement.annotation)
+    if kind not in TYPES or not name.isupper():
+        raise ValueError(f"{line!r} must have an upper-case name and one of the types {', '.join(TYPES)}")
+    try:
+        value: Any = ast.literal_eval(statement.value) if statement.value else None
+        return name, kind, TypeAdapter(TYPES[kind]).validate_python(value, strict=True)
+    except ValidationError:
+        raise ValueError(f"{line!r} is declared {kind} but its default is not") from None
+    except ValueError:
+        raise ValueError(f"{line!r} must be a plain literal: nothing is derived in the parameters cell") from None
+
+
+def parse_settings(settings: Iterable[str]) -> tuple[dict[str, str], dict[str, Setting]]:
+    """What ``--set NAME=VALUE`` says: texts of notebook parameters (upper-case), values of fields of the tier (others).
+
+    A field's value is read as a Python literal (None, a bool, a number, a text, a list of these) where it is one, else
+    as text: ``act.steps=50``, ``think.backbone=/a/path``.
+    """
+    own: dict[str, str] = {}
+    fields: dict[str, Setting] = {}
+    for setting in settings:
+        name, equals, text = (part.strip() for part in setting.partition("="))
+        if not (name and equals):
+            raise ValueError(f"--set wants NAME=VALUE, got {setting!r}")
+        if name.isupper():
+            own[name] = text
+            continue
+        try:
+            value = ast.literal_eval(text)
+            fields[name] = _SETTING.validate_python(list(value) if isinstance(value, tuple) else value)
+        except (ValueError, SyntaxError):
+            fields[name] = text
+    return own, fields
+
+
+def tier_fields(settings: Iterable[str]) -> dict[str, Setting]:
+    """What ``--set`` says where no notebook runs."""
+    own, fields = parse_settings(settings)
+    if own:
+        raise ValueError(
+            f"{min(own)} would be a notebook's parameter; here --set takes fields of the tier: act.steps=50"
+        )
+    return fields
+
+
+def resolve(
+    notebooks: Iterable[Path],
+    settings: Iterable[str],
+    tier: str,
+    output: str = "",
+    check: Callable[[str, dict[str, Any]], object] | None = None,
+) -> dict[Path, dict[str, Any]]:
+    """What each notebook is run with, checked before anything runs.
+
+    Parameters
+    ----------
+    settings : ``NAME=VALUE`` of the command line; a notebook parameter goes to the notebooks that declare it
+    tier, output : values of TIER and, unless empty, OUTPUT_DIR
+    check : called with tier and dotted fields if there are any, raises ValueError on a wrong one; default
+        :func:`lbm_core.lab.tiers.tier`
+
+    Raises
+    ------
+    ValueError
+        A notebook with bad parameters, a name that nobody knows, a value that it cannot have.
+    """
+    own, fields = parse_settings(settings)
+    if elsewhere := [name for name in _SET_OTHERWISE if name in own]:
+        raise ValueError(f"{elsewhere[0]} is set by {_SET_OTHERWISE[elsewhere[0]]}")
+    own |= {"TIER": tier, "OUTPUT_DIR": output} if output else {"TIER": tier}
+    for name, choices in _CHOICES.items():
+        if own.get(name, choices[0]) not in choices:
+            raise ValueError(f"unknown {name} {own[name]!r}; choose one of {', '.join(choices)}")
+    if fields:
+        if check is None:
+            from lbm_core.lab import tiers
+
+            check = tiers.tier
+        check(tier, fields)
+    declared: dict[Path, dict[str, str]] = {}
+    for path in notebooks:
+        try:
+            declared[path] = parameters_of(nbformat.read(path, as_version=4))
+        except ValueError as error:
+            raise ValueError(f"{path.name}: {error}") from None
+    known = {name for types in declared.values() for name in types}
+    if unknown := [name for name in own if name not in known]:
+        raise ValueError(f"no selected notebook has a parameter {unknown[0]!r}; they have {', '.join(sorted(known))}")
+    changes = {"SET": fields} if fields else {}
+    return {
+        path: {name: _value(name, types[name], text) for name, text in own.items() if name in types} | changes
+        for path, types in declared.items()
+    }
+
+
+def _value(name: str, kind: str, text: str) -> Any:
+    try:
+        return TypeAdapter(TYPES[kind]).validate_strings(text)
+    except ValidationError:
+        raise ValueError(f"{name} is {kind}, got {text!r}") from None

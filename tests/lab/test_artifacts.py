@@ -1,0 +1,84 @@
+"""Artifacts: made once, whole or absent, named by all that they are made from."""
+
+import json
+
+import pytest
+
+from lbm_core import paths
+from lbm_core.lab import artifacts
+from lbm_core.lab.artifacts import Artifact
+
+
+def _artifact(config, made, inputs=(), stage="dt"):
+    def make(folder):
+        made.append(config)
+        (folder / "value.json").write_text(json.dumps(config))
+
+    return Artifact(stage, config, make, lambda folder: json.loads((folder / "value.json").read_text()), "it", inputs)
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LBM_CACHE", str(tmp_path))
+
+
+def test_it_is_made_once_and_says_what_it_took(capsys):
+    made = []
+    artifact = _artifact({"a": 1}, made)
+    assert not artifact.exists
+    with pytest.raises(FileNotFoundError):
+        artifact.took  # noqa: B018
+    assert artifact.get() == {"a": 1} == artifact.get()
+    assert made == [{"a": 1}]
+    assert capsys.readouterr().out.splitlines() == ["it: computed in 0 s", "it: loaded"]
+    assert 0 <= artifact.took.seconds < 60
+    assert artifact.took.peak_mib > 1
+    assert artifact.path == paths.cache_dir() / "dt" / artifact.key
+
+
+def test_inputs_are_made_first_and_not_counted():
+    order = []
+    data = _artifact("data", order, stage="trajectories")
+    _artifact("model", order, (data,)).ensure()
+    assert order == ["data", "model"]
+
+
+def test_a_failed_making_leaves_nothing(tmp_path):
+    def make(folder):
+        (folder / "half").write_text("x")
+        raise RuntimeError("disk full")
+
+    artifact = Artifact("dt", {}, make, lambda folder: folder, "it")
+    with pytest.raises(RuntimeError, match="disk full"):
+        artifact.get()
+    assert not artifact.exists
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_its_key_holds_its_inputs_keys():
+    a, b = _artifact("a", [], stage="trajectories"), _artifact("b", [], stage="trajectories")
+    assert _artifact(1, [], (a,)).key == _artifact(1, [], (a,)).key
+    keys = {_artifact(1, [], inputs).key for inputs in ((), (a,), (b,))} | {_artifact(2, [], (a,)).key}
+    assert len(keys) == 4
+
+
+def test_a_version_is_part_of_the_key(monkeypatch):
+    before = _artifact(1, []).key
+    monkeypatch.setitem(artifacts.STAGES, "dt", artifacts.Stage("dt", 99, ("trajectories",)))
+    assert _artifact(1, []).key != before
+
+
+def test_an_input_that_was_not_declared_is_refused():
+    critic = _artifact("c", [], stage="critic")
+    with pytest.raises(ValueError, match="'dt' is not declared to build on 'critic'"):
+        _artifact(1, [], (critic,))
+
+
+def test_declared_inputs_are_stages_and_run_in_no_circle_but_gqpos_rounds():
+    for stage in artifacts.STAGES.values():
+        assert set(stage.inputs) <= set(artifacts.STAGES)
+    own_rounds = {"gqpo": {"gqpo", "own_days"}, "own_days": {"gqpo"}}
+    import graphlib
+
+    graph = {name: set(stage.inputs) - own_rounds.get(name, set()) for name, stage in artifacts.STAGES.items()}
+    graphlib.TopologicalSorter(graph).prepare()

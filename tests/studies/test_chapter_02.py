@@ -1,0 +1,136 @@
+"""Chapter 2's studies: the right models compared, the right methods evaluated, numbers that can be checked by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_period import small_period
+
+from lbm_core.auction.controls import ConstantAlpha
+from lbm_core.lab.guided import GUIDES, Guided
+from lbm_core.lab.lab import Lab
+from lbm_core.lab.methods import INSTRUCTIONS, method
+from lbm_core.lab.tiers import tier
+from lbm_core.settings import TIER_NAMES
+from lbm_core.studies import chapter_02
+from lbm_core.studies.sizes import few
+
+METRICS = ("budget_utilization", "expected_cpa_ratio", "conversions", "score")
+
+
+class Evaluated(Lab):
+    """Gives one row to every method, numbered; the score says how many advertisers were asked for."""
+
+    def evaluate(self, methods, **options):
+        names = [method(one).name for one in methods]
+        rows = [{"method": name, **dict.fromkeys(METRICS, float(k))} for k, name in enumerate(names)]
+        return pd.DataFrame(rows).assign(advertisers=self.tier.evaluation.advertisers)
+
+
+def test_loss_curves_of_every_language_input(lab):
+    frame = chapter_02.loss_curves(lab)
+    assert list(frame.columns) == ["method", "seed", "step", "batch_loss", "loss"]
+    assert set(frame["method"]) == {"LLM-DT", "LBM-Act", "LLM-DT + direction"}
+    assert set(frame["seed"]) == {0, 1}
+    assert frame[["batch_loss", "loss"]].notna().all(axis=None)
+    assert frame.groupby(["method", "seed"])["step"].agg(["min", "max"]).eq([1, 10]).all(axis=None)
+    start = frame[frame["step"] == 1].groupby("seed")["loss"].nunique()
+    assert (start == 1).all(), "fresh models repeat the last action, on the same windows"
+
+
+def test_obedience_of_words_and_of_the_number(lab):
+    moments = chapter_02.later_moments(lab.trajectories(), 0)
+    assert (moments.timesteps[:, -1] > 0).all()
+    frame = chapter_02.obedience(lab, moments)
+    assert set(frame["method"]) == {"LBM-Act", "LLM-DT + direction"}
+    assert len(frame) == 2 * 2 * 3
+    assert set(frame["train_seed"]) == {0, 1}
+    assert frame.query("direction == 'all'")["decisions"].eq(2 * len(moments)).all()
+
+
+def test_sizes_differ_in_what_is_trained(lab):
+    every = lab.changed({"chapter2.sizes": tuple(chapter_02.SIZES), "act.steps": 4, "act.layers": 3})
+    frame = chapter_02.sizes_compared(every, chapter_02.later_moments(lab.trajectories(), 0)).set_index("size")
+    assert list(frame.index) == list(chapter_02.SIZES), "one training each, as the chapter says"
+    assert frame["layers"].to_dict() | {"1 layer": 1, "2 layers": 2, "default": 3} == frame["layers"].to_dict()
+    assert frame["trained"]["default"] == frame["parameters"]["default"] > frame["parameters"]["1 layer"]
+    assert frame["trained"]["frozen"] < frame["trained"]["LoRA"] < frame["trained"]["default"]
+    assert frame["trained"]["random, frozen"] == frame["trained"]["frozen"]
+    assert (frame["seconds"] > 0).all()
+    assert frame["followed"].between(0, 1).all()
+    curve = every.act(initialise="random").history[:, 1]
+    assert frame["loss"]["random"] == pytest.approx(curve[-1]), "of the last fifth of the steps"
+    with pytest.raises(ValueError, match="no size 'huge'; one of default"):
+        chapter_02.sizes_compared(lab.changed({"chapter2.sizes": ("huge",)}), None)
+
+
+def test_few_is_never_more_than_the_tier():
+    laptop = Lab(tier("laptop"))
+    for chapter, seeds in ((laptop.tier.chapter2, 1), (laptop.tier.chapter7, 3)):
+        small = few(laptop, chapter)
+        assert isinstance(small, Lab)
+        assert (small.tier.evaluation.advertisers, small.tier.evaluation.train_seeds) == (8, seeds)
+        assert replace(small.tier, evaluation=laptop.tier.evaluation) == laptop.tier
+    fewer = laptop.changed({"evaluation.advertisers": 2, "evaluation.train_seeds": 1, "chapter2.train_seeds": 3})
+    assert few(fewer, fewer.tier.chapter2).tier.evaluation == fewer.tier.evaluation
+
+
+def test_instructions_by_strength():
+    sizes = {"chapter2.guide_scales": (0.5,), "chapter2.guide_intervals": (2,), "chapter2.guide_levels": (1.2,)}
+    studied = Evaluated(tier("laptop", sizes))
+    rows = chapter_02.forced(studied)
+    assert (rows["advertisers"] == studied.tier.chapter2.advertisers).all()
+    assert rows["method"].tolist() == [*INSTRUCTIONS, *(guided.name for guided in chapter_02.softer(studied))]
+    pairs = [{"scale": 0.5}, {"every": 2}, {"level": 1.2}]
+    assert chapter_02.softer(studied) == [Guided(name, **way) for way in pairs for name in ("increase", "decrease")]
+    table = chapter_02.by_strength(rows)
+    assert list(table.columns) == ["instruction", "way", *METRICS]
+    assert table["instruction"].tolist() == ["increase", "decrease", "base", *["increase", "decrease"] * 3]
+    ways = [("every tick", 3), ("scale 0.5", 2), ("every 2 ticks", 2), ("up to 1.2", 2)]
+    assert table["way"].tolist() == [way for way, count in ways for _ in range(count)]
+    assert table["score"].tolist() == list(range(9))
+
+
+def test_what_table_4_says_is_what_its_methods_are_told(lab):
+    from lbm_core.lab.tuning import contender
+
+    for name, guided in chapter_02.CONSTANT.items():
+        assert contender(lab, name).config == contender(lab, guided).config
+
+
+def test_guides_are_named_alike():
+    frame = chapter_02.guides_compared(Evaluated(tier("smoke", {"chapter2.guides": ("rule", "critic")})))
+    names = ["increase", "decrease", "none", "rule", "critic"]
+    assert frame["method"].tolist() == [*(f"LBM-Act + {name}" for name in names), "critic alone"]
+    alone = chapter_02.guides_compared(Evaluated(tier("smoke", {"chapter2.guides": ("rule",)})))
+    assert "critic alone" not in set(alone["method"])
+
+
+@pytest.mark.parametrize("name", TIER_NAMES)
+def test_every_tier_asks_for_what_exists(name):
+    chapter = tier(name).chapter2
+    assert set(chapter.sizes) <= set(chapter_02.SIZES)
+    assert set(chapter.guides) <= set(GUIDES) - {"none", "increase", "decrease"}
+    assert {"none", "sentence"} <= set(chapter.curves)
+
+
+def test_days_under_instruction():
+    period = small_period(n=48)
+
+    class Replayed(Lab):
+        def held_out(self):
+            return [period]
+
+        def bidders(self, methods):
+            return {name: (lambda name=name: ConstantAlpha(3.0 if name == "increase" else 0.3)) for name in methods}
+
+    studied = Replayed(tier("smoke"))
+    frame = chapter_02.days_under_instruction(studied, ["increase", "decrease"])
+    assert frame[["period", "advertiser"]].drop_duplicates().shape[0] == 1
+    assert frame["advertiser"].iloc[0] in range(0, 48, 8), "one of the chapter's six"
+    ratios = frame.groupby("method")["alpha_ratio"].unique()
+    np.testing.assert_allclose(ratios["increase"], [3.0])
+    np.testing.assert_allclose(ratios["decrease"], [0.3])
+    assert frame.groupby("method")["spent"].apply(lambda spent: spent.is_monotonic_increasing).all()
+    assert frame["spent"].between(0, 1.001).all()

@@ -1,0 +1,72 @@
+"""Variants of the critic: trained as named, judged by the replay and by steering alone."""
+
+import numpy as np
+import pytest
+from small_period import small_period
+
+from lbm_core.critic.ensemble import CriticEnsemble
+from lbm_core.data.behaviour import simulate_period
+from lbm_core.evaluation.runner import evaluate
+from lbm_core.lab.lab import Lab
+from lbm_core.lab.tiers import tier
+from lbm_core.settings import TIER_NAMES
+from lbm_core.studies import chapter_03
+
+KNOWN = chapter_03.VARIANTS | chapter_03.ENSEMBLES | chapter_03.DATA_SHARES
+
+
+@pytest.mark.parametrize("name", TIER_NAMES)
+def test_every_tier_names_variants_that_exist(name):
+    assert set(tier(name).chapter3.variants) <= set(KNOWN)
+
+
+def test_an_unknown_variant_is_refused(lab):
+    with pytest.raises(ValueError, match="no critic variant 'best'; one of default"):
+        chapter_03.critic_variants(lab.changed({"chapter3.variants": ("best",)}))
+
+
+def test_variants_are_what_their_names_say(lab):
+    critics = chapter_03.critic_variants(lab.changed({"chapter3.variants": tuple(KNOWN)}))
+    assert list(critics) == list(KNOWN)
+    config = lab.critic().config
+    for name, fields in chapter_03.VARIANTS.items():
+        assert critics[name].config == lab.bound(lab.tier.critic, **fields)
+    members = critics["ensemble"].critics
+    assert [member.config.seed for member in members] == [0, 1]
+    assert critics["ensemble, pessimistic"].pessimism > critics["ensemble"].pessimism == 0
+    assert critics["share 0.1 of the data"].config == config
+    weights = [next(critics[name].parameters()) for name in ("default", "share 0.1 of the data")]
+    assert not np.array_equal(*(weight.detach().numpy() for weight in weights)), "other data, another critic"
+
+
+def test_verdicts_of_a_logged_day(lab):
+    log = simulate_period("dense", 7, 0)
+    one = lab.critic()
+    judges = {"one": one, "ensemble": CriticEnsemble([one, lab.trained_with(1).critic()])}
+    rows = chapter_03.verdicts(judges, [log], 0, factors=(0.5, 1.0, 2.0), samples=60)
+    assert set(rows["variant"]) == set(judges)
+    assert (rows["period"] == 7).all()
+    assert len(rows) == 2 * 2 * 3 * 60
+    assert np.isfinite(rows[["relative_q", "gain", "cpa_ratio"]]).all().all()
+    same = rows[rows["factor"] == 1.0]
+    np.testing.assert_allclose(same["gain"], 0, atol=1e-9)
+    np.testing.assert_allclose(same["relative_q"], 0, atol=1e-6)
+    effect = rows.assign(size=rows["gain"].abs()).groupby("change")["size"].mean()
+    assert effect["rest of the day"] > effect["one tick"] > 0
+    by_state = rows.pivot_table(index=["tick", "factor", "change", "gain"], columns="variant", values="relative_q")
+    assert by_state.notna().all().all(), "every critic is asked about the same states"
+
+
+def test_each_critic_steers_alone_beside_a_constant_alpha(lab):
+    period = small_period(n=48)
+
+    class Replayed(Lab):
+        def held_out(self):
+            return [period]
+
+    studied = Replayed(lab.tier).changed({"evaluation.draws": 2})
+    rows = chapter_03.steering(studied, {"default": lab.critic()})
+    assert rows.groupby("method", sort=False).size().to_dict() == {"constant": 2 * 6, "default": 2 * 6}
+    alone = evaluate({"constant": chapter_03.ConstantAlpha}, [period], [0], rows=range(0, 48, 8), progress=False)
+    constant = rows[(rows["method"] == "constant") & (rows["seed"] == 0)]
+    np.testing.assert_allclose(constant["score"], alone["score"])
