@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lbm_core import paths
 from lbm_core.auction.bidder import N_ADVERTISERS, Advertisers
@@ -27,7 +26,7 @@ def benchmark_advertisers(dataset: Dataset) -> Advertisers:
     """
     if dataset not in DATASETS:
         raise ValueError(f"unknown data set {dataset!r}; one of {', '.join(DATASETS)}")
-    table = _read_table()
+    table = np.genfromtxt(paths.PACKAGE / "data" / "advertisers.csv", delimiter=",", names=True)
     if dataset == "sparse":
         return Advertisers(np.arange(N_ADVERTISERS), table["sparse_budget"], table["sparse_cpa"])
     low, high = UNKNOWN_CPA_RANGE
@@ -56,11 +55,3 @@ def period_advertisers(dataset: Dataset, period: int) -> Advertisers:
         return listed
     dealt = np.random.default_rng([period, DATASETS.index(dataset)]).permutation(N_ADVERTISERS)
     return Advertisers(listed.index, listed.budget[dealt], listed.cpa_target[dealt])
-
-
-def _read_table() -> dict[str, NDArray[np.float64]]:
-    path = paths.PACKAGE / "data" / "advertisers.csv"
-    rows = np.genfromtxt(path, delimiter=",", names=True)
-    if len(rows) != N_ADVERTISERS:
-        raise ValueError(f"{path.name} holds {len(rows)} advertisers; expected {N_ADVERTISERS}")
-    return {name: rows[name] for name in rows.dtype.names or ()}

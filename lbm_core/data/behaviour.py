@@ -222,20 +222,13 @@ def plan_day(dataset: Dataset, mean_pvalues: NDArray[np.float64]) -> ResponseTab
     # A normal distribution by its quantiles, with a typical standard deviation of half the mean (A.1).
     normal = np.quantile(np.random.default_rng(0).standard_normal(100_000), (np.arange(_QUANTILES) + 0.5) / _QUANTILES)
     pvalues = np.clip(mean_pvalues[:, :, None] * (1 + 0.5 * normal), 0, 1).reshape(N_ADVERTISERS, -1)
-    day = ReplayPeriod.from_arrays(
-        dataset,
-        _PAST_PERIODS[-1],
-        period_advertisers(dataset, _PAST_PERIODS[-1]),
-        np.full(N_TICKS, _QUANTILES),
-        pvalues,
-        np.repeat(prices, _QUANTILES),
-    )
+    past, counts, prices = _PAST_PERIODS[-1], np.full(N_TICKS, _QUANTILES), np.repeat(prices, _QUANTILES)
+    day = ReplayPeriod.from_arrays(dataset, past, period_advertisers(dataset, past), counts, pvalues, prices)
     tables = ResponseTables.from_period(day)
-    counts = past_traffic_share() * impression_counts(_PAST_PERIODS[-1]).sum()
+    counts = past_traffic_share() * impression_counts(past).sum()
     weight = (counts / _QUANTILES)[:, None, None].astype(np.float32)
-    return replace(
-        tables, counts=counts, costs=tables.costs * weight, values=tables.values * weight, wins=tables.wins * weight
-    )
+    weighted = {name: getattr(tables, name) * weight for name in ("costs", "values", "wins")}
+    return replace(tables, counts=counts, **weighted)
 
 
 def _published_prices(dataset: Dataset) -> NDArray[np.float64]:

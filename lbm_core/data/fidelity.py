@@ -63,15 +63,12 @@ def moment_report(ours: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
     -------
     dataset, feature, moment ("mean" | "std"), ours, real, ratio, tolerance, within
     """
-    real = published_moments(dataset).set_index("feature")
-    mine = ours.set_index("feature").loc[list(FEATURES)]
-    frame = pd.DataFrame(
-        [
-            {"feature": feature, "moment": moment, "ours": mine.loc[feature, moment], "real": real.loc[feature, moment]}
-            for moment in ("mean", "std")
-            for feature in FEATURES
-        ]
-    )
+    real, mine = published_moments(dataset).set_index("feature"), ours.set_index("feature").loc[list(FEATURES)]
+    parts = [
+        pd.DataFrame({"feature": FEATURES, "moment": moment, "ours": mine[moment].array, "real": real[moment].array})
+        for moment in ("mean", "std")
+    ]
+    frame = pd.concat(parts, ignore_index=True)
     frame.insert(0, "dataset", dataset)
     frame["ratio"] = frame["ours"] / frame["real"]
     frame["tolerance"] = np.where(frame["feature"].isin(TIGHT), TIGHT_TOLERANCE, TOLERANCE)
@@ -81,12 +78,8 @@ def moment_report(ours: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
 
 def tick_prices(logs: Iterable[PeriodLog]) -> pd.DataFrame:
     """Mean least winning cost of our periods: period, tick, lwc (currency)."""
-    rows = [
-        {"period": log.period, "tick": tick, "lwc": log.tick_prices(tick).mean()}
-        for log in logs
-        for tick in range(N_TICKS)
-    ]
-    return pd.DataFrame(rows)
+    rows = [(log.period, tick, log.tick_prices(tick).mean()) for log in logs for tick in range(N_TICKS)]
+    return pd.DataFrame(rows, columns=["period", "tick", "lwc"])
 
 
 def price_agreement(ours: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from dataclasses import asdict, fields
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import joblib
 import numpy as np
@@ -31,7 +31,7 @@ from lbm_core.settings import Count, Dataset, Whole, settings
 
 MANIFEST = "manifest.json"
 Simulate = Callable[[Dataset, int, int, Scheme], PeriodLog]  # (dataset, period, seed, scheme)
-T = TypeVar("T")
+Run = Callable[[Callable[[str], Any], Sequence[str]], Iterable[Any]]  # a function on names, in any order
 
 
 @settings
@@ -67,7 +67,7 @@ def generate(
     jobs: int = 1,
     progress: bool = True,
     simulate: Simulate = simulate_period,
-    run: Callable[[Callable[[str], Any], Sequence[str]], Iterable[Any]] | None = None,
+    run: Run | None = None,
 ) -> None:
     """Simulate delivery periods and write their trajectories; shards that are there already are kept.
 
@@ -92,32 +92,24 @@ def generate(
     _claim(out, config)
     missing = [name for name in config.shards if not (out / name).exists()]
     done = len(config.periods) - sum(len(config.shards[name]) for name in missing)
-    make = partial(_named_shard, config, simulate)
     with tqdm(total=len(config.periods), initial=done, unit="period", disable=not progress, desc=config.dataset) as bar:
-        for name, content in (run or partial(_on_this_machine, jobs))(make, missing):
+        for name, content in (run or partial(_on_this_machine, jobs))(partial(_shard, config, simulate), missing):
             with writing_file(out / name) as temporary:
                 temporary.write_bytes(content)
             bar.update(len(config.shards[name]))
 
 
-def _on_this_machine(jobs: int, make: Callable[[str], T], names: Sequence[str]) -> Iterable[T]:
+def _on_this_machine(jobs: int, make: Callable[[str], Any], names: Sequence[str]) -> Iterable[Any]:
     """Run in processes; inside joblib's ``parallel_config``, on the backend that it names."""
     return joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(joblib.delayed(make)(name) for name in names)
 
 
-def _named_shard(config: GenerateConfig, simulate: Simulate, name: str) -> tuple[str, bytes]:
-    return name, shard_bytes(make_shard(config, name, simulate))
-
-
-def make_shard(config: GenerateConfig, name: str, simulate: Simulate = simulate_period) -> TrajectorySet:
-    """Simulate the periods of one shard, on their own."""
+def _shard(config: GenerateConfig, simulate: Simulate, name: str) -> tuple[str, bytes]:
+    """Name and content of a shard, made on its own."""
     logs = [simulate(config.dataset, period, config.seed, config.scheme) for period in config.shards[name]]
-    for log in logs:
-        if log.engine != config.market:
-            raise ValueError(
-                f"the periods were simulated with engine {log.engine!r}, not {config.market!r} as configured"
-            )
-    return TrajectorySet.from_logs(logs)
+    if any(log.engine != config.market for log in logs):
+        raise ValueError(f"simulated with engine {logs[0].engine!r}, not {config.market!r} as configured")
+    return name, shard_bytes(TrajectorySet.from_logs(logs))
 
 
 def shard_bytes(trajectories: TrajectorySet) -> bytes:
@@ -140,14 +132,14 @@ def read_shard(path: str | Path) -> TrajectorySet:
     missing = [f.name for f in fields(TrajectorySet)[1:] if f.name not in table.column_names]
     if missing or b"dataset" not in (table.schema.metadata or {}):
         raise ValueError(f"{path} is no shard of trajectories: {missing[0] if missing else 'dataset'!r} is missing")
-    n = len(table)
     columns: dict[str, np.ndarray] = {}
     for field in fields(TrajectorySet)[1:]:
         column = table.column(field.name).combine_chunks()
-        nested = pa.types.is_fixed_size_list(column.type)
-        values = (column.flatten() if nested else column).to_numpy()
-        shape = (n, N_TICKS, N_STATE_FEATURES) if field.name == "states" else (n, N_TICKS) if nested else (n,)
-        columns[field.name] = values.reshape(shape)
+        if not pa.types.is_fixed_size_list(column.type):
+            columns[field.name] = column.to_numpy()
+            continue
+        shape = (len(table), N_TICKS, *([N_STATE_FEATURES] if field.name == "states" else []))
+        columns[field.name] = column.flatten().to_numpy().reshape(shape)
     return TrajectorySet(table.schema.metadata[b"dataset"].decode(), **columns)
 
 

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from lbm_core import paths
-from lbm_core.auction.bidder import N_STATE_FEATURES, Advertisers, Observation
+from lbm_core.auction.bidder import Advertisers, Observation
 from lbm_core.files import writing_file
 from lbm_core.settings import Dataset
 
@@ -101,9 +101,9 @@ def save_policies(policies: Mapping[str, LearnedPolicy], path: Path) -> None:
     tensors = {}
     for name, policy in policies.items():
         for k, (weight, bias) in enumerate(zip(policy.weights, policy.biases, strict=True)):
-            tensors[f"{name}.{k}.weight"], tensors[f"{name}.{k}.bias"] = weight, bias
-        tensors[f"{name}.mean"], tensors[f"{name}.std"] = policy.mean, policy.std
-        tensors[f"{name}.range"] = np.array([policy.low, policy.high])
+            tensors |= {f"{name}.{k}.weight": weight, f"{name}.{k}.bias": bias}
+        bounds = np.array([policy.low, policy.high])
+        tensors |= {f"{name}.mean": policy.mean, f"{name}.std": policy.std, f"{name}.range": bounds}
     with writing_file(path) as temporary:
         save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, temporary, {"format": FORMAT})
 
@@ -124,16 +124,10 @@ def load_policies(path: Path) -> dict[str, LearnedPolicy]:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
     policies = {}
     for name in sorted({key.split(".")[0] for key in tensors}):
-        layers = sum(key.startswith(f"{name}.") and key.endswith(".weight") for key in tensors)
-        if tensors[f"{name}.mean"].shape != (N_STATE_FEATURES + 1,):
-            raise ValueError(f"{path.name}: policy {name} has another number of features than {N_STATE_FEATURES + 1}")
-        policies[name] = LearnedPolicy(
-            tuple(tensors[f"{name}.{k}.weight"] for k in range(layers)),
-            tuple(tensors[f"{name}.{k}.bias"] for k in range(layers)),
-            tensors[f"{name}.mean"],
-            tensors[f"{name}.std"],
-            *map(float, tensors[f"{name}.range"]),
-        )
+        layers = range(sum(key.startswith(f"{name}.") and key.endswith(".weight") for key in tensors))
+        weights, biases = (tuple(tensors[f"{name}.{k}.{kind}"] for k in layers) for kind in ("weight", "bias"))
+        low, high = map(float, tensors[f"{name}.range"])
+        policies[name] = LearnedPolicy(weights, biases, tensors[f"{name}.mean"], tensors[f"{name}.std"], low, high)
     return policies
 
 

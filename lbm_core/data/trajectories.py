@@ -70,22 +70,20 @@ class TrajectorySet:
             if not np.isfinite(values).all():
                 raise ValueError(f"{field.name} holds NaN or infinite values")
             object.__setattr__(self, field.name, values)
-        if n and not (self.length.min() >= 1 and self.length.max() <= N_TICKS):
+        if not ((self.length >= 1) & (self.length <= N_TICKS)).all():
             raise ValueError(f"lengths must lie in 1..{N_TICKS}")
-        if n and not (self.budget.min() > 0 and self.cpa_target.min() > 0):
-            raise ValueError("every budget and CPA target must be positive")
-        if (self.alphas < 0).any():
-            raise ValueError("alphas must not be negative")
+        if not ((self.budget > 0) & (self.cpa_target > 0)).all() or (self.alphas < 0).any():
+            raise ValueError("every budget and CPA target must be positive, and no alpha negative")
 
     def __len__(self) -> int:
         return len(self.period)
 
     @classmethod
-    def from_logs(cls, logs: Iterable[PeriodLog], min_length: int = MIN_LENGTH) -> TrajectorySet:
+    def from_logs(cls, logs: Iterable[PeriodLog]) -> TrajectorySet:
         """Cut every advertiser-day at its first ``done`` and stack them.
 
-        Alphas are clipped at :data:`ALPHA_LIMIT`; trajectories shorter than ``min_length`` are dropped and counted in
-        the log.
+        Alphas are clipped at :data:`ALPHA_LIMIT`; trajectories shorter than :data:`MIN_LENGTH` are dropped and counted
+        in the log.
 
         Raises
         ------
@@ -93,9 +91,9 @@ class TrajectorySet:
             No logs, or logs of different data sets.
         """
         whole = cls.concatenate([cls._of_log(log) for log in logs])
-        kept = whole.length >= min_length
+        kept = whole.length >= MIN_LENGTH
         if not kept.all():
-            _log.info("dropped %d of %d trajectories shorter than %d ticks", (~kept).sum(), len(kept), min_length)
+            _log.info("dropped %d of %d trajectories shorter than %d ticks", (~kept).sum(), len(kept), MIN_LENGTH)
         return whole.select(kept)
 
     @classmethod
@@ -165,13 +163,8 @@ class TrajectorySet:
         """
         rows = np.asarray(rows)
         _check_ticks(self, rows, np.full(rows.shape, tick))
-        return Observation(
-            tick,
-            self.states[rows, : tick + 1].astype(np.float64),
-            self.alphas[rows, :tick].astype(np.float64),
-            self.conversions[rows, :tick].astype(np.float64),
-            self.costs[rows, :tick].astype(np.float64),
-        )
+        past = (table[rows, :tick].astype(np.float64) for table in (self.alphas, self.conversions, self.costs))
+        return Observation(tick, self.states[rows, : tick + 1].astype(np.float64), *past)
 
     def save(self, path: Path) -> None:
         """Write one compressed ``.npz`` under a temporary name, then rename it."""
@@ -195,9 +188,9 @@ class TrajectorySet:
 
 
 def sample_ends(
-    trajectories: TrajectorySet, n: int, rng: np.random.Generator, *, acting: bool = True
+    trajectories: TrajectorySet, n: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw end ticks of training windows, uniformly over all (trajectory, tick) pairs.
+    """Draw end ticks of training windows, uniformly over all (trajectory, tick) pairs at which somebody bid.
 
     Sampling by *end* makes short windows occur at the start of the day, in training as in use.
 
@@ -207,15 +200,12 @@ def sample_ends(
     Parameters
     ----------
     n : number of windows, drawn with replacement
-    acting : only ticks with alpha > 0 (there is no action to learn at a ``done`` row)
 
     Returns
     -------
     rows, ticks : (n,) int each
     """
     pairs = trajectories.acting_pairs
-    if not acting:
-        pairs = np.flatnonzero(np.arange(N_TICKS) < trajectories.length[:, None])
     if len(pairs) == 0:
         raise ValueError("no tick to sample from: the trajectory set is empty or nobody ever bid")
     drawn = pairs[rng.integers(len(pairs), size=n)]
@@ -247,9 +237,8 @@ def _check_ticks(trajectories: TrajectorySet, rows: NDArray, ticks: NDArray) -> 
     wrong = (ticks < 0) | (ticks >= trajectories.length[rows])
     if wrong.any():
         k = int(np.argmax(wrong))
-        raise ValueError(
-            f"tick {ticks[k]} of trajectory {rows[k]} lies outside its {trajectories.length[rows[k]]} ticks"
-        )
+        length = trajectories.length[rows[k]]
+        raise ValueError(f"tick {ticks[k]} of trajectory {rows[k]} lies outside its {length} ticks")
 
 
 def _before(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -90,22 +90,13 @@ def windows_of_observation(
         if not np.isfinite(values).all():
             raise ValueError(f"{name} of the observation at tick {tick} holds NaN or infinite values")
 
-    def with_current(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.concatenate([values, np.zeros((n, 1))], axis=1)
-
-    def before(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.concatenate([np.zeros((n, 1)), np.cumsum(values, axis=1)], axis=1)
-
-    columns = {
-        "returns_to_go": target,
-        "states": observation.states,
-        "alphas": with_current(observation.alphas),
-        "conversions": with_current(observation.conversions),
-        "expected_conversions": np.full((n, tick + 1), np.nan),
-        "costs": with_current(observation.costs),
-        "conversions_before": before(observation.conversions),
-        "costs_before": before(observation.costs),
+    known = {"alphas": observation.alphas, "conversions": observation.conversions, "costs": observation.costs}
+    now = {name: np.pad(values, ((0, 0), (0, 1))) for name, values in known.items()}
+    before = {
+        f"{name}_before": np.pad(known[name].cumsum(axis=1), ((0, 0), (1, 0))) for name in ("conversions", "costs")
     }
+    expected = np.full((n, tick + 1), np.nan)
+    columns = {"returns_to_go": target, "states": observation.states, "expected_conversions": expected, **now, **before}
     ticks = np.full(n, tick)
     return gather_windows(np.arange(n), ticks, length, advertisers.budget, advertisers.cpa_target, columns)
 
