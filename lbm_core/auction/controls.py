@@ -42,21 +42,18 @@ class ConstantAlpha(_Control):
         return self.multiplier * self.advertisers.cpa_target
 
 
+@dataclass
 class ScheduledAlpha(_Control):
-    """Plays given alphas: a logged trajectory, or one with a tick changed (counterfactuals).
+    """Plays given alphas: a logged trajectory, or one with a tick changed (counterfactuals)."""
 
-    Parameters
-    ----------
-    alphas : (n, 48) currency per conversion, >= 0
-    """
-
-    def __init__(self, alphas: ArrayLike) -> None:
-        self.alphas = np.asarray(alphas, dtype=np.float64)
+    alphas: NDArray[np.float64]  # (n, 48) currency per conversion, >= 0
 
     def act(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) alpha of the schedule."""
-        if self.alphas.shape != (len(observation), N_TICKS):
-            raise ValueError(f"the schedule has shape {self.alphas.shape}; expected ({len(observation)}, {N_TICKS})")
+        if np.shape(self.alphas) != (len(observation), N_TICKS):
+            raise ValueError(
+                f"the schedule has shape {np.shape(self.alphas)}; expected ({len(observation)}, {N_TICKS})"
+            )
         return self.alphas[:, observation.tick]
 
 

@@ -66,13 +66,6 @@ def clipped_normals(rng, means, stds, out, sums):
 
 
 @njit(cache=True, nogil=True)
-def skip_normals(rng, n):
-    """Advance a generator as if it had drawn n normals."""
-    for _ in range(n):
-        rng.standard_normal()
-
-
-@njit(cache=True, nogil=True)
 def sigma_ratios(rng, levels, columns, highest, out):
     """Draw an (n, m) array of min(|normal(level, level / 2)|, highest) but keep only some columns of each row.
 

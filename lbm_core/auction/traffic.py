@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbm_core.auction.bidder import N_ADVERTISERS, N_TICKS
-from lbm_core.auction.random_bits import clipped_normals, sigma_ratios, skip_normals
+from lbm_core.auction.random_bits import clipped_normals, sigma_ratios
 from lbm_core.settings import DATASETS, Dataset
 
 Scheme = Literal["data", "public"]
@@ -152,7 +152,7 @@ class Traffic:
         sigmas : (counts[tick], 48) standard deviation of the true value around the p-value
         """
         pvalues = self.tick_pvalues(tick)
-        relative = self.sigma_rng(tick).normal(self.sigma_levels, self.sigma_levels / 2, pvalues.shape)
+        relative = self._sigma_rng(tick).normal(self.sigma_levels, self.sigma_levels / 2, pvalues.shape)
         np.minimum(np.abs(relative, out=relative), LARGEST_SIGMA, out=relative)
         return pvalues, np.multiply(relative, pvalues, out=relative)
 
@@ -181,9 +181,8 @@ class Traffic:
         if out.shape != (self.counts[tick], N_ADVERTISERS):
             raise ValueError(f"tick {tick} has {self.counts[tick]} impressions; out has shape {out.shape}")
         while len(self._starts) <= tick:
-            passed = copy.deepcopy(self._starts[-1])
-            skip_normals(passed, int(self.counts[len(self._starts) - 1]) * N_ADVERTISERS)
-            self._starts.append(passed)
+            passed = int(self.counts[len(self._starts) - 1])
+            self.draw_pvalues(len(self._starts) - 1, np.empty((passed, N_ADVERTISERS)))
         rng, sums = copy.deepcopy(self._starts[tick]), np.empty(N_ADVERTISERS)
         clipped_normals(rng, self.mean_pvalues[:, tick].copy(), self.std_pvalues[:, tick].copy(), out, sums)
         if len(self._starts) == tick + 1:
@@ -198,9 +197,9 @@ class Traffic:
     def sigma_ratio(self, tick: int, winners: NDArray[np.int8]) -> NDArray[np.float64]:
         """(counts[tick], 3) sigma / p-value of some advertisers of each impression: the first three of ``winners``."""
         ratio = np.empty((len(winners), 3))
-        sigma_ratios(self.sigma_rng(tick), self.sigma_levels, winners, LARGEST_SIGMA, ratio)
+        sigma_ratios(self._sigma_rng(tick), self.sigma_levels, winners, LARGEST_SIGMA, ratio)
         return ratio
 
-    def sigma_rng(self, tick: int) -> np.random.Generator:
+    def _sigma_rng(self, tick: int) -> np.random.Generator:
         """Generator of a tick's sigmas: |normal(level, level / 2)| per p-value, at most 0.3, times the p-value."""
         return np.random.default_rng(self.period * _SIGMA_SEED_STEP + tick)

@@ -7,10 +7,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lbm_core.settings import DATASETS, Dataset
+from lbm_core.settings import Dataset
 
 ReturnScale = Literal["budget", "dataset"]
-RETURN_SCALES: tuple[ReturnScale, ...] = ("budget", "dataset")
 # Conversions that count as a return of 1 under ``"dataset"``. Table 9 prints 2000 for both data sets; the authors'
 # release uses these (a sparse return never exceeds 57, so 2000 would make it vanish).
 DATASET_RETURN_SCALE: dict[Dataset, float] = {"dense": 1500.0, "sparse": 100.0}
@@ -30,10 +29,6 @@ def return_unit(
     cpa_target : (n,) currency per conversion, > 0
     scale : "budget": B / C; "dataset": :data:`DATASET_RETURN_SCALE`
     """
-    if scale not in RETURN_SCALES:
-        raise ValueError(f"unknown return scale {scale!r}; one of {', '.join(RETURN_SCALES)}")
-    if dataset not in DATASETS:
-        raise ValueError(f"unknown dataset {dataset!r}; one of {', '.join(DATASETS)}")
     if scale == "budget":
         return (np.asarray(budget) / np.asarray(cpa_target)).astype(np.float32)
     return np.full(len(budget), DATASET_RETURN_SCALE[dataset], dtype=np.float32)
