@@ -60,7 +60,7 @@ class ScheduledAlpha(_Control):
 def pacing_error(
     observation: Observation, budget: NDArray[np.float64], plan: NDArray[np.float64], memory: int = 3, lag: int = 0
 ) -> NDArray[np.float64]:
-    """Log of spending over planned spending in the last ticks; > 0 when too fast, 0 before the first tick ends.
+    """(n,) log of spending over planned spending in the last ticks, in [-1, 1]; > 0 when too fast, 0 at the start.
 
     The plan of a tick is its share of the budget left at its start.
 
@@ -71,10 +71,6 @@ def pacing_error(
     plan : (48,) share of the budget meant for each tick
     memory : ticks looked at, >= 1
     lag : look at the error as it was ``lag`` ticks earlier
-
-    Returns
-    -------
-    (n,) in [-1, 1]
     """
     stop = observation.tick - lag
     if stop <= 0:
@@ -89,12 +85,7 @@ def pacing_error(
 
 
 def cpa_error(observation: Observation, cpa_target: NDArray[np.float64], lag: int = 0) -> NDArray[np.float64]:
-    """Log of the CPA so far over its target, smoothed with two conversions at the target; > 0 when too expensive.
-
-    Returns
-    -------
-    (n,) in [-1, 1]
-    """
+    """(n,) log of the CPA so far over its target, in [-1, 1], smoothed with two conversions at the target."""
     stop = max(observation.tick - lag, 0)
     spent = observation.costs[:, :stop].sum(axis=1)
     count = observation.conversions[:, :stop].sum(axis=1)

@@ -30,20 +30,12 @@ _COUNTS = (13, 14, 15)
 
 @dataclass(frozen=True)
 class Day:
-    """A delivery period as one advertiser meets it.
+    """A delivery period as one advertiser meets it."""
 
-    Attributes
-    ----------
-    period : number of the delivery period
-    advertiser : the one that is bid for
-    start : begins the period with a generator of its randomness; asks for that advertiser's alphas alone
-    row : the advertiser's row in what the period returns
-    """
-
-    period: int
-    advertiser: Advertisers
-    start: Callable[[np.random.Generator], Ticks[Any]]
-    row: int = 0
+    period: int  # its number
+    advertiser: Advertisers  # the one that is bid for
+    start: Callable[[np.random.Generator], Ticks[Any]]  # begins it, with its randomness; asks for that one's alphas
+    row: int = 0  # the advertiser's row in what the period returns
 
 
 class AuctionNetEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
@@ -73,7 +65,7 @@ class AuctionNetEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         high = np.full(N_STATE_FEATURES, _MONEY_LIMIT, dtype=np.float32)
         high[list(_SHARES)] = 1.0
         high[list(_COUNTS)] = NOMINAL_IMPRESSIONS
-        self.observation_space = gymnasium.spaces.Box(np.zeros_like(high), high, dtype=np.float32)
+        self._high, self.observation_space = high, gymnasium.spaces.Box(np.zeros_like(high), high, dtype=np.float32)
         self.action_space = gymnasium.spaces.Box(-max_log_ratio, max_log_ratio, (1,), np.float32)
         self._days, self._max_log_ratio = days, max_log_ratio
         self._ticks: Ticks[Any] | None = None
@@ -126,9 +118,7 @@ class AuctionNetEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._ticks = None
 
     def _observed(self) -> NDArray[np.float32]:
-        space = self.observation_space
-        assert isinstance(space, gymnasium.spaces.Box)
-        return np.clip(self._state, space.low, space.high).astype(np.float32)
+        return np.clip(self._state, 0.0, self._high).astype(np.float32)
 
     def _info(self) -> dict[str, Any]:
         one = self._day.advertiser

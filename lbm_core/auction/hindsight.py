@@ -19,15 +19,9 @@ from lbm_core.auction.response_tables import ResponseTables, affordable_share
 
 @dataclass(frozen=True)
 class Hindsight:
-    """Best outcome per advertiser, in expected conversions.
+    """Best outcome per advertiser, in expected conversions; (n,) each."""
 
-    Attributes
-    ----------
-    alpha : (n,) currency per conversion; the threshold price per conversion
-    conversions, cost, score : (n,)
-    """
-
-    alpha: NDArray[np.float64]
+    alpha: NDArray[np.float64]  # currency per conversion; the threshold price per conversion
     conversions: NDArray[np.float64]
     cost: NDArray[np.float64]
     score: NDArray[np.float64]

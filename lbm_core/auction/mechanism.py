@@ -21,18 +21,11 @@ LEAST_BUDGET = 0.1  # currency; an advertiser with less left bids no more
 
 @dataclass(frozen=True)
 class Allocation:
-    """Who won which slot at what price.
+    """Who won which slot at what price."""
 
-    Attributes
-    ----------
-    winners : (n, 3) advertiser in each slot, -1 where unsold
-    prices : (n, 3) currency, descending
-    least_winning_cost : (n,) currency, the lowest bid that would have bought a slot
-    """
-
-    winners: NDArray[np.int64]
-    prices: NDArray[np.float64]
-    least_winning_cost: NDArray[np.float64]
+    winners: NDArray[np.int64]  # (n, 3) advertiser in each slot, -1 where unsold
+    prices: NDArray[np.float64]  # (n, 3) currency, descending
+    least_winning_cost: NDArray[np.float64]  # (n,) currency, the lowest bid that would have bought a slot
 
 
 def allocate(bids: NDArray[np.float64], reserve: float = RESERVE_PRICE) -> Allocation:
@@ -66,16 +59,12 @@ def truncation(n: int, rng: np.random.Generator) -> NDArray[np.float64]:
 def conversion_values(
     pvalues: ArrayLike, sigmas: ArrayLike, limits: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """True conversion probability of shown ads: a normal around the p-value, cut off at -2 v1 sigma and +2 v2 sigma.
+    """(n,) true conversion probability of shown ads: normal around p, cut off at -2 v1 sigma and +2 v2 sigma.
 
     Parameters
     ----------
     pvalues, sigmas : (n,) prediction and its standard deviation
     limits : (n, 2) v1 and v2 of each ad's advertiser (:func:`truncation`)
-
-    Returns
-    -------
-    (n,) probability in [0, 1]
     """
     standard = truncnorm.rvs(-2 * limits[:, 0], 2 * limits[:, 1], random_state=rng)
     return np.clip(np.asarray(pvalues) + np.asarray(sigmas) * standard, 0.0, 1.0)
@@ -94,26 +83,16 @@ def conversion_shift(limits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class TickOutcome:
-    """What a tick brought each of m advertisers; arrays of shape (m,) unless noted.
+    """What a tick brought each of m advertisers."""
 
-    Attributes
-    ----------
-    cost : currency paid
-    conversions : count
-    wins, exposures : count of slots won, shown
-    bids : (n, m) the bids that stood in the end
-    allocation : who won what in the end
-    shown, converted : (n, 3) bool, per impression and slot
-    """
-
-    cost: NDArray[np.float64]
-    conversions: NDArray[np.int64]
-    wins: NDArray[np.int64]
-    exposures: NDArray[np.int64]
-    bids: NDArray[np.float64]
-    allocation: Allocation
-    shown: NDArray[np.bool_]
-    converted: NDArray[np.bool_]
+    cost: NDArray[np.float64]  # (m,) currency paid
+    conversions: NDArray[np.int64]  # (m,)
+    wins: NDArray[np.int64]  # (m,) slots won
+    exposures: NDArray[np.int64]  # (m,) slots shown
+    bids: NDArray[np.float64]  # (n, m) the bids that stood in the end
+    allocation: Allocation  # who won what in the end
+    shown: NDArray[np.bool_]  # (n, 3) per impression and slot
+    converted: NDArray[np.bool_]  # (n, 3)
 
 
 def run_tick(

@@ -26,24 +26,14 @@ ReplayResult = DayResult  # what a replay returns
 
 @dataclass(frozen=True)
 class LoggedPeriod:
-    """What every replay needs of a logged period.
-
-    Attributes
-    ----------
-    dataset, period
-        Which period it is.
-    advertisers : the period's 48 advertisers
-    counts : (48,) int, impressions per tick
-    mean_pvalues : (48, 48) mean p-value, (advertiser, tick)
-    mean_prices : (48,) mean least winning cost of each tick, currency
-    """
+    """What every replay needs of a logged period."""
 
     dataset: Dataset
-    period: int
-    advertisers: Advertisers
-    counts: NDArray[np.int64]
-    mean_pvalues: NDArray[np.float64]
-    mean_prices: NDArray[np.float64]
+    period: int  # its number
+    advertisers: Advertisers  # the period's 48
+    counts: NDArray[np.int64]  # (48,) impressions per tick
+    mean_pvalues: NDArray[np.float64]  # (48, 48) mean p-value, (advertiser, tick)
+    mean_prices: NDArray[np.float64]  # (48,) mean least winning cost of each tick, currency
 
     def bidding(self, advertisers: Advertisers | None, rows: ArrayLike | None) -> Advertisers:
         """Who bids: ``rows`` of the given advertisers, or of the period's own."""
@@ -53,18 +43,10 @@ class LoggedPeriod:
 
 @dataclass(frozen=True)
 class ReplayPeriod(LoggedPeriod):
-    """Impressions and prices of a logged period, laid out advertiser by advertiser (about 200 MB).
+    """Impressions and prices of a logged period, laid out advertiser by advertiser (about 200 MB)."""
 
-    Attributes
-    ----------
-    dataset, period, advertisers, counts, mean_pvalues, mean_prices
-        See :class:`LoggedPeriod`.
-    pvalues : (48, sum(counts)) probability; each advertiser's impressions in order of time
-    least_winning_cost : (sum(counts),) currency
-    """
-
-    pvalues: NDArray[np.float64]
-    least_winning_cost: NDArray[np.float64]
+    pvalues: NDArray[np.float64]  # (48, sum(counts)) probability; each advertiser's impressions in order of time
+    least_winning_cost: NDArray[np.float64]  # (sum(counts),) currency
 
     @property
     def starts(self) -> NDArray[np.int64]:

@@ -26,21 +26,12 @@ N_BINS = 240
 
 @dataclass(frozen=True)
 class ResponseTables(LoggedPeriod):
-    """Cumulative response curves of a period (6.6 MB).
+    """Cumulative response curves of a period (6.6 MB): what ``alphas[g]`` buys in a tick if the budget allows."""
 
-    Attributes
-    ----------
-    dataset, period, advertisers, counts, mean_pvalues, mean_prices
-        See :class:`lbm_core.auction.replay.LoggedPeriod`.
-    alphas : (G,) currency per conversion, log-spaced grid
-    costs, values, wins : (48, 48, G) float32, (tick, advertiser, grid): what ``alphas[g]`` spends, the sum of p it
-        wins, the impressions it wins, if the budget allows
-    """
-
-    alphas: NDArray[np.float64]
-    costs: NDArray[np.float32]
-    values: NDArray[np.float32]
-    wins: NDArray[np.float32]
+    alphas: NDArray[np.float64]  # (G,) currency per conversion, log-spaced grid
+    costs: NDArray[np.float32]  # (48, 48, G) currency spent, (tick, advertiser, grid)
+    values: NDArray[np.float32]  # (48, 48, G) sum of p over the wins
+    wins: NDArray[np.float32]  # (48, 48, G) impressions won
 
     @classmethod
     def from_period(cls, period: ReplayPeriod, bins: int = N_BINS) -> ResponseTables:

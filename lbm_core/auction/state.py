@@ -56,16 +56,12 @@ class StateBuilder:
         self._total_count = 0
 
     def state(self, pvalue_mean: ArrayLike, count: int) -> NDArray[np.float64]:
-        """State before the current tick.
+        """(n, 16) state before the current tick, in the order of :data:`FEATURES`.
 
         Parameters
         ----------
         pvalue_mean : (n,) mean predicted conversion probability in the tick about to start
         count : int, impressions of the tick about to start
-
-        Returns
-        -------
-        (n, 16) in the order of :data:`FEATURES`
         """
         if self.tick >= N_TICKS:
             raise ValueError(f"the period is over: it has {N_TICKS} ticks")

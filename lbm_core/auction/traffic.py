@@ -41,12 +41,7 @@ def base_profile() -> NDArray[np.float64]:
 
 
 def impression_counts(period: int, scheme: Scheme = "data") -> NDArray[np.int64]:
-    """Impressions per tick: the base profile times one ("public") or two ("data") random factors per 4 ticks.
-
-    Returns
-    -------
-    (48,) int
-    """
+    """(48,) impressions per tick: the base profile times one ("public") or two ("data") random factors per 4 ticks."""
     stages = [(0, 0.6, 1.4), (period, 0.8, 1.2)] if scheme == "data" else [(period, 0.6, 1.4)]
     profile = base_profile()
     for seed, low, high in stages:
@@ -56,13 +51,9 @@ def impression_counts(period: int, scheme: Scheme = "data") -> NDArray[np.int64]
 
 
 def mean_pvalues(period: int, dataset: Dataset, scheme: Scheme = "data") -> NDArray[np.float64]:
-    """Expected p-value of every advertiser in every tick: category level times advertiser level times base.
+    """(48, 48) expected p-value, (advertiser, tick): category level times advertiser level times base.
 
     The same in every period under "data"; redrawn in every period under "public".
-
-    Returns
-    -------
-    (48, 48) probability, (advertiser, tick)
     """
     first_seed = period * _PUBLIC_SEED_STEP if scheme == "public" else 0
     means = np.empty((N_ADVERTISERS, N_TICKS))
@@ -76,12 +67,7 @@ def mean_pvalues(period: int, dataset: Dataset, scheme: Scheme = "data") -> NDAr
 
 
 def std_ratios(period: int, scheme: Scheme = "data") -> NDArray[np.float64]:
-    """Standard deviation over mean of the p-values.
-
-    Returns
-    -------
-    (48, 48) in (0, 1], (advertiser, tick)
-    """
+    """(48, 48) standard deviation over mean of the p-values, (advertiser, tick), in (0, 1]."""
     rng = np.random.default_rng(period if scheme == "public" else 0)
 
     def within(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -92,12 +78,7 @@ def std_ratios(period: int, scheme: Scheme = "data") -> NDArray[np.float64]:
 
 
 def sigma_levels(period: int) -> NDArray[np.float64]:
-    """Mean of sigma / p-value of every advertiser in a period.
-
-    Returns
-    -------
-    (48,) in [0, 0.3]
-    """
+    """(48,) mean of sigma / p-value of every advertiser in a period, in [0, 0.3]."""
     level = np.abs(np.random.default_rng(period).normal(0.15, 0.06, N_ADVERTISERS))
     return np.where(level > LARGEST_SIGMA, 0.2, level)
 
@@ -170,13 +151,9 @@ class Traffic:
         return pvalues
 
     def draw_pvalues(self, tick: int, out: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Write a tick's p-values into an array of shape (counts[tick], 48) and any strides.
+        """Write a tick's p-values into an array of shape (counts[tick], 48) and any strides; (48,) their sums.
 
         ``out=buffer.T`` lays them out advertiser by advertiser.
-
-        Returns
-        -------
-        (48,) sum of each advertiser's p-values
         """
         if out.shape != (self.counts[tick], N_ADVERTISERS):
             raise ValueError(f"tick {tick} has {self.counts[tick]} impressions; out has shape {out.shape}")

@@ -25,36 +25,19 @@ FORMAT = "lbm behaviour policies 1"
 
 
 def policy_features(states: NDArray[np.floating], cpa_target: NDArray[np.floating]) -> NDArray[np.float32]:
-    """What a policy sees: the 16 state features and log C, not yet normalised.
-
-    Parameters
-    ----------
-    states : (..., 16)
-    cpa_target : (...) currency per conversion
-
-    Returns
-    -------
-    (..., 17)
-    """
+    """(..., 17) what a policy sees of states (..., 16) and CPA targets (...): the features and log C, unnormalised."""
     return np.concatenate([states, np.log(cpa_target)[..., None]], axis=-1).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class LearnedPolicy:
-    """A multilayer perceptron from the state to alpha / C.
+    """A multilayer perceptron from the state to alpha / C; ReLU between the layers, tanh after the last."""
 
-    Attributes
-    ----------
-    weights, biases : one (out, in) and one (out,) per layer; ReLU between the layers, tanh after the last
-    mean, std : (17,) normalise the features
-    low, high : log(alpha / C) that tanh's -1 and 1 stand for
-    """
-
-    weights: tuple[NDArray[np.float32], ...]
-    biases: tuple[NDArray[np.float32], ...]
-    mean: NDArray[np.float32]
+    weights: tuple[NDArray[np.float32], ...]  # one (out, in) per layer
+    biases: tuple[NDArray[np.float32], ...]  # one (out,) per layer
+    mean: NDArray[np.float32]  # (17,) normalise the features
     std: NDArray[np.float32]
-    low: float
+    low: float  # log(alpha / C) that tanh's -1 and 1 stand for
     high: float
 
     def squashed(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
