@@ -35,15 +35,10 @@ class StateEncoder:
 
     Differs from the paper: it feeds the 16 features alone (``kind="paper"``), which hold neither the CPA target nor
     the CPA so far; ``"extended"`` adds :data:`EXTRA_FEATURES`.
-
-    Attributes
-    ----------
-    kind : "paper" or "extended"
-    mean, std : (d,) statistics of the raw features over the training data; d = 16 or 23
     """
 
     kind: StateKind
-    mean: NDArray[np.float32]
+    mean: NDArray[np.float32]  # (d,) statistics of the raw features over the training data; d = 16 or 23
     std: NDArray[np.float32]
 
     def __post_init__(self) -> None:

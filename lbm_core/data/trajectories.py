@@ -31,31 +31,20 @@ _PER_TICK = ("alphas", "conversions", "expected_conversions", "costs")
 class TrajectorySet:
     """Logged advertiser-days as columns; everything at or after ``length`` is zero.
 
-    Attributes
-    ----------
-    dataset : "dense" or "sparse"
-    period : (N,) int, delivery period of each trajectory
-    advertiser : (N,) int in [0, 48)
-    length : (N,) int in 1..48, ticks up to the first ``done``, inclusive
-    budget : (N,) float32, currency per period, > 0
-    cpa_target : (N,) float32, currency per conversion, > 0
-    states : (N, 48, 16) float32, features before each tick
-    alphas : (N, 48) float32, currency per conversion; 0 where the advertiser did not bid. An advertiser whose budget
-        ran out has one last row with alpha 0 (its ``done`` row): :attr:`acting` leaves it out.
-    conversions, expected_conversions, costs : (N, 48) float32, per tick: count, sum of p, currency
+    An advertiser whose budget ran out has one last row with alpha 0 (its ``done`` row): :attr:`acting` leaves it out.
     """
 
     dataset: Dataset
-    period: NDArray[np.int64]
-    advertiser: NDArray[np.int64]
-    length: NDArray[np.int64]
-    budget: NDArray[np.float32]
-    cpa_target: NDArray[np.float32]
-    states: NDArray[np.float32]
-    alphas: NDArray[np.float32]
-    conversions: NDArray[np.float32]
-    expected_conversions: NDArray[np.float32]
-    costs: NDArray[np.float32]
+    period: NDArray[np.int64]  # (N,) delivery period of each trajectory
+    advertiser: NDArray[np.int64]  # (N,) in [0, 48)
+    length: NDArray[np.int64]  # (N,) in 1..48, ticks up to the first ``done``, inclusive
+    budget: NDArray[np.float32]  # (N,) currency per period, > 0
+    cpa_target: NDArray[np.float32]  # (N,) currency per conversion, > 0
+    states: NDArray[np.float32]  # (N, 48, 16) features before each tick
+    alphas: NDArray[np.float32]  # (N, 48) currency per conversion; 0 where the advertiser did not bid
+    conversions: NDArray[np.float32]  # (N, 48) count in each tick
+    expected_conversions: NDArray[np.float32]  # (N, 48) sum of p
+    costs: NDArray[np.float32]  # (N, 48) currency
 
     def __post_init__(self) -> None:
         if self.dataset not in DATASETS:

@@ -19,36 +19,21 @@ PER_TICK = (
 
 @dataclass(frozen=True)
 class Windows:
-    """n windows of L ticks, left-padded (pads are 0 and ``mask`` False); the last position is tick t.
+    """n windows of L ticks, left-padded (pads are 0 and ``mask`` False); the last position is tick t."""
 
-    Attributes
-    ----------
-    returns_to_go : (n, L) float32, unscaled R
-    states : (n, L, 16) float32, unnormalised
-    alphas : (n, L) float32, currency per conversion; in use 0 at the last position (not yet chosen)
-    conversions, costs : (n, L) float32, outcomes of each tick; in use 0 at the last position (not yet known)
-    expected_conversions : (n, L) float32, sum of p; NaN in use, where no bidder can know it
-    conversions_before, costs_before : (n, L) float32, totals of all ticks of the day before each position
-    previous_alphas : (n, L, 3) float32, alphas one, two and three ticks before each position; ``cpa_target`` before
-        the day's start
-    timesteps : (n, L) int in [0, 48)
-    mask : (n, L) bool, True at real ticks
-    budget, cpa_target : (n,) float32
-    """
-
-    returns_to_go: NDArray[np.float32]
-    states: NDArray[np.float32]
-    alphas: NDArray[np.float32]
-    conversions: NDArray[np.float32]
-    expected_conversions: NDArray[np.float32]
-    costs: NDArray[np.float32]
-    conversions_before: NDArray[np.float32]
-    costs_before: NDArray[np.float32]
-    previous_alphas: NDArray[np.float32]
-    timesteps: NDArray[np.int64]
-    mask: NDArray[np.bool_]
-    budget: NDArray[np.float32]
-    cpa_target: NDArray[np.float32]
+    returns_to_go: NDArray[np.float32]  # (n, L) unscaled R
+    states: NDArray[np.float32]  # (n, L, 16) unnormalised
+    alphas: NDArray[np.float32]  # (n, L) currency per conversion; in use 0 at the last position (not yet chosen)
+    conversions: NDArray[np.float32]  # (n, L) count in each tick; in use 0 at the last position (not yet known)
+    expected_conversions: NDArray[np.float32]  # (n, L) sum of p; NaN in use, where no bidder can know it
+    costs: NDArray[np.float32]  # (n, L) currency spent in each tick; in use 0 at the last position
+    conversions_before: NDArray[np.float32]  # (n, L) total of all ticks of the day before each position
+    costs_before: NDArray[np.float32]  # (n, L)
+    previous_alphas: NDArray[np.float32]  # (n, L, 3) one, two, three ticks before; C before the day's start
+    timesteps: NDArray[np.int64]  # (n, L) in [0, 48)
+    mask: NDArray[np.bool_]  # (n, L) True at real ticks
+    budget: NDArray[np.float32]  # (n,) currency
+    cpa_target: NDArray[np.float32]  # (n,) currency per conversion
 
     def __len__(self) -> int:
         return len(self.budget)
