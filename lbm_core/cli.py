@@ -143,9 +143,9 @@ def train(
         lab.train_all(jobs=jobs)
         return
     trained = lab.train(method, tune=tune)
-    print(f"{trained.method}: {trained.parameters:,} parameters, {trained.mib:.1f} MiB in {trained.folder}")
-    took = f"{trained.seconds:.0f} s" + ("" if trained.computed else ", found in the cache")
-    print(f"steps {trained.steps:,}, training time {took}, peak memory {trained.peak_mib:.0f} MiB")
+    print("{method}: {parameters:,} parameters, {mib:.1f} MiB in {folder}".format(**trained))
+    cached = "" if trained["computed"] else ", found in the cache"
+    print("steps {steps:,}, training time {seconds:.0f} s{}, peak memory {peak_mib:.0f} MiB".format(cached, **trained))
 
 
 @notebooks.command("lint")

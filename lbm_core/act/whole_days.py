@@ -12,7 +12,7 @@ layers see further.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -246,16 +246,18 @@ class RunningDay:
         tick, n = window.mask.shape[1] - 1, len(window)
         if n != self._n or tick < self._done or tick == 0:
             self._start(n)
-        first, batch = self._done, self.model.numbers(window)
+        first, whole = self._done, self.model.numbers(window)
+        names = ("returns_to_go", "states", "actions", "previous_actions", "timesteps")
+        batch = replace(whole, **{name: getattr(whole, name)[:, first:] for name in names})  # what is not kept yet
         device, words = batch.states.device, self.layout.guide_ids.numel()
         codes = None if guides is None else torch.as_tensor(codes_of(guides), device=device)
-        z = items(self.model, batch)[:, first:].flatten(1, 2)[:, :-1]
+        z = items(self.model, batch).flatten(1, 2)[:, :-1]
         new_tick, item = np.repeat(np.arange(first, tick + 1), 3)[:-1], np.tile(np.arange(3), tick + 1 - first)[:-1]
         kind = np.full(len(new_tick), _PAST)
         if self.layout.forked:
             told = None
             if codes is not None and not words:
-                told = torch.tensor(_MEANING, device=device)[codes][:, None].expand(-1, tick + 1)
+                told = torch.tensor(_MEANING, device=device)[codes][:, None].expand(-1, tick + 1 - first)
             z = torch.cat([z, items(self.model, batch, told)[:, -1, :2]], dim=1)
             new_tick, item = np.append(new_tick, [tick, tick]), np.append(item, [0, 1])
             kind = np.append(kind, [_FORK, _FORK])

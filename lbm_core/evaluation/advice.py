@@ -9,6 +9,7 @@ import pandas as pd
 
 from lbm_core.evaluation.statistics import mean_interval, verdict
 
+TOLERANCE = 0.03  # largest relative error of a stated CPA ratio that is none (A.3)
 # Columns of :func:`measures`, and what each is the share of.
 MEASURES = {
     "answered": "one valid answer",
@@ -22,7 +23,7 @@ RATIO_BINS = {"below 0.8": (0.0, 0.8), "0.8 to 1": (0.8, 1.0), "1 to 1.25": (1.0
 ANSWERS = ("lower", "unsure", "raise", "none")
 
 
-def measures(frame: pd.DataFrame, tolerance: float = 0.03) -> pd.DataFrame:
+def measures(frame: pd.DataFrame) -> pd.DataFrame:
     """What each piece of advice is worth, as 1, 0 or NaN (it cannot be said).
 
     A text without a valid answer agrees with nobody, so that all shares of a model are of the same moments.
@@ -31,27 +32,23 @@ def measures(frame: pd.DataFrame, tolerance: float = 0.03) -> pd.DataFrame:
     ----------
     frame : model, moment, cpa_ratio, direction, delta_a, relative_q, critic_best, simulator_best, and status and
         ratio_error (empty for who writes no texts)
-    tolerance : largest relative error of a stated CPA ratio that is none
 
     Returns
     -------
     model, moment, and the columns of :data:`MEASURES`
     """
-    direction = frame["direction"].astype("float64")
-    answered = direction.notna().to_numpy()
-    ratio, moved = frame["cpa_ratio"].to_numpy(), frame["delta_a"].to_numpy()
-    stated = answered & (frame["ratio_error"].to_numpy(dtype=np.float64) <= tolerance + 1e-12)
-    writes, known = frame["status"].notna().to_numpy(), np.isfinite(ratio) & (ratio > 0)
-    rest = frame["simulator_best"].to_numpy(dtype=np.float64)
-    found = {
-        "answered": np.where(writes, answered, np.nan),
-        "hallucinated": np.where(writes & known, ~stated, np.nan),
-        "with the ratio": np.where(known & (ratio != 1), np.sign(moved) == np.sign(1 - ratio), np.nan),
-        "better than the log": frame["relative_q"].to_numpy() > 0,
-        "as the critic": direction.to_numpy() == frame["critic_best"].to_numpy(),
-        "as the simulator": np.where(np.isfinite(rest), direction.to_numpy() == rest, np.nan),
+    ratio, advised = frame["cpa_ratio"], frame["direction"].astype("float64")
+    simulator, stated = frame["simulator_best"], frame["ratio_error"].astype("float64") <= TOLERANCE + 1e-12
+    writes, known = frame["status"].notna(), np.isfinite(ratio) & (ratio > 0)
+    shares = {
+        "answered": advised.notna().where(writes),
+        "hallucinated": (advised.isna() | ~stated).where(writes & known),
+        "with the ratio": (np.sign(frame["delta_a"]) == np.sign(1 - ratio)).where(known & (ratio != 1)),
+        "better than the log": frame["relative_q"] > 0,
+        "as the critic": advised == frame["critic_best"],
+        "as the simulator": (advised == simulator).where(np.isfinite(simulator)),
     }
-    return frame[["model", "moment"]].assign(**{name: np.asarray(v, dtype=np.float64) for name, v in found.items()})
+    return frame[["model", "moment"]].assign(**{name: values.astype("float64") for name, values in shares.items()})
 
 
 def before_and_after(measured: pd.DataFrame, reference: str, rng: np.random.Generator) -> pd.DataFrame:
@@ -75,24 +72,22 @@ def before_and_after(measured: pd.DataFrame, reference: str, rng: np.random.Gene
     tables = {name: rows.set_index("moment") for name, rows in measured.groupby("model", sort=False)}
     if reference not in tables:
         raise ValueError(f"no rows of {reference!r} to compare with; there are {', '.join(map(str, tables))}")
-    found = []
+    rows = []
     for name, table in tables.items():
         for measure in MEASURES:
             values = table[measure].dropna()
             if values.empty:
                 continue
-            mean, low, high = mean_interval(values.to_numpy(), rng)
-            row: dict[str, Any] = {"model": name, "measure": measure, "moments": len(values)}
-            row |= {"mean": mean, "low": low, "high": high}
+            level = mean_interval(values.to_numpy(), rng)
+            difference: tuple[Any, ...] = (np.nan,) * 4
             paired = (values - tables[reference][measure]).dropna()
             if name != reference and len(paired):
-                difference, low, high = mean_interval(paired.to_numpy(), rng)
-                row |= {"difference": difference, "difference_low": low, "difference_high": high}
-                row["verdict"] = verdict(low, high, len(paired))
-            found.append(row)
+                mean, low, high = mean_interval(paired.to_numpy(), rng)
+                difference = (mean, low, high, verdict(low, high, len(paired)))
+            rows.append((name, measure, *level, len(values), *difference))
     columns = ["model", "measure", "mean", "low", "high", "moments"]
     columns += ["difference", "difference_low", "difference_high", "verdict"]
-    return pd.DataFrame(found).reindex(columns=columns)
+    return pd.DataFrame(rows, columns=columns)
 
 
 def answers_by_ratio(frame: pd.DataFrame) -> pd.DataFrame:
@@ -103,12 +98,13 @@ def answers_by_ratio(frame: pd.DataFrame) -> pd.DataFrame:
     frame : model, cpa_ratio, direction
     """
     edges = [low for low, _ in RATIO_BINS.values()] + [np.inf]
-    binned = frame.assign(
-        bin=pd.cut(frame["cpa_ratio"], edges, labels=list(RATIO_BINS)),
-        answer=frame["direction"].astype("float64").map({-1.0: "lower", 0.0: "unsure", 1.0: "raise"}).fillna("none"),
-    ).dropna(subset=["bin"])
-    models = list(dict.fromkeys(frame["model"]))
-    cells = pd.MultiIndex.from_product([models, list(RATIO_BINS), ANSWERS], names=["model", "bin", "answer"])
+    words = frame["direction"].astype("float64").map({-1.0: "lower", 0.0: "unsure", 1.0: "raise"}).fillna("none")
+    binned = frame.assign(bin=pd.cut(frame["cpa_ratio"], edges, labels=list(RATIO_BINS)), answer=words).dropna(
+        subset="bin"
+    )
+    cells = pd.MultiIndex.from_product(
+        [frame["model"].unique(), list(RATIO_BINS), ANSWERS], names=["model", "bin", "answer"]
+    )
     counts = binned.groupby(["model", "bin", "answer"], observed=True).size().reindex(cells, fill_value=0)
     rows = counts.rename("count").reset_index()
     total = rows.groupby(["model", "bin"], sort=False)["count"].transform("sum")

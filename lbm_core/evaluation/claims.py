@@ -1,171 +1,177 @@
-"""The paper's claims as data, each with the test that decides it, and the scorecard over recorded results."""
+"""The paper's claims (``claims.csv``), the test that decides each, and the scorecard over recorded results.
+
+A judge takes result rows and a generator for the bootstrap, and says what it measured and its verdict.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from lbm_core.evaluation.judges import (
-    MIN_SAMPLES,
-    MIN_TRAIN_SEEDS,
-    NOT_RESOLVED,
-    NOT_TESTED,
-    Judge,
-    Judgement,
-    Untestable,
-    best_of_all,
-    better,
-    better_at_every_budget,
-    follows_the_principle,
-    heads_specialise,
-    in_time,
-    instructions_steer,
-    lower_loss,
-)
+from lbm_core import paths
+from lbm_core.auction.bidder import N_ADVERTISERS
+from lbm_core.evaluation.latency import INTERVAL_SECONDS
+from lbm_core.evaluation.statistics import MIN_PERIODS, paired_differences
+
+SUPPORTED, NOT_SUPPORTED, NOT_RESOLVED, NOT_TESTED = "supported", "not supported", "not resolved", "not tested"
+MIN_TRAIN_SEEDS = 3  # trainings below which a training curve is not judged
+MIN_SAMPLES = 100  # decisions per model below which shares are not judged (the paper draws 1,000)
 
 
-@dataclass(frozen=True)
-class Claim:
-    """One claim of the paper.
+class Untestable(ValueError):
+    """The recorded rows lack something that a test needs; the scorecard shows the reason."""
 
-    Attributes
-    ----------
-    name : short, lower case
-    claim : what the paper says, in our words
-    section : where it says so
-    experiment : name of the recorded results that decide it
-    test : how, and with what threshold
-    judge : the test; None while the project cannot test it yet, ``test`` then says what is missing
+
+class Judgement(NamedTuple):
+    """What the results say about one claim."""
+
+    measured: str
+    verdict: str
+
+
+def better(
+    frame: pd.DataFrame, rng: np.random.Generator, *, pairs: Sequence[tuple[str, str]], metrics: Sequence[str]
+) -> Judgement:
+    """Every first method above its second one in every metric, on paired periods.
+
+    Supported if every interval lies above 0, not supported if any lies below.
     """
-
-    name: str
-    claim: str
-    section: str
-    experiment: str
-    test: str
-    judge: Judge | None = None
+    rows = []
+    for method, reference in pairs:
+        _require(frame, method, reference)
+        rows.append(paired_differences(frame, reference, rng, metrics=metrics, methods=[method]))
+    return _all_positive(pd.concat(rows))
 
 
-CLAIMS = (
-    Claim(
-        "beats_dt",
-        "LBM with a pretrained LBM-Think gains more conversions than DT",
-        "§4.2, Table 1",
-        "main_results",
-        "conversions of LBM(P) minus DT above 0",
-        better([("LBM(P)", "DT")], ["conversions"]),
-    ),
-    Claim(
-        "gqpo_helps",
-        "GQPO fine-tuning improves LBM further, in conversions and in score",
-        "§4.2, Table 1",
-        "main_results",
-        "conversions and score of LBM(GQPO) minus LBM(P) above 0",
-        better([("LBM(GQPO)", "LBM(P)")], ["conversions", "score"]),
-    ),
-    Claim(
-        "best_backbone",
-        "LBM(GQPO) is the best method of all",
-        "§4.2, Tables 1, 2",
-        "main_results",
-        "score of LBM(GQPO) minus that of every other method measured, simple controls included, above 0",
-        best_of_all("LBM(GQPO)", "score"),
-    ),
-    Claim(
-        "beats_llm_dt",
-        "Reasoning helps: LBM beats the same transformer without it",
-        "§4.3, Table 2",
-        "main_results",
-        "conversions of LBM(P) and LBM(GQPO) minus LLM-DT above 0",
-        better([("LBM(P)", "LLM-DT"), ("LBM(GQPO)", "LLM-DT")], ["conversions"]),
-    ),
-    Claim(
-        "prompt_is_not_enough",
-        "A task description as language input alone does not help LLM-DT",
-        "§4.3, Table 2",
-        "main_results",
-        "conversions and score of LLM-DT minus Prompt-LLM-DT above 0",
-        better([("LLM-DT", "Prompt-LLM-DT")], ["conversions", "score"]),
-    ),
-    Claim(
-        "other_budgets",
-        "LBM beats DT at budgets it was not trained on",
-        "§4.2, Table 5",
-        "budget_sweep",
-        "conversions of LBM(P) minus DT above 0 at each of five budget ratios",
-        better_at_every_budget("LBM(P)", "DT"),
-    ),
-    Claim(
-        "instructions",
-        "A constant instruction moves spending and CPA its way",
-        "§4.3, Table 4",
-        "instructions",
-        "budget utilisation and CPA ratio: increase minus base and base minus decrease above 0",
-        instructions_steer(),
-    ),
-    Claim(
-        "base_beats_constant",
-        "Free reasoning scores higher than either constant instruction",
-        "§4.3, Table 4",
-        "instructions",
-        "score of base minus increase and base minus decrease above 0",
-        better([("base", "increase"), ("base", "decrease")], ["score"]),
-    ),
-    Claim(
-        "faster_training",
-        "LBM-Act's training loss falls faster and further than LLM-DT's",
-        "§4.3, Fig. 3",
-        "act_loss",
-        f"loss over the last tenth of training at most 0.9 of LLM-DT's in each of {MIN_TRAIN_SEEDS} trainings or more",
-        lower_loss("LBM-Act", "LLM-DT", 0.9),
-    ),
-    Claim(
-        "principle",
-        "After GQPO, decisions follow the CPA principle more than DT's and the pretrained model's",
-        "§4.2, Fig. 2",
-        "direction",
-        f"share of moves towards the target minus DT's and the LLM's above 0, {MIN_SAMPLES} samples or more",
-        follows_the_principle("LLM+GQPO", ("DT", "LLM")),
-    ),
-    Claim(
-        "fusion",
-        "Some attention heads read the language, others the numbers",
-        "§4.3, Fig. 5",
-        "attention",
-        "last layer: a head with more than 0.5 of its attention on language, and one with less than 0.2",
-        heads_specialise(0.5, 0.2),
-    ),
-    Claim(
-        "in_time",
-        "LBM-Think is fast enough to reason ahead of the next tick, LBM-Act much faster",
-        "A.2, Table 8",
-        "latency",
-        "99th percentile for 48 advertisers below 1,800 s, and the median of LBM-Act below LBM-Think's",
-        in_time(),
-    ),
-    Claim(
-        "generative",
-        "DT beats offline RL",
-        "§4.2, Table 1",
-        "baseline_results",
-        "conversions of DT minus BCQ, CQL and IQL above 0",
-        better([("DT", name) for name in ("BCQ", "CQL", "IQL")], ["conversions"]),
-    ),
-    Claim(
-        "reward_design", "LBM scores above DT-score at every w", "§4.2, Table 3", "dt_score", "needs Table 3's sweep"
-    ),
-    Claim("language_only", "LLMs that write alpha as text lose", "§4.3, Table 2", "main_results", "needs those LLMs"),
-    Claim("grpo_collapse", "GRPO's reasoning vanishes", "A.3, Fig. 6", "grpo_length", "needs GRPO training"),
-    Claim("think_size", "A 3B LBM-Think does as well as 32B", "§4.3, Table 6", "think_size", "needs larger models"),
-)
+def best_of_all(frame: pd.DataFrame, rng: np.random.Generator) -> Judgement:
+    """The score of LBM(GQPO) above that of every other method that was measured, controls included."""
+    _require(frame, "LBM(GQPO)")
+    others = [name for name in frame["method"].unique() if name != "LBM(GQPO)"]
+    if not others:
+        raise Untestable("nothing was measured beside LBM(GQPO)")
+    rows = [paired_differences(frame, name, rng, metrics=["score"], methods=["LBM(GQPO)"]) for name in others]
+    table = pd.concat(rows)
+    nearest, ahead = _all_positive(table.nsmallest(1, "difference")), int((table["difference"] > 0).sum())
+    return Judgement(f"ahead of {ahead} of {len(others)}; least: {nearest.measured}", _all_positive(table).verdict)
 
 
-def scorecard(
-    frames: Mapping[str, pd.DataFrame], rng: np.random.Generator, claims: Sequence[Claim] = CLAIMS
-) -> pd.DataFrame:
+def better_at_every_budget(frame: pd.DataFrame, rng: np.random.Generator) -> Judgement:
+    """More conversions of LBM(P) than of DT at each budget ratio of Table 5."""
+    rows = []
+    for ratio, part in frame.groupby("budget_ratio"):
+        _require(part, "LBM(P)", "DT")
+        row = paired_differences(part, "DT", rng, metrics=["conversions"], methods=["LBM(P)"])
+        rows.append(row.assign(metric=f"conversions at {ratio:g} B"))
+    return _all_positive(pd.concat(rows))
+
+
+def lower_loss(frame: pd.DataFrame, rng: np.random.Generator) -> Judgement:
+    """LBM-Act's mean loss over the last tenth of training at most 0.9 of LLM-DT's, for every training seed."""
+    _require(frame, "LBM-Act", "LLM-DT")
+    last = frame[frame["step"] > 0.9 * frame["step"].max()]
+    table = last.pivot_table(index="seed", columns="method", values="loss", aggfunc="mean")
+    ratio = (table["LBM-Act"] / table["LLM-DT"]).dropna()
+    if ratio.empty:
+        raise Untestable("the two methods share no training seed")
+    enough = len(ratio) >= MIN_TRAIN_SEEDS
+    supported, opposite = enough and (ratio <= 0.9).all(), enough and (ratio >= 1).all()
+    verdict = SUPPORTED if supported else NOT_SUPPORTED if opposite else NOT_RESOLVED
+    return Judgement(f"loss ratio {ratio.mean():.2f} over {len(ratio)} training seeds", verdict)
+
+
+def follows_the_principle(frame: pd.DataFrame, rng: np.random.Generator) -> Judgement:
+    """LBM(GQPO) lowers alpha above the CPA target and raises it below more often than DT and LBM(P) do (Fig. 2).
+
+    The two columns (CPA ratio below and above 1) weigh the same, as in the figure.
+    """
+    model, *references = "LBM(GQPO)", "DT", "LBM(P)"
+    _require(frame, model, *references, column="model")
+    moved = frame[frame["delta_a"] != 0]
+    moved = moved.assign(above=moved["cpa_ratio"] > 1, right=(moved["delta_a"] > 0) == (moved["cpa_ratio"] < 1))
+    sides = {key: rows["right"].to_numpy(float) for key, rows in moved.groupby(["model", "above"])}
+
+    def gap(a, b, c, d, axis=-1):
+        return (a.mean(axis) + b.mean(axis) - c.mean(axis) - d.mean(axis)) / 2
+
+    rows = []
+    for reference in references:
+        cells = [sides.get((name, above), np.empty(0)) for name in (model, reference) for above in (False, True)]
+        fewest = min(map(len, cells))
+        if fewest < 2:
+            raise Untestable(f"too few decisions of {model} or {reference} on one side of the CPA target")
+        resampled = stats.bootstrap(cells, gap, vectorized=True, method="percentile", n_resamples=2_000, rng=rng)
+        rows.append((model, reference, "share", float(gap(*cells)), *resampled.confidence_interval, fewest))
+    columns = ["method", "reference", "metric", "difference", "low", "high", "samples"]
+    return _all_positive(pd.DataFrame(rows, columns=columns), sample="samples", least=MIN_SAMPLES / 2)
+
+
+def heads_specialise(frame: pd.DataFrame, rng: np.random.Generator) -> Judgement:
+    """In the last layer some head gives more than half of its attention to language, another less than a fifth."""
+    part = frame[(frame["layer"] == "last") & (frame["part"] == "language")]
+    if part.empty:
+        raise Untestable("no attention to language positions was recorded")
+    share = part.groupby("head")["attention"].sum()
+    verdict = SUPPORTED if share.max() > 0.5 and share.min() < 0.2 else NOT_SUPPORTED
+    return Judgement(f"language share of a head from {share.min():.2f} to {share.max():.2f}", verdict)
+
+
+def in_time(frame: pd.DataFrame, rng: np.random.Generator) -> Judgement:
+    """A tick's time for the chains of thought of 48 advertisers, batch after batch, and LBM-Act faster than that.
+
+    Of each module the largest batch measured counts; the 99th percentile of LBM-Think's is multiplied up to 48.
+    """
+    largest = frame.sort_values("batch").groupby("module").last()
+    for module in ("LBM-Think", "LBM-Act"):
+        if module not in largest.index:
+            raise Untestable(f"no latency of {module}")
+    think, act = largest.loc["LBM-Think"], largest.loc["LBM-Act"]
+    texts = frame.loc[frame["module"] == "LBM-Think", "batch"].max()
+    batches = math.ceil(N_ADVERTISERS / texts)
+    longest = batches * think["p99_seconds"]
+    good = longest < INTERVAL_SECONDS and act["median_seconds"] < batches * think["median_seconds"]
+    measured = f"48 advertisers: think {longest:.3g} s ({batches} x {texts:.0f}), act {act['p99_seconds']:.3g} s"
+    return Judgement(f"{measured} (99th percentile)", SUPPORTED if good else NOT_SUPPORTED)
+
+
+# The CPA of instructions is that of expected conversions: a day with little spending may well have no conversion at
+# all, and then the sampled ratio is only a cap.
+JUDGES: Mapping[str, Callable[[pd.DataFrame, np.random.Generator], Judgement]] = {
+    "beats_dt": partial(better, pairs=[("LBM(P)", "DT")], metrics=["conversions"]),
+    "gqpo_helps": partial(better, pairs=[("LBM(GQPO)", "LBM(P)")], metrics=["conversions", "score"]),
+    "best_backbone": best_of_all,
+    "beats_llm_dt": partial(better, pairs=[("LBM(P)", "LLM-DT"), ("LBM(GQPO)", "LLM-DT")], metrics=["conversions"]),
+    "prompt_is_not_enough": partial(better, pairs=[("LLM-DT", "Prompt-LLM-DT")], metrics=["conversions", "score"]),
+    "other_budgets": better_at_every_budget,
+    "instructions": partial(
+        better, pairs=[("increase", "base"), ("base", "decrease")], metrics=["budget_utilization", "expected_cpa_ratio"]
+    ),
+    "base_beats_constant": partial(better, pairs=[("base", "increase"), ("base", "decrease")], metrics=["score"]),
+    "faster_training": lower_loss,
+    "principle": follows_the_principle,
+    "fusion": heads_specialise,
+    "in_time": in_time,
+    "generative": partial(better, pairs=[("DT", name) for name in ("BCQ", "CQL", "IQL")], metrics=["conversions"]),
+}
+
+
+def claims() -> pd.DataFrame:
+    """The paper's claims: name, claim (in our words), section, experiment (recorded results), test (or its lack)."""
+    return pd.read_csv(paths.PACKAGE / "evaluation" / "claims.csv")
+
+
+def experiments() -> list[str]:
+    """Names of the recorded results that decide claims, in alphabetical order."""
+    table = claims()
+    return sorted(set(table.loc[table["name"].isin(list(JUDGES)), "experiment"]))
+
+
+def scorecard(frames: Mapping[str, pd.DataFrame], rng: np.random.Generator) -> pd.DataFrame:
     """Verdict on every claim.
 
     Parameters
@@ -179,23 +185,37 @@ def scorecard(
     "not resolved" (an interval that includes 0, too few periods, trainings or samples, or results of the smoke tier,
     which prove the path and not the numbers) or "not tested" (``measured`` says why).
     """
-    rows = []
-    for claim in claims:
-        if claim.judge is None:
-            result = Judgement(claim.test, NOT_TESTED)
-        elif claim.experiment not in frames:
-            result = Judgement(f"no recorded results of {claim.experiment!r}", NOT_TESTED)
-        else:
-            try:
-                result = claim.judge(frames[claim.experiment], rng)
-            except Untestable as reason:
-                result = Judgement(str(reason), NOT_TESTED)
-            else:
-                if _of_smoke(frames[claim.experiment]):
-                    result = Judgement(result.measured, NOT_RESOLVED)
-        rows.append((claim.name, claim.claim, claim.section, claim.test, result.measured, result.verdict))
-    return pd.DataFrame(rows, columns=["name", "claim", "section", "test", "measured", "verdict"])
+    table = claims()
+    judgements = [_judgement(row, frames.get(row["experiment"]), rng) for row in table.to_dict("records")]
+    return table.drop(columns="experiment").join(pd.DataFrame(judgements))
 
 
-def _of_smoke(frame: pd.DataFrame) -> bool:
-    return "tier" in frame and bool((frame["tier"] == "smoke").any())
+def _judgement(claim: Mapping[Any, str], frame: pd.DataFrame | None, rng: np.random.Generator) -> Judgement:
+    if claim["name"] not in JUDGES:
+        return Judgement(claim["test"], NOT_TESTED)
+    if frame is None:
+        return Judgement(f"no recorded results of {claim['experiment']!r}", NOT_TESTED)
+    try:
+        judgement = JUDGES[claim["name"]](frame, rng)
+    except Untestable as reason:
+        return Judgement(str(reason), NOT_TESTED)
+    of_smoke = "tier" in frame and (frame["tier"] == "smoke").any()
+    return judgement._replace(verdict=NOT_RESOLVED) if of_smoke else judgement
+
+
+def _all_positive(rows: pd.DataFrame, *, sample: str = "periods", least: float = MIN_PERIODS) -> Judgement:
+    """Supported if every difference is resolved above 0; not supported if one is resolved below."""
+    enough = rows[sample] >= least
+    above, below = (rows["low"] > 0) & enough, (rows["high"] < 0) & enough
+    verdict = NOT_SUPPORTED if below.any() else SUPPORTED if above.all() else NOT_RESOLVED
+    measured = []
+    for row in rows.to_dict("records"):
+        interval = "" if np.isnan(row["low"]) else f" [{row['low']:+.3g}, {row['high']:+.3g}]"
+        measured.append(f"{row['method']} − {row['reference']}: {row['metric']} {row['difference']:+.3g}{interval}")
+    return Judgement("; ".join(measured), verdict)
+
+
+def _require(frame: pd.DataFrame, *methods: str, column: str = "method") -> None:
+    missing = [name for name in methods if name not in set(frame[column])]
+    if missing:
+        raise Untestable(f"no rows of {missing[0]}")

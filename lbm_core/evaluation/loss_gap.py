@@ -13,43 +13,23 @@ MIN_SEEDS = 3  # two differences lie on a line through any two points: no interv
 
 
 def relative_losses(losses: pd.DataFrame) -> pd.DataFrame:
-    """Losses as shares of what they were before the first step.
+    """Losses (method, seed, step, loss) as shares of what they were before the first step.
 
     Every training seed draws its own windows to measure the loss on, and a few large logged moves decide the level;
     relative to the start, seeds can be compared.
-
-    Parameters
-    ----------
-    losses : method, seed, step, loss
-
-    Returns
-    -------
-    The same rows with loss divided by that of the first step of the same method and seed
     """
     first = losses.sort_values("step").groupby(["method", "seed"])["loss"].transform("first")
     return losses.assign(loss=losses["loss"] / first)
 
 
-def final_losses(losses: pd.DataFrame, share: float = 0.2) -> pd.DataFrame:
-    """Mean loss of the last part of every training.
-
-    Parameters
-    ----------
-    losses : method, seed, step, loss
-    share : of the steps, in (0, 1]
-
-    Returns
-    -------
-    method, seed, loss: one row per training
-    """
-    late = losses[losses["step"] > losses["step"].max() * (1 - share)]
+def final_losses(losses: pd.DataFrame) -> pd.DataFrame:
+    """Mean loss of the last fifth of the steps of every training (method, seed): method, seed, loss."""
+    late = losses[losses["step"] > losses["step"].max() * 0.8]
     return late.groupby(["method", "seed"], sort=False)["loss"].mean().reset_index()
 
 
-def share_closed(
-    final: pd.DataFrame, control: str, *, plain: str = "LLM-DT", guided: str = "LBM-Act", confidence: float = 0.95
-) -> pd.DataFrame:
-    """Share of the gap from ``plain`` to ``guided`` that ``control`` closes: 0 as plain, 1 as guided.
+def share_closed(final: pd.DataFrame, control: str) -> pd.DataFrame:
+    """Share of the gap from LLM-DT to LBM-Act that a control closes: 0 as LLM-DT, 1 as LBM-Act.
 
     The share is a ratio of two differences that are uncertain together, so its interval is Fieller's, over training
     seeds that all three share (the same windows in the same order). Where the gap itself could be 0, no share can be
@@ -58,12 +38,11 @@ def share_closed(
     Parameters
     ----------
     final : method, seed, loss of :func:`final_losses`
-    control, plain, guided : methods
-    confidence : in (0, 1)
+    control : method
 
     Returns
     -------
-    One row: control, seeds, gap (mean loss of plain less guided), share, low, high, closes ("resolved" where the
+    One row: control, seeds, gap (mean loss of LLM-DT less LBM-Act), share, low, high, closes ("resolved" where the 95 %
     interval excludes 0), differs ("resolved" where it excludes 1, so that words and control are not the same)
 
     Raises
@@ -71,6 +50,7 @@ def share_closed(
     ValueError
         A method that is missing, or no seed that all three share.
     """
+    plain, guided = "LLM-DT", "LBM-Act"
     table = final.pivot(index="seed", columns="method", values="loss")
     missing = [name for name in (control, plain, guided) if name not in table]
     if missing:
@@ -78,33 +58,30 @@ def share_closed(
     table = table[[plain, control, guided]].dropna()
     if table.empty:
         raise ValueError(f"{control}, {plain} and {guided} share no training seed")
-    closed = (table[plain] - table[control]).to_numpy(dtype=np.float64)
-    gap = (table[plain] - table[guided]).to_numpy(dtype=np.float64)
-    low, high = _fieller(closed, gap, confidence) if len(table) >= MIN_SEEDS else (np.nan, np.nan)
-    share = closed.mean() / gap.mean() if gap.mean() else np.nan
-    return pd.DataFrame(
-        {
-            "control": [control],
-            "seeds": [len(table)],
-            "gap": [gap.mean()],
-            "share": [share],
-            "low": [low],
-            "high": [high],
-            "closes": [RESOLVED if low > 0 or high < 0 else NOT_RESOLVED],
-            "differs": [RESOLVED if low > 1 or high < 1 else NOT_RESOLVED],
-        }
-    )
+    closed, gap = ((table[plain] - table[name]).to_numpy(dtype=np.float64) for name in (control, guided))
+    low, high = fieller_interval(closed, gap) if len(table) >= MIN_SEEDS else (np.nan, np.nan)
+    row = {
+        "control": control,
+        "seeds": len(table),
+        "gap": gap.mean(),
+        "share": closed.mean() / gap.mean() if gap.mean() else np.nan,
+        "low": low,
+        "high": high,
+        "closes": RESOLVED if low > 0 or high < 0 else NOT_RESOLVED,
+        "differs": RESOLVED if low > 1 or high < 1 else NOT_RESOLVED,
+    }
+    return pd.DataFrame([row])
 
 
-def _fieller(above: NDArray[np.float64], below: NDArray[np.float64], confidence: float) -> tuple[float, float]:
-    """Bounds of mean(above) / mean(below): the r at which mean(above - r below) is within its own t-interval of 0."""
+def fieller_interval(above: NDArray[np.float64], below: NDArray[np.float64]) -> tuple[float, float]:
+    """95 % bounds of mean(above) / mean(below): where mean(above - r below) is within its own t-interval of 0."""
     n = len(below)
-    t = stats.t.ppf(0.5 + confidence / 2, n - 1)
+    t = stats.t.ppf(0.975, n - 1)
     a, b = float(np.mean(above)), float(np.mean(below))
     (v_aa, v_ab), (_, v_bb) = np.cov(above, below) / n
     squared = b**2 - t**2 * v_bb
     if squared <= 0:  # the gap itself may be 0
-        return float("nan"), float("nan")
+        return np.nan, np.nan
     middle = a * b - t**2 * v_ab
     root = np.sqrt(max(middle**2 - squared * (a**2 - t**2 * v_aa), 0.0))
     return float((middle - root) / squared), float((middle + root) / squared)

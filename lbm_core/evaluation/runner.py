@@ -13,13 +13,12 @@ from tqdm.auto import tqdm
 from lbm_core.auction.bidder import N_ADVERTISERS, Advertisers, Bidder
 from lbm_core.auction.hindsight import best_constant, lp_bound
 from lbm_core.auction.metrics import summarize
-from lbm_core.auction.replay import ReplayPeriod, ReplayResult, replay
+from lbm_core.auction.replay import ReplayPeriod, replay
 from lbm_core.auction.response_tables import ResponseTables
 from lbm_core.seeding import generator
 
 # The paper's delivery periods; the project trains on others only (their numbers start at 1000).
 HELD_OUT_PERIODS = tuple(range(7, 28))
-_KEYS = ["method", "period", "seed", "advertiser"]
 
 
 @runtime_checkable
@@ -84,36 +83,32 @@ def evaluate(
         )
     if not budget_ratio > 0:
         raise ValueError(f"budget_ratio must be positive; got {budget_ratio}")
-    made = {name: make() for name, make in bidders.items()}
+    contenders = {name: make() for name, make in bidders.items()}
     frames = []
-    bar = tqdm(desc="replay", unit="period-day", disable=not progress)
-    for period in periods:
-        advertisers = _scaled(period.advertisers, budget_ratio)
-        for name, bidder in made.items():
+    for period in tqdm(periods, desc="replay", unit="period", disable=not progress):
+        who = period.advertisers
+        advertisers = Advertisers(who.index, who.budget * budget_ratio, who.cpa_target)
+        for name, bidder in contenders.items():
             if isinstance(bidder, Foreseeing):
                 bidder.foresee(period)
             for seed in seeds:
                 rng = generator(seed, "evaluation", period.period)
                 result = replay(period, bidder, rng, advertisers=advertisers, rows=rows)
-                frames.append(_tidy(result).assign(method=name, period=period.period, seed=seed))
-                bar.update()
-    bar.close()
+                frames.append(_tidy(name, period.period, seed, result.advertisers, result.summary()))
     if not frames:
         raise ValueError("no period to evaluate on")
     frame = pd.concat(frames, ignore_index=True)
     if (frame["score"] > frame["conversions"] + 1e-9).any():
         raise AssertionError("a score above the conversions: the metrics are broken")
-    return frame[_KEYS + [name for name in frame if name not in _KEYS]]
+    return frame
 
 
-def hindsight(
-    periods: Iterable[ReplayPeriod], *, rows: ArrayLike | None = None, budget_ratio: float = 1.0
-) -> pd.DataFrame:
+def hindsight(periods: Iterable[ReplayPeriod], *, rows: ArrayLike | None = None) -> pd.DataFrame:
     """What knowing the whole day would have given, in expected conversions: upper references, no bidders.
 
     Parameters
     ----------
-    periods, rows, budget_ratio : as in :func:`evaluate`
+    periods, rows : as in :func:`evaluate`
 
     Returns
     -------
@@ -123,14 +118,11 @@ def hindsight(
     frames = []
     for period in periods:
         tables = ResponseTables.from_period(period)
-        who = _scaled(period.advertisers, budget_ratio)
-        who = who if rows is None else who[np.asarray(rows)]
+        who = period.advertisers if rows is None else period.advertisers[np.asarray(rows)]
         for name, best in (("hindsight constant", best_constant(tables, who)), ("LP bound", lp_bound(tables, who))):
-            table = summarize(best.conversions, best.cost, who.budget, who.cpa_target, best.conversions)
-            frame = pd.DataFrame({"advertiser": who.index, **table, "budget": who.budget, "cpa_target": who.cpa_target})
-            frames.append(frame.assign(method=name, period=period.period, seed=0))
-    frame = pd.concat(frames, ignore_index=True)
-    return frame[_KEYS + [name for name in frame if name not in _KEYS]]
+            summary = summarize(best.conversions, best.cost, who.budget, who.cpa_target, best.conversions)
+            frames.append(_tidy(name, period.period, 0, who, summary))
+    return pd.concat(frames, ignore_index=True)
 
 
 def spread_rows(n: int) -> NDArray[np.int64]:
@@ -153,11 +145,8 @@ def period_means(frame: pd.DataFrame) -> pd.DataFrame:
     return means.assign(advertisers=frame.groupby(keys, sort=False).size().to_numpy())
 
 
-def _scaled(advertisers: Advertisers, budget_ratio: float) -> Advertisers:
-    return Advertisers(advertisers.index, advertisers.budget * budget_ratio, advertisers.cpa_target)
-
-
-def _tidy(result: ReplayResult) -> pd.DataFrame:
-    who = result.advertisers
-    columns = {"advertiser": who.index, **result.summary(), "budget": who.budget, "cpa_target": who.cpa_target}
-    return pd.DataFrame(columns)
+def _tidy(
+    method: str, period: int, seed: int, who: Advertisers, summary: Mapping[str, NDArray[np.float64]]
+) -> pd.DataFrame:
+    keys = {"method": method, "period": period, "seed": seed, "advertiser": who.index}
+    return pd.DataFrame({**keys, **summary, "budget": who.budget, "cpa_target": who.cpa_target})

@@ -18,18 +18,16 @@ METRICS = ("conversions", "expected_conversions", "budget_utilization", "cpa_rat
 # With fewer paired periods not even a sign test can reach 5 % (2 / 2**5 > 0.05): no interval and no verdict then.
 MIN_PERIODS = 6
 RESOLVED, NOT_RESOLVED = "resolved", "not resolved"
-_KEYS = ["period", "seed", "advertiser"]
 
 
 def mean_interval(
-    values: NDArray[np.float64], rng: np.random.Generator, *, confidence: float = 0.95, n_resamples: int = 4_000
+    values: NDArray[np.float64], rng: np.random.Generator, *, n_resamples: int = 4_000
 ) -> tuple[float, float, float]:
-    """Mean and percentile bootstrap interval; rows and columns are resampled independently of each other.
+    """Mean and 95 % percentile bootstrap interval; rows and columns are resampled independently of each other.
 
     Parameters
     ----------
     values : (training seeds, periods) or (periods,)
-    confidence : in (0, 1)
 
     Returns
     -------
@@ -41,27 +39,17 @@ def mean_interval(
         raise ValueError(f"expected (training seeds, periods), got shape {np.shape(values)}")
     if not np.isfinite(table).all():
         raise ValueError("an interval of NaN or infinite values has no meaning: check the result frame")
-    mean = float(table.mean())
     if table.shape[1] < MIN_PERIODS:
-        return mean, float("nan"), float("nan")
-    columns = np.arange(table.shape[1])
-    samples = (columns,) if len(table) == 1 else (np.arange(len(table)), columns)
+        return float(table.mean()), np.nan, np.nan
+    samples = [np.arange(n) for n in table.shape if n > 1]
 
-    def statistic(*drawn: NDArray[np.int64], axis: int = -1) -> NDArray[np.float64]:  # scipy asks for the name axis
+    def mean(*drawn: NDArray[np.int64], axis: int = -1) -> NDArray[np.float64]:  # scipy asks for the name axis
         if len(drawn) == 1:
             return table[0, drawn[0]].mean(axis=-1)
         return table[drawn[0][..., :, None], drawn[1][..., None, :]].mean(axis=(-2, -1))
 
-    result = stats.bootstrap(
-        samples,
-        statistic,
-        vectorized=True,
-        method="percentile",
-        confidence_level=confidence,
-        n_resamples=n_resamples,
-        rng=rng,
-    )
-    return mean, float(result.confidence_interval.low), float(result.confidence_interval.high)
+    resampled = stats.bootstrap(samples, mean, vectorized=True, method="percentile", n_resamples=n_resamples, rng=rng)
+    return float(table.mean()), float(resampled.confidence_interval.low), float(resampled.confidence_interval.high)
 
 
 def period_table(frame: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:
@@ -72,10 +60,7 @@ def period_table(frame: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:
     ValueError
         A missing column, an unknown method, or a period that some training seed did not meet.
     """
-    _require(frame, ["method", "period", metric])
-    rows = frame[frame["method"] == method]
-    if rows.empty:
-        raise ValueError(f"no rows of method {method!r}; there are {', '.join(sorted(frame['method'].unique()))}")
+    rows = _rows(frame, method, metric)
     if "train_seed" not in rows:
         rows = rows.assign(train_seed=0)
     table = rows.pivot_table(index="train_seed", columns="period", values=metric, aggfunc="mean")
@@ -84,13 +69,7 @@ def period_table(frame: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:
     return table
 
 
-def intervals(
-    frame: pd.DataFrame,
-    rng: np.random.Generator,
-    *,
-    metrics: Sequence[str] = METRICS,
-    confidence: float = 0.95,
-) -> pd.DataFrame:
+def intervals(frame: pd.DataFrame, rng: np.random.Generator, *, metrics: Sequence[str] = METRICS) -> pd.DataFrame:
     """Mean of every method and metric with its bootstrap interval.
 
     Parameters
@@ -106,8 +85,7 @@ def intervals(
         seeds = frame.loc[frame["method"] == method, "seed"].nunique() if "seed" in frame else 1
         for metric in metrics:
             table = period_table(frame, method, metric)
-            mean, low, high = mean_interval(table.to_numpy(), rng, confidence=confidence)
-            rows.append((method, metric, mean, low, high, table.shape[1], seeds, len(table)))
+            rows.append((method, metric, *mean_interval(table.to_numpy(), rng), table.shape[1], seeds, len(table)))
     columns = ["method", "metric", "mean", "low", "high", "periods", "seeds", "train_seeds"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -119,7 +97,6 @@ def paired_differences(
     *,
     metrics: Sequence[str] = ("conversions", "score"),
     methods: Sequence[str] | None = None,
-    confidence: float = 0.95,
 ) -> pd.DataFrame:
     """Every method minus the reference on the same periods, conversion draws and advertisers.
 
@@ -139,18 +116,15 @@ def paired_differences(
     ValueError
         The two methods did not meet the same periods, draws and advertisers.
     """
-    if methods is None:
-        methods = [name for name in frame["method"].unique() if name != reference]
     rows = []
-    for method in methods:
+    for method in [name for name in frame["method"].unique() if name != reference] if methods is None else methods:
         _require_paired(frame, method, reference)
         for metric in metrics:
             ours, base = period_table(frame, method, metric), period_table(frame, reference, metric)
             difference = _subtract(ours, base)
-            mean, low, high = mean_interval(difference, rng, confidence=confidence)
-            level = float(base.to_numpy().mean())
-            relative = mean / level if level else float("nan")
-            periods = difference.shape[1]
+            mean, low, high = mean_interval(difference, rng)
+            level, periods = float(base.to_numpy().mean()), difference.shape[1]
+            relative = mean / level if level else np.nan
             rows.append((method, reference, metric, mean, low, high, relative, periods, verdict(low, high, periods)))
     columns = ["method", "reference", "metric", "difference", "low", "high", "relative", "periods", "verdict"]
     return pd.DataFrame(rows, columns=columns)
@@ -172,21 +146,18 @@ def _subtract(ours: pd.DataFrame, base: pd.DataFrame) -> NDArray[np.float64]:
     return ours.to_numpy() - base.to_numpy()
 
 
-def _require(frame: pd.DataFrame, columns: Sequence[str]) -> None:
-    missing = [name for name in columns if name not in frame]
+def _rows(frame: pd.DataFrame, method: str, *columns: str) -> pd.DataFrame:
+    missing = [name for name in ("method", "period", *columns) if name not in frame]
     if missing:
         raise ValueError(f"the result frame has no column {missing[0]!r}; it has {', '.join(map(str, frame.columns))}")
+    rows = frame[frame["method"] == method]
+    if rows.empty:
+        raise ValueError(f"no rows of method {method!r}; there are {', '.join(sorted(frame['method'].unique()))}")
+    return rows
 
 
 def _require_paired(frame: pd.DataFrame, method: str, reference: str) -> None:
-    keys = [name for name in _KEYS if name in frame]
-    _require(frame, ["method", "period"])
-    met = {
-        name: set(frame.loc[frame["method"] == name, keys].itertuples(index=False, name=None))
-        for name in (method, reference)
-    }
-    for name in met:
-        if not met[name]:
-            raise ValueError(f"no rows of method {name!r}; there are {', '.join(sorted(frame['method'].unique()))}")
-    if met[method] != met[reference]:
+    keys = [name for name in ("period", "seed", "advertiser") if name in frame]
+    ours, base = (set(_rows(frame, name)[keys].itertuples(index=False, name=None)) for name in (method, reference))
+    if ours != base:
         raise ValueError(f"{method} and {reference} did not meet the same {', '.join(keys)}: their rows are not paired")

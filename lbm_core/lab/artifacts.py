@@ -10,7 +10,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -97,6 +97,7 @@ class Artifact(Generic[T]):
     load : reads it from that folder
     what : its name in the line that says whether it was computed
     inputs : what it is made from
+    silent : says nothing; whoever makes many tells of them together
     """
 
     stage: str
@@ -105,6 +106,7 @@ class Artifact(Generic[T]):
     load: Callable[[Path], T]
     what: str
     inputs: tuple[Artifact[Any], ...] = ()
+    silent: bool = False
 
     def __post_init__(self) -> None:
         foreign = [one.stage for one in self.inputs if one.stage not in STAGES[self.stage].inputs]
@@ -133,13 +135,12 @@ class Artifact(Generic[T]):
         return self.path.exists()
 
     def get(self, *, quiet: bool = False) -> T:
-        """Load it, after making it if it is not there; prints which of the two unless ``quiet``."""
-        start, there = time.monotonic(), self.exists
+        """Load it, after making it if it is not there; prints which of the two (making also where ``quiet``)."""
+        there = self.exists
         self.ensure()
-        loaded = self.load(self.path)
-        if not quiet:
-            tell(self.what, not there, time.monotonic() - start)
-        return loaded
+        if there and not quiet and not self.silent:
+            print(f"{self.what}: loaded")
+        return self.load(self.path)
 
     def ensure(self) -> None:
         """Make it if it is not there; inputs first, so that their making is not counted as its own."""
@@ -152,6 +153,8 @@ class Artifact(Generic[T]):
             self.make(folder)
             took = {"seconds": round(time.monotonic() - start, 3), "peak_mib": round(peak_mib(), 1)}
             (folder / TOOK).write_text(json.dumps(took))
+        if not self.silent:
+            tell(self.what, True, took["seconds"])
 
     @property
     def took(self) -> Took:
@@ -163,12 +166,6 @@ class Artifact(Generic[T]):
             It has not been made.
         """
         return Took(**json.loads((self.path / TOOK).read_text()))
-
-
-def ensure_all(artifacts: Sequence[Artifact[Any]]) -> None:
-    """Make what is missing, in order."""
-    for one in artifacts:
-        one.ensure()
 
 
 def peak_mib() -> float:

@@ -44,7 +44,9 @@ class Trajectories(Artifact[TrajectorySet]):
     def ensure(self) -> None:
         """Make the shards that are not there."""
         if not self.exists:
+            start = time.monotonic()
             self.make(self.path)
+            tell(self.what, True, time.monotonic() - start)
 
 
 def trajectories(setup: Setup, *, jobs: int | None = None) -> Trajectories:
@@ -80,6 +82,7 @@ def period(setup: Setup, number: int) -> Artifact[PeriodLog]:
         lambda folder: simulate_period(setup.dataset, number, setup.seed).save(folder / "log.npz"),
         lambda folder: PeriodLog.load(folder / "log.npz"),
         f"{setup.dataset} period {number}",
+        silent=True,
     )
 
 
@@ -137,7 +140,7 @@ def held_out_periods(setup: Setup) -> HeldOutPeriods:
     """
     logs, start = [period(setup, number) for number in held_out(setup.tier.evaluation.periods)], time.monotonic()
     computed = not all(log.exists for log in logs)
-    periods = HeldOutPeriods([log.get(quiet=True) for log in logs])
+    periods = HeldOutPeriods([log.get() for log in logs])
     tell(f"{len(periods)} held-out {setup.dataset} periods", computed, time.monotonic() - start)
     return periods
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -142,10 +141,12 @@ def _each_kept(
         for one in trained:
             name = method(one).name
             if name in made:
-                cached = _Once(made[name])
+                once, bids = _Once(made[name]), contender(own, one)
                 for number in numbers:
-                    played = partial(play, own, number, {name: cached})
-                    found.append((_rows(stage, own, one, number, shaped, played), name, own.training_seed, number))
+                    played = partial(play, own, number, {name: once})
+                    inputs = (period(own, number), *bids.models)
+                    rows = _rows(stage, {**shaped, "bids": bids.config}, inputs, played)
+                    found.append((rows, name, own.training_seed, number))
     missing = [each for each in found if not each[0].exists]
     for artifact, *_ in missing:  # models first, so that processes that share out the days only load them
         for model in artifact.inputs:
@@ -156,38 +157,29 @@ def _each_kept(
     groups: dict[tuple[int, ...], list[Artifact[pd.DataFrame]]] = {}
     for artifact, _, train_seed, number in sorted(missing, key=lambda each: (each[2], each[3])):
         groups.setdefault((train_seed, number) if apart else (train_seed,), []).append(artifact)
-    side_by_side([[artifact.ensure for artifact in group] for group in groups.values()], cores() if apart else 1)
-    frames = [
-        pd.read_parquet(artifact.path / "rows.parquet").assign(method=name, train_seed=train_seed)
-        for artifact, name, train_seed, _ in found
-    ]
+    side_by_side(
+        [[artifact.ensure for artifact in group] for group in groups.values()], joblib.cpu_count() if apart else 1
+    )
+    frames = [rows.load(rows.path).assign(method=name, train_seed=train_seed) for rows, name, train_seed, _ in found]
     tell(f"{len(frames)} {what}", bool(missing), time.monotonic() - start)
     return pd.concat(frames, ignore_index=True)
 
 
 def _rows(
-    stage: str, own: Setup, one: str | Guided, number: int, shaped: dict[str, Any], play: Callable[[], pd.DataFrame]
+    stage: str, config: Any, inputs: tuple[Artifact[Any], ...], play: Callable[[], pd.DataFrame]
 ) -> Artifact[pd.DataFrame]:
-    """Rows of one method, training seed and period; its name is no part of the key."""
-    bids = contender(own, one)
+    """Rows of one method, training seed and period; the method's name is no part of the key."""
 
     def make(folder: Path) -> None:
         play().to_parquet(folder / "rows.parquet")
 
-    config = {**shaped, "bids": bids.config}
-    what = f"{method(one).name} on period {number} ({own.label})"
     return Artifact(
-        stage,
-        config,
-        make,
-        lambda path: pd.read_parquet(path / "rows.parquet"),
-        what,
-        (period(own, number), *bids.models),
+        stage, config, make, lambda path: pd.read_parquet(path / "rows.parquet"), "rows", inputs, silent=True
     )
 
 
 class _Once:
-    """A function without arguments whose value is kept; unlike functools.cache it travels to other processes."""
+    """Makes a bidder once; unlike functools.cache it travels to other processes."""
 
     def __init__(self, make: Callable[[], Bidder]) -> None:
         self.make = make
@@ -211,9 +203,3 @@ def side_by_side(groups: Sequence[Sequence[Callable[[], Any]]], jobs: int) -> No
 def _run(group: Sequence[Callable[[], Any]]) -> None:
     for call in group:
         call()
-
-
-@lru_cache(maxsize=1)
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

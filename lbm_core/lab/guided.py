@@ -102,9 +102,9 @@ def guided_contender(setup: Setup, guided: Guided) -> Contender:
         if guided.guide == "oracle":
             oracle = guide_sources.Oracle()
             source = _passed_on(oracle, guided, setup.training_seed)
-            return guide_sources.OracleBidder(actor.get(), oracle, source, guide_scale=guided.scale)
+            return guide_sources.OracleBidder(actor.get(quiet=True), oracle, source, guide_scale=guided.scale)
         source = _passed_on(guide_source(setup, guided.guide), guided, setup.training_seed)
-        return LBMActBidder(actor.get(), source, guide_scale=guided.scale)
+        return LBMActBidder(actor.get(quiet=True), source, guide_scale=guided.scale)
 
     return Contender(models, make, config)
 

@@ -7,7 +7,7 @@ second run only loads. Each artifact prints one line: computed or loaded.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,31 +30,6 @@ if TYPE_CHECKING:
     from lbm_core.think.config import Rule
     from lbm_core.think.generate import Generation
     from lbm_core.think.gqpo import Selection
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a training took.
-
-    Attributes
-    ----------
-    method, folder : what was trained, where it is kept
-    parameters : count of the weights kept
-    mib : their size
-    steps : gradient steps (decisions for USCB)
-    seconds : of the training alone, data and models it builds on aside
-    peak_mib : largest memory of the process by its end
-    computed : False if it was found in the cache
-    """
-
-    method: str
-    folder: Path
-    parameters: int
-    mib: float
-    steps: int
-    seconds: float
-    peak_mib: float
-    computed: bool
 
 
 class Lab(Setup):
@@ -131,27 +106,27 @@ class Lab(Setup):
         """The same methods in the market itself."""
         return evaluations.evaluate_closed_loop(self, methods)
 
-    def train(self, name: str, *, tune: bool = True) -> Trained:
+    def train(self, name: str, *, tune: bool = True) -> dict[str, Any]:
         """Train a method unless it is in the cache, and say what it took.
+
+        Returns
+        -------
+        method, folder, parameters (count of the weights kept), mib (their size), steps (decisions for USCB), seconds
+        (of the training alone), peak_mib (of the process by its end), computed (False: found in the cache)
 
         Raises
         ------
         ValueError
             An unknown method, or one that trains no weights of its own.
         """
-        artifact: Artifact[Any]
-        if name == "critic":
-            artifact = models.critic(self)
-        elif method(name).model is None:
+        if name != "critic" and method(name).model is None:
             raise ValueError(f"{name!r} trains no weights of its own; choose one of critic, {', '.join(TRAINABLE)}")
-        else:
-            artifact = tuning.model(self, name, tune=tune)
+        artifact: Artifact[Any] = models.critic(self) if name == "critic" else tuning.model(self, name, tune=tune)
         there = artifact.exists
         artifact.get()
-        count, size = _weights(artifact.path)
-        took = artifact.took
-        steps = artifact.config.steps
-        return Trained(name, artifact.path, count, size / 2**20, steps, took.seconds, took.peak_mib, computed=not there)
+        count, size = weights_in(artifact.path)
+        made = {"steps": artifact.config.steps, **asdict(artifact.took), "computed": not there}
+        return {"method": name, "folder": artifact.path, "parameters": count, "mib": size / 2**20} | made
 
     def train_all(self, methods: Sequence[str] = ("critic", "DT", *OFFLINE_BASELINES), *, jobs: int = 1) -> None:
         """Tune and train methods with every training seed of the tier, several at once.
@@ -180,7 +155,7 @@ class Lab(Setup):
         return replace(self, tier=replace(self.tier, data=replace(self.tier.data, train_periods=count)))
 
 
-def _weights(folder: Path) -> tuple[int, int]:
+def weights_in(folder: Path) -> tuple[int, int]:
     """Count and bytes of the weights kept in a folder."""
     from safetensors import safe_open
 

@@ -1,17 +1,39 @@
-"""Trained models of the paper as artifacts: LBM-Act and its unguided relatives (§3.2), the critic (§3.3)."""
+"""Trained models as artifacts: LBM-Act and its relatives (§3.2), the critic (§3.3), the numeric baselines (§4.1)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lbm_core.lab.artifacts import Artifact
-from lbm_core.lab.days import trajectories
+from lbm_core.lab.days import past_periods, tables, trajectories
 from lbm_core.lab.setup import Setup, bars
 
 if TYPE_CHECKING:
     from lbm_core.act.dual_embedding import LBMAct
+    from lbm_core.baselines.decision_transformer import DecisionTransformer
+    from lbm_core.baselines.diffbid import DiffBid
+    from lbm_core.baselines.offline_rl import OfflinePolicy
+    from lbm_core.baselines.uscb import UscbPolicy
     from lbm_core.critic.network import Critic
+
+
+def _trained(
+    stage: str,
+    config: Any,
+    train: Callable[..., Any],
+    load: Callable[[Path, Any], Any],
+    what: str,
+    inputs: tuple[Artifact[Any], ...],
+    **options: Any,
+) -> Artifact[Any]:
+    """What ``train(config, *inputs, ...)`` gives and ``load(folder, config)`` reads again."""
+
+    def make(folder: Path) -> None:
+        train(config, *(one.get() for one in inputs), progress=bars(), **options).save(folder)
+
+    return Artifact(stage, config, make, lambda folder: load(folder, config), what, inputs)
 
 
 def act(
@@ -25,43 +47,80 @@ def act(
     changes : fields of :class:`~lbm_core.act.config.ActConfig`; ``guide="none"`` is LLM-DT, "task" Prompt-LLM-DT,
         "number" Fig. 3's control
     """
-    config, data = setup.bound(setup.tier.act, **changes), trajectories(setup)
+    from lbm_core.act.dual_embedding import LBMAct
+    from lbm_core.act.train import train_act
 
-    def make(folder: Path) -> None:
-        from lbm_core.act.train import train_act
+    def resumed(*given: Any, **options: Any) -> LBMAct:
+        return train_act(*given, checkpoints=artifact.checkpoints, **options)
 
-        model = train_act(
-            config,
-            data.get(),
-            checkpoints=artifact.checkpoints,
-            checkpoint_every=checkpoint_every,
-            log_folder=log_folder,
-            progress=bars(),
-        )
-        model.save(folder)
-
-    def load(folder: Path) -> LBMAct:
-        from lbm_core.act.dual_embedding import LBMAct
-
-        return LBMAct.load(folder, config)
-
-    artifact = Artifact("act", config, make, load, f"{config.method} ({setup.label})", (data,))
+    config, options = setup.bound(setup.tier.act, **changes), {"log_folder": log_folder}
+    what, inputs = f"{config.method} ({setup.label})", (trajectories(setup),)
+    artifact = _trained("act", config, resumed, LBMAct.load, what, inputs, checkpoint_every=checkpoint_every, **options)
     return artifact
 
 
 def critic(setup: Setup, **changes: Any) -> Artifact[Critic]:
     """Twin Q and V (Table 9); ``changes`` are fields of :class:`~lbm_core.critic.config.CriticConfig`."""
-    config, data = setup.bound(setup.tier.critic, **changes), trajectories(setup)
+    from lbm_core.critic.iql import train_critic
+    from lbm_core.critic.network import Critic
 
-    def make(folder: Path) -> None:
-        from lbm_core.critic.iql import train_critic
+    def resumed(*given: Any, **options: Any) -> Critic:
+        return train_critic(*given, checkpoints=artifact.checkpoints, **options)
 
-        train_critic(config, data.get(), checkpoints=artifact.checkpoints, progress=bars()).save(folder)
-
-    def load(folder: Path) -> Critic:
-        from lbm_core.critic.network import Critic
-
-        return Critic.load(folder, config)
-
-    artifact = Artifact("critic", config, make, load, f"critic ({config.reward}; {setup.label})", (data,))
+    config = setup.bound(setup.tier.critic, **changes)
+    what, inputs = f"critic ({config.reward}; {setup.label})", (trajectories(setup),)
+    artifact = _trained("critic", config, resumed, Critic.load, what, inputs)
     return artifact
+
+
+def dt(setup: Setup, **changes: Any) -> Artifact[DecisionTransformer]:
+    """Decision transformer; with a ``penalty_weight`` DT-score (Table 3)."""
+    from lbm_core.baselines.decision_transformer import DecisionTransformer, train_dt
+
+    config = setup.bound(setup.tier.dt, **changes)
+    name = f"DT-score, w = {config.penalty_weight:g}" if config.penalty_weight else "DT"
+    return _trained("dt", config, train_dt, DecisionTransformer.load, f"{name} ({setup.label})", (trajectories(setup),))
+
+
+def dt_q(setup: Setup, base: Artifact[DecisionTransformer], **changes: Any) -> Artifact[DecisionTransformer]:
+    """DT-Q as fine-tuning: a trained DT, trained on with the critic's values."""
+    from lbm_core.baselines.decision_transformer import DecisionTransformer
+    from lbm_core.baselines.dt_q import finetune_dt
+
+    config, inputs = setup.bound(setup.tier.dt_q, **changes), (base, critic(setup), trajectories(setup))
+    what = f"DT-Q (fine-tuned; {setup.label})"
+    return _trained(
+        "dt_q", config, finetune_dt, lambda path, _: DecisionTransformer.load(path, base.config), what, inputs
+    )
+
+
+def offline_rl(setup: Setup, algorithm: Literal["BC", "BCQ", "CQL", "IQL"], **changes: Any) -> Artifact[OfflinePolicy]:
+    """BC, BCQ, CQL or IQL, by d3rlpy."""
+    from lbm_core.baselines.offline_rl import OfflinePolicy, train_offline_rl
+
+    config = setup.bound(setup.tier.rl, algorithm=algorithm, **changes)
+    what, inputs = f"{algorithm} ({setup.label})", (trajectories(setup),)
+    return _trained("offline_rl", config, train_offline_rl, OfflinePolicy.load, what, inputs)
+
+
+def uscb(setup: Setup, **changes: Any) -> Artifact[UscbPolicy]:
+    """USCB, which plays in the response tables of past periods."""
+    from lbm_core.baselines.uscb import UscbPolicy
+    from lbm_core.baselines.uscb_train import table_days, train_uscb
+
+    config = setup.bound(setup.tier.uscb, **changes)
+    past = past_periods(setup, config.periods)
+
+    def train(config: Any, data: Any, *periods: Any, progress: bool) -> UscbPolicy:
+        return train_uscb(config, data, table_days(tables(past)), progress=progress)
+
+    return _trained("uscb", config, train, UscbPolicy.load, f"USCB ({setup.label})", (trajectories(setup), *past))
+
+
+def diffbid(setup: Setup, name: Literal["DiffBid", "DiffBid-Q"], **changes: Any) -> Artifact[DiffBid]:
+    """DiffBid, or DiffBid-Q (CBD): completions of a trajectory, of which a return model chooses."""
+    from lbm_core.baselines.diffbid import DiffBid, train_diffbid
+
+    sizes = setup.tier.diffbid if name == "DiffBid" else setup.tier.diffbid.with_q()
+    what, inputs = f"{name} ({setup.label})", (trajectories(setup),)
+    return _trained("diffbid", setup.bound(sizes, **changes), train_diffbid, DiffBid.load, what, inputs)

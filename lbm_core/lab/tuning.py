@@ -7,13 +7,11 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lbm_core.auction.bidder import Bidder
 from lbm_core.auction.response_tables import table_replay
 from lbm_core.evaluation.runner import spread_rows
 from lbm_core.lab.artifacts import Artifact
@@ -39,15 +37,13 @@ class Tuned:
 
 
 def chosen(setup: Setup, name: str | Guided, *, tune: bool = True) -> Choice:
-    """Settings of a method: those that its search chose, or the tier's where it has none or ``tune`` is False."""
+    """Settings of a method: those that its search chose, or the tier's where it has none or without ``tune``."""
     row = method(name)
-    if tune and row.space:
-        return tuned(setup, row.name).choice
-    return Choice(base=_base(setup, row))
+    return tuned(setup, row.name).choice if tune and row.space else Choice(base=_base(setup, row))
 
 
 def contender(setup: Setup, name: str | Guided, *, tune: bool = True) -> Contender:
-    """A method as it bids in a setup, with the settings that its search chose."""
+    """A method as it bids in a setup, with the settings that its search chose, or the tier's without ``tune``."""
     return method(name).contend(setup, chosen(setup, name, tune=tune))
 
 
@@ -59,9 +55,10 @@ def model(setup: Setup, name: str, *, tune: bool = True, **changes: Any) -> Arti
     ValueError
         A method without weights of its own.
     """
-    row, choice = method(name), chosen(setup, name, tune=tune)
+    row = method(name)
     if row.model is None:
         raise ValueError(f"{name!r} trains no weights of its own")
+    choice = chosen(setup, name, tune=tune)
     return row.model(setup, replace(choice, training={**choice.training, **changes}))
 
 
@@ -77,102 +74,82 @@ def tuned(setup: Setup, name: str) -> Tuned:
     ValueError
         A method without anything to choose, or a default that is not among the values searched.
     """
-    artifact = _search(replace(setup, train_seed=None), method(name))
-    trials = artifact.get(quiet=artifact.exists)  # asked for again at every use of its method
-    best = json.loads(trials.loc[trials["chosen"], "setting"].iloc[0])
-    defaults = _defaults(setup, method(name))
-    changed = {key: value for key, value in best.items() if value != defaults[key]}
-    choice = Choice(
-        {key: value for key, value in changed.items() if key not in IN_USE},
-        {key: value for key, value in changed.items() if key in IN_USE},
-        _base(setup, method(name)),
+    row, own = method(name), replace(setup, train_seed=None)
+    if not row.space:
+        raise ValueError(f"{row.name!r} has no settings to tune")
+    base = _base(own, row)
+    defaults = _defaults(own, row, base)
+    for key, values in row.space.items():
+        if defaults[key] not in values:
+            raise ValueError(f"{key} of {row.name}: the default {defaults[key]} is not among {values}")
+    plain, sizes = row.contend(own, Choice(base=base)), own.tier.tuning
+    # A search is named by its untuned contender, whose models it need not train, and by what these are made from.
+    config = {
+        "plain": [row.name, plain.config, [[one.stage, one.key] for one in plain.models]],
+        "space": {key: list(values) for key, values in row.space.items()},
+        "defaults": defaults,
+        "search": asdict(sizes) | {"advertisers": own.tier.evaluation.advertisers, "seed": own.seed},
+    }
+    artifact = Artifact(
+        "tuning",
+        config,
+        lambda folder: _trials(own, row, defaults, base).to_parquet(folder / "trials.parquet"),
+        lambda folder: pd.read_parquet(folder / "trials.parquet"),
+        f"{sizes.trials} trials of {row.name} ({own.dataset})",
+        tuning_periods(own),
     )
-    return Tuned(choice, trials)
+    trials = artifact.get(quiet=True)  # asked for again at every use of its method
+    best = json.loads(trials.loc[trials["chosen"], "setting"].iloc[0])
+    changed = {key: value for key, value in best.items() if value != defaults[key]}
+    return Tuned(replace(_split(changed), base=base), trials)
+
+
+def trial_steps(setup: Setup, row: Method, base: Mapping[str, Any]) -> int:
+    """Gradient steps of a trial of a method; 0 for one that learns nothing of its own."""
+    if row.model is None:
+        return 0
+    return max(1, round(row.model(setup, Choice(base=base)).config.steps * setup.tier.tuning.share))
 
 
 def _base(setup: Setup, row: Method) -> Mapping[str, Any]:
     return tuned(setup, row.starts_from).choice.training if row.starts_from else {}
 
 
-def _search(setup: Setup, row: Method) -> Artifact[pd.DataFrame]:
-    if not row.space:
-        raise ValueError(f"{row.name!r} has no settings to tune")
-    defaults, periods, sizes = _defaults(setup, row), tuning_periods(setup), setup.tier.tuning
-    for name, values in row.space.items():
-        if defaults[name] not in values:
-            raise ValueError(f"{name} of {row.name}: the default {defaults[name]} is not among {values}")
-    plain = row.contend(setup, Choice(base=_base(setup, row)))
-    # What is tuned is named by its untuned models, which the search need not train, and by what these are made from.
-    config = {
-        "method": row.name,
-        "plain": [plain.config, [[one.stage, one.key] for one in plain.models]],
-        "space": {name: list(values) for name, values in row.space.items()},
-        "defaults": defaults,
-        "search": asdict(sizes) | {"advertisers": setup.tier.evaluation.advertisers, "seed": setup.seed},
-    }
-
-    def make(folder: Path) -> None:
-        _trials(setup, row, defaults).to_parquet(folder / "trials.parquet")
-
-    what = f"{sizes.trials} trials of {row.name} ({setup.dataset})"
-    return Artifact("tuning", config, make, lambda folder: pd.read_parquet(folder / "trials.parquet"), what, periods)
+def _split(setting: Mapping[str, Any]) -> Choice:
+    """Settings of training and of use."""
+    in_use = {key: value for key, value in setting.items() if key in IN_USE}
+    return Choice({key: value for key, value in setting.items() if key not in IN_USE}, in_use)
 
 
-def _defaults(setup: Setup, row: Method) -> dict[str, Any]:
+def _defaults(setup: Setup, row: Method, base: Mapping[str, Any]) -> dict[str, Any]:
     """The tier's value of every searched parameter."""
-    own: dict[str, Any] = {}
-    if row.model is not None:
-        own = asdict(row.model(setup, Choice(base=_base(setup, row))).config)
-    fallback = {"target_return": setup.tier.dt.target_return, **_control_defaults(row)}
-    return {name: row.defaults.get(name, own.get(name, fallback.get(name))) for name in row.space}
+    own = {} if row.model is None else asdict(row.model(setup, Choice(base=base)).config)
+    known = {"target_return": setup.tier.dt.target_return} | own | dict(row.defaults)
+    return {name: known[name] for name in row.space}
 
 
-def _control_defaults(row: Method) -> dict[str, Any]:
-    import inspect
-
-    from lbm_core.auction.controls import PacingBidder, PidBidder
-
-    control = {"pacing": PacingBidder, "PID": PidBidder}.get(row.name)
-    return {} if control is None else {k: p.default for k, p in inspect.signature(control).parameters.items()}
-
-
-def _trials(setup: Setup, row: Method, defaults: dict[str, Any]) -> pd.DataFrame:
+def _trials(setup: Setup, row: Method, defaults: dict[str, Any], base: Mapping[str, Any]) -> pd.DataFrame:
     import optuna
 
-    sizes, who = setup.tier.tuning, spread_rows(setup.tier.evaluation.advertisers)
-    days, base = tables(tuning_periods(setup)), _base(setup, row)
-    steps = trial_steps(setup, row)
+    who, days = spread_rows(setup.tier.evaluation.advertisers), tables(tuning_periods(setup))
+    steps = trial_steps(setup, row, base)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=setup.seed))
     study.enqueue_trial(defaults)
     rows: list[tuple[Any, ...]] = []
     scores: dict[str, float] = {}
-    count = min(sizes.trials, math.prod(len(values) for values in row.space.values()))
+    count = min(setup.tier.tuning.trials, math.prod(len(values) for values in row.space.values()))
     while len(rows) < count:
-        trial = study.ask()
+        trial, start = study.ask(), time.monotonic()
         setting = {name: trial.suggest_categorical(name, values) for name, values in row.space.items()}
         text = json.dumps(setting)
-        if text in scores:  # drawn before: no trial spent
-            study.tell(trial, scores[text])
-            continue
-        start = time.monotonic()
-        training = {name: value for name, value in setting.items() if name not in IN_USE}
-        choice = Choice(
-            training | ({"steps": steps} if steps else {}),
-            {name: value for name, value in setting.items() if name in IN_USE},
-            base,
-        )
-        bidder: Bidder = row.contend(setup, choice).make()
-        score = float(np.mean([table_replay(day, bidder, rows=who).summary()["score"].mean() for day in days]))
-        study.tell(trial, score)
-        scores[text] = score
-        rows.append((row.name, len(rows), score, text, steps, time.monotonic() - start))
+        if text not in scores:  # one that was drawn before costs no trial
+            choice = _split(setting)
+            training = {**choice.training, **({"steps": steps} if steps else {})}
+            bidder = row.contend(setup, replace(choice, training=training, base=base)).make()
+            means = [table_replay(day, bidder, rows=who).summary()["score"].mean() for day in days]
+            scores[text] = float(np.mean(means))
+            rows.append((row.name, len(rows), scores[text], text, steps, time.monotonic() - start))
+        study.tell(trial, scores[text])
     frame = pd.DataFrame(rows, columns=["method", "trial", "score", "setting", "steps", "seconds"])
     return frame.assign(chosen=frame.index == frame["score"].idxmax())
-
-
-def trial_steps(setup: Setup, row: Method) -> int:
-    """Gradient steps of a trial of a method; 0 for one that learns nothing of its own."""
-    if row.model is None:
-        return 0
-    return max(1, round(row.model(setup, Choice(base=_base(setup, row))).config.steps * setup.tier.tuning.share))

@@ -1,123 +1,144 @@
-"""One function per figure; each draws from a frame of recorded results and nothing else."""
+"""The paper's figures by number; each draws from a frame of recorded results, ours beside the published."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from lbm_core import paths
-from lbm_core.files import writing_file
-from lbm_core.report import paper, style
+from lbm_core.evaluation.advice import RATIO_BINS
+from lbm_core.evaluation.directions import SIDES, SIGNS, direction_counts, with_share
+from lbm_core.evaluation.statistics import mean_interval
+from lbm_core.report import paper
+from lbm_core.report.diagram import fig1
+from lbm_core.report.style import PALETTE, PAPER_COLOUR, RATIO_SHOWN, colours, curves, drawn, legend_below, plain
+from lbm_core.seeding import generator
+
+__all__ = ["fig1", "fig2", "fig2_scatter", "fig3", "fig4", "fig5", "fig6"]
 
 
-def save(figure: Figure, name: str, tier: str, output: str | Path = "") -> list[Path]:
-    """Write ``figures/<name>.png`` and ``.svg`` (``figures/_smoke/`` at the smoke tier); same figure, same bytes.
+@drawn("model", "cpa_ratio", "delta_a")
+def fig2(figure: Figure, samples: pd.DataFrame) -> None:
+    """Fig. 2: does alpha go down when the CPA ratio is above 1? Counts of a stratified sample, beside the paper's.
 
     Parameters
     ----------
-    name : lower case with digits and underscores, e.g. "fig3_loss_curves"
-
-    Raises
-    ------
-    ValueError
-        A bad name.
+    samples : model, cpa_ratio (so far, at the decision), delta_a (log alpha_t / alpha_{t-1}); as many below 1 as above
     """
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise ValueError(f"figure name {name!r} must be lower case letters, digits and underscores")
-    folder = paths.figures_dir(tier, output)
-    written = []
-    # matplotlib would stamp its version into a PNG and the time into an SVG.
-    for suffix, stamp in ((".png", "Software"), (".svg", "Date")):
-        target = folder / f"{name}{suffix}"
-        with writing_file(target) as temporary:
-            figure.savefig(temporary, metadata={stamp: None})
-        target.chmod(0o644)
-        written.append(target)
-    parent = Path(output) if output else paths.project_root()
-    print(f"wrote {written[0].relative_to(parent).as_posix()} and .svg")
-    return written
+    cells = ["model", "delta_a", "cpa_ratio"]
+    counts, published = direction_counts(samples).set_index(cells), with_share(paper.figure(2)).set_index(cells)
+    written = _count_and_share(counts) + ("\npaper " + _count_and_share(published)).reindex(counts.index).fillna("")
+    models = list(samples["model"].unique())
+    figure.set_size_inches(max(3.4, 2.35 * len(models)), 2.4)
+    for k, (axes, model) in enumerate(zip(figure.subplots(1, len(models), squeeze=False)[0], models, strict=True)):
+        shares, labels = (
+            column.loc[model].unstack().loc[list(SIGNS), list(SIDES)] for column in (counts["share"], written)
+        )
+        look = {"vmin": 0, "vmax": 1, "cmap": "Blues", "cbar": False, "linewidths": 1, "square": True}
+        sns.heatmap(shares.fillna(0), ax=axes, annot=labels, fmt="", annot_kws={"size": 7}, **look)
+        axes.set(title=model, xlabel="", ylabel="")
+        axes.set_xticklabels(["CPA ratio < 1", "CPA ratio > 1"])
+        axes.set_yticklabels([r"$\Delta a > 0$", r"$\Delta a < 0$"] if k == 0 else ["", ""], rotation=90, va="center")
+        axes.tick_params(length=0)
 
 
-def traffic_day(frame: pd.DataFrame) -> Figure:
-    """A day of traffic: tick, impressions, mean_pvalue[, category]."""
-    require(frame, "tick", "impressions", "mean_pvalue")
-    figure, (left, right) = panels(2)
-    counts = frame.drop_duplicates("tick")
-    left.bar(counts["tick"], counts["impressions"] / 1000, width=0.85, color=style.PALETTE[0])
-    left.set(xlabel="tick (48 a day)", ylabel="impressions, thousands", title="Traffic")
-    if "category" in frame:
-        for (category, rows), colour in zip(frame.groupby("category"), style.PALETTE, strict=False):
-            right.plot(rows["tick"], rows["mean_pvalue"], drawstyle="steps-mid", color=colour, label=str(category))
-        right.legend(title="category", ncols=2)
-    else:
-        right.plot(frame["tick"], frame["mean_pvalue"], drawstyle="steps-mid", color=style.PALETTE[1])
-    right.set(xlabel="tick", ylabel="conversions per impression", title="Mean predicted value")
-    right.set_ylim(bottom=0)
-    return closed(figure)
+@drawn("model", "cpa_ratio", "delta_a")
+def fig2_scatter(figure: Figure, samples: pd.DataFrame) -> None:
+    """Every sample of :func:`fig2`: the move of alpha against the CPA ratio, with both marginals; mean move per bin of
+    the ratio with its 95 % interval (none below six samples)."""
+    models = list(samples["model"].unique())
+    figure.set_size_inches(max(3.4, 2.35 * len(models)), 2.7)
+    tops, mains = figure.subplots(2, 2 * len(models), height_ratios=[1, 5], width_ratios=[5, 1] * len(models))
+    highest, rng = 1.05 * float(samples["delta_a"].abs().max()) or 1.0, generator(0, "bootstrap", 2)
+    across, up = (RATIO_SHOWN[0] * 0.9, RATIO_SHOWN[1] * 1.1), (-highest, highest)
+    for k, model in enumerate(models):
+        (top, corner), (main, side) = tops[2 * k : 2 * k + 2], mains[2 * k : 2 * k + 2]
+        rows = samples[samples["model"] == model]
+        ratio, moved = rows["cpa_ratio"].clip(*RATIO_SHOWN), rows["delta_a"]
+        main.axvline(1, color="0.6", linewidth=0.8, zorder=0)
+        main.axhline(0, color="0.6", linewidth=0.8, zorder=0)
+        main.scatter(ratio, moved, s=6, alpha=0.45, linewidths=0, color=PALETTE[0])
+        for low, high in RATIO_BINS.values():
+            inside = moved[rows["cpa_ratio"].between(low, high, inclusive="right")].to_numpy()
+            if len(inside):
+                mean, least, most = mean_interval(inside, rng)
+                centre = np.sqrt(np.clip([low, high], RATIO_SHOWN[0] * 3, RATIO_SHOWN[1] / 3).prod())
+                main.plot([centre], [mean], "D", color=PALETTE[1], markersize=4)
+                main.vlines(centre, least, most, color=PALETTE[1])
+        main.set(xscale="log", xlim=across, ylim=up, xlabel="CPA ratio so far")
+        top.hist(ratio, bins=np.geomspace(*RATIO_SHOWN, 17), color=PALETTE[0], alpha=0.6)
+        top.set(title=model, xscale="log", xlim=across, xticklabels=[], yticks=[])
+        side.hist(moved, bins=np.linspace(*up, 17), orientation="horizontal", color=PALETTE[0], alpha=0.6)
+        side.set(ylim=up, yticklabels=[], xticks=[])
+        corner.axis("off")
+        if k:
+            main.set_yticklabels([])
+    mains[0].set_ylabel(r"$\Delta a = \log(\alpha_t / \alpha_{t-1})$")
 
 
-def lwc_ticks(frame: pd.DataFrame) -> Figure:
-    """Mean least winning cost per tick: tick, source, lwc; sources named "real …" are drawn in grey."""
-    require(frame, "tick", "source", "lwc")
-    figure, (axes,) = panels(1, size=(5.2, 2.6))
-    names = list(frame["source"].unique())
-    ours = [name for name in names if not name.startswith("real")]
-    colour = style.colours(ours)
-    for i, name in enumerate(names):
-        rows = frame[frame["source"] == name].sort_values("tick")
-        line = "-" if name in ours else ("--", ":", "-.")[i % 3]
-        axes.plot(rows["tick"], rows["lwc"], line, color=colour.get(name, style.PAPER_COLOUR), label=name)
-    for start in range(8, 48, 8):  # the mean p-values change every 8 ticks, and prices with them
-        axes.axvline(start - 0.5, color="0.9", linewidth=0.8, zorder=0)
-    axes.set(xlabel="tick", ylabel="least winning cost, currency")
-    axes.set_ylim(bottom=0)
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    return closed(figure)
-
-
-def fig3_losses(frame: pd.DataFrame, *, smooth: int = 25, label: str = r"loss on $\log \alpha$") -> Figure:
+@drawn("method", "step", "loss")
+def fig3(figure: Figure, losses: pd.DataFrame, *, label: str = r"loss on $\log \alpha$") -> None:
     """Fig. 3: training loss of LLM-DT and LBM-Act, ours and (grey, in the paper's own unit) the published curves.
 
     Parameters
     ----------
-    frame : method, step, loss[, seed]; with several seeds the line is their mean and the band their range
-    smooth : width of the running median in recorded steps; the raw loss of a single seed is drawn faintly
+    losses : method, step, loss[, seed]; with several seeds the line is their mean and the band their range,
+        of one the raw loss is drawn faintly
     label : of our losses
     """
-    require(frame, "method", "step", "loss")
-    figure, (left, right) = panels(2)
-    methods = list(dict.fromkeys(frame["method"]))
-    colour = style.colours(methods)
-    for method in methods:
-        rows = frame[frame["method"] == method]
-        if "seed" in rows and rows["seed"].nunique() > 1:
-            _band(left, rows, smooth, colour[method], method)
-        else:
-            _curve(left, rows, smooth, colour[method], method)
-    wide = frame["loss"].max() > 3 * frame["loss"].min()  # a logarithmic axis would have one label or two otherwise
+    left, right = figure.subplots(1, 2)
+    colour = colours(list(losses["method"].unique()))
+    for method, rows in losses.groupby("method", sort=False):
+        _curve(left, rows, colour[str(method)], str(method))
+    wide = losses["loss"].max() > 3 * losses["loss"].min()  # a logarithmic axis would have one label or two otherwise
     left.set(xlabel="training step", ylabel=label, title="Ours", yscale="log" if wide else "linear")
-    left.legend()
-    for (method, rows), line in zip(paper.figure3().groupby("method", sort=False), ("--", "-"), strict=True):
-        _curve(right, rows.sort_values("step"), smooth, style.PAPER_COLOUR, str(method), line)
-    right.set(
-        xlabel="training step, thousands", ylabel=r"loss on $\alpha$ (scale not given)", title="The paper's (digitised)"
-    )
-    right.set_yscale("log")
+    for (method, rows), line in zip(paper.figure(3).groupby("method", sort=False), ("--", "-"), strict=True):
+        _curve(right, rows.sort_values("step"), PAPER_COLOUR, str(method), line)
+    right.set(xlabel="training step, thousands", ylabel=r"loss on $\alpha$ (scale not given)", yscale="log")
+    right.set_title("The paper's (digitised)")
     right.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:.0f}")
-    for axes in [left, right] if wide else [right]:  # plain numbers: the losses span less than a power of ten
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "12357" else "")
-    right.legend()
-    return closed(figure)
+    for axes, place in ((left, "lower left"), (right, "upper right")):
+        axes.legend(loc=place)
+        plain(axes.yaxis, "12357")  # the losses span less than a power of ten
 
 
-def fig5_attention(frame: pd.DataFrame) -> Figure:
+@drawn("tick", "kind", "alpha_ratio", "cost", "conversions", size=(7.4, 2.5))
+def fig4(figure: Figure, path: pd.DataFrame, case: pd.Series) -> None:
+    """Fig. 4 as numbers: one advice, the decision, and the five hours before and after it, with and without.
+
+    Parameters
+    ----------
+    path : tick, kind ("with" | "without"), alpha_ratio, cost, conversions: of the case's advertiser and advice
+    case : tick, budget of the advice
+    """
+    panes, tick = figure.subplots(1, 3, sharex=True), int(case["tick"])
+    for kind, colour, line in (("without", PAPER_COLOUR, "--"), ("with", PALETTE[0], "-")):
+        day = path[path["kind"] == kind].sort_values("tick")
+        bought = day["conversions"].cumsum()
+        day = day.assign(
+            spent=day["cost"].cumsum() / case["budget"],
+            bought=bought - (bought[day["tick"] < tick].max() if tick else 0),
+        )
+        day = day[day["tick"].between(tick - 10, tick + 10)]
+        for axes, column in zip(panes, ("alpha_ratio", "spent", "bought"), strict=True):
+            axes.plot(
+                day["tick"], day[column], line, color=colour, label=f"{kind} the advice", marker=".", markersize=3
+            )
+    for axes in panes:
+        axes.axvline(tick, color="0.8", linewidth=1, zorder=0)
+        axes.axvspan(tick - 1, tick, color="0.93", zorder=0)
+        axes.set_xlabel("tick")
+    panes[0].set(title=r"Decision: $\alpha / C$", ylabel=r"$\alpha / C$")
+    panes[1].set(title="Outcome: spending", ylabel="share of the budget")
+    panes[2].set(title="Outcome: conversions", ylabel=f"expected, since tick {tick}")
+    panes[0].legend()
+
+
+@drawn("layer", "head", "position", "label", "part", "attention")
+def fig5(figure: Figure, frame: pd.DataFrame) -> None:
     """Fig. 5: attention of the last query over positions and heads, and each head's share on the language part.
 
     Parameters
@@ -125,88 +146,67 @@ def fig5_attention(frame: pd.DataFrame) -> Figure:
     frame : layer ("first" | "middle" | "last"), head, position, label, part ("language" | "numbers"), attention in
         [0, 1], summing to 1 over positions
     """
-    require(frame, "layer", "head", "position", "label", "part", "attention")
     layers = [name for name in ("first", "middle", "last") if name in set(frame["layer"])]
-    style.use()
     heads = frame["head"].nunique()
-    size = (7.0, len(layers) * (0.5 + 0.13 * heads) + 0.5)
-    figure, grid = plt.subplots(
-        len(layers), 2, figsize=size, squeeze=False, sharey="row", sharex="col", width_ratios=[6, 1]
-    )
+    figure.set_size_inches(7.0, len(layers) * (0.5 + 0.13 * heads) + 0.5)
+    grid = figure.subplots(len(layers), 2, squeeze=False, sharey="row", sharex="col", width_ratios=[6, 1])
     for (left, right), layer in zip(grid, layers, strict=True):
         rows = frame[frame["layer"] == layer]
-        table = rows.pivot(index="head", columns="position", values="attention")
+        table, language = rows.pivot(index="head", columns="position", values="attention"), rows["part"] == "language"
         mesh = left.pcolormesh(table.columns, table.index, table.to_numpy(), vmin=0, vmax=1, cmap="magma")
-        language = rows.loc[rows["part"] == "language", "position"].nunique()
-        if language:
-            left.axvline(language - 0.5, color="white", linewidth=1)
-        share = rows[rows["part"] == "language"].groupby("head")["attention"].sum().reindex(table.index, fill_value=0)
-        right.barh(share.index, share, height=0.8, color=style.PALETTE[0])
-        right.set_xlim(0, 1)
+        if language.any():
+            left.axvline(rows.loc[language, "position"].nunique() - 0.5, color="white", linewidth=1)
+        share = rows[language].groupby("head")["attention"].sum().reindex(table.index, fill_value=0)
+        right.barh(share.index, share, height=0.8, color=PALETTE[0])
         right.axvline(share.mean(), color="0.3", linewidth=0.8)
+        right.set_xlim(0, 1)
         right.set_title(f"mean {share.mean():.0%}", fontsize=7)
-        left.set(ylabel="head", title=f"{layer.capitalize()} layer")
+        left.set(ylabel="head", title=f"{layer.capitalize()} layer", yticks=range(0, heads, 2))
         left.invert_yaxis()
-        left.set_yticks(range(0, heads, 2))
     labels = frame.drop_duplicates("position").sort_values("position")
-    bottom = grid[-1, 0]
-    bottom.set_xticks(labels["position"], labels["label"], rotation=90, fontsize=6)
-    bottom.set_xlabel("position: the guide's tokens, then return-to-go R, state s and alpha a per tick")
+    grid[-1, 0].set_xticks(labels["position"], labels["label"], rotation=90, fontsize=6)
+    grid[-1, 0].set_xlabel("position: the guide's tokens, then return-to-go R, state s and alpha a per tick")
     grid[-1, 1].set_xlabel("share on\nlanguage")
     figure.colorbar(mesh, ax=grid[:, 0], label="attention", location="left", shrink=0.5, pad=0.02)
-    return closed(figure)
 
 
-def protocols(frame: pd.DataFrame) -> Figure:
-    """Replay against closed loop, one line per method: method, metric, replay, closed_loop (``disagreement``)."""
-    require(frame, "method", "metric", "replay", "closed_loop")
-    figure, panes = panels(2)
-    for axes, metric in zip(panes, ("conversions", "score"), strict=True):
-        rows = frame[frame["metric"] == metric]
-        places = np.arange(len(rows))
-        axes.hlines(places, rows["replay"], rows["closed_loop"], color=style.PAPER_COLOUR, linewidth=1)
-        axes.plot(rows["replay"], places, "o", color=style.PALETTE[0], label="replay")
-        axes.plot(rows["closed_loop"], places, "D", color=style.PALETTE[1], label="closed loop")
-        axes.set_yticks(places, rows["method"] if axes is panes[0] else [""] * len(rows))
-        axes.invert_yaxis()
-        axes.set(xlabel=f"{metric} per advertiser", xlim=(0, None))
-    panes[1].legend()
-    return figure
+@drawn("variant", "step", "length", "answered")
+def fig6(figure: Figure, log: pd.DataFrame) -> None:
+    """Fig. 6: length of GRPO's texts over the steps, the paper's in grey beside ours, and how many of ours name alpha.
+
+    Parameters
+    ----------
+    log : variant, step, length (tokens), answered (share)
+    """
+    theirs, ours, answered = figure.subplots(1, 3)
+    published = paper.figure(6)
+    theirs.plot(published["step"], published["tokens"], color=PAPER_COLOUR)
+    theirs.set(xlabel="step", ylabel="tokens per text", title="The paper (digitised)")
+    few = log["step"].max() <= 20  # single steps are then worth a marker
+    percent, marker = log.assign(answered=100 * log["answered"]).sort_values("step"), "o" if few else ""
+    for axes, column in ((ours, "length"), (answered, "answered")):
+        curves(axes, percent, "step", column, "variant", linestyle="by", marker=marker, markersize=4)
+        if few:
+            axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    ours.set(xlabel="step", ylabel="tokens per text", title="Ours", ylim=(0, 1.1 * log["length"].max()))
+    answered.set(xlabel="step", ylabel="% of texts", title="One readable alpha", ylim=(-4, 104))
+    theirs.set_ylim(bottom=0)
+    legend_below(figure, ours)
+    figure.set_layout_engine("constrained", wspace=0.06)
 
 
-def _curve(axes: Axes, rows: pd.DataFrame, smooth: int, colour, label: str, line: str = "-") -> None:
-    axes.plot(rows["step"], rows["loss"], color=colour, alpha=0.2, linewidth=0.6)
-    axes.plot(rows["step"], _running_median(rows["loss"], smooth), line, color=colour, label=label)
+def _count_and_share(counts: pd.DataFrame) -> pd.Series:
+    share = counts["share"].map(" ({:.0%})".format).where(counts["share"].notna(), "")
+    return counts["count"].astype("str") + share
 
 
-def _band(axes: Axes, rows: pd.DataFrame, smooth: int, colour, label: str) -> None:
-    """Mean and range over seeds, each seed smoothed by itself."""
-    curves = rows.pivot(index="step", columns="seed", values="loss").apply(_running_median, smooth=smooth)
-    axes.fill_between(curves.index, curves.min(axis=1), curves.max(axis=1), color=colour, alpha=0.2, linewidth=0)
-    axes.plot(curves.index, curves.mean(axis=1), color=colour, label=label)
-
-
-def _running_median(loss: pd.Series, smooth: int) -> pd.Series:
-    return loss.rolling(min(smooth, max(len(loss) // 10, 1)), center=True, min_periods=1).median()
-
-
-def panels(n: int, size: tuple[float, float] = style.WIDE) -> tuple[Figure, list[Axes]]:
-    """Figure with n panels side by side, in the house style; ``size`` in inches."""
-    style.use()
-    figure, grid = plt.subplots(1, n, figsize=size, squeeze=False)
-    return figure, list(grid[0])
-
-
-def closed(figure: Figure) -> Figure:
-    """Closed, so that a notebook shows it only where it is the cell's value."""
-    plt.close(figure)
-    return figure
-
-
-def require(frame: pd.DataFrame, *columns: str) -> None:
-    """Refuse a frame without rows or without one of the columns."""
-    missing = [name for name in columns if name not in frame]
-    if missing:
-        raise ValueError(f"the frame has no column {missing[0]!r}; it has {', '.join(map(str, frame.columns))}")
-    if frame.empty:
-        raise ValueError("nothing to draw: the frame has no rows")
+def _curve(axes: Axes, rows: pd.DataFrame, colour, label: str, line: str = "-") -> None:
+    """The running median of a loss; of several seeds, each smoothed by itself, the mean and the range."""
+    several = "seed" in rows and rows["seed"].nunique() > 1
+    table = rows.pivot(index="step", columns="seed", values="loss") if several else rows.set_index("step")[["loss"]]
+    curves = table.rolling(min(25, max(len(table) // 10, 1)), center=True, min_periods=1).median()
+    if several:
+        axes.fill_between(curves.index, curves.min(axis=1), curves.max(axis=1), color=colour, alpha=0.2, linewidth=0)
+    else:
+        axes.plot(table.index, table["loss"], color=colour, alpha=0.2, linewidth=0.6)
+    axes.plot(curves.index, curves.mean(axis=1), line, color=colour, label=label)

@@ -19,6 +19,7 @@ from lbm_core.settings import DATASETS, TIER_NAMES
 
 COMPUTED_TIERS = tuple(name for name in TIER_NAMES if name != "cached")  # from the smallest to the largest
 PROVENANCE = ("tier", "dataset", "seed", "backbone", "hardware", "commit")
+_TEXT = ("tier", "dataset", "backbone", "hardware", "commit")  # read as text: a commit may have digits only
 # What decides a result: changes elsewhere (figures, results, prose) do not make a tree "dirty".
 _SOURCES = ("lbm_core", "notebooks", "pyproject.toml")
 
@@ -29,7 +30,6 @@ def record(
     *,
     tier: str,
     dataset: str = "",
-    backbone: str = "",
     seeds: int | Iterable[int] = (),
     output: str | Path = "",
     **provenance: str | int | float,
@@ -45,11 +45,11 @@ def record(
     frame : tidy, non-empty, no infinite values; may hold its own columns ``dataset``, ``seed`` and ``backbone``
     tier : a computing tier ("cached" records nothing)
     dataset : "dense", "sparse" or "" where neither applies; ignored if the frame has the column
-    backbone : name of the language model; of a local file or folder only the last part is written, since the path to it
-        says nothing elsewhere. Ignored if the frame has the column
     seeds : what was averaged over; ignored if the frame has a column ``seed``
     output : folder in the place of the checkout
-    provenance : further constant columns, e.g. ``train_periods=12``
+    provenance : ``backbone``, the language model's name (ignored if the frame has the column), and further constant
+        columns, e.g. ``train_periods=12``. Of a local file or folder only the last part is written, since the path
+        to it says nothing elsewhere.
 
     Raises
     ------
@@ -61,19 +61,19 @@ def record(
         raise ValueError(f"tier {tier!r} computes nothing to record; choose one of {', '.join(COMPUTED_TIERS)}")
     if frame.empty:
         raise ValueError(f"nothing to record for {experiment!r}: the frame has no rows")
-    taken = [name for name in ("tier", "hardware", "commit", *provenance) if name in frame]
-    if taken:
-        raise ValueError(f"the frame of {experiment!r} already has a column {taken[0]!r}, which record() writes")
     numbers = frame.select_dtypes("number")
     infinite = numbers.columns[np.isinf(numbers.to_numpy(dtype=float, na_value=np.nan)).any(axis=0)]
     if len(infinite):
         raise ValueError(f"column {infinite[0]!r} of {experiment!r} holds infinite values; nothing was recorded")
-    listed = [seeds] if isinstance(seeds, int) else list(seeds)
-    constants = {"tier": tier, "dataset": dataset, "seed": " ".join(map(str, listed)), "backbone": _public(backbone)}
-    constants |= {"hardware": hardware(), "commit": commit(), **{k: _public(str(v)) for k, v in provenance.items()}}
-    new = frame.assign(**{name: value for name, value in constants.items() if name not in frame})
-    unknown = set(new["dataset"]) - {"", *DATASETS}
-    if unknown:
+    written = {key: _public(str(value)) for key, value in provenance.items() if key != "backbone"}
+    written |= {"tier": tier, "hardware": hardware(), "commit": commit()}
+    if taken := [name for name in written if name in frame]:
+        raise ValueError(f"the frame of {experiment!r} already has a column {taken[0]!r}, which record() writes")
+    listed = [seeds] if isinstance(seeds, int) else seeds
+    defaults = {"dataset": dataset, "seed": " ".join(map(str, listed))}
+    defaults["backbone"] = _public(str(provenance.get("backbone", "")))
+    new = frame.assign(**written, **{name: value for name, value in defaults.items() if name not in frame})
+    if unknown := set(new["dataset"]) - {"", *DATASETS}:
         raise ValueError(f"unknown dataset {min(unknown)!r} in {experiment!r}; choose one of {', '.join(DATASETS)}")
     _write(target, _merged(_read(target), new))
     print(f"wrote {_shown(target, output)} ({len(new)} rows)")
@@ -99,7 +99,7 @@ def load(experiment: str, tier: str, output: str | Path = "", *, dataset: str | 
         if dataset is not None:
             rows = rows[rows["dataset"].isin([dataset, ""])]
         if tier == "cached":
-            rank = rows["tier"].map({name: i for i, name in enumerate(COMPUTED_TIERS)})
+            rank = rows["tier"].map(COMPUTED_TIERS.index)
             rows = rows[rank == rank.groupby(rows["dataset"]).transform("max")]
         else:
             rows = rows[rows["tier"] == tier]
@@ -148,36 +148,26 @@ def available(tier: str, output: str | Path = "") -> list[str]:
 def hardware() -> str:
     """CPU model, usable cores and GPUs of this machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    parts = [_cpu_model(), f"{cores} cores"]
-    if shutil.which("nvidia-smi"):
-        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-        found = subprocess.run(query, capture_output=True, text=True, check=False)
-        gpus = found.stdout.split("\n")[:-1] if found.returncode == 0 else []
-        parts += [f"{gpus.count(name)} x {name.strip()}" for name in dict.fromkeys(gpus)]
-    return ", ".join(parts)
+    cpuinfo, cpu = Path("/proc/cpuinfo"), platform.processor() or platform.machine()
+    if cpuinfo.is_file() and (model := re.search(r"^model name\s*: *(.*)$", cpuinfo.read_text(), re.MULTILINE)):
+        cpu = re.sub(r"\((R|TM)\)", "", " ".join(model[1].split()))
+    gpus = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
+    return ", ".join([cpu, f"{cores} cores", *(f"{gpus.count(name)} x {name}" for name in dict.fromkeys(gpus))])
 
 
 def commit() -> str:
     """Short hash of the checkout, with ``-dirty`` if its sources differ from it; "no-git" outside a repository."""
-    if shutil.which("git") is None:
-        return "no-git"
-    root = paths.project_root()
-    head = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], cwd=root, capture_output=True, text=True)
-    if head.returncode != 0:
-        return "no-git"
-    changes = subprocess.run(
-        ["git", "status", "--porcelain", "--", *_SOURCES], cwd=root, capture_output=True, text=True
-    )
-    return head.stdout.strip() + ("-dirty" if changes.stdout.strip() else "")
+    head = _output("git", "rev-parse", "--short=10", "HEAD")
+    dirty = head and _output("git", "status", "--porcelain", "--", *_SOURCES)
+    return head + ("-dirty" if dirty else "") if head else "no-git"
 
 
-def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return re.sub(r"\s+", " ", line.partition(":")[2]).replace("(R)", "").replace("(TM)", "").strip()
-    return platform.processor() or platform.machine()
+def _output(*command: str) -> str:
+    """What a program prints in the checkout; nothing where it is missing or fails."""
+    if shutil.which(command[0]) is None:
+        return ""
+    done = subprocess.run(command, cwd=paths.project_root(), capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _path(experiment: str, tier: str, output: str | Path) -> Path:
@@ -202,13 +192,10 @@ def _read(path: Path) -> pd.DataFrame | None:
     if not path.is_file():
         return None
     # A method may be called "None" or "NA": only an empty field is a missing value.
-    rows = pd.read_csv(path, keep_default_na=False, na_values=[""])
-    missing = [name for name in PROVENANCE if name not in rows]
-    if missing:
+    rows = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(_TEXT, "object"))
+    if missing := [name for name in PROVENANCE if name not in rows]:
         raise ValueError(f"{path.name} has no column {missing[0]!r}: it was not written by lbm_core.report.results")
-    text = ["tier", "dataset", "backbone", "hardware", "commit"]
-    rows[text] = rows[text].astype("object").where(rows[text].notna(), "")
-    return rows
+    return rows.fillna(dict.fromkeys(_TEXT, ""))
 
 
 def _merged(old: pd.DataFrame | None, new: pd.DataFrame) -> pd.DataFrame:
@@ -217,8 +204,9 @@ def _merged(old: pd.DataFrame | None, new: pd.DataFrame) -> pd.DataFrame:
         replaced = set(zip(new["tier"], new["dataset"], strict=True))
         stays = [pair not in replaced for pair in zip(old["tier"], old["dataset"], strict=True)]
         new = pd.concat([old[stays], new], ignore_index=True) if any(stays) else new
-    rank = new["tier"].map({name: i for i, name in enumerate(COMPUTED_TIERS)})
-    new = new.iloc[np.lexsort((np.arange(len(new)), new["dataset"], rank))]
+    new = new.sort_values(
+        ["tier", "dataset"], key=lambda c: c.map(COMPUTED_TIERS.index) if c.name == "tier" else c, kind="stable"
+    )
     middle = [name for name in new if name not in PROVENANCE]
     return new[["tier", "dataset", "seed", *middle, "backbone", "hardware", "commit"]]
 

@@ -1,24 +1,27 @@
-"""What every notebook starts with: a checked tier, and where its results and figures go."""
+"""What every notebook starts with: a checked tier, the lab bound to it, and where its results and figures go."""
 
 from __future__ import annotations
 
 import inspect
 import math
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from IPython.display import Markdown
 from matplotlib.figure import Figure
 
-from lbm_core.report import deviations as ledger
-from lbm_core.report import figures, results
-from lbm_core.settings import DATASETS, Dataset
-from lbm_core.tiers import Tier, get_tier
+from lbm_core.report import paper, results, style
+from lbm_core.settings import Dataset
+
+if TYPE_CHECKING:
+    from lbm_core.lab.lab import Lab
+    from lbm_core.lab.tiers import Tier
 
 _SHOWN_VERSIONS = ("lbm-companion", "torch", "transformers", "trl", "numpy", "pandas")
 
@@ -29,17 +32,24 @@ class Session:
 
     Attributes
     ----------
-    tier : sizes of every stage, with the notebook's overrides applied
+    tier : sizes of every stage, with the notebook's changes
     dataset : "dense" or "sparse"
     seed : int >= 0
     output : folder that takes the checkout's place for results and figures; "" is the checkout
     """
 
-    tier: Tier
+    tier: Tier = field(repr=False)
     dataset: Dataset
     seed: int
     output: str
     _written: list[str] = field(default_factory=list, repr=False)
+
+    @cached_property
+    def lab(self) -> Lab:
+        """Every stage of the chain at this tier; imported where it is first used."""
+        from lbm_core.lab.lab import Lab
+
+        return Lab(self.tier, self.dataset, self.seed)
 
     @property
     def computes(self) -> bool:
@@ -47,26 +57,12 @@ class Session:
         return self.tier.name != "cached"
 
     def record(
-        self,
-        experiment: str,
-        frame: pd.DataFrame,
-        *,
-        backbone: str = "",
-        seeds: int | Iterable[int] | None = None,
-        dataset: str | None = None,
-        **provenance: Any,
+        self, experiment: str, frame: pd.DataFrame, *, seeds: int | Iterable[int] | None = None, **provenance: Any
     ) -> None:
         """:func:`lbm_core.report.results.record` with this session's tier, data set, seed and output."""
-        path = results.record(
-            experiment,
-            frame,
-            tier=self.tier.name,
-            dataset=self.dataset if dataset is None else dataset,
-            backbone=backbone,
-            seeds=self.seed if seeds is None else seeds,
-            output=self.output,
-            **provenance,
-        )
+        seeds = self.seed if seeds is None else seeds
+        settings = {"dataset": self.dataset} | provenance
+        path = results.record(experiment, frame, tier=self.tier.name, seeds=seeds, output=self.output, **settings)
         self._written.append(path.name)
 
     def load(self, experiment: str, *, dataset: str | None = "") -> pd.DataFrame:
@@ -81,8 +77,7 @@ class Session:
 
     def save(self, figure: Figure, name: str) -> None:
         """Write a figure as PNG and SVG to ``figures/`` (``figures/_smoke/`` at the smoke tier)."""
-        for path in figures.save(figure, name, self.tier.name, self.output):
-            self._written.append(path.name)
+        self._written.extend(path.name for path in style.save(figure, name, self.tier.name, self.output))
 
     def finish(self) -> None:
         """Print what the notebook wrote; its last cell."""
@@ -95,34 +90,29 @@ class Session:
         return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
 
 
-def begin(tier: str, dataset: str, seed: int, output: str = "", **overrides: Any) -> Session:
-    """Check a notebook's parameters and apply its size overrides.
+def begin(tier: str, dataset: Dataset, seed: int, output: str = "", changes: Mapping[str, Any] = {}) -> Session:
+    """Check a notebook's parameters and change the tier's sizes.
 
     Parameters
     ----------
-    tier : one of :data:`lbm_core.tiers.TIER_NAMES`
+    tier : one of :data:`lbm_core.settings.TIER_NAMES`
     dataset : "dense" or "sparse"
     seed : int >= 0
     output : existing or new folder for ``results/`` and ``figures/``; "" is the checkout
-    overrides : as in :func:`lbm_core.tiers.get_tier` (``act__steps=50``); 0, "" and None leave the tier's value
+    changes : the notebook's ``SET``, dotted fields of the tier and their values, e.g. ``{"act.steps": 50}``
 
     Raises
     ------
     ValueError
-        Unknown tier, data set or override, negative seed or size.
+        Unknown tier, data set or field, negative seed, a value that a field cannot have.
     """
-    if dataset not in DATASETS:
-        raise ValueError(f"unknown DATASET {dataset!r}; choose one of {', '.join(DATASETS)}")
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"SEED must be an integer >= 0, got {seed!r}")
-    asked = {name: value for name, value in overrides.items() if value not in (0, "", None)}
-    negative = [name for name, value in asked.items() if isinstance(value, int | float) and value < 0]
-    if negative:
-        raise ValueError(f"{negative[0]} must be positive (0 takes the tier's value), got {asked[negative[0]]}")
-    chosen = get_tier(tier, **asked)
+    from lbm_core.lab import tiers
+    from lbm_core.lab.setup import Setup
+
+    bound = Setup(tiers.tier(tier, dict(changes)), dataset, seed)
     if output:
         Path(output).mkdir(parents=True, exist_ok=True)
-    return Session(chosen, dataset, seed, str(output))
+    return Session(bound.tier, bound.dataset, bound.seed, str(output))
 
 
 def show_source(*objects: Callable | type) -> Markdown:
@@ -130,15 +120,15 @@ def show_source(*objects: Callable | type) -> Markdown:
     return Markdown("\n\n".join(f"```python\n{inspect.getsource(thing).rstrip()}\n```" for thing in objects))
 
 
-def markdown(frame: pd.DataFrame, *, digits: int = 3) -> Markdown:
-    """A frame as a Markdown table, with its source and note (``frame.attrs``) below."""
+def markdown(frame: pd.DataFrame) -> Markdown:
+    """A frame as a Markdown table, 3 digits a number, with its source and note (``frame.attrs``) below."""
 
     def shown(value: Any) -> str:
         if not isinstance(value, float):
             return str(value)
         if math.isnan(value):
             return ""
-        return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
     text = frame.map(shown).to_markdown(index=False, disable_numparse=True)
     below = [str(frame.attrs[key]) for key in ("note", "source") if frame.attrs.get(key)]
@@ -146,5 +136,5 @@ def markdown(frame: pd.DataFrame, *, digits: int = 3) -> Markdown:
 
 
 def deviations(part: str) -> Markdown:
-    """Rows of the ledger of deviations about one part of the method (see :mod:`lbm_core.report.deviations`)."""
-    return markdown(ledger.load(part))
+    """Rows of :func:`lbm_core.report.paper.deviations` about one part of the method."""
+    return markdown(paper.deviations(part))

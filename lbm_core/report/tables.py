@@ -1,15 +1,147 @@
-"""The paper beside ours: published value, our mean with its interval, and whether the comparison is resolved."""
+"""The paper's tables by number, ours beside the published values: each one function of recorded rows.
+
+Recorded rows are those of :func:`lbm_core.report.results.load`, of one data set.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lbm_core.evaluation import statistics
+from lbm_core.report import paper
 
 NOT_COMPARABLE = "not comparable"
+FOUR_METRICS = ("budget_utilization", "cpa_ratio", "conversions", "score")
+_CRITIC = {"sequence_length": "window_length", "attention_layers": "layers"}  # Table 9's names, CriticConfig's
+
+
+def table1(rows: pd.DataFrame) -> pd.DataFrame:
+    """Table 1, auto-bidding baselines, and what of Table 2 was measured with them: differences to DT (:func:`beside`).
+
+    Parameters
+    ----------
+    rows : per method, period[, train_seed, seed]: conversions, score; methods that the papers lack are left out
+    """
+    published = paper.main_results()
+    named = rows.assign(method=rows["method"].replace({"DT-Q (fine-tuned)": "DT-Q"}))  # the reading the paper describes
+    named = named[named["method"].isin(published["method"])]
+    return beside(published, named, metrics=("conversions", "score"), reference="DT", note=_replayed(rows, "backbone"))
+
+
+def table2(rows: pd.DataFrame) -> pd.DataFrame:
+    """Table 2, LLM-based methods: differences to LLM-DT in four metrics (:func:`beside`); rows as :func:`table1`."""
+    published = paper.table(2)
+    named = rows[rows["method"].isin(published["method"])]
+    return beside(published, named, metrics=FOUR_METRICS, reference="LLM-DT", note=_replayed(rows, "texts of"))
+
+
+def table3(rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """Table 3, a penalty in the return-to-go: metric, w, paper, ours, low, high, periods.
+
+    Parameters
+    ----------
+    rows : as of :func:`table1`, methods "w = 0.5"
+    rng : for the bootstrap
+    """
+    ours = statistics.intervals(rows, rng, metrics=["score", "conversions", "cpa_ratio"])
+    ours = ours.assign(w=ours["method"].str.removeprefix("w = ").astype(float), ours=ours["mean"])
+    published = paper.table(3).query("method == 'DT-score'").rename(columns={"value": "paper"})
+    both = ours.merge(published[["w", "metric", "paper"]], on=["w", "metric"], how="left")
+    return both[["metric", "w", "paper", "ours", "low", "high", "periods"]].sort_values(["metric", "w"])
+
+
+def table4(rows: pd.DataFrame) -> pd.DataFrame:
+    """Table 4, constant instructions: differences to the base (:func:`beside`); the paper's are of the dense data.
+
+    Parameters
+    ----------
+    rows : as of :func:`table1`, methods "increase", "decrease" and "base", or "uncertain" in its place. The CPA ratio
+        is that of expected conversions: where hardly anything is won, the drawn ones make it jump.
+    """
+    if "base" not in set(rows["method"]):
+        rows = rows.assign(method=rows["method"].replace({"uncertain": "base"}))
+    rows = rows.assign(cpa_ratio=rows["expected_cpa_ratio"])
+    ours = rows[rows["method"].isin(["increase", "decrease", "base"])]
+    (dataset, tier), of_dense = rows[["dataset", "tier"]].iloc[0], bool((rows["dataset"] == "dense").all())
+    note = f"Ours: {dataset}, replay, tier {tier}, told every tick, simulated prices. Paper: dense."
+    published = paper.table(4).rename(columns={"instruction": "method"}).assign(dataset=dataset)
+    return beside(published, ours, metrics=FOUR_METRICS, reference="base", note=note, comparable=of_dense)
+
+
+def table5(rows: pd.DataFrame) -> pd.DataFrame:
+    """Table 5, other budgets: method, budget_ratio, paper, ours (conversions an advertiser); rows as :func:`table1`."""
+    keys, published = ["method", "budget_ratio"], paper.table(5).rename(columns={"value": "paper"})
+    published = published[published["dataset"].isin(rows["dataset"])]
+    ours = rows.groupby(keys)["conversions"].mean().rename("ours").reset_index()
+    return published[[*keys, "paper"]].merge(ours, on=keys, how="outer")
+
+
+def table6(shares: pd.DataFrame, scores: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Table 6, size of LBM-Think: the paper's scores, and of ours what the texts are worth and (if known) the scores.
+
+    Parameters
+    ----------
+    shares : model, quantity, value of :func:`lbm_core.think.hallucination.hallucination`
+    scores : model, conversions, score of days that LBM-Act was led by each model
+
+    Returns
+    -------
+    source, dataset, model, conversions, score, accepted, ratio right, contradiction
+    """
+    (dataset, tier), texts = shares[["dataset", "tier"]].iloc[0], ["accepted", "ratio right", "contradiction"]
+    published = paper.table(6).rename(columns={"model_size": "model"})
+    published = published[published["dataset"] == dataset]
+    theirs = published.pivot(index="model", columns="metric", values="value").reset_index()
+    theirs = theirs.sort_values("model", key=lambda sizes: sizes.str.rstrip("B").astype(float))
+    ours = shares[shares["quantity"].isin(texts)].pivot(index="model", columns="quantity", values="value").reset_index()
+    if scores is not None:
+        means = scores.groupby("model")[["conversions", "score"]].mean().reset_index()
+        ours = ours.merge(means, on="model", how="left")
+    both = pd.concat([theirs.assign(source="paper"), ours.assign(source=f"ours, {tier}")], ignore_index=True)
+    return both.assign(dataset=dataset)[["source", "dataset", "model", "conversions", "score", *texts]]
+
+
+def table7(rows: pd.DataFrame) -> pd.DataFrame:
+    """Table 7, data sets: parameter, dataset, and the paper's and our low and high."""
+    published, keys = paper.table(7), ["parameter", "dataset"]
+    note = "Trajectories and periods: what this tier generated. Alphas above 54 (dense) or 500 (sparse) are clipped."
+    published = published[published["dataset"].isin(rows["dataset"])]
+    return side_by_side(published, rows[[*keys, "low", "high"]], on=keys, note=note)
+
+
+def table8(rows: pd.DataFrame) -> pd.DataFrame:
+    """Table 8, latency: module, parameters, seconds, source; ours are medians of one advertiser.
+
+    Parameters
+    ----------
+    rows : module, batch, basis, parameters, median_seconds, hardware, engine
+    """
+    ours = rows[(rows["batch"] == 1) & (rows["basis"] != "whole text")].rename(columns={"median_seconds": "seconds"})
+    ours = ours.assign(
+        source="ours, " + ours["hardware"] + ", " + ours["engine"],
+        parameters=(ours["parameters"] / 1e6).map("{:.1f}M".format),
+    )
+    both = pd.concat([paper.table(8).assign(source="paper, H800, vLLM"), ours], ignore_index=True)
+    return both[["module", "parameters", "seconds", "source"]]
+
+
+def table9(config: Any, tier: str) -> pd.DataFrame:
+    """Table 9, Q-value networks: hyperparameter, value_paper, value_ours.
+
+    Parameters
+    ----------
+    config : a :class:`lbm_core.critic.config.CriticConfig`
+    tier : whose it is
+    """
+    published = paper.table(9)
+    fields = {name: _CRITIC.get(name, name) for name in published["hyperparameter"]}
+    rows = [(name, str(getattr(config, field))) for name, field in fields.items() if hasattr(config, field)]
+    ours = pd.DataFrame(rows, columns=["hyperparameter", "value"])
+    return side_by_side(published, ours, on=["hyperparameter"], note=f"Ours: tier {tier}.")
 
 
 def beside(
@@ -18,10 +150,8 @@ def beside(
     *,
     metrics: Sequence[str],
     reference: str,
-    dataset: str,
-    rng: np.random.Generator | None = None,
-    comparable: bool = True,
     note: str = "",
+    comparable: bool = True,
 ) -> pd.DataFrame:
     """One row per method and metric, the paper's value and ours.
 
@@ -32,21 +162,19 @@ def beside(
 
     Parameters
     ----------
-    published : method, dataset, metric, value, as :func:`lbm_core.report.paper.main_results` gives
-    ours : method, period, the metrics[, seed, advertiser, train_seed]: rows of an evaluation
+    published : method, dataset, metric, value
+    ours : recorded rows: method, dataset, period, the metrics[, seed, advertiser, train_seed]
     metrics : columns of ``ours`` and values of ``published["metric"]``
     reference : a method of ``ours``
-    dataset : which rows of ``published``
-    rng : for the bootstrap; default a fixed one, so that a table is the same at every call
-    comparable : False where the protocols differ in more than the market, say why in ``note``
     note : the protocol, kept in ``attrs["note"]`` and shown below the table
+    comparable : False where the protocols differ in more than the market, say why in ``note``
 
     Returns
     -------
     method, metric, paper, ours, low, high, paper_difference, ours_difference, difference_low, difference_high, periods,
     seeds, verdict: methods in the order of ``ours``; ``attrs["source"]`` is the published frame's.
     """
-    rng = np.random.default_rng(0) if rng is None else rng
+    rng, dataset = np.random.default_rng(0), ours["dataset"].iloc[0]  # the same table at every call
     wanted = published[published["dataset"] == dataset]
     if wanted.empty:
         raise ValueError(f"the published frame has no rows of dataset {dataset!r}")
@@ -54,70 +182,59 @@ def beside(
     if theirs.index.has_duplicates:
         raise ValueError("the published frame names a method and metric twice: select one setting first")
     table = statistics.intervals(ours, rng, metrics=metrics).rename(columns={"mean": "ours"})
-    differences = statistics.paired_differences(ours, reference, rng, metrics=metrics)
-    differences = differences.rename(
+    differences = statistics.paired_differences(ours, reference, rng, metrics=metrics).rename(
         columns={"difference": "ours_difference", "low": "difference_low", "high": "difference_high"}
-    ).drop(columns=["reference", "relative", "periods"])
-    keys = pd.MultiIndex.from_frame(table[["method", "metric"]])
-    table["paper"] = theirs.reindex(keys).to_numpy()
-    baseline = theirs.reindex(pd.MultiIndex.from_product([[reference], metrics])).droplevel(0)
-    table["paper_difference"] = table["paper"] - table["metric"].map(baseline)
-    table = table.merge(differences, on=["method", "metric"], how="left")
+    )
+    table = table.join(theirs.rename("paper"), on=["method", "metric"])
+    base = theirs.reindex([(reference, metric) for metric in metrics]).droplevel("method")
     is_reference = table["method"] == reference
+    table["paper_difference"] = (table["paper"] - table["metric"].map(base)).mask(is_reference)
+    table = table.merge(differences.drop(columns="periods"), on=["method", "metric"], how="left")
     unpublished = table["paper_difference"].isna() | (not comparable)
     table["verdict"] = table["verdict"].mask(unpublished, NOT_COMPARABLE).mask(is_reference, "reference")
-    table.loc[is_reference, "paper_difference"] = np.nan
     columns = ["method", "metric", "paper", "ours", "low", "high", "paper_difference", "ours_difference"]
     table = table[[*columns, "difference_low", "difference_high", "periods", "seeds", "verdict"]]
     table.attrs = {"source": published.attrs.get("source", ""), "note": note, "reference": reference}
     return table
 
 
-def readable(table: pd.DataFrame, *, digits: int = 3) -> pd.DataFrame:
-    """A table of :func:`beside` for the eye: intervals as text, one row per method and metric.
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of :func:`beside` for the eye: 3 digits, intervals as text, differences named after the reference."""
 
-    ``difference`` columns are named after the reference method.
-    """
+    def numbers(column: str, sign: str = "") -> list[str]:
+        return ["" if np.isnan(value) else f"{value:{sign}.3g}" for value in table[column]]
 
-    def interval(mean: pd.Series, low: pd.Series, high: pd.Series, sign: str) -> list[str]:
-        shown = []
-        for values in zip(mean, low, high, strict=True):
-            middle, below, above = (f"{v:{sign}.{digits}g}" for v in values)
-            shown.append(
-                "" if np.isnan(values[0]) else middle if np.isnan(values[1]) else f"{middle} [{below}, {above}]"
-            )
-        return shown
+    def intervals(mean: str, low: str, high: str, sign: str = "") -> list[str]:
+        bounds = zip(numbers(mean, sign), numbers(low, sign), numbers(high, sign), strict=True)
+        return [f"{middle} [{below}, {above}]" if below else middle for middle, below, above in bounds]
 
-    reference = table.attrs.get("reference", "the reference")
-    frame = pd.DataFrame(
-        {
-            "method": table["method"],
-            "metric": table["metric"],
-            "paper": [f"{v:.{digits}g}" if np.isfinite(v) else "" for v in table["paper"]],
-            "ours [95 %]": interval(table["ours"], table["low"], table["high"], ""),
-            f"paper − {reference}": [f"{v:+.{digits}g}" if np.isfinite(v) else "" for v in table["paper_difference"]],
-            f"ours − {reference} [95 %]": interval(
-                table["ours_difference"], table["difference_low"], table["difference_high"], "+"
-            ),
-            "periods": table["periods"],
-            "seeds": table["seeds"],
-            "verdict": table["verdict"],
+    reference = table.attrs["reference"]
+    frame = table[["method", "metric"]].assign(
+        **{
+            "paper": numbers("paper"),
+            "ours [95 %]": intervals("ours", "low", "high"),
+            f"paper − {reference}": numbers("paper_difference", "+"),
+            f"ours − {reference} [95 %]": intervals("ours_difference", "difference_low", "difference_high", "+"),
         }
     )
+    frame = frame.join(table[["periods", "seeds", "verdict"]])
     frame.attrs = dict(table.attrs)
     return frame
 
 
 def side_by_side(published: pd.DataFrame, ours: pd.DataFrame, *, on: Sequence[str], note: str = "") -> pd.DataFrame:
-    """Published facts that are not evaluations (Tables 7, 8, 9) beside ours, matched on the columns ``on``.
+    """Published facts that are not evaluations (Tables 7 and 9) beside ours, matched on the columns ``on``.
 
     Columns of both carry ``_paper`` and ``_ours``; rows that only one side has stay, the paper's first.
     """
-    missing = [name for name in on if name not in published or name not in ours]
-    if missing:
-        raise ValueError(f"both frames need the column {missing[0]!r}")
     keys = list(on)
     order = pd.concat([published[keys], ours[keys]]).drop_duplicates()
     frame = order.merge(published.merge(ours, on=keys, how="outer", suffixes=("_paper", "_ours")), on=keys)
     frame.attrs = {"source": published.attrs.get("source", ""), "note": note}
     return frame
+
+
+def _replayed(rows: pd.DataFrame, language_model: str) -> str:
+    """The protocol of replayed rows, with the language model where there is one."""
+    names = [f", {language_model} {name}" for name in rows["backbone"].unique() if name]
+    return f"Ours: replay, tier {rows['tier'].iloc[0]}, simulated prices{names[0] if names else ''}."

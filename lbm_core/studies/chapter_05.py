@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -22,13 +23,14 @@ from lbm_core.lab.lab import Lab
 from lbm_core.lab.thinking import ask, judged, own_days
 from lbm_core.seeding import generator
 from lbm_core.studies.sizes import few
+from lbm_core.think.config import Rule
 
 DIRECTIONS = (-1, 0, 1)
 TOLERANCES = (0.01, 0.03, 0.1, 0.3, 1.0)  # relative errors of the stated ratio; beside them it is excused
 EXCUSED = "excused"
 # What "lower", "keep" and "raise" stand for in the simulator: multiples of the last alpha for the rest of the day.
 MULTIPLES = (0.87, 1.0, 1.15)
-PRETRAINED, TUNED = "pretrained", "GQPO"
+PRETRAINED, TUNED = "LBM(P)", "LBM(GQPO)"
 DT_NAME, RULE_NAME = "DT", "spend-rate rule"  # advisers that write no texts; "rule" is a model that learned from one
 
 
@@ -199,7 +201,7 @@ def fine_tuned(lab: Lab) -> dict[str, Path]:
     if "argmax" in controls:
         raise ValueError("'argmax' is GQPO itself, not one of its controls")
     folders = {f"{TUNED}, round {k}": lab.gqpo(rounds=k) for k in range(1, lab.tier.gqpo.rounds)}
-    folders |= {TUNED: lab.gqpo(), **{rule: lab.gqpo(rule=rule, rounds=1) for rule in controls}}
+    folders |= {TUNED: lab.gqpo(), **{rule: lab.gqpo(rule=cast(Rule, rule), rounds=1) for rule in controls}}
     return {name: folder for name, folder in folders.items() if folder is not None}
 
 

@@ -52,7 +52,7 @@ def training_report(lab: Lab, methods: Sequence[str] = TRAINED) -> pd.DataFrame:
     method, train_seed, parameters (count), mib (of the weights), steps, seconds, peak_mib (of the process)
     """
     columns = ["method", "parameters", "mib", "steps", "seconds", "peak_mib"]
-    rows = [vars(own.train(name)) | {"train_seed": own.training_seed} for own, name in _trainings(lab, methods)]
+    rows = [own.train(name) | {"train_seed": own.training_seed} for own, name in _trainings(lab, methods)]
     return pd.DataFrame(rows)[[columns[0], "train_seed", *columns[1:]]]
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lbm_core.baselines.length_model import LengthModel, group_advantages, shares, train_length
-from lbm_core.report import language_figures
+from lbm_core.report import chapter_figures_baselines
 
 
 def test_every_text_has_one_vote_only_under_eq_6():
@@ -47,7 +47,7 @@ def test_the_figure_has_a_panel_per_floor():
         pd.DataFrame({"average": name, "floor": floor, "risk": risk, "step": [1, 2], "length": [50.0, 40.0]})
         for name, floor, risk in rows
     )
-    free, held = language_figures.modelled_lengths(curves).axes
+    free, held = chapter_figures_baselines.modelled_lengths(curves).axes
     assert [line.get_label() for line in free.lines] == ["no risk", "grpo", "dapo"]
     np.testing.assert_array_equal(free.lines[1].get_ydata(), [50, 40])
     assert len(held.lines) == 3, "two curves and the floor"

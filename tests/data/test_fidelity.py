@@ -67,3 +67,14 @@ def test_table7_counts_what_is_there():
     assert tuple(table.loc["cpa_range", ["low", "high"]]) == (8.0, 10.0)
     assert tuple(table.loc["total_conversion_range", ["low", "high"]]) == (2.0, 48.0)
     assert tuple(table.loc["action_range", ["low", "high"]]) == (5.0, 5.0)
+
+
+@pytest.mark.parametrize("factor", [1.04, 1.1])
+def test_the_report_knows_which_moments_have_less_room(factor):
+    real = fidelity.published_moments("sparse")
+    report = fidelity.moment_report(real.assign(mean=real["mean"] * factor), "sparse")
+    assert len(report) == 32
+    missed = report[~report["within"]]
+    expected = [] if factor < 1.05 else ["time_left", "current_pv_num", "last_three_pv_num_total"]
+    assert missed["feature"].tolist() == [*expected, *(["historical_pv_num_total"] if expected else [])]
+    assert (missed["moment"] == "mean").all()

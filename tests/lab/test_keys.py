@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
-from lbm_core.lab import baselines, evaluations, models, texts, thinking
+from lbm_core.lab import evaluations, models, texts, thinking
 from lbm_core.lab.guided import Guided, guided_contender
 from lbm_core.lab.lab import Lab
 from lbm_core.lab.tiers import tier
@@ -70,11 +70,11 @@ def _keys(base: Any) -> dict[str, str]:
     made = {
         "act": models.act(lab),
         "critic": models.critic(lab),
-        "dt": baselines.dt(lab, {}),
-        "dt_q": baselines.dt_q(lab, {}, {}),
-        "rl": baselines.offline_rl(lab, "IQL", {}),
-        "uscb": baselines.uscb(lab, {}),
-        "diffbid": baselines.diffbid(lab, "DiffBid-Q", {}),
+        "dt": models.dt(lab),
+        "dt_q": models.dt_q(lab, models.dt(lab)),
+        "rl": models.offline_rl(lab, "IQL"),
+        "uscb": models.uscb(lab),
+        "diffbid": models.diffbid(lab, "DiffBid-Q"),
         "sft": texts.sft(lab),
         "grpo": texts.grpo(lab),
         "own_days": thinking.own_days(lab),
@@ -82,8 +82,8 @@ def _keys(base: Any) -> dict[str, str]:
     }
     keys = {name: artifact.key for name, artifact in made.items()}
     late = Guided("LBM-Think (GQPO)", late=1)
-    shaped = {"advertisers": base.evaluation.advertisers}
-    keys["whole days"] = evaluations._rows("evaluation", lab, late, 7, shaped, lambda: None).key
+    bids = guided_contender(lab, late)
+    keys["whole days"] = evaluations._rows("evaluation", bids.config, bids.models, lambda: None).key
     keys["texts"] = str(texts.text_contender(lab, "Prompting").config)
     keys["instructed"] = str(guided_contender(lab, late).config)
     return keys
@@ -163,7 +163,7 @@ def test_data_set_and_seeds_name_every_artifact():
 
 
 def _keys_of(lab: Lab) -> list[str]:
-    return [models.act(lab).key, models.critic(lab).key, baselines.dt(lab, {}).key, thinking.gqpo(lab).key]
+    return [models.act(lab).key, models.critic(lab).key, models.dt(lab).key, thinking.gqpo(lab).key]
 
 
 def test_a_tier_refuses_what_is_no_size():

@@ -66,10 +66,10 @@ def test_a_model_is_trained_once_and_again_with_another_seed(cache, capsys):
     other = lab.trained_with(1).model("DT", tune=False)
     assert not np.array_equal(first.losses, other.losses)
     trained = lab.train("DT", tune=False)
-    assert trained.parameters > 1000
-    assert trained.steps == 4
-    assert not trained.computed
-    assert trained.seconds > 0
+    assert trained["parameters"] > 1000
+    assert trained["steps"] == 4
+    assert not trained["computed"]
+    assert trained["seconds"] > 0
 
 
 def test_evaluation_of_controls_and_learned_methods(cache, capsys):
@@ -213,9 +213,9 @@ def test_the_whole_chain_with_a_language_model(cache, writer, monkeypatch, capsy
 
 def test_a_killed_training_leaves_no_artifact(cache):
     lab = _lab(dt__steps=6)
-    from lbm_core.lab import baselines
+    from lbm_core.lab import models
 
-    artifact = baselines.dt(lab, {})
+    artifact = models.dt(lab)
 
     def killed(folder):
         raise KeyboardInterrupt

@@ -7,7 +7,7 @@ from small_periods import invented_period
 from tiny_backbone import save_tiny_backbone
 from tiny_language_model import tiny_language_model
 
-from lbm_core.data.generate import generate
+from lbm_core.data.generate import GenerateConfig, generate
 from lbm_core.lab import days
 from lbm_core.lab.lab import Lab
 
@@ -38,5 +38,6 @@ def lab(tmp_path_factory):
         tiny = Lab.of("smoke").changed({**SIZES, "act.backbone": str(backbone), "think.backbone": str(folder)})
         for one in (tiny, tiny.with_share(0.1)):
             place, numbers = days.trajectories(one).path, days.train_periods(one)
-            generate("dense", numbers, place, one.seed, simulate=invented_period, progress=False)
+            config = GenerateConfig("dense", numbers, one.seed)
+            generate(config, place, simulate=invented_period, progress=False)
         yield tiny

@@ -1,0 +1,159 @@
+"""Figures of chapters 6, 7 and 8 that the paper does not have: leader boards, baselines, language baselines."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lbm_core.report.style import PALETTE, PAPER_COLOUR, curves, dots, drawn, legend_below, lines
+
+# What became of a text keeps its colour in every figure, also where nothing was accepted.
+_STATUS_COLOURS = {
+    "accepted": PALETTE[2],
+    "truncated": PALETTE[7],
+    "no alpha": PALETTE[1],
+    "several alphas": PALETTE[4],
+    "alpha not a number": PALETTE[5],
+    "alpha out of range": PALETTE[3],
+}
+
+
+@drawn("method", "mean", "low", "high")
+def leader_board(figure: Figure, scores: pd.DataFrame, best_constant: float) -> None:
+    """Scores with intervals, one line per method: method, mean, low, high; the best constant in hindsight is dashed."""
+    figure.set_size_inches(4.8, 0.22 * len(scores) + 1)
+    axes = figure.subplots()
+    dots(axes, scores, scores["method"])
+    axes.axvline(best_constant, color=PAPER_COLOUR, linestyle="--")
+    axes.set(xlabel="score per advertiser (dashed: best constant in hindsight)", xlim=(0, None))
+
+
+@drawn("method", "tick", "alpha_ratio", "cpa_ratio", "wrong_way")
+def black_box_day(figure: Figure, day: pd.DataFrame) -> None:
+    """One advertiser's day under several methods: alpha, and the CPA so far with the moves against it (method, tick,
+    alpha_ratio, cpa_ratio, wrong_way)."""
+    methods = day.groupby("method", sort=False)
+    figure.set_size_inches(max(len(methods), 2) * 1.75, 3.2)
+    grid = figure.subplots(2, len(methods), sharex=True, sharey="row", squeeze=False)
+    for (top, bottom), (name, rows) in zip(grid.T, methods, strict=True):
+        top.step(rows["tick"], rows["alpha_ratio"], where="mid")
+        bottom.plot(rows["tick"], rows["cpa_ratio"])
+        wrong = rows[rows["wrong_way"]]
+        for axes, column, label in ((top, "alpha_ratio", None), (bottom, "cpa_ratio", "alpha moves against it")):
+            axes.plot(wrong["tick"], wrong[column], "o", markersize=3, color=PALETTE[3], label=label)
+        bottom.axhline(1, color="black", linewidth=0.6)
+        top.set_title(name)
+        bottom.set_xlabel("tick")
+    grid[0, 0].set_ylabel("alpha / C")
+    grid[1, 0].set_ylabel("CPA so far / C")
+    legend_below(figure, grid[1, 0])
+
+
+@drawn("method", "train_seed", "step", "name", "value")
+def learning_curves(figure: Figure, losses: pd.DataFrame) -> None:
+    """Losses of every method, each on its own scale: method, train_seed, step, name, value."""
+    methods, across = losses.groupby("method", sort=False), 4
+    down = -(-len(methods) // across)
+    figure.set_size_inches(7, 1.4 * down)
+    grid = figure.subplots(down, across, squeeze=False)
+    for axes, (method, rows) in zip(grid.flat, methods, strict=False):
+        for colour, (name, of_name) in zip(PALETTE, rows.groupby("name", sort=False), strict=False):
+            for k, (_, line) in enumerate(of_name.groupby("train_seed")):
+                smooth = line["value"].rolling(5, center=True, min_periods=1).median()
+                axes.plot(line["step"], smooth, color=colour, linewidth=0.8, label="_" if k else name)
+        axes.set_title(method)
+        axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 3))
+        if set(rows["name"]) != {"loss"}:
+            axes.legend()
+    for place, axes in enumerate(grid.flat):
+        axes.set_visible(place < len(methods))
+        if place + across >= len(methods):
+            axes.set_xlabel("step")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("loss")
+
+
+@drawn("method", "change", "score")
+def ablations(figure: Figure, worth: pd.DataFrame) -> None:
+    """Score of methods as tuned (vertical lines) and with one decision undone: method, change, score."""
+    methods = worth.groupby("method", sort=False)
+    counts = [len(rows) - 1 for _, rows in methods]
+    figure.set_size_inches(4.8, 0.28 * sum(counts) + 0.35 * len(counts) + 0.4)
+    panes = figure.subplots(len(counts), 1, sharex=True, squeeze=False, height_ratios=counts)[:, 0]
+    for axes, (name, rows), colour in zip(panes, methods, PALETTE, strict=False):
+        tuned, changed = rows.loc[rows["change"] == "as tuned", "score"].item(), rows[rows["change"] != "as tuned"]
+        axes.hlines(range(len(changed)), changed["score"], tuned, color=colour)
+        axes.plot(changed["score"], range(len(changed)), "o", color=colour, markersize=4)
+        axes.axvline(tuned, color=colour, linewidth=1.5)
+        axes.set(title=name, xlim=(0, 1.04 * worth["score"].max()))
+        lines(axes, changed["change"])
+    panes[-1].set_xlabel("score per advertiser (line: as tuned)")
+
+
+@drawn("metric", "w", "paper", "ours", "low", "high", size=(4.8, 2.2))
+def penalty_sweep(figure: Figure, table: pd.DataFrame) -> None:
+    """Table 3 as curves, w against score: the rows of :func:`lbm_core.report.tables.table3`, the paper's apart."""
+    (left, right), rows = figure.subplots(1, 2), table[table["metric"] == "score"]
+    left.plot(rows["w"], rows["ours"], "o-")
+    left.fill_between(rows["w"], rows["low"].fillna(rows["ours"]), rows["high"].fillna(rows["ours"]), alpha=0.2)
+    left.set(xlabel="w", ylabel="score per advertiser", title="ours")
+    right.plot(rows["w"], rows["paper"], "o-", color=PAPER_COLOUR)
+    right.set(xlabel="w", title="paper")
+
+
+@drawn("method", "target_return", "score", "budget_utilization", size=(6.4, 2.4))
+def return_targets(figure: Figure, sweep: pd.DataFrame) -> None:
+    """Score and budget use against the first return-to-go: method, target_return, score, budget_utilization."""
+    means = sweep.groupby(["method", "target_return"], sort=False)[["score", "budget_utilization"]].mean().reset_index()
+    for axes, column in zip(figure.subplots(1, 2), ("score", "budget_utilization"), strict=True):
+        curves(axes, means, "target_return", column, "method", marker="o", markersize=3, linewidth=0.9)
+        axes.set(xlabel="first return-to-go, in B / C", ylabel=column.replace("_", " "), xscale="log", ylim=(0, None))
+        axes.set_xticks([0.6, 1, 2, 3.3], ["0.6", "1", "2", "3.3"])
+        axes.set_xticks([], minor=True)
+    axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+
+
+@drawn("method", "metric", "replay", "closed_loop")
+def protocols(figure: Figure, frame: pd.DataFrame) -> None:
+    """Replay against closed loop, one line per method: method, metric, replay, closed_loop."""
+    panes = figure.subplots(1, 2, sharey=True)
+    for axes, metric in zip(panes, ("conversions", "score"), strict=True):
+        rows = frame[frame["metric"] == metric]
+        places = np.arange(len(rows))
+        axes.hlines(places, rows["replay"], rows["closed_loop"], color=PAPER_COLOUR, linewidth=1)
+        axes.plot(rows["replay"], places, "o", color=PALETTE[0], label="replay")
+        axes.plot(rows["closed_loop"], places, "D", color=PALETTE[1], label="closed loop")
+        axes.set(xlabel=f"{metric} per advertiser", xlim=(0, None))
+        lines(axes, rows["method"])
+    panes[1].legend()
+
+
+@drawn("average", "floor", "risk", "step", "length")
+def modelled_lengths(figure: Figure, model: pd.DataFrame) -> None:
+    """Lengths of the model of one parameter over the steps, without and with a floor (dotted): average, floor (words; 0
+    is none), risk (chance per word), step, length (words)."""
+    floors = sorted(model["floor"].unique())
+    panes = figure.subplots(1, len(floors), squeeze=False)[0]
+    for axes, floor in zip(panes, floors, strict=True):
+        here = model[model["floor"] == floor]
+        safe = here[here["risk"] == 0]
+        if len(safe):
+            axes.plot(safe["step"], safe["length"], color="0.6", label="no risk")
+        curves(axes, here[here["risk"] > 0], "step", "length", "average", linestyle="by")
+        if floor:
+            axes.axhline(floor, color="0.3", linestyle=(0, (1, 2)), linewidth=1)
+        axes.set(xlabel="step", ylabel="words per text", title=f"Floor of {floor} words" if floor else "No floor")
+        axes.set_ylim(0, 1.1 * model["length"].max())
+    legend_below(figure, panes[0])
+
+
+@drawn("method", "status", "count", size=(5.2, 1.9))
+def statuses(figure: Figure, answers: pd.DataFrame) -> None:
+    """What became of every consultation: method, status (of ``text_action.TextStatus``), count."""
+    counts = answers.pivot_table(index="method", columns="status", values="count", sort=False, fill_value=0)
+    shares = 100 * counts.div(counts.sum(axis=1), axis=0)[[name for name in _STATUS_COLOURS if name in counts]]
+    axes = shares.plot.barh(stacked=True, width=0.6, color=_STATUS_COLOURS, ax=figure.subplots(), linewidth=0)
+    axes.invert_yaxis()
+    axes.set(xlabel="% of consultations", xlim=(0, 100), ylabel="")
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))

@@ -1,0 +1,209 @@
+"""Figures of chapters 2 and 3 that the paper does not have: LBM-Act under instructions, and critics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lbm_core.auction.bidder import N_TICKS
+from lbm_core.report import paper
+from lbm_core.report.style import (
+    COLUMN,
+    PALETTE,
+    PAPER_COLOUR,
+    colours,
+    curves,
+    dots,
+    drawn,
+    legend_below,
+    lines,
+    plain,
+)
+
+_COLOURS = {"decrease": PALETTE[3], "uncertain": PALETTE[7], "increase": PALETTE[2]}
+
+
+@drawn("instruction", "log_move", size=COLUMN)
+def instructed_moves(figure: Figure, frame: pd.DataFrame) -> None:
+    """The same moments under three sentences: how far log alpha moves (instruction, log_move)."""
+    axes, moves = figure.subplots(), frame.groupby("instruction")["log_move"]
+    axes.boxplot([moves.get_group(name) for name in _COLOURS], tick_labels=list(_COLOURS), showfliers=False)
+    axes.axhline(0, color=PAPER_COLOUR, linewidth=0.8)
+    axes.set(ylabel=r"$\log(\tilde a_t / a_{t-1})$", xlabel="told to")
+
+
+@drawn("layer", "head", "share", "even")
+def language_share(figure: Figure, frame: pd.DataFrame) -> None:
+    """Share of attention on words (layer, head, share, even), one cell per layer and head; even attention is marked."""
+    table, even = 100 * frame.pivot(index="layer", columns="head", values="share"), 100 * frame["even"].iloc[0]
+    figure.set_size_inches(min(0.36 * table.shape[1] + 2.0, 7.0), 0.26 * len(table) + 1.2)
+    axes, bar = figure.subplots(1, 2, width_ratios=[1, 0.04])
+    look = {"annot": table.size <= 60, "fmt": ".0f", "annot_kws": {"size": 6}}  # numbers where they can be read
+    sns.heatmap(table, ax=axes, cbar_ax=bar, vmin=0, vmax=100, cmap="magma", **look)
+    bar.set_ylabel("attention on words, %")
+    bar.axhline(even, color="white", linewidth=1.5)
+    axes.set(xlabel="head", ylabel="layer", title=f"White line: spread evenly, {even:.0f} %")
+    axes.tick_params(length=0)
+    axes.tick_params(axis="y", rotation=0)
+
+
+@drawn("method", "tick", "alpha_ratio", "spent")
+def running_away(figure: Figure, days: pd.DataFrame, drift: Mapping[str, float]) -> None:
+    """Alpha and spending over one advertiser's day under constant instructions (method, tick, alpha_ratio, spent).
+
+    ``drift`` is the mean move of log alpha a tick under an instruction, drawn as a straight line (dotted).
+    """
+    left, right = figure.subplots(1, 2, sharex=True)
+    for name, rows in days.groupby("method", sort=False):
+        word = next((word for word in _COLOURS if word in str(name)), "uncertain")
+        look = {"linestyle": "-" if name in _COLOURS else "--", "color": _COLOURS[word]}
+        left.plot(rows["tick"], rows["alpha_ratio"], **look)
+        right.plot(rows["tick"], rows["spent"], **look, label=_short(str(name)))
+    for name, move in drift.items():
+        left.plot(np.exp(move * np.arange(N_TICKS)), ":", color=_COLOURS[name], linewidth=0.9)
+    reach = days["alpha_ratio"].min() / 1.5, days["alpha_ratio"].max() * 1.5
+    left.set(xlabel="tick", ylabel=r"$\alpha / C$", yscale="log", ylim=reach, title="Bidding parameter")
+    plain(left.yaxis, "25")
+    right.set(xlabel="tick", ylabel="share of the budget", ylim=(0, 1.03), title="Spent so far")
+    right.legend(loc="upper left", bbox_to_anchor=(1, 1))
+
+
+@drawn("instruction", "way", "budget_utilization", "score")
+def instruction_strength(figure: Figure, frame: pd.DataFrame) -> None:
+    """Table 4 and what makes it mild: utilisation and score per way of instructing, the paper's in grey.
+
+    Parameters
+    ----------
+    frame : instruction ("increase", "decrease", "base"), way ("every tick", "scale 0.25", ...), budget_utilization,
+        score: one row per way, and one of the base, whose way does not matter
+    """
+    base = frame[frame["instruction"] == "base"].iloc[0]
+    instructed = frame[frame["instruction"] != "base"]
+    ways, published = list(instructed["way"].unique()), paper.table(4).set_index(["metric", "instruction"])["value"]
+    figure.set_size_inches(7.0, 0.24 * len(ways) + 1.3)
+    panes = figure.subplots(1, 2, sharey=True)
+    labels = {"budget_utilization": "share of the budget spent", "score": "score per advertiser"}
+    for axes, (metric, label) in zip(panes, labels.items(), strict=True):
+        table = instructed.pivot(index="way", columns="instruction", values=metric).loc[ways].assign(base=base[metric])
+        _spans(axes, range(len(ways)), table)
+        _spans(axes, [len(ways)], published[metric].to_frame().T, PAPER_COLOUR)
+        axes.axhline(len(ways) - 0.5, color="0.85", linewidth=0.8)
+        axes.set(xlabel=label, xlim=(0, None))
+        lines(axes, [*ways, "paper, every tick"])
+    legend_below(figure, panes[0])
+
+
+@drawn("method", "difference", "low", "high")
+def guides(figure: Figure, differences: pd.DataFrame, spending: pd.Series, reference: str) -> None:
+    """Score of LBM-Act under each guide, less that under the reference, and what is spent.
+
+    Parameters
+    ----------
+    differences : method, difference, low, high (NaN where there are too few days)
+    spending : share of the budget, by method, the reference among them
+    reference : method
+    """
+    names = differences["method"]
+    figure.set_size_inches(7.0, 0.24 * len(names) + 1.1)
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
+    dots(left, differences.rename(columns={"difference": "mean"}), names.map(_short))
+    left.axvline(0, color=PAPER_COLOUR, linewidth=0.8)
+    left.set(xlabel=f"score minus that under '{_short(reference)}'", ylabel="guide")
+    right.barh(range(len(names)), spending[names], height=0.6, color=PALETTE[7])
+    right.axvline(spending[reference], color=PAPER_COLOUR, linestyle="--")
+    right.set(xlabel=f"share of the budget spent (dashed: '{_short(reference)}')", xlim=(0, 1.03))
+
+
+@drawn("size", "loss", "followed", "trained", "seconds")
+def sizes(figure: Figure, frame: pd.DataFrame) -> None:
+    """Sizes of LBM-Act: final loss, obedience and seconds (size, train_seed, loss, followed, trained, seconds)."""
+    trained = frame.groupby("size", sort=False)["trained"].first() / 1e6
+    figure.set_size_inches(7.0, 0.26 * len(trained) + 1.0)
+    figure.set_layout_engine("constrained", w_pad=0.08)  # tick labels of neighbours would touch
+    panes, places = figure.subplots(1, 3, sharey=True), frame["size"].map(trained.index.get_loc)
+    labels = {"loss": "loss at the end", "followed": "moves as told, share", "seconds": "training, s"}
+    for axes, (column, label) in zip(panes, labels.items(), strict=True):
+        axes.plot(frame[column], places, "o", markersize=4, alpha=0.7)
+        axes.set(xlabel=label)
+        axes.grid(axis="y", color="0.92")
+    panes[1].set_xlim(-0.03, 1.03)
+    panes[2].set_xlim(left=0)
+    lines(panes[0], [f"{name} ({millions:.2g} M trained)" for name, millions in trained.items()])
+
+
+@drawn("step", "q_loss", "v_loss")
+def says_and_is(figure: Figure, losses: pd.DataFrame, verdicts: pd.DataFrame) -> None:
+    """Losses of IQL (step, q_loss, v_loss), and what the critic says of other alphas against what the replay says
+    (factor, relative_q, gain)."""
+    left, right = figure.subplots(1, 2)
+    for name, label in (("q_loss", "Q (Eq. 9)"), ("v_loss", "V (Eq. 8)")):
+        left.plot(losses["step"], losses[name].rolling(10, min_periods=1).median(), label=label)
+    left.set(xlabel="training step", ylabel="loss", yscale="log", title="IQL")
+    left.legend()
+    for factor, rows in verdicts.groupby("factor"):
+        right.scatter(rows["relative_q"], rows["gain"], s=4, alpha=0.4, linewidth=0, label=f"alpha × {factor}")
+    _cross(right)
+    limit = verdicts["gain"].abs().quantile(0.98)
+    right.set(xlabel="relative-Q", ylabel="replayed change of the score", title="Says, and is", ylim=(-limit, limit))
+    right.legend(markerscale=2.5)
+
+
+@drawn("method", "metric", "mean", "low", "high")
+def variants(figure: Figure, validity: pd.DataFrame, steered: pd.DataFrame) -> None:
+    """Critics side by side: sign accuracy, rank correlation, and the score where each alone steers.
+
+    Parameters
+    ----------
+    validity : method, metric ("sign_accuracy", "rank_correlation"), mean, low, high
+    steered : method (the same critics, and "constant", drawn as a line), mean, low, high
+    """
+    names, steering = list(validity["method"].unique()), steered.set_index("method")
+    tables = {str(metric): rows.set_index("method") for metric, rows in validity.groupby("metric")}
+    figure.set_size_inches(7, 0.24 * len(names) + 1)
+    titles = ("sign accuracy", "rank correlation", "score, steering alone")
+    parts = (tables["sign_accuracy"], tables["rank_correlation"], steering)
+    known = (0.5, 0.0, steering["mean"]["constant"])
+    for axes, title, rows, reference in zip(figure.subplots(1, 3, sharey=True), titles, parts, known, strict=True):
+        dots(axes, rows.loc[names], names)
+        axes.axvline(reference, color=PAPER_COLOUR, linestyle="--")
+        axes.set(xlabel=title)
+    figure.supxlabel("dashed: chance, chance, alpha = C all day", fontsize=7)
+
+
+@drawn("variant", "relative_q", "gain", size=(7, 2.3))
+def calibration(figure: Figure, curve: pd.DataFrame, by_tick: pd.DataFrame, by_ratio: pd.DataFrame) -> None:
+    """Mean gain where the critics say about the same (variant, relative_q, gain), and sign accuracy over the day and
+    over the CPA so far (variant, bin in the order to draw, sign_accuracy)."""
+    panes, palette = figure.subplots(1, 3), colours(list(curve["variant"].unique()))
+    curves(panes[0], curve, "relative_q", "gain", "variant", palette=palette, marker="o", markersize=3)
+    _cross(panes[0])
+    panes[0].set(xlabel="relative-Q (mean of a bin)", ylabel="replayed gain (score)")
+    for axes, frame, label in zip(panes[1:], (by_tick, by_ratio), ("tick", "CPA so far / C"), strict=True):
+        curves(axes, frame, "bin", "sign_accuracy", "variant", palette=palette, marker="o", markersize=3)
+        axes.axhline(0.5, color=PAPER_COLOUR, linestyle="--")
+        axes.set(xlabel=label, ylim=(0, 1))
+        axes.tick_params(axis="x", rotation=30)
+    panes[1].set_ylabel("sign accuracy")
+    legend_below(figure, panes[0])
+
+
+def _spans(axes: Axes, places: Sequence[int], table: pd.DataFrame, colour: str = "") -> None:
+    """Decrease, base and increase of each row, joined by a line."""
+    table = table[["decrease", "base", "increase"]]
+    axes.hlines(places, table.min(axis=1), table.max(axis=1), color="0.8", linewidth=1, zorder=1)
+    for (name, values), marker, own in zip(table.items(), "<|>", _COLOURS.values(), strict=True):
+        axes.plot(values, places, marker, color=colour or own, label="_" if colour else name, markersize=6)
+
+
+def _cross(axes: Axes) -> None:
+    axes.axhline(0, color=PAPER_COLOUR, linewidth=0.8)
+    axes.axvline(0, color=PAPER_COLOUR, linewidth=0.8)
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("LBM-Act + ")

@@ -1,0 +1,214 @@
+"""Be the bidder, and look over LBM-Think's shoulder. What each does needs no notebook; widgets only stand around it."""
+
+from __future__ import annotations
+
+import html
+import io
+from collections.abc import Iterable
+
+import ipywidgets
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lbm_core.auction.bidder import N_TICKS, Bidder
+from lbm_core.auction.controls import PidBidder, ScheduledAlpha
+from lbm_core.auction.mechanism import LEAST_BUDGET
+from lbm_core.auction.metrics import cpa_ratio, summarize
+from lbm_core.auction.replay import ReplayPeriod, ReplayResult, replay
+from lbm_core.report.chapter_figures_market import bidders_day
+from lbm_core.seeding import generator
+
+HIGHEST_MULTIPLE = 3.0  # end of the slider
+DIRECTIONS = {1: "raise", 0: "unsure", -1: "lower"}
+
+
+def day_frame(result: ReplayResult, bidder: str, row: int = 0) -> pd.DataFrame:
+    """A replayed advertiser's day after each tick.
+
+    Parameters
+    ----------
+    bidder : its name in the frame
+    row : which advertiser of the result
+
+    Returns
+    -------
+    bidder, tick, multiple (alpha over CPA target; NaN once the budget is gone), budget_left (share), conversions
+    (so far), cpa_ratio (so far; NaN before the first conversion)
+    """
+    budget, target = result.advertisers.budget[row], result.advertisers.cpa_target[row]
+    cost, count = result.costs[row].cumsum(), result.conversions[row].cumsum()
+    gone = budget - (cost - result.costs[row]) < LEAST_BUDGET
+    return pd.DataFrame(
+        {
+            "bidder": bidder,
+            "tick": np.arange(N_TICKS),
+            "multiple": np.where(gone, np.nan, result.alphas[row] / target),
+            "budget_left": 1 - cost / budget,
+            "conversions": count,
+            "cpa_ratio": np.where(count > 0, cpa_ratio(count, cost, target), np.nan),
+        }
+    )
+
+
+class BiddingGame:
+    """A day of 48 decisions for one advertiser, against a PID controller with the same budget, target, prices and luck.
+
+    Parameters
+    ----------
+    period : the day; its prices do not react to the player
+    row : advertiser among the period's
+    seed : decides which impressions would convert
+    """
+
+    def __init__(self, period: ReplayPeriod, row: int, seed: int = 0) -> None:
+        self.period, self.row, self.seed = period, row, seed
+        self.multiples: list[float] = []
+        self.opponent = self._replayed(PidBidder())
+        self.player = self._replayed(ScheduledAlpha(np.zeros((1, N_TICKS))))
+
+    @property
+    def tick(self) -> int:
+        """The tick to decide next; 48 when the day is over."""
+        return len(self.multiples)
+
+    @property
+    def over(self) -> bool:
+        """Whether all 48 ticks are played."""
+        return self.tick == N_TICKS
+
+    @property
+    def both(self) -> tuple[tuple[str, ReplayResult], tuple[str, ReplayResult]]:
+        """Their names and days."""
+        return ("you", self.player), ("PID", self.opponent)
+
+    def play(self, multiples: Iterable[float]) -> None:
+        """Bid these multiples of the CPA target per conversion in the next ticks.
+
+        Raises
+        ------
+        RuntimeError
+            The day is over.
+        ValueError
+            Not a finite number >= 0.
+        """
+        added = [float(multiple) for multiple in multiples]
+        if self.tick + len(added) > N_TICKS:
+            raise RuntimeError("the day is over: start a new game")
+        if not (np.isfinite(added) & (np.array(added) >= 0)).all():
+            raise ValueError(f"a multiple of the CPA target must be a finite number >= 0; got {added}")
+        self.multiples += added
+        alphas = np.zeros((1, N_TICKS))
+        alphas[0, : self.tick] = self.period.advertisers.cpa_target[self.row] * np.array(self.multiples)
+        self.player = self._replayed(ScheduledAlpha(alphas))  # what is past stays as it was: same draws
+
+    def frame(self) -> pd.DataFrame:
+        """Both bidders so far: "you" and "PID", columns of :func:`day_frame`."""
+        return pd.concat([day_frame(result, name).head(self.tick) for name, result in self.both], ignore_index=True)
+
+    def standing(self) -> pd.DataFrame:
+        """Spending, CPA ratio, conversions and score of both so far, indexed by bidder."""
+        rows = {}
+        for name, result in self.both:
+            count, cost = (values[:, : self.tick].sum(axis=1) for values in (result.conversions, result.costs))
+            summary = summarize(count, cost, result.advertisers.budget, result.advertisers.cpa_target)
+            rows[name] = {key: float(values[0]) for key, values in summary.items()}
+        table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("bidder")
+        return table[["budget_utilization", "cpa_ratio", "conversions", "score"]]
+
+    def drawn(self) -> Figure:
+        """The game so far."""
+        return bidders_day(self.frame())
+
+    def _replayed(self, bidder: Bidder) -> ReplayResult:
+        return replay(self.period, bidder, generator(self.seed, "evaluation", self.period.period), rows=[self.row])
+
+
+class GameBoard:
+    """Slider, buttons and picture around a game; show :attr:`box` as the last value of a cell.
+
+    Attributes
+    ----------
+    slider : alpha over CPA target of the next tick
+    next_tick, finish : buttons; one tick, or all that are left, with the slider's value
+    picture, line : the day so far, as a PNG and in a sentence
+    """
+
+    def __init__(self, game: BiddingGame) -> None:
+        self.game, who = game, game.period.advertisers[np.array([game.row])]
+        head = f"Advertiser {who.index[0]}: budget {who.budget[0]:,.0f}, CPA target C = {who.cpa_target[0]:g}"
+        look = {"step": 0.05, "description": "alpha / C", "continuous_update": False}
+        self.slider = ipywidgets.FloatSlider(1.0, min=0.0, max=HIGHEST_MULTIPLE, **look)
+        self.next_tick = ipywidgets.Button(description="next tick", button_style="primary")
+        self.finish = ipywidgets.Button(description="finish the day")
+        self.line, self.picture = ipywidgets.HTML(), ipywidgets.Image(format="png", width=700)
+        controls = ipywidgets.HBox([self.slider, self.next_tick, self.finish])
+        self.box = ipywidgets.VBox([ipywidgets.HTML(head), controls, self.line, self.picture])
+        self.next_tick.on_click(lambda _: self._play(1))
+        self.finish.on_click(lambda _: self._play(N_TICKS))
+        self._play(0)
+
+    def _play(self, ticks: int) -> None:
+        self.game.play([self.slider.value] * min(ticks, N_TICKS - self.game.tick))
+        self.next_tick.disabled = self.finish.disabled = self.game.over
+        scores = ", ".join(f"{name} {score:.1f}" for name, score in self.game.standing()["score"].items())
+        when = "The day is over" if self.game.over else f"Tick {self.game.tick} of {N_TICKS} is next"
+        self.line.value = f"{when}. Score so far: {scores}."
+        buffer = io.BytesIO()
+        self.game.drawn().savefig(buffer, format="png", dpi=110)
+        self.picture.value = buffer.getvalue()
+
+
+def example(advice: pd.DataFrame) -> pd.Series:
+    """The piece of advice worth a look: followed, if possible after the whole check; of these, what moved most.
+
+    Parameters
+    ----------
+    advice : recorded rows of a day that LBM-Think led
+    """
+    move = (advice["alpha_with"] - advice["alpha_without"]).abs() / advice["cpa_target"]
+    worth = 4 * (advice["followed"] & (advice["check"] == "accepted")) + 2 * advice["followed"]
+    return advice.iloc[int(np.argmax(worth + move.fillna(0).clip(0, 1)))]
+
+
+def page(row: pd.Series) -> str:
+    """Facts, chain of thought, reading, decision and outcome of one piece of advice, as plain text."""
+    ratio = "none" if pd.isna(row["ratio"]) else f"{row['ratio']:.3g}"
+    true = "undefined" if pd.isna(row["true_ratio"]) else f"{row['true_ratio']:.3g}"
+    answer = "none" if pd.isna(row["direction"]) else f"{row['direction']:.0f} ({DIRECTIONS[int(row['direction'])]})"
+    before, led, alone = (row[f"alpha_{when}"] / row["cpa_target"] for when in ("before", "with", "without"))
+    return f"""ADVERTISER {row["advertiser"]}, TICK {row["tick"]}
+
+what it saw
+{row["facts"]}
+
+what it wrote
+{str(row["text"]).strip()}
+
+how it was read
+ratio {ratio} (true: {true}); answer {answer}; check: {row["check"]}
+guide: {row["guide"]}
+
+what LBM-Act did (alpha / C)
+before {before:.2f}; with the advice {led:.2f}, without {alone:.2f}
+
+what the tick and the next three brought, with and without
+cost {row["cost_with"]:.0f} and {row["cost_without"]:.0f}; expected conversions {row["conversions_with"]:.1f} and \
+{row["conversions_without"]:.1f}; expected score of the day {row["score_with"] - row["score_without"]:+.2f} through \
+this advice"""
+
+
+def inspector(advice: pd.DataFrame) -> ipywidgets.VBox:
+    """A menu of advertisers and ticks above the page of the chosen one, from :func:`example` on."""
+    rows = [row for _, row in advice.sort_values(["advertiser", "tick"]).iterrows()]
+    names = [f"advertiser {row['advertiser']}, tick {row['tick']}" for row in rows]
+    first = next(k for k, row in enumerate(rows) if row.name == example(advice).name)
+    menu = ipywidgets.Dropdown(options=list(zip(names, range(len(rows)), strict=True)), value=first)
+    shown = ipywidgets.HTML()
+
+    def show(_: object = None) -> None:
+        shown.value = f"<pre style='white-space: pre-wrap'>{html.escape(page(rows[menu.value]))}</pre>"
+
+    menu.observe(show, names="value")
+    show()
+    return ipywidgets.VBox([menu, shown])

@@ -1,0 +1,131 @@
+"""Recorded results: what is written comes back, with its provenance."""
+
+from __future__ import annotations
+
+import subprocess
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lbm_core import paths
+from lbm_core.report import results
+
+
+def test_record_and_load_round_trip_with_provenance(tmp_path, record):
+    path = record(train_periods=12)
+    assert path == tmp_path / "results" / "demo.csv"
+    rows = results.load("demo", "laptop", tmp_path)
+    assert list(rows["method"]) == ["A", "None"]
+    assert list(rows["score"]) == [0.333333, 2.0]
+    assert list(rows["seed"]) == [0, 1]
+    assert set(rows["train_periods"]) == {12}
+    assert set(rows["hardware"]) == {results.hardware()}
+    assert set(rows["commit"]) == {results.commit()}
+    assert "cores" in results.hardware()
+
+
+@pytest.mark.parametrize("name", ["7096385560", "0096385560", "12345e6789"])
+def test_a_commit_that_looks_like_a_number_stays_text(tmp_path, record, monkeypatch, name):
+    monkeypatch.setattr(results, "commit", lambda: name)
+    record()
+    assert list(results.load("demo", "laptop", tmp_path)["commit"]) == [name] * 2
+
+
+def test_rows_of_the_same_tier_and_dataset_are_replaced_others_stay(tmp_path, record, rows):
+    record()
+    record(dataset="sparse", frame=rows.assign(extra=1.0))
+    record(tier="gpu")
+    record(frame=rows.assign(score=9.0))
+    counts = pd.read_csv(tmp_path / "results" / "demo.csv").groupby(["tier", "dataset"]).size()
+    assert counts.to_dict() == {("laptop", "dense"): 2, ("laptop", "sparse"): 2, ("gpu", "dense"): 2}
+    assert set(results.load("demo", "laptop", tmp_path, dataset="dense")["score"]) == {9.0}
+    assert "extra" not in results.load("demo", "laptop", tmp_path, dataset="dense")
+
+
+def test_cached_takes_the_largest_tier_of_each_dataset(tmp_path, record):
+    record(dataset="sparse")
+    record()
+    record(tier="gpu")
+    rows = results.load("demo", "cached", tmp_path)
+    assert set(zip(rows["tier"], rows["dataset"], strict=True)) == {("gpu", "dense"), ("laptop", "sparse")}
+
+
+def test_smoke_lives_apart_until_it_is_kept(tmp_path, record):
+    assert record(tier="smoke") == tmp_path / "results" / "_smoke" / "demo.csv"
+    with pytest.raises(FileNotFoundError, match="lbm reproduce --tier smoke"):
+        results.load("demo", "cached", tmp_path)
+    results.keep("smoke", output=tmp_path)
+    assert set(results.load("demo", "cached", tmp_path)["tier"]) == {"smoke"}
+    with pytest.raises(ValueError, match="only smoke"):
+        results.keep("gpu", output=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("/models/qwen2.5-0.5b.gguf", "qwen2.5-0.5b"),
+        ("/models/tuned", "tuned"),
+        ("local/small.gguf", "small"),
+        ("Qwen/Qwen2.5-0.5B-Instruct", "Qwen/Qwen2.5-0.5B-Instruct"),
+        ("smollm2-135m", "smollm2-135m"),
+    ],
+)
+def test_paths_to_local_models_are_not_recorded(tmp_path, record, name, written):
+    record(backbone=name, think=name)
+    row = results.load("demo", "laptop", tmp_path).iloc[0]
+    assert row["backbone"] == row["think"] == written
+
+
+def test_what_cannot_be_recorded_says_why_and_leaves_the_file_alone(record, rows):
+    path = record()
+    before = path.read_bytes()
+    for options, message in [
+        ({"tier": "cached"}, "computes nothing"),
+        ({"tier": "huge"}, "unknown TIER"),
+        ({"dataset": "medium"}, "unknown dataset"),
+        ({"experiment": "Demo 1"}, "lower case"),
+        ({"frame": rows.iloc[:0]}, "no rows"),
+        ({"frame": rows.assign(score=np.inf)}, "infinite"),
+        ({"frame": rows.assign(tier="x")}, "already has a column 'tier'"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            record(**options)
+    assert path.read_bytes() == before
+
+
+def test_a_foreign_csv_is_refused(tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "demo.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="not written by"):
+        results.load("demo", "gpu", tmp_path)
+
+
+def test_commit_tells_a_changed_source_from_a_changed_result(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
+    assert results.commit() == "no-git"
+
+    def git(*arguments):
+        who = ["-c", "user.name=t", "-c", "user.email=t@t"]
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init")
+    source = tmp_path / "lbm_core" / "a.py"
+    source.parent.mkdir()
+    source.write_text("a = 1\n")
+    git("add", ".")
+    git("commit", "-m", "x")
+    (tmp_path / "other.csv").write_text("1\n")
+    clean = results.commit()
+    source.write_text("a = 2\n")
+    assert len(clean) == 10
+    assert results.commit() == f"{clean}-dirty"
+
+
+def test_all_committed_results_are_read():
+    names = results.available("cached")
+    assert len(names) > 50
+    for name in names:
+        rows = results.load(name, "cached")
+        assert set(rows["tier"]) <= set(results.COMPUTED_TIERS)
+        assert rows["commit"].str.fullmatch(r"[0-9a-f]{10}(-dirty)?").all(), name
