@@ -119,7 +119,7 @@ def run_tick(
     while True:
         allocation = allocate(bids)
         shown = (np.arange(N_SLOTS) < depth[:, None]) & (allocation.winners >= 0)
-        cost = np.bincount(allocation.winners[shown], allocation.prices[shown], minlength=len(remaining))
+        cost = np.bincount(allocation.winners[shown], allocation.prices[shown], len(remaining)).astype(np.float64)
         if (cost <= remaining).all():
             break
         for advertiser in np.flatnonzero(cost > remaining):

@@ -237,7 +237,7 @@ def _published_prices(dataset: Dataset) -> NDArray[np.float64]:
     published = table[table["period"] == 7].set_index("tick")["lwc"]
     prices = published.reindex(range(N_TICKS)).ffill().to_numpy(copy=True)
     dense, sparse = (
-        fidelity.published_moments(name).set_index("feature").loc["historical_least_winning_cost_mean", "mean"]
+        float(fidelity.published_moments(name).set_index("feature")["mean"]["historical_least_winning_cost_mean"])
         for name in DATASETS
     )
     prices[: published.index[0]] = dense  # the mornings' are not published: the level that states tell of

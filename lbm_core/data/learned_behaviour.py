@@ -81,7 +81,7 @@ class LearnedBidder:
 
 def save_policies(policies: Mapping[str, LearnedPolicy], path: Path) -> None:
     """Write named policies to one safetensors file."""
-    tensors = {}
+    tensors: dict[str, NDArray] = {}
     for name, policy in policies.items():
         for k, (weight, bias) in enumerate(zip(policy.weights, policy.biases, strict=True)):
             tensors |= {f"{name}.{k}.weight": weight, f"{name}.{k}.bias": bias}

@@ -90,8 +90,10 @@ class TrajectorySet:
         who, valid = log.advertisers, np.arange(N_TICKS) < log.lengths[:, None]
         tables = {name: (getattr(log, name) * valid).astype(np.float32) for name in _PER_TICK}
         tables["alphas"] = np.clip(tables["alphas"], 0.0, ALPHA_LIMIT[log.dataset])
-        period, states = np.full(len(who), log.period), log.states * valid[:, :, None]
-        return cls(log.dataset, period, who.index, log.lengths, who.budget, who.cpa_target, states, **tables)
+        states = (log.states * valid[:, :, None]).astype(np.float32)
+        budget, target = who.budget.astype(np.float32), who.cpa_target.astype(np.float32)
+        period = np.full(len(who), log.period)
+        return cls(log.dataset, period, who.index, log.lengths, budget, target, states, **tables)
 
     @classmethod
     def concatenate(cls, sets: Sequence[TrajectorySet]) -> TrajectorySet:
@@ -173,7 +175,8 @@ class TrajectorySet:
             missing = [f.name for f in fields(cls) if f.name not in stored]
             if missing:
                 raise ValueError(f"{path} is no trajectory set: column {missing[0]!r} is missing")
-            return cls(str(stored["dataset"]), **{f.name: stored[f.name] for f in fields(cls)[1:]})
+            columns = {f.name: stored[f.name] for f in fields(cls)[1:]}
+            return cls(dataset=str(stored["dataset"]), **columns)  # type: ignore[arg-type]
 
 
 def sample_ends(

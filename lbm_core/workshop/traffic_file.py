@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lbm_core.auction.traffic import Scheme, Traffic
 from lbm_core.files import writing_file
@@ -31,7 +32,7 @@ def write_traffic_npz(period: int, dataset: Dataset, scheme: Scheme, ticks: Sequ
     if path.suffix != ".npz":
         raise ValueError(f"the output file must end in .npz, got {path.name!r}")
     traffic = Traffic(period, dataset, scheme)
-    arrays = {"counts": traffic.counts}
+    arrays: dict[str, NDArray] = {"counts": traffic.counts}
     for tick in sorted(set(ticks)):
         arrays[f"pvalues_t{tick}"], arrays[f"sigmas_t{tick}"] = traffic.tick(tick)
     with writing_file(path) as temporary, temporary.open("wb") as file:
