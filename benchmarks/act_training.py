@@ -30,8 +30,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import torch
-from lbm_core.pipeline import trajectories
-from lbm_core.tiers import get_tier
 from torch.utils.data import DataLoader, Dataset
 
 from lbm_core.act.backbone import backbone_of
@@ -41,6 +39,7 @@ from lbm_core.act.guides import anchor_directions, sentences
 from lbm_core.act.train import action_loss, training_windows
 from lbm_core.data.features import StateEncoder, log_alpha_ratio
 from lbm_core.data.trajectories import TrajectorySet, windows
+from lbm_core.lab.lab import Lab
 from lbm_core.report import results
 from lbm_core.seeding import generator
 
@@ -214,7 +213,7 @@ def main() -> None:
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--output", default="", help="folder in the place of the checkout's results/")
     arguments = parser.parse_args()
-    days = trajectories(get_tier("smoke"), "dense", 0)
+    days = Lab.of("smoke", "dense").trajectories()
     base = ActConfig(
         backbone=arguments.backbone, layers=arguments.layers, batch_size=arguments.batch, learning_rate=1e-4
     )

@@ -10,15 +10,8 @@ from typing import Annotated
 import typer
 
 from lbm_core import __version__
-from lbm_core.workshop.cli_data import (
-    DatasetOption,
-    JobsOption,
-    SeedOption,
-    SetOption,
-    TierOption,
-    TrainSeedOption,
-    data,
-)
+from lbm_core.workshop.cli_data import SetOption, TierOption, data
+from lbm_core.workshop.launch import train
 
 app = typer.Typer(
     help="Companion to LBM: Hierarchical Large Auto-Bidding Model via Reasoning and Acting (WWW'26).",
@@ -29,6 +22,7 @@ app = typer.Typer(
 notebooks = typer.Typer(help="Check, clean and store the notebooks.", no_args_is_help=True)
 app.add_typer(data, name="data")
 app.add_typer(notebooks, name="notebooks")
+app.command()(train)
 
 OutputOption = Annotated[
     Path | None, typer.Option("--output", help="Folder for results, figures and runs instead of the checkout.")
@@ -117,37 +111,6 @@ def paper() -> None:
     print(paper_map().to_markdown(index=False))
 
 
-@app.command()
-def train(
-    method: Annotated[str, typer.Option(help="Method to train, e.g. IQL; an unknown one lists all; 'all': every one.")],
-    tier: TierOption = "smoke",
-    dataset: DatasetOption = "dense",
-    seed: SeedOption = 0,
-    train_seed: TrainSeedOption = None,
-    jobs: JobsOption = 1,
-    tune: Annotated[bool, typer.Option(help="First search the method's settings, as notebook 06 does.")] = True,
-    setting: SetOption = None,
-) -> None:
-    """Train one method and say what it took; a finished one is only loaded.
-
-    Data and the models it builds on are made first if they are not in the cache.
-    """
-    from lbm_core.lab.lab import Lab
-    from lbm_core.lab.tiers import tier as sizes
-    from lbm_core.workshop.notebooks import tier_fields
-
-    lab = Lab(sizes(tier, tier_fields(setting or [])), dataset, seed, train_seed)
-    if method == "all":
-        if train_seed is not None or not tune:
-            raise ValueError("--method all trains every seed of the tier, tuned; it takes --jobs only")
-        lab.train_all(jobs=jobs)
-        return
-    trained = lab.train(method, tune=tune)
-    print("{method}: {parameters:,} parameters, {mib:.1f} MiB in {folder}".format(**trained))
-    cached = "" if trained["computed"] else ", found in the cache"
-    print("steps {steps:,}, training time {seconds:.0f} s{}, peak memory {peak_mib:.0f} MiB".format(cached, **trained))
-
-
 @notebooks.command("lint")
 def notebooks_lint(files: NotebookFiles = None) -> None:
     """Check the rules for committed notebooks."""
@@ -164,21 +127,21 @@ def notebooks_lint(files: NotebookFiles = None) -> None:
 @notebooks.command("strip")
 def notebooks_strip(files: NotebookFiles = None) -> None:
     """Remove run metadata; keep cells, tags and outputs."""
-    from lbm_core.workshop.execute import strip
+    from lbm_core.workshop import execute
     from lbm_core.workshop.notebooks import select
 
     for path in files or select():
-        print(f"{path.name}: {'cleaned' if strip(path) else 'already clean'}")
+        print(f"{path.name}: {'cleaned' if execute.strip(path) else 'already clean'}")
 
 
 @notebooks.command("store")
 def notebooks_store(files: NotebookFiles = None) -> None:
     """Run at TIER=cached and keep the outputs in the notebook files."""
-    from lbm_core.workshop.execute import store
+    from lbm_core.workshop import execute
     from lbm_core.workshop.notebooks import select
 
     for path in files or select():
-        outcome = store(path)
+        outcome = execute.store(path)
         if outcome.error:
             raise RuntimeError(f"{path.name} failed at {outcome.error}; the file is unchanged")
         print(f"{path.name}: stored, {outcome.seconds:.0f} s, peak {outcome.peak_mib:.0f} MiB", flush=True)

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import shutil
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +28,7 @@ from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.files import writing
 
 C = TypeVar("C")
+_MOMENTS = "optimizer.safetensors"
 
 
 def trainable(module: nn.Module) -> dict[str, Tensor]:
@@ -40,13 +42,7 @@ def of_modules(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
 
 
 def load_into(state: Mapping[str, Tensor], file: Path) -> None:
-    """Copy the tensors of a safetensors file into those of ``state``, in place.
-
-    Raises
-    ------
-    ValueError
-        The file holds other names or shapes.
-    """
+    """Copy the tensors of a safetensors file into those of ``state``, in place; refuses other names or shapes."""
     stored = load_file(file)
     different = sorted(stored.keys() ^ state.keys()) or [k for k in state if stored[k].shape != state[k].shape]
     if different:
@@ -66,12 +62,7 @@ def load_modules(folder: Path, modules: Mapping[str, nn.Module]) -> None:
 def save_model(folder: Path, config: Any, encoder: StateEncoder, state: Mapping[str, Tensor], **extra: Any) -> None:
     """Write a finished model into a folder: ``model.safetensors``, ``config.json``, and an npy file per array.
 
-    Parameters
-    ----------
-    config : its configuration, a dataclass
-    encoder : its state statistics
-    state : its tensors by name
-    extra : json-plain values, and NumPy arrays
+    The configuration is a dataclass; ``extra`` are json-plain values and NumPy arrays.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,8 +99,8 @@ def load_config(
     if wanted is not None and config != wanted:
         differs = [k for k, v in asdict(wanted).items() if asdict(config)[k] != v]  # type: ignore[call-overload]
         raise ValueError(f"the {what} in {folder} was trained with another {', '.join(differs)}")
-    arrays = {path.stem: np.load(path, allow_pickle=False) for path in Path(folder).glob("*.npy")}
-    return config, StateEncoder.from_dict(stored["encoder"]), stored | arrays
+    stored |= {path.stem: np.load(path, allow_pickle=False) for path in Path(folder).glob("*.npy")}
+    return config, StateEncoder.from_dict(stored["encoder"]), stored
 
 
 def fitted_encoder(config: Any, trajectories: TrajectorySet) -> StateEncoder:
@@ -159,31 +150,26 @@ class Resumable:
             shutil.rmtree(folder)
 
     def resume(self, state: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> NDArray[np.float32] | None:
-        """Load the newest checkpoint into a model's tensors and its optimizer; None if there is none.
-
-        Returns
-        -------
-        the losses so far, one row per step
+        """Load the newest checkpoint into a model's tensors and its optimizer; the losses so far, or None.
 
         Raises
         ------
         ValueError
             The checkpoint was made with another configuration or other data.
         """
-        checkpoints = sorted(self.folder.glob("step-*")) if self.folder else []
-        if not checkpoints:
+        newest = max(self.folder.glob("step-*"), default=None) if self.folder else None
+        if newest is None:
             return None
-        newest = checkpoints[-1]
         stored = json.loads((newest / "identity.json").read_text())
         if stored != self.identity:
             differs = sorted(k for k in stored.keys() | self.identity.keys() if stored.get(k) != self.identity.get(k))
             where = f"{newest} is a checkpoint of another training ({', '.join(differs)} differs)"
             raise ValueError(f"{where}: delete it or choose another folder")
         load_into(state, newest / "model.safetensors")
-        moments: dict[int, dict[str, Tensor]] = {}
+        moments: dict[int, dict[str, Tensor]] = defaultdict(dict)
         for key, value in load_file(newest / _MOMENTS).items():
             index, name = key.split(".")
-            moments.setdefault(int(index), {})[name] = value
+            moments[int(index)][name] = value
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
         return np.load(newest / "losses.npy", allow_pickle=False)
 
@@ -193,23 +179,16 @@ class Resumable:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-_MOMENTS = "optimizer.safetensors"
-
-
 def _save(state: Mapping[str, Tensor], file: Path) -> None:
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, file)
 
 
 @contextlib.contextmanager
 def small_network(seed: int | None = None) -> Iterator[None]:
-    """Run a small network: on one thread, and with a seed of its own that leaves the process's as it was.
+    """Run a small network: on one thread, and with a seed of its own, if any, that leaves the process's as it was.
 
     On two cores that other programs share, torch's threads wait for each other; a network that fits into a core's cache
     gains nothing from a second one anyway.
-
-    Parameters
-    ----------
-    seed : of torch's generator inside the block; None leaves the generator alone
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -19,7 +19,6 @@ def attention_frame(model: LBMAct, window: Windows, guide: str | None = None) ->
 
     Parameters
     ----------
-    model : LBMAct
     window : one window
     guide : its text; None for a model without guides
 

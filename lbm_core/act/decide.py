@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from lbm_core.act.config import GUIDED
 from lbm_core.act.dual_embedding import LBMAct
-from lbm_core.act.guide_cache import GuideCache
 from lbm_core.act.guides import FIRST, UNCERTAIN, GuideSource, uninstructed
 from lbm_core.act.whole_days import RunningDay, decide_day
 from lbm_core.auction.bidder import Advertisers, Observation
@@ -27,19 +26,18 @@ def decide(
     guides: Sequence[str] | None = None,
     *,
     guide_scale: float | None = None,
-    cache: GuideCache | RunningDay | None = None,
+    running: RunningDay | None = None,
 ) -> NDArray[np.float64]:
     """The action of LBM-Act (Eq. 4), one forward pass for all windows.
 
     Parameters
     ----------
-    model : LBMAct
     window : n windows; alpha at their last position is not read
     guides : n texts; None for LLM-DT and Prompt-LLM-DT
     guide_scale : factor on the predicted move of log alpha where a guide names a direction (any text but
         :data:`~lbm_core.act.guides.UNCERTAIN` and :data:`~lbm_core.act.guides.FIRST`); default the config's
-    cache : of this model, so that known guides, or of a running day all that is known, are not read again; same
-        decisions up to rounding
+    running : of this model with layout "day", so that what is known of the day is not read again; same decisions up to
+        rounding
 
     Returns
     -------
@@ -47,15 +45,14 @@ def decide(
     """
     scale = model.config.guide_scale if guide_scale is None else guide_scale
     with torch.inference_mode():
-        if isinstance(cache, RunningDay):
-            ratios = cache.decide(window, guides)
+        if running is not None:
+            ratios = running.decide(window, guides)
         elif model.config.layout == "day":
             parts = range(0, len(window), DAYS_AT_ONCE)
             cut = [(window[k : k + DAYS_AT_ONCE], guides and guides[k : k + DAYS_AT_ONCE]) for k in parts]
             ratios = torch.cat([decide_day(model, *part) for part in cut])
         else:
-            read = model(model.batch(window, guides)) if cache is None else cache.predict(window, guides)
-            ratios = read[:, -1]
+            ratios = model(model.batch(window, guides))[:, -1]
         predicted = ratios.double().cpu().numpy()
     if guides is not None and scale != 1.0:
         last = log_alpha_ratio(window.previous_alphas[:, -1, 0], window.cpa_target).astype(np.float64)
@@ -73,12 +70,10 @@ class LBMActBidder:
 
     Parameters
     ----------
-    model : LBMAct
     guide_source : texts for the advertisers at each tick after the first, e.g. LBM-Think; default "uncertain" for
         everyone. A model without guides takes none.
     target_return : first return-to-go in units of B / C; default the config's
     guide_scale : see :func:`decide`; default the config's
-    cache_guides : read each distinct guide once (see :class:`~lbm_core.act.guide_cache.GuideCache`); pays for long ones
 
     Raises
     ------
@@ -93,7 +88,6 @@ class LBMActBidder:
         target_return: float | None = None,
         *,
         guide_scale: float | None = None,
-        cache_guides: bool = False,
     ) -> None:
         guided = model.config.guide in GUIDED
         if guide_source is not None and not guided:
@@ -106,9 +100,7 @@ class LBMActBidder:
         self.guide_scale = model.config.guide_scale if guide_scale is None else guide_scale
         if not self.guide_scale > 0:
             raise ValueError(f"guide_scale must be positive; got {self.guide_scale}")
-        self.cache: GuideCache | RunningDay | None = GuideCache(model) if cache_guides else None
-        if model.config.layout == "day":
-            self.cache = RunningDay(model)
+        self.running = RunningDay(model) if model.config.layout == "day" else None
 
     def reset(self, advertisers: Advertisers) -> None:
         """Start a period for n advertisers."""
@@ -119,8 +111,7 @@ class LBMActBidder:
         if observation.tick == 0:
             return self.advertisers.cpa_target.copy()
         guides = None if self.guide_source is None else self.guide_source(observation, self.advertisers)
-        window = self.windows(observation)
-        return decide(self.model, window, guides, guide_scale=self.guide_scale, cache=self.cache)
+        return decide(self.model, self.windows(observation), guides, guide_scale=self.guide_scale, running=self.running)
 
     def windows(self, observation: Observation) -> Windows:
         """What the model sees, with the return-to-go it is asked for."""

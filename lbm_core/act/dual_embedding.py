@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,6 @@ class LBMAct(nn.Module):
     ----------
     backbone : language model; its layers become this module's and are trained, so load it anew for each LBMAct
     encoder : state normalisation, fitted on the training data
-    config : ActConfig
     """
 
     def __init__(self, backbone: Backbone, encoder: StateEncoder, config: ActConfig) -> None:
@@ -87,13 +86,8 @@ class LBMAct(nn.Module):
         nn.init.normal_(self.embed_time.weight, std=float(self.token_embedding.weight.std()))
         for parameter in self.head[-1].parameters():  # a fresh model repeats the last action ("level": bids C)
             nn.init.zeros_(parameter)
-        self.history = np.empty((0, 2), dtype=np.float32)  # see losses and probe_losses
+        self.history = np.empty((0, 2), dtype=np.float32)  # of every step its loss and, or NaN, see probe_losses
         self._token_ids: dict[str, Tensor] = {}
-
-    @property
-    def losses(self) -> NDArray[np.float32]:
-        """(steps,) loss of every gradient step, each on its own batch."""
-        return self.history[:, 0]
 
     @property
     def probe_losses(self) -> NDArray[np.float64]:
@@ -132,18 +126,11 @@ class LBMAct(nn.Module):
         mask : (n, G + 3 L - 1) bool
         words : G
         """
-        states = batch.states
-        if batch.directions is not None:  # one more channel, which like the sentence speaks of the last tick only
-            channel = torch.zeros_like(states[..., :1])
-            channel[:, -1, 0] = batch.directions
-            states = torch.cat([states, channel], dim=-1)
-        items = [
-            self.embed_return(batch.returns_to_go[..., None]),
-            self.embed_state(states),
-            self.embed_action(batch.actions[..., None]),
-        ]
-        z = torch.stack(items, dim=2) + self.embed_time(batch.timesteps)[:, :, None]
-        z = z.flatten(1, 2)[:, :-1]  # the last action is what we want to know
+        told = None
+        if batch.directions is not None:  # like the sentence, it speaks of the last tick only
+            told = torch.zeros_like(batch.returns_to_go)
+            told[:, -1] = batch.directions
+        z = self.items(batch, told).flatten(1, 2)[:, :-1]  # the last action is what we want to know
         mask = batch.mask.repeat_interleave(len(ITEMS), dim=1)[:, :-1]
         if not self.config.attention_mask:
             mask = torch.ones_like(mask)
@@ -152,13 +139,27 @@ class LBMAct(nn.Module):
         z_words = self.token_embedding(batch.guide_ids).to(z.dtype)
         return torch.cat([z_words, z], dim=1), torch.cat([batch.guide_mask, mask], dim=1), batch.guide_ids.shape[1]
 
-    def batch(self, window: Windows, guides: Sequence[str] | None = None) -> ActBatch:
+    def items(self, batch: ActBatch, told: Tensor | None = None) -> Tensor:
+        """(n, L, 3, H) embedded return, state and action of every tick; ``told`` are (n, L) directions as numbers."""
+        states = batch.states
+        if self.config.guide == "number":
+            channel = torch.zeros_like(states[..., :1]) if told is None else told[..., None].to(states.dtype)
+            states = torch.cat([states, channel], dim=-1)
+        embedded = [
+            self.embed_return(batch.returns_to_go[..., None]),
+            self.embed_state(states),
+            self.embed_action(batch.actions[..., None]),
+        ]
+        return torch.stack(embedded, dim=2) + self.embed_time(batch.timesteps)[:, :, None]
+
+    def batch(self, window: Windows, guides: Sequence[str] | NDArray[np.int64] | None = None) -> ActBatch:
         """Tensors of windows and guides, on this module's device.
 
         Parameters
         ----------
         window : n windows
-        guides : n texts; None for LLM-DT (no language) and Prompt-LLM-DT (its text is fixed)
+        guides : n texts, or with ``layout="day"`` (n, L) codes; None for LLM-DT (no language) and Prompt-LLM-DT (its
+            text is fixed)
 
         Raises
         ------
@@ -167,10 +168,6 @@ class LBMAct(nn.Module):
         """
         if len(window) == 0:
             raise ValueError("no windows given")
-        return replace(self.numbers(window), **self.guide_tensors(guides, len(window)))
-
-    def numbers(self, window: Windows) -> ActBatch:
-        """Tensors of windows, without guides."""
         unit = return_unit(window.budget, window.cpa_target, self.config.return_scale, self.config.dataset)
         device = self.embed_time.weight.device
 
@@ -188,20 +185,23 @@ class LBMAct(nn.Module):
             timesteps=tensor(window.timesteps),
             mask=tensor(window.mask),
             counted=tensor(window.mask & (window.alphas > 0)),
+            **self._guides(guides, len(window)),
         )
 
-    def guide_tensors(self, guides: Sequence[str] | None, n: int) -> dict[str, Tensor]:
-        """The guides' part of an :class:`ActBatch` of n windows; see :meth:`batch`."""
+    def _guides(self, guides: Sequence[str] | NDArray[np.int64] | None, n: int) -> dict[str, Tensor]:
+        """The guides' part of an :class:`ActBatch` of n windows."""
         device = self.embed_time.weight.device
         if self.config.guide not in GUIDED:
             if guides is not None:
                 raise ValueError(f"{self.config.method} takes no guides")
-            guides = [TASK_DESCRIPTION] * n if self.config.guide == "task" else None
+            guides = [TASK_DESCRIPTION] * n if self.config.guide == "task" and self.config.layout == "window" else None
         elif guides is None or len(guides) != n:
             given = "none" if guides is None else len(guides)
             raise ValueError(f"{self.config.method} needs one guide per window: {n} windows, {given} given")
         if guides is None:
             return {}
+        if isinstance(guides, np.ndarray):
+            return {"codes": torch.as_tensor(guides, device=device)}
         if self.config.guide == "number":
             return {"directions": torch.tensor(directions(guides), dtype=torch.float32, device=device)}
         ids, mask = self.tokenize(guides)
@@ -241,7 +241,7 @@ class LBMAct(nn.Module):
             raise ValueError(f"the LBM-Act in {folder} was trained on {extra['revision']}, not on {backbone.revision}")
         model = cls(backbone, encoder, stored)
         load_into(trainable(model), Path(folder) / "model.safetensors")
-        model.history = np.load(Path(folder) / "history.npy", allow_pickle=False)
+        model.history = extra["history"]
         return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 

@@ -14,13 +14,12 @@ from lbm_core.data.windows import Windows
 INSTRUCTIONS = {"increase": 1, "uncertain": 0, "decrease": -1}
 
 
-def instructed_moves(model: LBMAct, window: Windows, *, guide_scale: float | None = None) -> pd.DataFrame:
+def instructed_moves(model: LBMAct, window: Windows) -> pd.DataFrame:
     """The same moments under each instruction.
 
     Parameters
     ----------
     window : n windows that do not start a day (the first bid follows no instruction)
-    guide_scale : see :func:`lbm_core.act.decide.decide`
 
     Returns
     -------
@@ -29,7 +28,7 @@ def instructed_moves(model: LBMAct, window: Windows, *, guide_scale: float | Non
     before = np.maximum(window.previous_alphas[:, -1, 0], 1e-3).astype(np.float64)
     frames = []
     for name, direction in INSTRUCTIONS.items():
-        alphas = decide(model, window, sentences([direction] * len(window)), guide_scale=guide_scale)
+        alphas = decide(model, window, sentences([direction] * len(window)))
         frames.append(pd.DataFrame({"instruction": name, "direction": direction, "log_move": np.log(alphas / before)}))
     return pd.concat(frames, ignore_index=True)
 

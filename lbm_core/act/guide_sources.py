@@ -21,6 +21,8 @@ from lbm_core.auction.replay import ReplayPeriod
 from lbm_core.auction.response_tables import ResponseTables
 from lbm_core.seeding import generator
 
+CLOSE = 0.02  # |log(alpha* / alpha)| up to which the oracle is content: "uncertain"
+
 
 def constant(direction: int) -> GuideSource:
     """The same direction, -1, 0 or 1, for everyone at every tick (Table 4)."""
@@ -83,13 +85,7 @@ def cumulative_rule() -> GuideSource:
 
 
 def every(k: int, source: GuideSource) -> GuideSource:
-    """Ask a source at every k-th tick only (ticks k, 2k, …); "uncertain" in between.
-
-    Raises
-    ------
-    ValueError
-        k outside 1..48.
-    """
+    """Ask a source at every k-th tick only (ticks k, 2k, …; k in 1..48, else ValueError); "uncertain" in between."""
     if not 1 <= k <= N_TICKS:
         raise ValueError(f"a guide may speak at every tick, or at every k-th up to {N_TICKS}; got {k}")
 
@@ -106,12 +102,7 @@ def until(level: float, source: GuideSource) -> GuideSource:
 
     Parameters
     ----------
-    level : > 1; up to level * C an "increase" is passed on, down to C / level a "decrease"
-
-    Raises
-    ------
-    ValueError
-        A level that is not above 1.
+    level : > 1, else ValueError; up to level * C an "increase" is passed on, down to C / level a "decrease"
     """
     if not level > 1:
         raise ValueError(f"a level is a factor above 1, on the CPA target; got {level}")
@@ -130,14 +121,10 @@ class Oracle:
     In a replay the data's next move, which trained LBM-Act, does not exist, because the bidder has left the logged
     path. So the oracle's direction is sign(alpha* - alpha_{t-1}), with alpha* the best constant of the day for each
     advertiser (:func:`lbm_core.auction.hindsight.best_constant`). An upper reference for guides, not a method.
-
-    Parameters
-    ----------
-    dead_band : |log(alpha* / alpha_{t-1})| up to this is close enough: "uncertain"
+    Within :data:`CLOSE` of it the direction is "uncertain".
     """
 
-    def __init__(self, dead_band: float = 0.02) -> None:
-        self.dead_band = dead_band
+    def __init__(self) -> None:
         self._tables: ResponseTables | None = None
         self._best: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None  # budgets and their alpha*
 
@@ -158,7 +145,7 @@ class Oracle:
         if self._best is None or not np.array_equal(self._best[0], advertisers.budget):
             self._best = advertisers.budget, best_constant(self._tables, advertisers).alpha
         distance = np.log(self._best[1] / np.maximum(observation.alphas[:, -1], 1e-9))
-        return sentences(np.where(np.abs(distance) > self.dead_band, np.sign(distance), 0))
+        return sentences(np.where(np.abs(distance) > CLOSE, np.sign(distance), 0))
 
 
 class OracleBidder(LBMActBidder):
@@ -166,8 +153,6 @@ class OracleBidder(LBMActBidder):
 
     Parameters
     ----------
-    model : LBMAct
-    oracle : Oracle
     guide_source : what passes the oracle's words on, e.g. ``every(2, oracle)``; default the oracle itself
     options : of :class:`lbm_core.act.decide.LBMActBidder`
     """

@@ -77,13 +77,14 @@ def anchor_directions(window: Windows, dead_band: float = 0.0) -> NDArray[np.int
     -------
     (n,) int in {-1, 0, 1}; at the first tick the direction from the CPA target
     """
-    return _anchors(window.alphas[:, -1], window.previous_alphas[:, -1, 0], dead_band)
+    return anchors(window, dead_band)[:, -1]
 
 
-def _anchors(alphas: NDArray, before: NDArray, dead_band: float) -> NDArray[np.int64]:
-    last, first = alphas.astype(np.float64), before.astype(np.float64)
-    moved = np.abs(np.log(np.maximum(last, 1e-9) / np.maximum(first, 1e-9))) > dead_band
-    return np.where(moved, np.sign(last - first), 0).astype(np.int64)
+def anchors(window: Windows, dead_band: float = 0.0) -> NDArray[np.int64]:
+    """(n, L) :func:`anchor_directions` of every tick of n windows."""
+    now, before = window.alphas.astype(np.float64), window.previous_alphas[:, :, 0].astype(np.float64)
+    moved = np.abs(np.log(np.maximum(now, 1e-9) / np.maximum(before, 1e-9))) > dead_band
+    return np.where(moved, np.sign(now - before), 0).astype(np.int64)
 
 
 def training_sentences(
@@ -100,22 +101,8 @@ def training_sentences(
     dropout : share of sentences replaced by :data:`UNCERTAIN`, so that the model can also act unguided; release: 0.05
     dead_band : see :func:`anchor_directions`
     """
-    anchors = anchor_directions(window, dead_band)
-    texts = sentences(np.where(rng.random(len(anchors)) < dropout, 0, anchors))
+    texts = sentences(np.where(rng.random(len(window)) < dropout, 0, anchor_directions(window, dead_band)))
     return [FIRST if tick == 0 else text for tick, text in zip(window.timesteps[:, -1], texts, strict=True)]
-
-
-def training_directions(
-    window: Windows, rng: np.random.Generator, dropout: float = 0.05, dead_band: float = 0.0
-) -> NDArray[np.int64]:
-    """(n, L) anchor directions of every tick of n windows, a share of them replaced by 0 ("uncertain").
-
-    Parameters
-    ----------
-    dropout, dead_band : as of :func:`training_sentences`
-    """
-    anchors = _anchors(window.alphas, window.previous_alphas[:, :, 0], dead_band)
-    return np.where(rng.random(anchors.shape) < dropout, 0, anchors)
 
 
 def uninstructed(observation: Observation, advertisers: Advertisers) -> list[str]:

@@ -23,22 +23,19 @@ from transformers import get_constant_schedule_with_warmup, get_cosine_schedule_
 from lbm_core.act.backbone import backbone_of
 from lbm_core.act.config import GUIDED, ActConfig
 from lbm_core.act.dual_embedding import ActBatch, LBMAct
-from lbm_core.act.guides import FIRST, SENTENCES, TrainingGuides, training_directions, training_sentences
+from lbm_core.act.guides import FIRST, SENTENCES, TrainingGuides, anchors, training_sentences
 from lbm_core.act.whole_days import CODES, DayNetwork
 from lbm_core.auction.bidder import N_TICKS
-from lbm_core.data.features import StateEncoder
 from lbm_core.data.trajectories import TrajectorySet, sample_ends, windows
 from lbm_core.data.windows import Windows
 from lbm_core.seeding import generator, integer_seed
-from lbm_core.training import Resumable, fingerprint, trainable
+from lbm_core.training import Resumable, fingerprint, fitted_encoder, trainable
 
 PROBE_DECISIONS = 4_096  # on which a training measures its loss again and again
 PROBES = 10  # how often, besides at the last step; in short trainings less, at every PROBE_STEPS-th step
 PROBE_STEPS = 5
 LOG_STEPS = 10  # steps between two entries of a log: reading a loss makes the device wait
 Told = list[str] | NDArray[np.int64] | None  # a guide per window, or a code per tick of a day
-
-__all__ = ["ActConfig", "action_loss", "learning_rates", "processes", "train_act", "training_windows"]
 
 
 def action_loss(predicted: Tensor, batch: ActBatch, config: ActConfig) -> Tensor:
@@ -89,7 +86,7 @@ def train_act(
 
     Returns
     -------
-    LBMAct in ``eval()`` mode, on the GPU if there is one, with its ``losses`` and ``probe_losses``
+    LBMAct in ``eval()`` mode, on the GPU if there is one, with its ``history``
 
     Raises
     ------
@@ -99,6 +96,7 @@ def train_act(
     ModuleNotFoundError
         A log without ``pip install tensorboard``.
     """
+    encoder = fitted_encoder(config, trajectories)
     _check(config, trajectories, guides)
     accelerator = _accelerator(config, log_folder)
     size, rest = divmod(config.batch_size, accelerator.num_processes * config.accumulation)
@@ -109,7 +107,6 @@ def train_act(
         )
     starts = range(accelerator.process_index * size, config.batch_size, accelerator.num_processes * size)
     cuts = [slice(start, start + size) for start in starts]  # of a step's windows, this process's pieces
-    encoder = StateEncoder.fit(trajectories, config.state_kind)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(integer_seed(config.seed, "train", 0))
         model = LBMAct(backbone_of(config), encoder, config).to(accelerator.device).train()
@@ -122,8 +119,7 @@ def train_act(
     state = trainable(model) | {f"ema.{k}": each for k, each in enumerate(averaged)}
     done = resumable.resume(state, optimizer)
     start = 0 if done is None else len(done)
-    if done is not None:
-        history[:start] = torch.as_tensor(done)
+    history[:start] = torch.nan if done is None else torch.as_tensor(done)
     schedule = learning_rates(config, optimizer, start)
     average = get_ema_multi_avg_fn(config.ema)
     network, optimizer = accelerator.prepare(DayNetwork(model) if config.layout == "day" else model, optimizer)
@@ -137,11 +133,7 @@ def train_act(
         return training_windows(config, trajectories, size, rng, guides)
 
     def loss_of(network: Any, window: Windows, told: Told) -> Tensor:
-        if isinstance(told, np.ndarray) or config.layout == "day":
-            codes = None if told is None else torch.as_tensor(told, device=accelerator.device)
-            batch = replace(model.numbers(window), codes=codes)
-        else:
-            batch = model.batch(window, told)
+        batch = model.batch(window, told)
         return action_loss(network(batch), batch, config)
 
     probe, probe_every = draw(probe_size(config), 3), max(PROBE_STEPS, config.steps // PROBES)
@@ -207,17 +199,13 @@ def _cut(drawn: tuple[Windows, Told], cut: slice) -> tuple[Windows, Told]:
 def training_days(
     config: ActConfig, trajectories: TrajectorySet, n: int, rng: np.random.Generator
 ) -> tuple[Windows, NDArray[np.int64] | None]:
-    """Whole days to learn from, and the code of each tick's guide; None for LLM-DT and Prompt-LLM-DT.
-
-    Parameters
-    ----------
-    n : days
-    """
+    """Whole days to learn from, and the code of each tick's guide; None for LLM-DT and Prompt-LLM-DT."""
     rows = rng.integers(len(trajectories), size=n)
     window = windows(trajectories, rows, trajectories.length[rows] - 1, N_TICKS)
     if config.guide not in GUIDED:
         return window, None
-    directions = training_directions(window, rng, config.guide_dropout, config.dead_band)
+    directions = anchors(window, config.dead_band)
+    directions = np.where(rng.random(directions.shape) < config.guide_dropout, 0, directions)
     codes = np.where(directions < 0, CODES.index(SENTENCES[-1]), directions)
     codes[window.timesteps == 0] = CODES.index(FIRST)
     return window, codes
@@ -280,8 +268,6 @@ def processes() -> PartialState:
 
 
 def _check(config: ActConfig, trajectories: TrajectorySet, guides: TrainingGuides | None) -> None:
-    if trajectories.dataset != config.dataset:
-        raise ValueError(f"the config is for {config.dataset} data, the trajectories are {trajectories.dataset}")
     if (guides is None) == (config.guide == "cot"):
         raise ValueError("guides are given to train_act exactly when the config's guide is 'cot'")
     moments = None if guides is None else guides.moments

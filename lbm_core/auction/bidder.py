@@ -15,19 +15,11 @@ N_STATE_FEATURES = 16
 
 @dataclass(frozen=True)
 class Advertisers:
-    """The advertisers that one bidder bids for.
+    """The advertisers that one bidder bids for."""
 
-    Attributes
-    ----------
-    index : (n,) int in [0, 48)
-        Advertiser number; it fixes the p-values (category = index // 8).
-    budget : (n,) currency per period, > 0
-    cpa_target : (n,) currency per conversion, > 0
-    """
-
-    index: NDArray[np.int64]
-    budget: NDArray[np.float64]
-    cpa_target: NDArray[np.float64]
+    index: NDArray[np.int64]  # (n,) advertiser number in [0, 48); it fixes the p-values (category = index // 8)
+    budget: NDArray[np.float64]  # (n,) currency per period, > 0
+    cpa_target: NDArray[np.float64]  # (n,) currency per conversion, > 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "index", np.asarray(self.index, dtype=np.int64))
@@ -51,26 +43,13 @@ class Advertisers:
 
 @dataclass(frozen=True)
 class Observation:
-    """What the bidder may know at tick t: the past, and the current tick's traffic forecast inside the state.
+    """What the bidder may know at tick t: the past, and the current tick's traffic forecast inside the state."""
 
-    Attributes
-    ----------
-    tick : int in [0, 48)
-    states : (n, tick + 1, 16)
-        State features of ticks 0..t, in the order of :data:`lbm_core.auction.state.FEATURES`.
-    alphas : (n, tick) currency per conversion
-        Own actions of ticks 0..t-1.
-    conversions : (n, tick) count
-        Own conversions (rewards) of ticks 0..t-1.
-    costs : (n, tick) currency
-        Own spending of ticks 0..t-1.
-    """
-
-    tick: int
-    states: NDArray[np.float64]
-    alphas: NDArray[np.float64]
-    conversions: NDArray[np.float64]
-    costs: NDArray[np.float64]
+    tick: int  # in [0, 48)
+    states: NDArray[np.float64]  # (n, tick + 1, 16) of ticks 0..t, in the order of lbm_core.auction.state.FEATURES
+    alphas: NDArray[np.float64]  # (n, tick) currency per conversion, own actions of ticks 0..t-1
+    conversions: NDArray[np.float64]  # (n, tick) count, own conversions (rewards)
+    costs: NDArray[np.float64]  # (n, tick) currency, own spending
 
     @property
     def state(self) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lbm_core.auction.bidder import N_TICKS, Advertisers, Bidder, Observation
+from lbm_core.auction.bidder import N_TICKS, Advertisers, Observation
 from lbm_core.auction.response_tables import ResponseTables
 
 Parameter = float | NDArray[np.float64]
@@ -50,27 +50,27 @@ class ScheduledAlpha(_Control):
 
     def act(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) alpha of the schedule."""
-        if np.shape(self.alphas) != (len(observation), N_TICKS):
-            raise ValueError(
-                f"the schedule has shape {np.shape(self.alphas)}; expected ({len(observation)}, {N_TICKS})"
-            )
+        if self.alphas.shape != (len(observation), N_TICKS):
+            raise ValueError(f"the schedule has shape {self.alphas.shape}; expected ({len(observation)}, {N_TICKS})")
         return self.alphas[:, observation.tick]
 
 
 def pacing_error(
     observation: Observation, budget: NDArray[np.float64], plan: NDArray[np.float64], memory: int = 3, lag: int = 0
 ) -> NDArray[np.float64]:
-    """(n,) log of spending over planned spending in the last ticks, in [-1, 1]; > 0 when too fast, 0 at the start.
+    """Log of spending over planned spending in the last ticks; > 0 when too fast, 0 before the first tick ends.
 
     The plan of a tick is its share of the budget left at its start.
 
     Parameters
     ----------
-    observation : n advertisers at tick t
-    budget : (n,) currency per period
     plan : (48,) share of the budget meant for each tick
     memory : ticks looked at, >= 1
     lag : look at the error as it was ``lag`` ticks earlier
+
+    Returns
+    -------
+    (n,) in [-1, 1]
     """
     stop = observation.tick - lag
     if stop <= 0:
@@ -109,36 +109,40 @@ def checked_plan(plan: ArrayLike | None) -> NDArray[np.float64]:
 
 
 @dataclass
-class PidBidder(_Control):
-    """PID controller on the log of alpha, in velocity form, so that nothing winds up.
-
-    The error is spending against plan, or, while the CPA so far misses its target, that (weighted) if it is larger.
-    log alpha moves by -(proportional * change of error + integral * error + derivative * change of change), at most
-    from x0.7 to x1.2 a tick.
-    """
+class _Feedback(_Control):
+    """Compares spending with a plan."""
 
     opening: Parameter = 1.0  # first alpha / CPA target
-    proportional: Parameter = 0.1  # gains on log errors, >= 0
-    integral: Parameter = 0.05
-    derivative: Parameter = 0.0
-    cpa_weight: Parameter = 1.0  # 0 ignores the CPA target, 1 weighs it like the budget
-    step_down: Parameter = 0.7  # largest move per tick, factors
-    step_up: Parameter = 1.2
-    lowest: Parameter = 0.1  # bounds of alpha / CPA target
-    highest: Parameter = 1.5
     memory: int = 3  # ticks over which spending is compared with the plan
     plan: ArrayLike | None = None  # (48,) share of the budget per tick; default even
 
     def __post_init__(self) -> None:
         self._plan = checked_plan(self.plan)
 
+
+@dataclass
+class PidBidder(_Feedback):
+    """PID controller on the log of alpha, in velocity form, so that nothing winds up.
+
+    The error is spending against plan, or, while the CPA so far misses its target, that (weighted) if it is larger.
+    log alpha moves by -(proportional * change of error + integral * error), at most from x0.7 to x1.2 a tick.
+    """
+
+    proportional: Parameter = 0.1  # gains on log errors, >= 0
+    integral: Parameter = 0.05
+    cpa_weight: Parameter = 1.0  # 0 ignores the CPA target, 1 weighs it like the budget
+    step_down: Parameter = 0.7  # largest move per tick, factors
+    step_up: Parameter = 1.2
+    lowest: Parameter = 0.1  # bounds of alpha / CPA target
+    highest: Parameter = 1.5
+
     def act(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) alpha."""
         target = self.advertisers.cpa_target
         if observation.tick == 0:
             return self.opening * target
-        now, before, earlier = (self._error(observation, lag) for lag in range(3))
-        move = self.proportional * (now - before) + self.integral * now + self.derivative * (now - 2 * before + earlier)
+        now, before = self._error(observation, 0), self._error(observation, 1)
+        move = self.proportional * (now - before) + self.integral * now
         factor = np.clip(np.exp(-move), self.step_down, self.step_up)
         return np.clip(observation.alphas[:, -1] * factor, self.lowest * target, self.highest * target)
 
@@ -150,7 +154,7 @@ class PidBidder(_Control):
 
 
 @dataclass
-class PacingBidder(_Control):
+class PacingBidder(_Feedback):
     """Spend-rate pacing: alpha follows planned over actual spending, and never exceeds ``cap`` times the target.
 
     Since a replayed impression costs at most alpha per conversion, the cap nearly guarantees the CPA target.
@@ -158,12 +162,6 @@ class PacingBidder(_Control):
 
     cap: Parameter = 1.2  # largest alpha / CPA target
     gain: Parameter = 0.2  # exponent on the ratio of planned to actual spending per tick
-    opening: Parameter = 1.0  # first alpha / CPA target
-    memory: int = 3  # ticks over which spending is compared with the plan
-    plan: ArrayLike | None = None  # (48,) share of the budget per tick; default even
-
-    def __post_init__(self) -> None:
-        self._plan = checked_plan(self.plan)
 
     def act(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) alpha."""
@@ -214,30 +212,3 @@ class OnlineLpBidder(_Control):
         largest = len(self.grid) - 1 - np.argmax(allowed[:, ::-1], axis=1)
         alpha = np.where(allowed.any(axis=1), self.grid[largest], self.grid[0]) * belief
         return np.minimum(alpha, self.cap * who.cpa_target)
-
-
-class MixedBidder:
-    """Different bidders for different advertisers.
-
-    Parameters
-    ----------
-    parts : (rows, bidder) pairs; rows are positions within the n advertisers, each in exactly one part
-    """
-
-    def __init__(self, parts: Sequence[tuple[ArrayLike, Bidder]]) -> None:
-        self.parts = [(np.asarray(rows, dtype=np.int64), bidder) for rows, bidder in parts]
-
-    def reset(self, advertisers: Advertisers) -> None:
-        """Start a period; every bidder gets its own advertisers."""
-        rows = np.sort(np.concatenate([rows for rows, _ in self.parts]))
-        if not np.array_equal(rows, np.arange(len(advertisers))):
-            raise ValueError(f"the parts do not cover each of the {len(advertisers)} advertisers exactly once")
-        for rows, bidder in self.parts:
-            bidder.reset(advertisers[rows])
-
-    def act(self, observation: Observation) -> NDArray[np.float64]:
-        """(n,) alpha, each from the advertiser's own bidder."""
-        alphas = np.empty(len(observation))
-        for rows, bidder in self.parts:
-            alphas[rows] = bidder.act(observation[rows])
-        return alphas

@@ -35,28 +35,16 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class DayResult:
-    """What n advertisers did and got, per tick.
+    """What n advertisers did and got, per tick."""
 
-    Attributes
-    ----------
-    advertisers : n
-    alphas : (n, 48) currency per conversion, as chosen; 0 once the budget is gone
-    costs : (n, 48) currency
-    conversions : (n, 48) count
-    expected_conversions : (n, 48) sum of p over what was won and shown: without the noise of conversion draws
-    wins : (n, 48) impressions won (a replay: and paid; a market: slots)
-    states : (n, 48, 16) state before each tick
-    lengths : (n,) int in 1..48, ticks up to the first ``done``, inclusive
-    """
-
-    advertisers: Advertisers
-    alphas: NDArray[np.float64]
-    costs: NDArray[np.float64]
-    conversions: NDArray[np.float64]
-    expected_conversions: NDArray[np.float64]
-    wins: NDArray[np.float64]
-    states: NDArray[np.float64]
-    lengths: NDArray[np.int64]
+    advertisers: Advertisers  # n
+    alphas: NDArray[np.float64]  # (n, 48) currency per conversion, as chosen; 0 once the budget is gone
+    costs: NDArray[np.float64]  # (n, 48) currency
+    conversions: NDArray[np.float64]  # (n, 48) count
+    expected_conversions: NDArray[np.float64]  # (n, 48) sum of p over what was won and shown: conversions without noise
+    wins: NDArray[np.float64]  # (n, 48) impressions won (a replay: and paid; a market: slots)
+    states: NDArray[np.float64]  # (n, 48, 16) state before each tick
+    lengths: NDArray[np.int64]  # (n,) in 1..48, ticks up to the first ``done``, inclusive
 
     def summary(self) -> dict[str, NDArray[np.float64]]:
         """Metrics per advertiser: columns of :func:`lbm_core.auction.metrics.summarize`, (n,) each."""
@@ -82,12 +70,7 @@ def run_day(
 
     Yields
     ------
-    What the n advertisers may know before each tick; expects (n,) alphas.
-
-    Raises
-    ------
-    ValueError
-        Alphas of a wrong shape, NaN, infinite or negative ones.
+    What the n advertisers may know before each tick; expects (n,) alphas, finite and >= 0 (else: ValueError).
     """
     n = len(advertisers)
     builder = StateBuilder(advertisers.budget)
@@ -137,9 +120,8 @@ def beside(ticks: Ticks[T], advertisers: Advertisers, population: Bidder, rows: 
 
     Parameters
     ----------
-    ticks : day of all n advertisers
     advertisers, population : all n, and who bids for them
-    rows : (k,) positions within the n advertisers, distinct
+    rows : (k,) distinct positions within the n advertisers
     """
     chosen = np.asarray(rows, dtype=np.int64)
     population.reset(advertisers)

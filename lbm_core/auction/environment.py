@@ -34,7 +34,7 @@ class Day:
 
     period: int  # its number
     advertiser: Advertisers  # the one that is bid for
-    start: Callable[[np.random.Generator], Ticks[Any]]  # begins it, with its randomness; asks for that one's alphas
+    start: Callable[[np.random.Generator], Ticks[Any]]  # begins the period; asks for that advertiser's alphas alone
     row: int = 0  # the advertiser's row in what the period returns
 
 
@@ -65,7 +65,7 @@ class AuctionNetEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         high = np.full(N_STATE_FEATURES, _MONEY_LIMIT, dtype=np.float32)
         high[list(_SHARES)] = 1.0
         high[list(_COUNTS)] = NOMINAL_IMPRESSIONS
-        self._high, self.observation_space = high, gymnasium.spaces.Box(np.zeros_like(high), high, dtype=np.float32)
+        self.observation_space = gymnasium.spaces.Box(np.zeros_like(high), high, dtype=np.float32)
         self.action_space = gymnasium.spaces.Box(-max_log_ratio, max_log_ratio, (1,), np.float32)
         self._days, self._max_log_ratio = days, max_log_ratio
         self._ticks: Ticks[Any] | None = None
@@ -82,15 +82,7 @@ class AuctionNetEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         return self._observed(), self._info()
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Bid one tick with alpha = C * exp(action).
-
-        Raises
-        ------
-        ValueError
-            The action is not one finite number within the action space.
-        RuntimeError
-            The period is over: reset first.
-        """
+        """Bid one tick with alpha = C * exp(action); ValueError: no such action, RuntimeError: the period is over."""
         if self._ticks is None:
             raise RuntimeError("the period is over or has not begun: call reset() first")
         ratio = np.asarray(action, dtype=np.float64)
@@ -118,17 +110,19 @@ class AuctionNetEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._ticks = None
 
     def _observed(self) -> NDArray[np.float32]:
-        return np.clip(self._state, 0.0, self._high).astype(np.float32)
+        space = self.observation_space
+        assert isinstance(space, gymnasium.spaces.Box)
+        return np.clip(self._state, space.low, space.high).astype(np.float32)
 
     def _info(self) -> dict[str, Any]:
         one = self._day.advertiser
         budget, target = float(one.budget[0]), float(one.cpa_target[0])
-        spent = self._cost > 0
+        ratio = cpa_ratio(self._conversions, self._cost, target) if self._cost > 0 else 0.0
         return {
             "cost": self._cost,
             "conversions": self._conversions,
             "budget_left": max(1.0 - self._cost / budget, 0.0),
-            "cpa_ratio": float(cpa_ratio(self._conversions, self._cost, target)) if spent else 0.0,
+            "cpa_ratio": float(ratio),
             "period": self._day.period,
             "advertiser": int(one.index[0]),
             "budget": budget,

@@ -7,7 +7,7 @@ and can be read off the response curves; no solver is needed (the tests compare 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,8 @@ from lbm_core.auction.metrics import score
 from lbm_core.auction.response_tables import ResponseTables, affordable_share
 
 
-@dataclass(frozen=True)
-class Hindsight:
-    """Best outcome per advertiser, in expected conversions; (n,) each."""
+class Hindsight(NamedTuple):
+    """Best outcome of n advertisers, in expected conversions; (n,) each."""
 
     alpha: NDArray[np.float64]  # currency per conversion; the threshold price per conversion
     conversions: NDArray[np.float64]

@@ -5,8 +5,8 @@ ranked as an integer: the bits of a positive float are ordered as the float is, 
 by the advertiser's number, so that sorting bids sorts their owners with them.
 
 Every impression keeps its highest bids. When an advertiser's bid is dropped for lack of budget, the next of them moves
-up, and only an exhausted list is ranked anew. Exposure is drawn once per impression; conversions at the end, for shown
-winners alone.
+up, and only an exhausted list is ranked anew. Exposure is drawn once per impression;
+conversions at the end, for shown winners alone.
 
 Compiled code is cached by this file's date: touch it after changing a constant that it imports.
 """
@@ -21,9 +21,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from lbm_core.auction.mechanism import EXPOSURE, N_SLOTS, RESERVE_PRICE
-from lbm_core.auction.random_bits import bits_of, float_of, mixed
+from lbm_core.auction.random_bits import mixed
 
-LISTED = 7  # bids kept per impression: three winners, the price setter, three in reserve
+_LISTED = 7  # bids kept per impression: three winners, the price setter, three in reserve
 _BLOCK = 512  # impressions ranked together: their bids stay in the fastest cache
 _SHOWN_2 = EXPOSURE[1]
 _SHOWN_3 = EXPOSURE[1] * EXPOSURE[2]
@@ -50,36 +50,39 @@ class Totals(NamedTuple):
     conversions: NDArray[np.int64]  # (m,)
 
 
-@njit(cache=True, nogil=True)
-def rank(pvalues, alphas, keys):
-    """The seven highest bids of every impression, by inserting one advertiser after the other into sorted lists.
+def no_totals(m: int) -> Totals:
+    """Zeros for m advertisers."""
+    cost, dropped_bids, expected = np.zeros((3, m))
+    exposures, conversions = np.zeros((2, m), np.int64)
+    return Totals(cost, np.zeros((N_SLOTS, m), np.int64), dropped_bids, exposures, expected, conversions)
 
-    Parameters
-    ----------
-    pvalues : (m, n) float32 or float64
-    alphas : (m,) of the same type; advertisers with alpha = 0 are left out
-    keys : (7, n) zeros, int32 or int64; filled with tagged bids
-    """
+
+def ranked(pvalues: NDArray[Any], alphas: NDArray[Any]) -> Lists:
+    """The seven highest bids for each of (m, n) p-values; (m,) alphas have their type. All else is not yet written."""
     n = pvalues.shape[1]
+    keys = np.zeros((_LISTED, n), np.int32 if pvalues.dtype == np.float32 else np.int64)
+    _rank(pvalues, alphas, keys)
+    return Lists(keys, np.empty((n, N_SLOTS + 1), np.int8), np.empty((n, N_SLOTS + 1)), np.empty(n, np.int8))
+
+
+@njit(cache=True, nogil=True)
+def _rank(pvalues, alphas, keys):
+    """Insert one advertiser after the other into sorted lists; those with alpha = 0 are left out."""
     tagged = np.empty(_BLOCK, keys.dtype)
-    for start in range(0, n, _BLOCK):
-        size = min(_BLOCK, n - start)
-        for advertiser in range(pvalues.shape[0]):
-            alpha = alphas[advertiser]
+    bids = tagged.view(pvalues.dtype)  # the same bits
+    for start in range(0, pvalues.shape[1], _BLOCK):
+        size = min(_BLOCK, pvalues.shape[1] - start)
+        for advertiser in range(len(alphas)):
+            alpha, row = alphas[advertiser], pvalues[advertiser, start:]
             if alpha == 0:
                 continue
-            row = pvalues[advertiser, start:]
             for j in range(size):
-                tagged[j] = _tagged(alpha * row[j], advertiser)
-            for place in range(LISTED):
+                bids[j] = alpha * row[j]
+                tagged[j] = (tagged[j] & -64) | advertiser
+            for place in range(_LISTED):
                 listed = keys[place, start:]
                 for j in range(size):
                     listed[j], tagged[j] = max(listed[j], tagged[j]), min(listed[j], tagged[j])
-
-
-@njit(inline="always")
-def _tagged(bid, advertiser):
-    return (bits_of(bid) & -64) | advertiser
 
 
 @njit(inline="always")
@@ -88,7 +91,14 @@ def _bid(key, pvalues, alphas, j):
     if pvalues.itemsize == 8:
         advertiser = key & 63
         return alphas[advertiser] * pvalues[advertiser, j] if key > 63 else 0.0  # nobody filled a key of 0
-    return np.float64(float_of(np.int32(key & -64)))
+    return np.float64(np.int32(key & -64).view(np.float32))
+
+
+@njit(inline="always")
+def _read(lists, pvalues, alphas, j, slot, place):
+    """Give a slot of an impression to the bid at a place of its list."""
+    lists.who[j, slot] = lists.keys[place, j] & 63
+    lists.bids[j, slot] = _bid(lists.keys[place, j], pvalues, alphas, j)
 
 
 @njit(inline="always")
@@ -99,25 +109,12 @@ def _uniform(state):
 
 
 @njit(cache=True, nogil=True)
-def _rank_again(pvalues, alphas, dropped, j, keys):
-    """List of one impression from scratch, without the advertisers whose bids were dropped."""
-    keys[:, j] = 0
-    for advertiser in range(pvalues.shape[0]):
-        if alphas[advertiser] == 0 or (dropped >> _U(advertiser)) & _U(1):
-            continue
-        key = _tagged(alphas[advertiser] * pvalues[advertiser, j], advertiser)
-        for place in range(LISTED):
-            keys[place, j], key = max(keys[place, j], key), min(keys[place, j], key)
-
-
-@njit(cache=True, nogil=True)
 def allocate(lists, pvalues, alphas, remaining, state, totals):
     """Budget rule: auction the tick, drop random wins of overspenders, repeat until nobody overspends.
 
     Parameters
     ----------
-    lists : keys from :func:`rank`, changed; the rest is written
-    pvalues, alphas : (m, n), (m,) as given to :func:`rank`
+    lists, pvalues, alphas : of :func:`ranked`; the lists are changed
     remaining : (m,) currency left before the tick
     state : (1,) uint64 random stream, advanced
     totals : zeros; cost, won and dropped_bids are written
@@ -127,8 +124,7 @@ def allocate(lists, pvalues, alphas, remaining, state, totals):
     n, m = keys.shape[1], len(remaining)
     for j in range(n):
         for k in range(N_SLOTS + 1):
-            who[j, k] = keys[k, j] & 63
-            bids[j, k] = _bid(keys[k, j], pvalues, alphas, j)
+            _read(lists, pvalues, alphas, j, k, k)
         u = _uniform(state)
         depth[j] = 3 if u < _SHOWN_3 else (2 if u < _SHOWN_2 else 1)
         _settle(lists, j, 1, cost, won)
@@ -137,7 +133,7 @@ def allocate(lists, pvalues, alphas, remaining, state, totals):
     undecided = np.zeros((N_SLOTS, m), np.int64)
     if not _overspenders(cost, remaining, won, over, to_drop, undecided):
         return
-    dropped = np.zeros(n, np.uint64)  # one bit per advertiser
+    dropped = np.zeros((n, m), np.bool_)
     used = np.full(n, N_SLOTS + 1, np.int8)  # entries of the list that have been needed so far
     while True:
         for j in range(n):
@@ -148,26 +144,24 @@ def allocate(lists, pvalues, alphas, remaining, state, totals):
                     if _uniform(state) * undecided[k, advertiser] < to_drop[k, advertiser]:
                         to_drop[k, advertiser] -= 1
                         gone |= 1 << k
+                        dropped[j, advertiser] = True
+                        totals.dropped_bids[advertiser] += bids[j, k]
                     undecided[k, advertiser] -= 1
             if gone:
                 _settle(lists, j, -1, cost, won)
                 kept = 0
                 for k in range(N_SLOTS + 1):
-                    if (gone >> k) & 1:
-                        dropped[j] |= _U(1) << _U(who[j, k])
-                        totals.dropped_bids[who[j, k]] += bids[j, k]
-                    else:
+                    if not (gone >> k) & 1:
                         who[j, kept], bids[j, kept] = who[j, k], bids[j, k]
                         kept += 1
-                if used[j] + N_SLOTS + 1 - kept > LISTED:
-                    _rank_again(pvalues, alphas, dropped[j], j, keys)
+                if used[j] + N_SLOTS + 1 - kept > _LISTED:
+                    keys[:, j] = 0
+                    staying = np.where(dropped[j], 0, alphas).astype(alphas.dtype)
+                    _rank(pvalues[:, j : j + 1], staying, keys[:, j : j + 1])
                     used[j] = kept = 0
-                while kept <= N_SLOTS:
-                    key = keys[used[j], j]
-                    who[j, kept] = key & 63
-                    bids[j, kept] = _bid(key, pvalues, alphas, j)
+                for k in range(kept, N_SLOTS + 1):
+                    _read(lists, pvalues, alphas, j, k, used[j])
                     used[j] += 1
-                    kept += 1
                 _settle(lists, j, 1, cost, won)
         if not _overspenders(cost, remaining, won, over, to_drop, undecided):
             # Once more from the start, without the rounding of additions and subtractions.
@@ -206,21 +200,16 @@ def _overspenders(cost, remaining, won, over, to_drop, undecided):
 
 @njit(cache=True, nogil=True)
 def convert(lists, pvalues, sigma_ratio, shift, state, totals, prices):
-    """Conversions of the shown ads.
+    """Mean least winning cost of a tick; the conversions of the shown ads.
 
     Parameters
     ----------
-    lists : from :func:`allocate`
-    pvalues : (m, n)
+    lists, pvalues : from :func:`allocate`, (m, n)
     sigma_ratio : (n, 3) sigma / p-value of the winners, or (1, m) its mean per advertiser
     shift : (m,) see :func:`lbm_core.auction.mechanism.conversion_shift`
     state : (1,) uint64 random stream, advanced
     totals : exposures, expected and conversions are written
     prices : (n,) written: least winning cost
-
-    Returns
-    -------
-    Mean least winning cost.
     """
     _, who, bids, depth = lists
     n = len(depth)

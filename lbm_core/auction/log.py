@@ -18,30 +18,19 @@ from lbm_core.settings import Dataset
 class PeriodLog(DayResult):
     """A simulated delivery period of the whole market.
 
-    Attributes
-    ----------
-    advertisers, costs, conversions, expected_conversions, wins, states, lengths
-        See :class:`lbm_core.auction.day.DayResult`, of the 48 advertisers.
-    alphas : (48, 48) currency per conversion: sum of the bids that stood over sum of p-values; 0 once the advertiser
-        is done
-    dataset, period, scheme, engine
-        Which traffic it ran on (see :class:`lbm_core.auction.traffic.Traffic`).
-    counts : (48,) int, impressions per tick
-    bids : (48, 48) mean bid per impression, (advertiser, tick)
-    pvalues : (48, 48) mean predicted conversion probability
-    exposures : (48, 48) count of slots shown
-    least_winning_cost : (sum(counts),) currency, tick after tick; the offline replay's prices
+    What it shares with :class:`~lbm_core.auction.day.DayResult` is of all 48 advertisers; ``alphas`` are the sum of the
+    bids that stood over the sum of p-values, 0 once the advertiser is done.
     """
 
-    dataset: Dataset
+    dataset: Dataset  # which traffic it ran on (:class:`lbm_core.auction.traffic.Traffic`)
     period: int
     scheme: str
     engine: str
-    counts: NDArray[np.int64]
-    bids: NDArray[np.float64]
-    pvalues: NDArray[np.float64]
-    exposures: NDArray[np.float64]
-    least_winning_cost: NDArray[np.float64]
+    counts: NDArray[np.int64]  # (48,) impressions per tick
+    bids: NDArray[np.float64]  # (48, 48) mean bid per impression, (advertiser, tick)
+    pvalues: NDArray[np.float64]  # (48, 48) mean predicted conversion probability
+    exposures: NDArray[np.float64]  # (48, 48) count of slots shown
+    least_winning_cost: NDArray[np.float64]  # (sum(counts),) currency, tick after tick; the offline replay's prices
 
     def tick_prices(self, tick: int) -> NDArray[np.float64]:
         """(counts[tick],) least winning cost of a tick's impressions."""

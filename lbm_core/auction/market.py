@@ -12,7 +12,6 @@ from lbm_core.auction import kernels, mechanism
 from lbm_core.auction.bidder import N_ADVERTISERS, N_TICKS, Advertisers, Bidder
 from lbm_core.auction.day import Outcome, Ticks, play, run_day
 from lbm_core.auction.log import PeriodLog
-from lbm_core.auction.mechanism import N_SLOTS
 from lbm_core.auction.traffic import Traffic
 
 
@@ -21,9 +20,7 @@ def run_market(traffic: Traffic, advertisers: Advertisers, bidder: Bidder, rng: 
 
     Parameters
     ----------
-    traffic : the period's impressions
     advertisers : the 48 advertisers, in order
-    bidder : chooses the alphas of all 48, once a tick
     rng : exposure, conversions, and which wins an overspender loses; what the bidder draws is its own affair
 
     Returns
@@ -43,36 +40,36 @@ def market_day(traffic: Traffic, advertisers: Advertisers, rng: np.random.Genera
     """The day that :func:`run_market` plays, for whoever chooses the 48 alphas."""
     if not np.array_equal(advertisers.index, np.arange(N_ADVERTISERS)):
         raise ValueError(f"the market needs all {N_ADVERTISERS} advertisers in order, got {advertisers.index}")
+    counts, ends = traffic.counts, np.cumsum(traffic.counts)
     shift = mechanism.conversion_shift(mechanism.truncation(N_ADVERTISERS, rng))
     stream = rng.integers(2**64, size=1, dtype=np.uint64)
-    sums, bids, exposures = np.zeros((3, N_ADVERTISERS, N_TICKS))  # of p-values, of bids that stood, of slots shown
-    prices, ends = np.empty(int(traffic.counts.sum())), np.cumsum(traffic.counts)
+    sums, bids, exposures = np.zeros((3, N_ADVERTISERS, N_TICKS))  # sums of p-values and of bids
+    prices = np.empty(ends[-1])
     pvalues: NDArray = np.empty((N_ADVERTISERS, 0))  # of the current tick
 
     def mean_pvalues(tick: int) -> NDArray[np.float64]:
         nonlocal pvalues
         pvalues, sums[:, tick] = traffic.market_pvalues(tick)
-        return sums[:, tick] / traffic.counts[tick]
+        return sums[:, tick] / counts[tick]
 
     def auction(tick: int, alphas: NDArray[np.float64], remaining: NDArray[np.float64]) -> Outcome:
-        written = prices[ends[tick] - traffic.counts[tick] : ends[tick]]
-        sigmas = partial(traffic.sigma_ratio, tick)
-        _, totals, price = auction_tick(pvalues, alphas, remaining, sigmas, shift, stream, written)
+        sigmas, part = partial(traffic.sigma_ratio, tick), prices[ends[tick] - counts[tick] : ends[tick]]
+        _, totals, price = auction_tick(pvalues, alphas, remaining, sigmas, shift, stream, part)
         exposures[:, tick] = totals.exposures
         bids[:, tick] = alphas * sums[:, tick] - totals.dropped_bids
         wins = totals.won.sum(axis=0)
         return Outcome(totals.cost, totals.conversions, totals.expected, wins, bids[:, tick], price)
 
-    day = yield from run_day(advertisers, traffic.counts, mean_pvalues, auction)
+    day = yield from run_day(advertisers, counts, mean_pvalues, auction)
     return PeriodLog(
         **vars(day) | {"alphas": np.divide(bids, sums, out=np.zeros_like(sums), where=sums > 0)},
         dataset=traffic.dataset,
         period=traffic.period,
         scheme=traffic.scheme,
         engine=traffic.engine,
-        counts=traffic.counts.copy(),
-        bids=bids / traffic.counts,
-        pvalues=sums / traffic.counts,
+        counts=counts.copy(),
+        bids=bids / counts,
+        pvalues=sums / counts,
         exposures=exposures,
         least_winning_cost=prices,
     )
@@ -102,14 +99,8 @@ def auction_tick(
     -------
     The impressions' bids, what the advertisers got, and the mean least winning cost.
     """
-    (m, n), alphas = pvalues.shape, alphas.astype(pvalues.dtype)
-    keys = np.zeros((kernels.LISTED, n), np.int32 if pvalues.dtype == np.float32 else np.int64)
-    who, bids = np.empty((n, N_SLOTS + 1), np.int8), np.empty((n, N_SLOTS + 1))
-    lists = kernels.Lists(keys, who, bids, np.empty(n, np.int8))
-    won, (exposures, conversions) = np.zeros((N_SLOTS, m), np.int64), np.zeros((2, m), np.int64)
-    cost, dropped_bids, expected = np.zeros((3, m))
-    totals = kernels.Totals(cost, won, dropped_bids, exposures, expected, conversions)
-    kernels.rank(pvalues, alphas, lists.keys)
+    alphas = alphas.astype(pvalues.dtype)
+    lists, totals = kernels.ranked(pvalues, alphas), kernels.no_totals(len(alphas))
     kernels.allocate(lists, pvalues, alphas, remaining, stream, totals)
     price = kernels.convert(lists, pvalues, sigma_ratio(lists.who), shift, stream, totals, prices)
     return lists, totals, price

@@ -6,8 +6,8 @@ price), but only when its slot is shown. What a shown ad converts with scatters 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,9 +19,8 @@ RESERVE_PRICE = 1e-4  # currency; a slot sold at this price counts as unsold
 LEAST_BUDGET = 0.1  # currency; an advertiser with less left bids no more
 
 
-@dataclass(frozen=True)
-class Allocation:
-    """Who won which slot at what price."""
+class Allocation(NamedTuple):
+    """Who won which slot of n impressions at what price."""
 
     winners: NDArray[np.int64]  # (n, 3) advertiser in each slot, -1 where unsold
     prices: NDArray[np.float64]  # (n, 3) currency, descending
@@ -59,7 +58,7 @@ def truncation(n: int, rng: np.random.Generator) -> NDArray[np.float64]:
 def conversion_values(
     pvalues: ArrayLike, sigmas: ArrayLike, limits: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """(n,) true conversion probability of shown ads: normal around p, cut off at -2 v1 sigma and +2 v2 sigma.
+    """True conversion probability of shown ads: a normal around the p-value, cut off at -2 v1 sigma and +2 v2 sigma.
 
     Parameters
     ----------
@@ -81,8 +80,7 @@ def conversion_shift(limits: NDArray[np.float64]) -> NDArray[np.float64]:
     return (norm.pdf(low) - norm.pdf(high)) / (norm.cdf(high) - norm.cdf(low))
 
 
-@dataclass(frozen=True)
-class TickOutcome:
+class TickOutcome(NamedTuple):
     """What a tick brought each of m advertisers."""
 
     cost: NDArray[np.float64]  # (m,) currency paid
@@ -119,7 +117,7 @@ def run_tick(
     while True:
         allocation = allocate(bids)
         shown = (np.arange(N_SLOTS) < depth[:, None]) & (allocation.winners >= 0)
-        cost = np.bincount(allocation.winners[shown], allocation.prices[shown], len(remaining)).astype(np.float64)
+        cost = np.bincount(allocation.winners[shown], allocation.prices[shown], minlength=len(remaining))
         if (cost <= remaining).all():
             break
         for advertiser in np.flatnonzero(cost > remaining):
@@ -133,14 +131,6 @@ def run_tick(
     values = conversion_values(pvalues[impressions, who], sigmas[impressions, who], limits[who], rng)
     converted = np.zeros_like(shown)
     converted[shown] = rng.random(len(who)) < values
-    count = partial(np.bincount, minlength=len(remaining))
-    return TickOutcome(
-        cost=cost,
-        conversions=count(allocation.winners[converted]),
-        wins=count(allocation.winners[allocation.winners >= 0]),
-        exposures=count(who),
-        bids=bids,
-        allocation=allocation,
-        shown=shown,
-        converted=converted,
-    )
+    of_advertiser = partial(np.bincount, minlength=len(remaining))
+    counts = (of_advertiser(allocation.winners[slots]) for slots in (converted, allocation.winners >= 0, shown))
+    return TickOutcome(cost, *counts, bids, allocation, shown, converted)

@@ -8,18 +8,6 @@ from numpy.typing import ArrayLike, NDArray
 CPA_RATIO_LIMIT = 100.0  # reported ratio where money bought (almost) no conversion; a cap on the *ratio*, not the CPA
 
 
-def budget_utilization(cost: ArrayLike, budget: ArrayLike) -> NDArray[np.float64]:
-    """Share of the budget that was spent.
-
-    Parameters
-    ----------
-    cost : (...,) currency, >= 0
-    budget : (...,) currency, > 0
-    """
-    cost, budget = _amounts(cost=cost), _amounts(positive=True, budget=budget)
-    return cost / budget
-
-
 def cpa_ratio(conversions: ArrayLike, cost: ArrayLike, cpa_target: ArrayLike) -> NDArray[np.float64]:
     """Cost per conversion over its target; at most 1 when the target is met.
 
@@ -37,8 +25,7 @@ def cpa_ratio(conversions: ArrayLike, cost: ArrayLike, cpa_target: ArrayLike) ->
     (...,) ratio in [0, :data:`CPA_RATIO_LIMIT`]: the limit where money was spent without a conversion, NaN where
     neither money was spent nor a conversion won (there is no ratio).
     """
-    conversions, cost = _amounts(conversions=conversions), _amounts(cost=cost)
-    owed = conversions * _amounts(positive=True, cpa_target=cpa_target)
+    _, cost, owed = _paid_and_owed(conversions, cost, cpa_target)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return np.minimum(cost / owed, CPA_RATIO_LIMIT)  # x/0 = inf -> limit; 0/0 stays NaN
 
@@ -51,21 +38,14 @@ def score(conversions: ArrayLike, cost: ArrayLike, cpa_target: ArrayLike, beta: 
 
     Parameters
     ----------
-    conversions, cost, cpa_target
-        See :func:`cpa_ratio`.
+    conversions, cost, cpa_target : see :func:`cpa_ratio`
     beta : >= 0
-
-    Returns
-    -------
-    (...,) in [0, conversions]
     """
     if not beta >= 0:
         raise ValueError(f"beta must be at least 0; got {beta}")
-    conversions, cost = _amounts(conversions=conversions), _amounts(cost=cost)
-    owed = conversions * _amounts(positive=True, cpa_target=cpa_target)
-    met = owed >= cost
-    penalty = np.divide(owed, cost, out=np.ones(np.broadcast_shapes(owed.shape, cost.shape)), where=~met)
-    return conversions * penalty**beta
+    conversions, cost, owed = _paid_and_owed(conversions, cost, cpa_target)
+    share = np.divide(owed, cost, out=np.ones(np.broadcast_shapes(owed.shape, cost.shape)), where=owed < cost)
+    return conversions * share**beta
 
 
 def summarize(
@@ -89,7 +69,8 @@ def summarize(
     conversions, expected_conversions, expected_cpa_ratio, expected_score, expected_score_beta1. Averages over
     advertisers are the paper's numbers; take ``nanmean`` of a ratio.
     """
-    table = {"cost": _amounts(cost=cost), "budget_utilization": budget_utilization(cost, budget)}
+    cost, budget = _amounts(cost=cost), _amounts(positive=True, budget=budget)
+    table = {"cost": cost, "budget_utilization": cost / budget}
     kinds = {"": conversions} if expected_conversions is None else {"": conversions, "expected_": expected_conversions}
     for prefix, count in kinds.items():
         table[f"{prefix}conversions"] = _amounts(conversions=count)
@@ -97,6 +78,12 @@ def summarize(
         table[f"{prefix}score"] = score(count, cost, cpa_target, beta=2.0)
         table[f"{prefix}score_beta1"] = score(count, cost, cpa_target, beta=1.0)
     return table
+
+
+def _paid_and_owed(conversions: ArrayLike, cost: ArrayLike, cpa_target: ArrayLike) -> tuple[NDArray[np.float64], ...]:
+    """Conversions, cost, and what the conversions may cost at the target."""
+    count = _amounts(conversions=conversions)
+    return count, _amounts(cost=cost), count * _amounts(positive=True, cpa_target=cpa_target)
 
 
 def _amounts(*, positive: bool = False, **named: ArrayLike) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ the predicted probability. Competitors do not react (the market does that: :mod:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numba import njit
@@ -22,31 +22,47 @@ from lbm_core.settings import Dataset
 
 _U = np.uint64
 ReplayResult = DayResult  # what a replay returns
+_ARRAYS = ("counts", "pvalues", "least_winning_cost", "mean_pvalues", "mean_prices")
 
 
 @dataclass(frozen=True)
-class LoggedPeriod:
-    """What every replay needs of a logged period."""
+class ReplayPeriod:
+    """Impressions and prices of a logged period, laid out advertiser by advertiser (about 200 MB).
+
+    Raises
+    ------
+    ValueError
+        Arrays that do not fit together, prices that are not positive, p-values outside [0, 1].
+    """
 
     dataset: Dataset
-    period: int  # its number
+    period: int
     advertisers: Advertisers  # the period's 48
     counts: NDArray[np.int64]  # (48,) impressions per tick
-    mean_pvalues: NDArray[np.float64]  # (48, 48) mean p-value, (advertiser, tick)
-    mean_prices: NDArray[np.float64]  # (48,) mean least winning cost of each tick, currency
-
-    def bidding(self, advertisers: Advertisers | None, rows: ArrayLike | None) -> Advertisers:
-        """Who bids: ``rows`` of the given advertisers, or of the period's own."""
-        who = self.advertisers if advertisers is None else advertisers
-        return who if rows is None else who[np.asarray(rows)]
-
-
-@dataclass(frozen=True)
-class ReplayPeriod(LoggedPeriod):
-    """Impressions and prices of a logged period, laid out advertiser by advertiser (about 200 MB)."""
-
     pvalues: NDArray[np.float64]  # (48, sum(counts)) probability; each advertiser's impressions in order of time
     least_winning_cost: NDArray[np.float64]  # (sum(counts),) currency
+    mean_pvalues: NDArray[np.float64] = field(init=False)  # (48, 48) mean p-value, (advertiser, tick)
+    mean_prices: NDArray[np.float64] = field(init=False)  # (48,) mean least winning cost of each tick
+
+    def __post_init__(self) -> None:
+        counts = np.asarray(self.counts, dtype=np.int64)
+        pvalues = np.ascontiguousarray(self.pvalues, dtype=np.float64)
+        prices = np.ascontiguousarray(self.least_winning_cost, dtype=np.float64)
+        if counts.shape != (N_TICKS,) or counts.min() < 1:
+            raise ValueError(f"counts must be {N_TICKS} positive numbers of impressions")
+        total, last = int(counts.sum()), self.advertisers.index.max()
+        if prices.shape != (total,) or pvalues.ndim != 2 or pvalues.shape[1] != total:
+            raise ValueError(f"{total} impressions, but p-values {pvalues.shape} and prices {prices.shape}")
+        if last >= len(pvalues):
+            raise ValueError(f"advertiser {last} has no p-values; there are {len(pvalues)} rows")
+        if not (np.isfinite(prices).all() and prices.min() > 0):
+            raise ValueError("every least winning cost must be a positive number")
+        if not (pvalues.min() >= 0 and pvalues.max() <= 1):
+            raise ValueError("p-values must lie in [0, 1]")
+        starts = np.cumsum(counts) - counts
+        means = np.add.reduceat(pvalues, starts, axis=1) / counts, np.add.reduceat(prices, starts) / counts
+        for name, values in zip(_ARRAYS, (counts, pvalues, prices, *means), strict=True):
+            object.__setattr__(self, name, values)
 
     @property
     def starts(self) -> NDArray[np.int64]:
@@ -55,14 +71,7 @@ class ReplayPeriod(LoggedPeriod):
 
     @classmethod
     def from_log(cls, log: PeriodLog) -> ReplayPeriod:
-        """Regenerate a log's impressions from its traffic and put them beside its prices.
-
-        Raises
-        ------
-        ValueError
-            The log's impression counts are not those of its traffic, or its prices belong to other impressions: those
-            that the market's "fast" engine draws for itself.
-        """
+        """A log's impressions, regenerated from its traffic, beside its prices; ValueError: they are other ones."""
         if log.engine == "fast":
             raise ValueError(
                 f"period {log.period} was simulated with engine='fast', whose impressions are its own; use "
@@ -74,37 +83,8 @@ class ReplayPeriod(LoggedPeriod):
         pvalues = np.empty((len(traffic.mean_pvalues), int(traffic.counts.sum())))
         ends = np.cumsum(traffic.counts)
         for tick, (count, end) in enumerate(zip(traffic.counts, ends, strict=True)):
-            traffic.draw_pvalues(tick, pvalues[:, end - count : end].T)
-        return cls.from_arrays(log.dataset, log.period, log.advertisers, log.counts, pvalues, log.least_winning_cost)
-
-    @classmethod
-    def from_arrays(
-        cls,
-        dataset: Dataset,
-        period: int,
-        advertisers: Advertisers,
-        counts: ArrayLike,
-        pvalues: ArrayLike,
-        least_winning_cost: ArrayLike,
-    ) -> ReplayPeriod:
-        """A period from its impressions; see the attributes for shapes."""
-        counts = np.asarray(counts, dtype=np.int64)
-        pvalues = np.ascontiguousarray(pvalues, dtype=np.float64)
-        prices = np.ascontiguousarray(least_winning_cost, dtype=np.float64)
-        if counts.shape != (N_TICKS,) or counts.min() < 1:
-            raise ValueError(f"counts must be {N_TICKS} positive numbers of impressions")
-        total = int(counts.sum())
-        if prices.shape != (total,) or pvalues.ndim != 2 or pvalues.shape[1] != total:
-            raise ValueError(f"{total} impressions, but p-values {pvalues.shape} and prices {prices.shape}")
-        if advertisers.index.max() >= len(pvalues):
-            raise ValueError(f"advertiser {advertisers.index.max()} has no p-values; there are {len(pvalues)} rows")
-        if not (np.isfinite(prices).all() and prices.min() > 0):
-            raise ValueError("every least winning cost must be a positive number")
-        if not (pvalues.min() >= 0 and pvalues.max() <= 1):
-            raise ValueError("p-values must lie in [0, 1]")
-        starts = np.cumsum(counts) - counts
-        means = np.add.reduceat(pvalues, starts, axis=1) / counts, np.add.reduceat(prices, starts) / counts
-        return cls(dataset, period, advertisers, counts, *means, pvalues, prices)
+            pvalues[:, end - count : end] = traffic.tick_pvalues(tick).T
+        return cls(log.dataset, log.period, log.advertisers, log.counts, pvalues, log.least_winning_cost)
 
 
 def replay(
@@ -129,18 +109,18 @@ def replay(
 
     Parameters
     ----------
-    period : the logged period
-    bidder : asked once per tick for all n advertisers
+    bidder : asked once per tick for all n advertisers; ValueError: it returns a wrong shape, NaN or a negative alpha
     advertisers : who bids, default the period's 48; other budgets, targets or repeated advertisers are fine
     rows : subset of ``advertisers``
-
-    Raises
-    ------
-    ValueError
-        The bidder returned a wrong shape, NaN or a negative alpha.
     """
-    who = period.bidding(advertisers, rows)
+    who = bidding(period.advertisers, advertisers, rows)
     return play(replay_day(period, who, rng), who, bidder)
+
+
+def bidding(own: Advertisers, advertisers: Advertisers | None, rows: ArrayLike | None) -> Advertisers:
+    """Who bids: ``rows`` of the given advertisers, or of a period's own."""
+    who = own if advertisers is None else advertisers
+    return who if rows is None else who[np.asarray(rows)]
 
 
 def replay_day(period: ReplayPeriod, advertisers: Advertisers, rng: np.random.Generator) -> Ticks[DayResult]:
@@ -159,17 +139,10 @@ def replay_day(period: ReplayPeriod, advertisers: Advertisers, rng: np.random.Ge
 
 @njit(cache=True, nogil=True)
 def _buy(pvalues, prices, span, index, alphas, remaining, base, brought, bids):
-    """Wins, payments and conversions of one tick, for advertisers that each bid alone; one pass per advertiser.
+    """Wins, payments and conversions of one tick, for n advertisers that each bid alone.
 
-    Parameters
-    ----------
-    pvalues, prices : (48, total) probability; (total,) currency
-    span : first impression of the tick, and of the next
-    index : (n,) whose p-values each of the n advertisers has
-    alphas, remaining : (n,) currency per conversion; currency
-    base : random stream of the replay
-    brought : (4, n) zeros; cost, conversions, expected conversions and wins are written
-    bids : (n,) sum of the tick's bids; those dropped for lack of budget are taken away
+    Written: ``brought``, (4, n) costs, conversions, expected conversions and wins. Those dropped for lack of budget are
+    taken away from ``bids``, the sums of the tick's bids.
     """
     won = np.empty(span[1] - span[0] + 1, dtype=np.int64)
     for k in range(len(index)):

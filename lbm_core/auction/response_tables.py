@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from lbm_core.auction.bidder import N_TICKS, Advertisers, Bidder
 from lbm_core.auction.day import DayResult, Outcome, Ticks, play, run_day
 from lbm_core.auction.mechanism import LEAST_BUDGET
-from lbm_core.auction.replay import LoggedPeriod, ReplayPeriod
+from lbm_core.auction.replay import ReplayPeriod, bidding
 from lbm_core.settings import Dataset
 
 # Alphas covered by the curves, currency per conversion (Table 7: CPA targets 6-12 dense, 60-130 sparse).
@@ -25,13 +25,22 @@ N_BINS = 240
 
 
 @dataclass(frozen=True)
-class ResponseTables(LoggedPeriod):
-    """Cumulative response curves of a period (6.6 MB): what ``alphas[g]`` buys in a tick if the budget allows."""
+class ResponseTables:
+    """Cumulative response curves of a period (6.6 MB).
 
+    What it shares with :class:`lbm_core.auction.replay.ReplayPeriod` comes first, then the curves.
+    """
+
+    dataset: Dataset
+    period: int
+    advertisers: Advertisers
+    counts: NDArray[np.int64]
+    mean_pvalues: NDArray[np.float64]
+    mean_prices: NDArray[np.float64]
     alphas: NDArray[np.float64]  # (G,) currency per conversion, log-spaced grid
-    costs: NDArray[np.float32]  # (48, 48, G) currency spent, (tick, advertiser, grid)
-    values: NDArray[np.float32]  # (48, 48, G) sum of p over the wins
-    wins: NDArray[np.float32]  # (48, 48, G) impressions won
+    costs: NDArray[np.float32]  # (48, 48, G), (tick, advertiser, grid): what alphas[g] spends, if the budget allows
+    values: NDArray[np.float32]  # the sum of p that it wins
+    wins: NDArray[np.float32]  # the impressions that it wins
 
     @classmethod
     def from_period(cls, period: ReplayPeriod, bins: int = N_BINS) -> ResponseTables:
@@ -43,19 +52,15 @@ class ResponseTables(LoggedPeriod):
         curves = np.zeros((3, N_TICKS, len(period.pvalues), bins))
         _bin(period.pvalues, period.least_winning_cost, period.starts, np.log(low), np.log(alphas[1] / low), curves)
         costs, values, wins = np.cumsum(curves, axis=-1).astype(np.float32)
-        shared = {field.name: getattr(period, field.name) for field in fields(LoggedPeriod)}
+        shared = {field.name: getattr(period, field.name) for field in fields(cls)[:6]}
         return cls(**shared, alphas=alphas, costs=costs, values=values, wins=wins)
 
-    def respond(
-        self, tick: int, index: NDArray[np.int64], alphas: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Cost, value and wins of a tick, the budget aside; linear in log alpha between grid points.
+    def respond(self, tick: int, index: NDArray[np.int64], alphas: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        """Cost, value and wins of a tick, (n,) each, the budget aside; linear in log alpha between grid points.
 
         Parameters
         ----------
-        tick : int in [0, 48)
-        index : (n,) advertiser numbers
-        alphas : (n,) currency per conversion, >= 0
+        index, alphas : (n,) advertiser numbers, and currency per conversion, >= 0
         """
         last = len(self.alphas) - 1
         step = np.log(self.alphas[1] / self.alphas[0])
@@ -67,7 +72,7 @@ class ResponseTables(LoggedPeriod):
         for curve in (self.costs, self.values, self.wins):
             below = np.where(lower >= 0, curve[tick, index, np.maximum(lower, 0)], 0.0)
             bought.append(below + share * (curve[tick, index, lower + 1] - below))
-        return bought[0], bought[1], bought[2]
+        return bought
 
 
 def table_replay(
@@ -83,7 +88,7 @@ def table_replay(
     A tick that would overspend keeps the same share of cost, value and wins. Conversions are the expected ones, or,
     with ``rng``, Poisson draws around them (the limit of many unlikely Bernoulli draws).
     """
-    who = tables.bidding(advertisers, rows)
+    who = bidding(tables.advertisers, advertisers, rows)
     return play(table_day(tables, who, rng), who, bidder)
 
 

@@ -27,8 +27,7 @@ FEATURES: tuple[str, ...] = (
     "last_three_pv_num_total",
     "historical_pv_num_total",
 )
-_QUANTITIES = ("bid", "least_winning_cost", "pvalue", "conversion_rate", "win_rate")
-_HISTORICAL = [2, 4, 5, 6, 7]  # columns of the historical means, in the order of _QUANTITIES
+_HISTORICAL = [2, 4, 5, 6, 7]  # columns of the means that StateBuilder.update is told, in its order
 _LAST_THREE = [3, 8, 9, 10, 11]
 
 
@@ -47,21 +46,18 @@ class StateBuilder:
         self.budget = np.array(budget, dtype=np.float64)
         if self.budget.ndim != 1 or not (np.isfinite(self.budget).all() and (self.budget > 0).all()):
             raise ValueError("budget must be an (n,) array of positive numbers")
-        n = len(self.budget)
         self.tick = 0
         self.remaining = self.budget.copy()
-        self._sums = np.zeros((len(_QUANTITIES), n))
+        self._sums = np.zeros((len(_HISTORICAL), len(self.budget)))
         self._recent: list[NDArray[np.float64]] = []  # tick means of the last three ticks, oldest first
-        self._recent_counts: list[int] = []
-        self._total_count = 0
+        self._counts: list[int] = []  # impressions of all past ticks
 
     def state(self, pvalue_mean: ArrayLike, count: int) -> NDArray[np.float64]:
         """(n, 16) state before the current tick, in the order of :data:`FEATURES`.
 
         Parameters
         ----------
-        pvalue_mean : (n,) mean predicted conversion probability in the tick about to start
-        count : int, impressions of the tick about to start
+        pvalue_mean, count : (n,) mean p-value and number of impressions of the tick about to start
         """
         if self.tick >= N_TICKS:
             raise ValueError(f"the period is over: it has {N_TICKS} ticks")
@@ -73,8 +69,8 @@ class StateBuilder:
             state[:, _LAST_THREE] = np.mean(self._recent, axis=0).T
         state[:, 12] = pvalue_mean
         state[:, 13] = count
-        state[:, 14] = sum(self._recent_counts)
-        state[:, 15] = self._total_count
+        state[:, 14] = sum(self._counts[-3:])
+        state[:, 15] = sum(self._counts)
         return state
 
     def update(
@@ -92,11 +88,7 @@ class StateBuilder:
 
         Parameters
         ----------
-        bid : (n,) currency, mean bid per impression
-        least_winning_cost : scalar or (n,) currency, mean over the tick's impressions
-        pvalue : (n,) mean p-value
-        conversion_rate : (n,) conversions / impressions of the tick
-        win_rate : (n,) slots won / impressions of the tick
+        bid, least_winning_cost, pvalue, conversion_rate, win_rate : scalar or (n,), means per impression of the tick
         count : int, impressions of the tick
         remaining : (n,) currency left after the tick
         """
@@ -105,7 +97,6 @@ class StateBuilder:
             values[row] = value
         self._sums += values
         self._recent = [*self._recent[-2:], values]
-        self._recent_counts = [*self._recent_counts[-2:], int(count)]
-        self._total_count += int(count)
+        self._counts.append(int(count))
         self.remaining = np.array(remaining, dtype=np.float64)
         self.tick += 1

@@ -1,8 +1,10 @@
-"""What the trained baselines share: a small network, the log of a training, windows that ask for no return."""
+"""What the trained baselines share: a bidder's opening, a small network, the log of a training, untargeted windows."""
 
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +13,7 @@ from torch import nn
 from lbm_core.auction.bidder import Advertisers, Observation
 from lbm_core.data.features import StateEncoder
 from lbm_core.data.windows import Windows, windows_of_observation
+from lbm_core.training import load_config, load_modules, of_modules, save_model
 
 
 def perceptron(*sizes: int) -> nn.Sequential:
@@ -29,6 +32,75 @@ def averaged(losses: ArrayLike, rows: int = 100) -> NDArray[np.float64]:
     pieces = [values[start : start + every] for start in range(0, len(values), every)]
     ends = np.cumsum([len(piece) for piece in pieces])
     return np.column_stack([ends, [piece.mean(axis=0) for piece in pieces]])
+
+
+class Opening:
+    """Opens at the CPA target, as every learned method here; subclasses bid from the second tick on."""
+
+    advertisers: Advertisers
+
+    def reset(self, advertisers: Advertisers) -> None:
+        """Start a period for n advertisers."""
+        self.advertisers = advertisers
+
+    def act(self, observation: Observation) -> NDArray[np.float64]:
+        """(n,) alpha, currency per conversion, within the range of the data."""
+        return self.advertisers.cpa_target.copy() if observation.tick == 0 else self.bid(observation)
+
+    def bid(self, observation: Observation) -> NDArray[np.float64]:
+        """(n,) alpha after the first tick."""
+        raise NotImplementedError
+
+
+class WantingBidder(Opening):
+    """Bids with a model that is asked for a return.
+
+    Parameters
+    ----------
+    model : trained, with a ``config.target_return``
+    target_return : > 0, of the day, in units of B / C; default the config's
+    """
+
+    def __init__(self, model: Any, target_return: float | None = None) -> None:
+        self.model = model
+        self.target_return = model.config.target_return if target_return is None else target_return
+        if not self.target_return > 0:
+            raise ValueError(f"target_return must be positive; got {self.target_return}")
+
+
+class Stored:
+    """A trained baseline that a folder keeps.
+
+    Attributes
+    ----------
+    kind, label : class of its configuration, and what it is called where there is none
+    log : attribute that holds the log of its training, an array
+    encoder : fitted on the training trajectories
+    """
+
+    kind: ClassVar[type]
+    label: ClassVar[str]
+    log: ClassVar[str] = "losses"
+    config: Any
+    encoder: StateEncoder
+
+    def networks(self) -> dict[str, nn.Module]:
+        """What was trained, as far as bidding needs it."""
+        raise NotImplementedError
+
+    def save(self, folder: Path, **extra: Any) -> None:
+        """Write weights, config, state statistics and the log into a folder."""
+        extra[self.log] = getattr(self, self.log)
+        save_model(folder, self.config, self.encoder, of_modules(self.networks()), **extra)
+
+    @classmethod
+    def load(cls, folder: Path, config: Any = None) -> Self:
+        """Read what :meth:`save` wrote; errors as of :func:`lbm_core.training.load_config`."""
+        trained_with, encoder, stored = load_config(folder, cls.kind, config, cls.label)
+        model = cls(trained_with, encoder, *stored.get("range", ()))  # type: ignore[call-arg]
+        load_modules(folder, model.networks())
+        setattr(model, cls.log, stored[cls.log])
+        return model
 
 
 def untargeted(observation: Observation, advertisers: Advertisers, length: int) -> Windows:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
+from lbm_core.critic.config import Dropout, PositiveShare
 from lbm_core.critic.reward import Counted, Reward
 from lbm_core.data.features import StateKind
 from lbm_core.data.returns import ReturnScale
@@ -18,9 +19,6 @@ from lbm_core.settings import Count, Dataset, Inside, NonNegative, Positive, Sha
 Algorithm = Literal["BC", "BCQ", "CQL", "IQL"]
 ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
 DT_SCORE_WEIGHT = 0.5  # penalty_weight of the DT that is called DT-score; Table 3 tries 0.1, 0.2, 0.5 and 1
-
-Discount = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]  # a share that may be all, but not none
-Dropout = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 
 
 @settings
@@ -54,9 +52,7 @@ class DTConfig:
 class DTQConfig:
     """How a trained DT is fine-tuned with Q-values; it names the model together with DT's and the critic's."""
 
-    # Of mean Q / mean |Q| against the squared error of log(alpha / C). One tick decides about half a per cent of a day,
-    # so that a weight of 1 would change nothing.
-    q_weight: NonNegative = 10.0
+    q_weight: NonNegative = 10.0  # of mean Q / mean |Q|; one tick decides so little of a day that 1 changes nothing
     steps: Count = 100  # gradient steps
     batch_size: Count = 64
     learning_rate: Positive = 1e-4  # AdamW
@@ -72,9 +68,8 @@ class OfflineRLConfig:
     dataset: Dataset = "dense"
     reward: Reward = "score_to_go"  # paper: "conversions", which never hears of the CPA target
     counted: Counted = "expected"  # conversions that the reward counts; "sampled": as they were drawn
-    # Of a reward in units of B / C. IQL weighs actions by exp(temperature * advantage); one tick decides about half a
-    # per cent of a day, so that at 1 every weight would be 1 and IQL be BC. At 100 the weights follow the errors of Q:
-    # a small tilt of every move, up or down, compounds over the day.
+    # Of a reward in units of B / C. IQL weighs actions by exp(temperature * advantage), and one tick decides half a per
+    # cent of a day: at 1 every weight would be 1 and IQL be BC; at 100 the weights follow the errors of Q.
     reward_multiplier: Positive = 10.0
     state_kind: StateKind = "extended"  # "paper": the 16 features alone
     hidden_size: Count = 256  # of two hidden layers; d3rlpy's and the published size
@@ -82,8 +77,8 @@ class OfflineRLConfig:
     batch_size: Count = 256
     learning_rate: Positive = 3e-4  # Adam, actor and critic
     decay: bool = True  # whether it falls to 0 as half a cosine; published: IQL's actor only
-    gamma: Discount = 0.99  # discount per tick
-    tau: Discount = 0.005  # share of the online Q in each update of the target Q
+    gamma: PositiveShare = 0.99  # discount per tick
+    tau: PositiveShare = 0.005  # share of the online Q in each update of the target Q
     n_step: Count = 1  # rewards summed before bootstrapping; published: 1 (needs many steps to reach back)
     expectile: Inside = 0.7  # of IQL
     temperature: Positive = 3.0  # of IQL's advantage weights
@@ -105,8 +100,8 @@ class UscbConfig:
     learning_starts: Whole = 5_000  # decisions at random before the first gradient step, at most a quarter of all
     batch_size: Count = 64
     learning_rate: Positive = 1e-3  # Adam, actor and critic
-    gamma: Discount = 0.99  # discount per tick
-    tau: Discount = 0.005  # share of the online networks in each update of the target networks
+    gamma: PositiveShare = 0.99  # discount per tick
+    tau: PositiveShare = 0.005  # share of the online networks in each update of the target networks
     n_step: Count = 1  # rewards summed before bootstrapping; published: 1
     noise: NonNegative = 0.3  # standard deviation of the exploration, in units of the largest move
     largest_move: Inside = 0.2  # largest |a_t|: alpha changes by at most this share per tick
@@ -139,10 +134,8 @@ class DiffBidConfig:
 
     def __post_init__(self) -> None:
         if self.sampling_steps > self.noise_levels:
-            raise ValueError(
-                f"sampling_steps {self.sampling_steps} of {self.method} must not exceed noise_levels "
-                f"{self.noise_levels}"
-            )
+            steps = f"sampling_steps {self.sampling_steps} of {self.method}"
+            raise ValueError(f"{steps} must not exceed noise_levels {self.noise_levels}")
 
     def with_q(self) -> DiffBidConfig:
         """DiffBid-Q of the same sizes; guidance would make the completions it chooses from alike, at twice the time."""

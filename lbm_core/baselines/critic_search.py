@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lbm_core.act.guides import sentences
 from lbm_core.auction.bidder import Advertisers, Observation
-from lbm_core.baselines.common import untargeted
+from lbm_core.baselines.common import Opening, untargeted
 from lbm_core.critic.ensemble import CriticEnsemble
 from lbm_core.critic.network import Critic
 from lbm_core.data.trajectories import ALPHA_LIMIT
@@ -23,7 +23,6 @@ class CriticSearch:
 
     Parameters
     ----------
-    critic : Critic
     multiples : candidates in units of that alpha, each > 0
 
     Raises
@@ -40,12 +39,7 @@ class CriticSearch:
     def best(
         self, observation: Observation, advertisers: Advertisers, alphas: NDArray[np.float64] | None = None
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """(n,) best alpha, currency per conversion, within the data's range, and the place of its multiple.
-
-        Parameters
-        ----------
-        alphas : (n,) around which to search; default the last ones
-        """
+        """(n,) best alpha around ``alphas`` (default the last ones), within the data's range; place of its multiple."""
         config = self.critic.config
         if alphas is None:  # a done advertiser's last alpha is 0; no replay counts its bid, but Q needs a positive one
             alphas = np.maximum(observation.alphas[:, -1], 1e-3 * advertisers.cpa_target)
@@ -56,17 +50,11 @@ class CriticSearch:
         return candidates[np.arange(len(observation)), best], best
 
 
-class CriticBidder(CriticSearch):
-    """Tries a few multiples of the last alpha and takes the one with the highest Q; opens at the CPA target."""
+class CriticBidder(Opening, CriticSearch):
+    """Tries a few multiples of the last alpha and takes the one with the highest Q."""
 
-    def reset(self, advertisers: Advertisers) -> None:
-        """Start a period for n advertisers."""
-        self.advertisers = advertisers
-
-    def act(self, observation: Observation) -> NDArray[np.float64]:
-        """(n,) alpha, currency per conversion, within the range of the data."""
-        if observation.tick == 0:
-            return self.advertisers.cpa_target.copy()
+    def bid(self, observation: Observation) -> NDArray[np.float64]:
+        """(n,) alpha after the first tick."""
         return self.best(observation, self.advertisers)[0]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,57 +9,52 @@ from torch import Tensor
 from tqdm.auto import trange
 from transformers import DecisionTransformerConfig, DecisionTransformerModel, get_scheduler
 
-from lbm_core.auction.bidder import N_TICKS, Advertisers, Observation
-from lbm_core.baselines.common import averaged
+from lbm_core.auction.bidder import N_TICKS, Observation
+from lbm_core.baselines.common import Stored, WantingBidder, averaged
 from lbm_core.baselines.config import DTConfig
 from lbm_core.data.features import StateEncoder, log_alpha_ratio
 from lbm_core.data.returns import return_unit
 from lbm_core.data.trajectories import ALPHA_LIMIT, TrajectorySet, sample_ends, windows
 from lbm_core.data.windows import Windows, windows_of_observation
 from lbm_core.seeding import generator, integer_seed
-from lbm_core.training import fitted_encoder, load_config, load_modules, of_modules, save_model, small_network
+from lbm_core.training import fitted_encoder, small_network
 
 
-class DecisionTransformer:
+class DecisionTransformer(Stored):
     """A trained decision transformer: predicts log(alpha / C) from (R, s, a) windows.
 
     Attributes
     ----------
-    config : DTConfig
-    encoder : StateEncoder, fitted on the training trajectories
     model : transformers' DecisionTransformerModel, without the Tanh that would bound the action
     losses : (k, 2) gradient step, mean squared error of log(alpha / C) averaged since the row before
     """
+
+    kind, label = DTConfig, "decision transformer"
 
     def __init__(self, config: DTConfig, encoder: StateEncoder) -> None:
         self.config, self.encoder = config, encoder
         self.losses = np.empty((0, 2))
         with small_network(integer_seed(config.seed, "train", 0)):
-            self.model = DecisionTransformerModel(
-                DecisionTransformerConfig(
-                    state_dim=encoder.dimension,
-                    act_dim=1,
-                    hidden_size=config.hidden_size,
-                    n_layer=config.layers,
-                    n_head=config.heads,
-                    max_ep_len=N_TICKS,
-                    n_positions=3 * config.window_length,
-                    action_tanh=False,
-                    resid_pdrop=config.dropout,
-                    embd_pdrop=config.dropout,
-                    attn_pdrop=config.dropout,
-                    use_cache=False,
-                    bos_token_id=None,  # there are no tokens
-                    eos_token_id=None,
-                )
+            shape = DecisionTransformerConfig(
+                state_dim=encoder.dimension,
+                act_dim=1,
+                hidden_size=config.hidden_size,
+                n_layer=config.layers,
+                n_head=config.heads,
+                max_ep_len=N_TICKS,
+                n_positions=3 * config.window_length,
+                action_tanh=False,
+                **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), config.dropout),
+                **dict.fromkeys(("bos_token_id", "eos_token_id")),  # there are no tokens
+                use_cache=False,
             )
+            self.model = DecisionTransformerModel(shape)
 
     def predict(self, window: Windows, penalties: NDArray[np.float32] | float = 1.0) -> Tensor:
-        """(n, L) predicted log(alpha / C) at every position; pads hold nothing of meaning.
+        """(n, L) predicted log(alpha / C) at every position of n windows; pads hold nothing of meaning.
 
         Parameters
         ----------
-        window : n windows
         penalties : (n, L) penalty of the ticks to come, in [0, 1] (Table 3); 1 in use
         """
         unit = return_unit(window.budget, window.cpa_target, self.config.return_scale, self.config.dataset)
@@ -69,13 +62,11 @@ class DecisionTransformer:
         returns = returns + self.config.penalty_weight * np.asarray(penalties, dtype=np.float32)
         actions = log_alpha_ratio(window.alphas, window.cpa_target)
 
-        def tensor(values: NDArray) -> Tensor:
-            return torch.as_tensor(np.where(window.mask, values, 0.0).astype(np.float32)[..., None])
-
+        masked = [np.where(window.mask, values, 0.0).astype(np.float32)[..., None] for values in (actions, returns)]
         return self.model(
             states=torch.as_tensor(self.encoder.encode(window)),
-            actions=tensor(actions),
-            returns_to_go=tensor(returns),
+            actions=torch.as_tensor(masked[0]),
+            returns_to_go=torch.as_tensor(masked[1]),
             timesteps=torch.as_tensor(window.timesteps),
             attention_mask=torch.as_tensor(window.mask).long(),
         ).action_preds[..., 0]
@@ -83,18 +74,10 @@ class DecisionTransformer:
     def imitation(
         self, trajectories: TrajectorySet, rows: NDArray[np.int64], ticks: NDArray[np.int64], penalties: NDArray
     ) -> tuple[Tensor, Tensor]:
-        """Squared error of the logged log(alpha / C) in the windows that end at some ticks, and the predicted ones.
+        """Squared error of the logged log(alpha / C) in windows that end at (n,) rows and ticks; (n, L) predicted ones.
 
-        The ``done`` row of an exhausted advertiser (alpha 0) is no action and stays out of the error.
-
-        Parameters
-        ----------
-        rows, ticks : (n,) which trajectories, and where in them
-        penalties : (N, 48) of :func:`penalty_to_go`
-
-        Returns
-        -------
-        scalar, (n, L)
+        The ``done`` row of an exhausted advertiser (alpha 0) is no action and stays out of the error. ``penalties`` are
+        those of :func:`penalty_to_go`.
         """
         window = windows(trajectories, rows, ticks, self.config.window_length)
         predicted = self.predict(window, penalties[rows[:, None], window.timesteps])
@@ -108,29 +91,16 @@ class DecisionTransformer:
             predicted = self.predict(window)[:, -1].double().numpy()
         return np.clip(np.exp(predicted) * window.cpa_target, 0.0, ALPHA_LIMIT[self.config.dataset])
 
-    def save(self, folder: Path) -> None:
-        """Write weights, config, state statistics and losses into a folder."""
-        save_model(folder, self.config, self.encoder, of_modules({"dt": self.model}), losses=self.losses)
-
-    @classmethod
-    def load(cls, folder: Path, config: DTConfig | None = None) -> DecisionTransformer:
-        """Read what :meth:`save` wrote; errors as of :func:`lbm_core.training.load_config`."""
-        trained_with, encoder, stored = load_config(folder, DTConfig, config, "decision transformer")
-        transformer = cls(trained_with, encoder)
-        load_modules(folder, {"dt": transformer.model})
-        transformer.losses = stored["losses"]
-        return transformer
+    def networks(self) -> dict[str, torch.nn.Module]:
+        """What was trained."""
+        return {"dt": self.model}
 
 
 def train_dt(config: DTConfig, trajectories: TrajectorySet, *, progress: bool = True) -> DecisionTransformer:
     """Regress the logged action on its past and the return that followed (Chen et al. 2021).
 
-    Windows are drawn by their end tick, so that short ones start the day, as in use.
-
-    Raises
-    ------
-    ValueError
-        Trajectories of another data set than the config's.
+    Windows are drawn by their end tick, so that short ones start the day, as in use. Errors as of
+    :func:`lbm_core.training.fitted_encoder`.
     """
     transformer = DecisionTransformer(config, fitted_encoder(config, trajectories))
     model = transformer.model.train()
@@ -157,9 +127,7 @@ def train_dt(config: DTConfig, trajectories: TrajectorySet, *, progress: bool = 
 def penalty_to_go(trajectories: TrajectorySet) -> NDArray[np.float32]:
     """Penalty of the ticks from t to the end, min(1, C / CPA), as DT-score adds it to the return-to-go (Table 3).
 
-    Returns
-    -------
-    (N, 48) in [0, 1]; 1 where nothing is spent any more, 0 where money is spent and nothing converts
+    (N, 48) in [0, 1]; 1 where nothing is spent any more, 0 where money is spent and nothing converts.
     """
     conversions = np.cumsum(trajectories.conversions[:, ::-1], axis=1, dtype=np.float64)[:, ::-1]
     costs = np.cumsum(trajectories.costs[:, ::-1], axis=1, dtype=np.float64)[:, ::-1]
@@ -168,33 +136,14 @@ def penalty_to_go(trajectories: TrajectorySet) -> NDArray[np.float32]:
     return np.minimum(ratio, 1.0).astype(np.float32)
 
 
-class DTBidder:
-    """Bids with a decision transformer; the return still wanted falls with every conversion.
+class DTBidder(WantingBidder):
+    """Bids with a :class:`DecisionTransformer`; the return still wanted falls with every conversion."""
 
-    The first bid of the day is the CPA target, as for every sequence model here.
-
-    Parameters
-    ----------
-    transformer : DecisionTransformer
-    target_return : first return-to-go in units of B / C; default the config's
-    """
-
-    def __init__(self, transformer: DecisionTransformer, target_return: float | None = None) -> None:
-        self.transformer = transformer
-        self.target_return = transformer.config.target_return if target_return is None else target_return
-        if not self.target_return > 0:
-            raise ValueError(f"target_return must be positive; got {self.target_return}")
-
-    def reset(self, advertisers: Advertisers) -> None:
-        """Start a period."""
-        self.advertisers = advertisers
-        self.wanted = self.target_return * advertisers.budget / advertisers.cpa_target
-
-    def act(self, observation: Observation) -> NDArray[np.float64]:
-        """(n,) alpha: exp of the predicted log(alpha / C) times C, within the range of the data."""
-        if observation.tick == 0:
-            return self.advertisers.cpa_target.copy()
-        gained = np.cumsum(observation.conversions, axis=1)
-        returns_to_go = self.wanted[:, None] - np.concatenate([np.zeros((len(observation), 1)), gained], axis=1)
-        length = self.transformer.config.window_length
-        return self.transformer.decide(windows_of_observation(observation, self.advertisers, returns_to_go, length))
+    def bid(self, observation: Observation) -> NDArray[np.float64]:
+        """(n,) alpha: exp of the predicted log(alpha / C) times C."""
+        wanted = self.target_return * self.advertisers.budget / self.advertisers.cpa_target
+        gained = np.concatenate([np.zeros((len(observation), 1)), np.cumsum(observation.conversions, axis=1)], axis=1)
+        length = self.model.config.window_length
+        return self.model.decide(
+            windows_of_observation(observation, self.advertisers, wanted[:, None] - gained, length)
+        )

@@ -1,4 +1,4 @@
-"""DiffBid's networks: a temporal U-Net that denoises state paths, inverse dynamics, and a judge of whole days."""
+"""DiffBid's networks: a temporal U-Net that denoises state paths, and a judge of whole days."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ class _Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, embedding: int) -> None:
         super().__init__()
-        self.first = nn.Sequential(
-            nn.Conv1d(inputs, outputs, _WIDTH, padding=_WIDTH // 2), nn.GroupNorm(_GROUPS, outputs), nn.Mish()
-        )
+
+        def convolution(channels: int) -> nn.Sequential:
+            filtered = nn.Conv1d(channels, outputs, _WIDTH, padding=_WIDTH // 2)
+            return nn.Sequential(filtered, nn.GroupNorm(_GROUPS, outputs), nn.Mish())
+
+        self.first = convolution(inputs)
         self.shift = nn.Sequential(nn.Mish(), nn.Linear(embedding, 2 * outputs))
-        self.second = nn.Sequential(
-            nn.Conv1d(outputs, outputs, _WIDTH, padding=_WIDTH // 2), nn.GroupNorm(_GROUPS, outputs), nn.Mish()
-        )
+        self.second = convolution(outputs)
         self.skip = nn.Conv1d(inputs, outputs, 1)
 
     def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
@@ -38,8 +39,7 @@ class TemporalUNet(nn.Module):
 
     Parameters
     ----------
-    features : d, features of a state
-    conditions : c, numbers that the path is conditioned on
+    features, conditions : numbers d of a state, and c that the path is conditioned on
     channels : of the first level, a multiple of 8; twice as many below
     """
 
@@ -62,15 +62,7 @@ class TemporalUNet(nn.Module):
         self.out = nn.Conv1d(channels, features, 1)
 
     def forward(self, noisy: Tensor, known: Tensor, level: Tensor, condition: Tensor) -> Tensor:
-        """(n, 48, d) clean path.
-
-        Parameters
-        ----------
-        noisy : (n, 48, d)
-        known : (n, 48) 1 where ``noisy`` is clean
-        level : (n,) noise level, an integer
-        condition : (n, c)
-        """
+        """(n, 48, d) clean path of a noisy one at (n,) integer levels; ``known`` is 1 where it is clean, (n, 48)."""
         half = self.channels // 2
         frequencies = torch.exp(-math.log(10_000.0) * torch.arange(half, device=noisy.device) / half)
         angles = level[:, None].float() * frequencies
@@ -81,18 +73,6 @@ class TemporalUNet(nn.Module):
         x = self.up2(torch.cat([self.double2(x), coarse], dim=1), embedded)
         x = self.up1(torch.cat([self.double1(x), fine], dim=1), embedded)
         return self.out(x).transpose(1, 2)
-
-
-class InverseDynamics(nn.Module):
-    """log(alpha / C) that led from one state to the next, given the advertiser's context."""
-
-    def __init__(self, features: int, context: int, hidden: int) -> None:
-        super().__init__()
-        self.layers = perceptron(2 * features + context, hidden, hidden, 1)
-
-    def forward(self, states: Tensor, following: Tensor, context: Tensor) -> Tensor:
-        """(n,) of (n, d) states, the (n, d) next ones and (n, k) context."""
-        return self.layers(torch.cat([states, following, context], dim=1))[:, 0]
 
 
 class PathValue(nn.Module):

@@ -8,7 +8,6 @@ ends and follows the one that a trajectory return model likes best. The noise sc
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,34 +17,33 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm.auto import trange
 
-from lbm_core.auction.bidder import N_TICKS, Advertisers, Observation
-from lbm_core.baselines.common import averaged, untargeted
+from lbm_core.auction.bidder import N_TICKS, Observation
+from lbm_core.baselines.common import Stored, WantingBidder, averaged, perceptron, untargeted
 from lbm_core.baselines.config import DiffBidConfig
 from lbm_core.baselines.decision_transformer import penalty_to_go
-from lbm_core.baselines.denoiser import InverseDynamics, PathValue, TemporalUNet
+from lbm_core.baselines.denoiser import PathValue, TemporalUNet
 from lbm_core.critic.reward import reward_table
 from lbm_core.data.features import StateEncoder, log_alpha_ratio
 from lbm_core.data.returns import return_unit
 from lbm_core.data.trajectories import ALPHA_LIMIT, TrajectorySet, windows
 from lbm_core.seeding import generator, integer_seed
-from lbm_core.training import fitted_encoder, load_config, load_modules, of_modules, save_model, small_network
+from lbm_core.training import fitted_encoder, small_network
 
 N_CONTEXT = 2  # log C and log(B / C), normalised
 N_CONDITION = N_CONTEXT + 3  # and return, share of the CPA target kept, and whether these two are told
 TIME_LEFT = 0  # column of the state
 
 
-class DiffBid(nn.Module):
+class DiffBid(Stored, nn.Module):
     """Denoiser, inverse dynamics and, for DiffBid-Q, the judge of days.
 
     Attributes
     ----------
-    config : DiffBidConfig
-    encoder : StateEncoder, fitted on the training trajectories
     value : judge of days; None for DiffBid
     losses : (k, 3) gradient step, loss of the states and of the actions, averaged since the row before
     """
 
+    kind, label = DiffBidConfig, "DiffBid"
     context_mean: Tensor
     context_std: Tensor
 
@@ -56,7 +54,7 @@ class DiffBid(nn.Module):
         d = encoder.dimension
         with small_network(integer_seed(config.seed, "train", 0)):
             self.denoiser = TemporalUNet(d, N_CONDITION, config.channels)
-            self.dynamics = InverseDynamics(d, N_CONTEXT, 4 * config.channels)
+            self.dynamics = perceptron(2 * d + N_CONTEXT, 4 * config.channels, 4 * config.channels, 1)
             self.value = PathValue(d, N_CONTEXT, config.channels) if config.method == "DiffBid-Q" else None
         self.register_buffer("context_mean", torch.zeros(N_CONTEXT))
         self.register_buffer("context_std", torch.ones(N_CONTEXT))
@@ -78,6 +76,10 @@ class DiffBid(nn.Module):
         """(n, 2) normalised log C and log(B / C)."""
         return (raw_context(budget, cpa_target) - self.context_mean) / self.context_std
 
+    def action(self, states: Tensor, following: Tensor, context: Tensor) -> Tensor:
+        """(n,) log(alpha / C) that led from one state to the next, by inverse dynamics."""
+        return self.dynamics(torch.cat([states, following, context], dim=1))[:, 0]
+
     def denoising_loss(
         self, paths: Tensor, condition: Tensor, rng: np.random.Generator, randomness: torch.Generator
     ) -> Tensor:
@@ -93,13 +95,7 @@ class DiffBid(nn.Module):
         return (errors * (1 - known)).sum() / (1 - known).sum()
 
     def complete(self, history: Tensor, condition: Tensor, randomness: torch.Generator) -> Tensor:
-        """(n, 48, d) whole days, drawn from noise around what is known.
-
-        Parameters
-        ----------
-        history : (n, t + 1, d) normalised states seen
-        condition : (n, 5), see :func:`conditioned`
-        """
+        """(n, 48, d) whole days, drawn from noise around the (n, t + 1, d) states seen, under :func:`conditioned`."""
         scheduler = self.scheduler
         scheduler.set_timesteps(self.config.sampling_steps)
         n, seen, d = history.shape
@@ -135,28 +131,18 @@ class DiffBid(nn.Module):
                 best = self.value(paths, whose).reshape(n, candidates).argmax(dim=1)
                 paths = paths.reshape(n, candidates, *paths.shape[1:])[torch.arange(n), best]
             tick = history.shape[1] - 1
-            return self.dynamics(paths[:, tick], paths[:, tick + 1], context).double().numpy()
+            return self.action(paths[:, tick], paths[:, tick + 1], context).double().numpy()
 
-    def save(self, folder: Path) -> None:
-        """Write weights, config, state statistics and losses into a folder."""
-        save_model(folder, self.config, self.encoder, of_modules({"diffbid": self}), losses=self.losses)
-
-    @classmethod
-    def load(cls, folder: Path, config: DiffBidConfig | None = None) -> DiffBid:
-        """Read what :meth:`save` wrote; errors as of :func:`lbm_core.training.load_config`."""
-        trained_with, encoder, stored = load_config(folder, DiffBidConfig, config, "DiffBid")
-        model = cls(trained_with, encoder)
-        load_modules(folder, {"diffbid": model})
-        model.losses = stored["losses"]
-        return model
+    def networks(self) -> dict[str, nn.Module]:
+        """What was trained."""
+        return {"diffbid": self}
 
 
 def conditioned(context: Tensor, wanted: Tensor | None = None) -> Tensor:
     """(n, 5) condition: context, return and kept share of the CPA target, 1; zeros for the last three if untold."""
-    target = torch.zeros(len(context), 3)
-    if wanted is not None:
-        target = torch.cat([wanted, torch.ones(len(context), 1)], dim=1)
-    return torch.cat([context, target], dim=1)
+    if wanted is None:
+        return torch.cat([context, torch.zeros(len(context), 3)], dim=1)
+    return torch.cat([context, wanted, torch.ones(len(context), 1)], dim=1)
 
 
 def raw_context(budget: NDArray, cpa_target: NDArray) -> Tensor:
@@ -167,14 +153,11 @@ def raw_context(budget: NDArray, cpa_target: NDArray) -> Tensor:
 
 def state_paths(trajectories: TrajectorySet, encoder: StateEncoder) -> NDArray[np.float32]:
     """(N, 48, d) normalised states; after the end of a day the last one, with the time that is left then."""
-    ticks = np.arange(N_TICKS)
-    rows, at = np.nonzero(ticks < trajectories.length[:, None])
-    paths = np.zeros((len(trajectories), N_TICKS, encoder.dimension), dtype=np.float32)
-    paths[rows, at] = encoder.encode(windows(trajectories, rows, at, length=1))[:, 0]
-    last = np.minimum(ticks, trajectories.length[:, None] - 1)
-    paths = np.take_along_axis(paths, last[:, :, None], axis=1)
-    left = ((N_TICKS - ticks) / N_TICKS - encoder.mean[TIME_LEFT]) / encoder.std[TIME_LEFT]
-    paths[:, :, TIME_LEFT] = left
+    ticks, n = np.arange(N_TICKS), len(trajectories)
+    at = np.minimum(ticks, trajectories.length[:, None] - 1).ravel()
+    seen = windows(trajectories, np.repeat(np.arange(n), N_TICKS), at, length=1)
+    paths = encoder.encode(seen).reshape(n, N_TICKS, encoder.dimension)
+    paths[:, :, TIME_LEFT] = ((N_TICKS - ticks) / N_TICKS - encoder.mean[TIME_LEFT]) / encoder.std[TIME_LEFT]
     return paths
 
 
@@ -182,12 +165,8 @@ def train_diffbid(config: DiffBidConfig, trajectories: TrajectorySet, *, progres
     """Train denoiser, inverse dynamics and, for DiffBid-Q, the return model, side by side.
 
     DiffBid learns to denoise whole days. DiffBid-Q is shown a clean beginning of random length and learns the rest.
-    Differs from CBD: the return model chooses among completions in use; the denoiser is not tuned with it.
-
-    Raises
-    ------
-    ValueError
-        Trajectories of another data set than the config's.
+    Differs from CBD: the return model chooses among completions in use; the denoiser is not tuned with it. Errors as of
+    :func:`lbm_core.training.fitted_encoder`.
     """
     model = DiffBid(config, fitted_encoder(config, trajectories)).train()
     raw = raw_context(trajectories.budget, trajectories.cpa_target)
@@ -216,7 +195,7 @@ def train_diffbid(config: DiffBidConfig, trajectories: TrajectorySet, *, progres
             condition[untold] = conditioned(context[rows])[untold]
             states = model.denoising_loss(paths[rows], condition, rng, randomness)
             row, tick = torch.as_tensor(moves[rng.integers(len(moves), size=4 * config.batch_size)]).unbind(dim=1)
-            read = model.dynamics(paths[row, tick], paths[row, tick + 1], context[row])
+            read = model.action(paths[row, tick], paths[row, tick + 1], context[row])
             acting = nn.functional.mse_loss(read, actions[row, tick])
             loss = states + acting
             if model.value is not None:
@@ -231,30 +210,12 @@ def train_diffbid(config: DiffBidConfig, trajectories: TrajectorySet, *, progres
     return model.eval()
 
 
-class DiffBidBidder:
-    """Bids towards the day that diffusion draws; opens at the CPA target and keeps its alpha in the last tick.
+class DiffBidBidder(WantingBidder):
+    """Bids towards the day that :class:`DiffBid` draws; keeps its alpha in the last tick."""
 
-    Parameters
-    ----------
-    model : DiffBid
-    target_return : of the whole day in units of B / C; default the config's
-    """
-
-    def __init__(self, model: DiffBid, target_return: float | None = None) -> None:
-        self.model = model
-        self.target_return = model.config.target_return if target_return is None else target_return
-        if not self.target_return > 0:
-            raise ValueError(f"target_return must be positive; got {self.target_return}")
-
-    def reset(self, advertisers: Advertisers) -> None:
-        """Start a period for n advertisers."""
-        self.advertisers = advertisers
-
-    def act(self, observation: Observation) -> NDArray[np.float64]:
-        """(n,) alpha, currency per conversion, within the range of the data."""
+    def bid(self, observation: Observation) -> NDArray[np.float64]:
+        """(n,) alpha after the first tick."""
         who, tick, model = self.advertisers, observation.tick, self.model
-        if tick == 0:
-            return who.cpa_target.copy()
         if tick == N_TICKS - 1:  # no state follows that inverse dynamics could read
             return observation.alphas[:, -1].copy()
         history = model.encoder.encode(untargeted(observation, who, length=tick + 1))

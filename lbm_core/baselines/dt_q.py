@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm.auto import trange
 
 from lbm_core.auction.bidder import Observation
@@ -23,7 +22,6 @@ from lbm_core.baselines.critic_search import CriticSearch
 from lbm_core.baselines.decision_transformer import DecisionTransformer, DTBidder, penalty_to_go
 from lbm_core.critic.network import Critic
 from lbm_core.data.trajectories import TrajectorySet, sample_ends, windows
-from lbm_core.data.windows import Windows
 from lbm_core.seeding import generator, integer_seed
 from lbm_core.training import small_network
 
@@ -36,10 +34,7 @@ class DTQSearchBidder(DTBidder):
 
     Parameters
     ----------
-    transformer : DecisionTransformer
-    critic : Critic of the same data set
     multiples : candidates in units of DT's alpha, each > 0
-    target_return : first return-to-go in units of B / C; default the transformer's
 
     Raises
     ------
@@ -58,12 +53,9 @@ class DTQSearchBidder(DTBidder):
         super().__init__(transformer, target_return)
         self.search = CriticSearch(critic, multiples)
 
-    def act(self, observation: Observation) -> NDArray[np.float64]:
-        """(n,) alpha, currency per conversion, within the range of the data."""
-        proposed = super().act(observation)
-        if observation.tick == 0:  # every learned method opens at the CPA target
-            return proposed
-        return self.search.best(observation, self.advertisers, proposed)[0]
+    def bid(self, observation: Observation) -> NDArray[np.float64]:
+        """(n,) alpha after the first tick, within the range of the data."""
+        return self.search.best(observation, self.advertisers, super().bid(observation))[0]
 
 
 def finetune_dt(
@@ -78,14 +70,7 @@ def finetune_dt(
 
     Q is taken at the last tick of a window, where the critic knows the whole past; the critic stays as it is.
 
-    Parameters
-    ----------
-    transformer : trained DT; a copy of it is trained
-    critic : trained critic of the same data set
-
-    Returns
-    -------
-    DecisionTransformer whose ``losses`` are those of the fine-tuning
+    A copy of the transformer is trained; its ``losses`` are those of the fine-tuning.
 
     Raises
     ------
@@ -106,7 +91,9 @@ def finetune_dt(
             rows, ticks = sample_ends(trajectories, config.batch_size, rng)
             imitation, predicted = tuned.imitation(trajectories, rows, ticks, penalties)
             judged = windows(trajectories, rows, ticks, critic.config.window_length)
-            loss = imitation - config.q_weight * relative_value(judge, judged, predicted[:, -1])
+            states, logged, mask = judge.inputs(judged)
+            q = judge.min_q(states, torch.cat([logged[:, :-1], predicted[:, -1:]], dim=1), mask)
+            loss = imitation - config.q_weight * q.mean() / q.detach().abs().mean().clamp(min=1e-6)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_norm)
@@ -115,13 +102,6 @@ def finetune_dt(
     tuned.losses = averaged(losses)
     model.eval()
     return tuned
-
-
-def relative_value(critic: Critic, window: Windows, actions: Tensor) -> Tensor:
-    """Mean Q of bidding ``actions`` (n,) log(alpha / C) at the last tick of n windows, over the mean of |Q|."""
-    states, logged, mask = critic.inputs(window)
-    q = critic.min_q(states, torch.cat([logged[:, :-1], actions[:, None]], dim=1), mask)
-    return q.mean() / q.detach().abs().mean().clamp(min=1e-6)
 
 
 def _check_same_data(transformer: DecisionTransformer, critic: Critic) -> None:

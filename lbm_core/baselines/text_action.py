@@ -51,19 +51,12 @@ _NUMBER = re.compile(r"[+\-−]?(?:\d{1,3}(?:,\d{3})+(?:\.\d*)?|\d+(?:\.\d*)?|\.
 
 
 def parse_alpha(text: str, limit: float, *, truncated: bool = False) -> TextAction:
-    """Read alpha from a text: exactly one tag, one plain number in it, in (0, limit].
+    """Read alpha from a text (without the prompt): exactly one tag, one plain number in it, in (0, limit].
 
     Parameters
     ----------
-    text : the model's text, without the prompt
-    limit : largest alpha that is accepted, currency per conversion
-        (:data:`lbm_core.data.trajectories.ALPHA_LIMIT`), > 0
+    limit : largest alpha accepted, currency per conversion (:data:`lbm_core.data.trajectories.ALPHA_LIMIT`), > 0
     truncated : whether the generation stopped at its token limit
-
-    Raises
-    ------
-    ValueError
-        A limit that is not positive.
     """
     if not limit > 0:
         raise ValueError(f"the largest alpha must be positive; got {limit}")
@@ -89,10 +82,8 @@ class TextActionBidder:
 
     Parameters
     ----------
-    backend : the language model
     limit : largest alpha accepted, currency per conversion
-    ask : how and how often the model is asked
-    seed : of the texts
+    ask, seed : how and how often the model is asked; of the texts
     store : jsonl file of all texts; those found there are not written again
     """
 
@@ -144,8 +135,3 @@ class TextActionBidder:
     def consultations(self) -> pd.DataFrame:
         """One row per text so far: advertiser, tick, last_alpha, alpha (NaN if not accepted), status, …"""
         return pd.DataFrame(self._rows)
-
-    @property
-    def failures(self) -> int:
-        """Texts so far that were not accepted, so that the last alpha stayed."""
-        return sum(row["status"] != TextStatus.ACCEPTED for row in self._rows)

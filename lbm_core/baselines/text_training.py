@@ -19,8 +19,7 @@ def base_model(config: LanguageBaseline) -> Backbone:
     Weights that are trained are float32: updates too small for bfloat16 would be lost. Frozen ones, under low-rank
     updates (which peft keeps in float32), are of the config's precision.
     """
-    dtype = "float32" if config.lora_rank is None else config.precision
-    return load_backbone(config.backbone, dtype=dtype)
+    return load_backbone(config.backbone, dtype="float32" if config.lora_rank is None else config.precision)
 
 
 def precision_settings(config: LanguageBaseline) -> dict[str, Any]:
@@ -34,14 +33,12 @@ def precision_settings(config: LanguageBaseline) -> dict[str, Any]:
 
 
 def finished(model: Any, start: Backbone, config: LanguageBaseline, log: pd.DataFrame, folder: Path | None) -> Backbone:
-    """Keep a trained model (the low-rank updates alone, or all weights) and hand it back ready for use.
+    """Keep a trainer's model (the low-rank updates alone, or all weights) with its log, and hand it back for use.
 
     Parameters
     ----------
-    model : the trainer's model
     start : what the training began with
-    log : one row per step, kept beside the model
-    folder : where it is kept; :func:`load_text_model` reads it
+    folder : where it is kept, for :func:`load_text_model`; None keeps nothing
     """
     if folder is not None:
         save_trained(folder, model, start.tokenizer, log, config)
@@ -55,14 +52,11 @@ def load_text_model(
 
     Parameters
     ----------
-    config : that it was trained with; names the pretrained model that low-rank updates are added to
-    dtype : "float32", "bfloat16" or "float16"; updates are added in float32 and rounded afterwards
+    config : that it was trained with
+    dtype : "float32", "bfloat16" or "float16"; low-rank updates are added in float32 and rounded afterwards
     backbone : the pretrained model in float32, changed in place; default the config's
 
-    Raises
-    ------
-    FileNotFoundError
-        No such model.
+    FileNotFoundError where there is no such model.
     """
     if config.lora_rank is None:
         return load_backbone(str(folder), dtype=dtype)

@@ -6,32 +6,30 @@ The policy multiplies the last alpha, alpha_t = alpha_{t-1} (1 + a_t). It learns
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lbm_core.auction.bidder import Advertisers, Observation
-from lbm_core.baselines.common import current_states, perceptron
+from lbm_core.auction.bidder import Observation
+from lbm_core.baselines.common import Opening, Stored, current_states, perceptron
 from lbm_core.baselines.config import UscbConfig
 from lbm_core.data.features import StateEncoder
 from lbm_core.data.trajectories import ALPHA_LIMIT
 from lbm_core.seeding import integer_seed
-from lbm_core.training import load_config, load_modules, of_modules, save_model, small_network
+from lbm_core.training import small_network
 
 
-class UscbPolicy:
+class UscbPolicy(Stored):
     """How much to turn alpha up or down in a state.
 
     Attributes
     ----------
-    config : UscbConfig
-    encoder : StateEncoder
     actor : network from (n, d) normalised states to (n, 1) in [-1, 1]
     returns : (k, 2) decisions taken, score of a day (in units of B / C) averaged over the days since the row before
     """
+
+    kind, label, log = UscbConfig, "USCB policy", "returns"
 
     def __init__(self, config: UscbConfig, encoder: StateEncoder) -> None:
         self.config, self.encoder = config, encoder
@@ -51,40 +49,20 @@ class UscbPolicy:
         with small_network(), torch.inference_mode():
             return self.actor(torch.as_tensor(states))[:, 0].double().numpy()
 
-    def save(self, folder: Path) -> None:
-        """Write the actor, config, state statistics and returns into a folder."""
-        save_model(folder, self.config, self.encoder, of_modules({"actor": self.actor}), returns=self.returns)
-
-    @classmethod
-    def load(cls, folder: Path, config: UscbConfig | None = None) -> UscbPolicy:
-        """Read what :meth:`save` wrote; errors as of :func:`lbm_core.training.load_config`."""
-        trained_with, encoder, stored = load_config(folder, UscbConfig, config, "USCB policy")
-        policy = cls(trained_with, encoder)
-        load_modules(folder, {"actor": policy.actor})
-        policy.returns = stored["returns"]
-        return policy
+    def networks(self) -> dict[str, nn.Module]:
+        """What was trained, as far as bidding needs it."""
+        return {"actor": self.actor}
 
 
-class UscbBidder:
-    """Bids with USCB: opens at the CPA target, then multiplies its last alpha.
-
-    Parameters
-    ----------
-    policy : UscbPolicy
-    """
+class UscbBidder(Opening):
+    """Bids with a :class:`UscbPolicy`: multiplies its last alpha."""
 
     def __init__(self, policy: UscbPolicy) -> None:
         self.policy = policy
 
-    def reset(self, advertisers: Advertisers) -> None:
-        """Start a period for n advertisers."""
-        self.advertisers = advertisers
-
-    def act(self, observation: Observation) -> NDArray[np.float64]:
-        """(n,) alpha, currency per conversion."""
+    def bid(self, observation: Observation) -> NDArray[np.float64]:
+        """(n,) alpha after the first tick."""
         target = self.advertisers.cpa_target
-        if observation.tick == 0:
-            return target.copy()
         moves = self.policy.moves(current_states(self.policy.encoder, observation, self.advertisers))
         alphas = target * self.policy.turn(observation.alphas[:, -1] / target, moves)
         return np.minimum(alphas, ALPHA_LIMIT[self.policy.config.dataset])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium
@@ -51,14 +51,7 @@ class UscbEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     * reward: growth of the day's smoothed score in units of B / C, times ``reward_multiplier``;
     * terminated: after 48 ticks, or when less than 0.1 of the budget's currency is left;
     * info: ``conversions`` and ``cost`` so far.
-
-    Parameters
-    ----------
-    policy : gives encoder, bounds and reward scale
-    days : draws a day
     """
-
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own interface
 
     def __init__(self, policy: UscbPolicy, days: Days) -> None:
         self.policy, self._days = policy, days
@@ -110,7 +103,7 @@ class UscbEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
 
 def train_uscb(config: UscbConfig, trajectories: TrajectorySet, days: Days, *, progress: bool = True) -> UscbPolicy:
-    """Train USCB by bidding.
+    """Train USCB by bidding; errors as of :func:`lbm_core.training.fitted_encoder`.
 
     The reward of a tick is the growth of the day's score, whose sum is the final score: the CPA target counts, as
     USCB's constraints do.
@@ -119,11 +112,6 @@ def train_uscb(config: UscbConfig, trajectories: TrajectorySet, days: Days, *, p
     ----------
     trajectories : what state features are normalised with; nothing is learned from their actions
     days : draws what is played, e.g. :func:`table_days`
-
-    Raises
-    ------
-    ValueError
-        Trajectories of another data set than the config's.
     """
     with without_notices():
         from stable_baselines3 import DDPG
@@ -133,7 +121,11 @@ def train_uscb(config: UscbConfig, trajectories: TrajectorySet, days: Days, *, p
     environment = UscbEnvironment(policy, days)
     seed = integer_seed(config.seed, "train", 0)
     bar = tqdm(total=config.steps, desc="USCB", disable=not progress)
-    with _global_randomness(), small_network(seed), bar:
+    with contextlib.ExitStack() as stack:  # Stable-Baselines3 seeds Python's and NumPy's generators: give them back
+        stack.callback(random.setstate, random.getstate())
+        stack.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002
+        stack.enter_context(small_network(seed))
+        stack.enter_context(bar)
         learner = DDPG(
             "MlpPolicy",
             environment,
@@ -154,14 +146,3 @@ def train_uscb(config: UscbConfig, trajectories: TrajectorySet, days: Days, *, p
     policy.actor.eval()
     policy.returns = environment.averages()
     return policy
-
-
-@contextmanager
-def _global_randomness() -> Iterator[None]:
-    """Stable-Baselines3 seeds the process's global generators; give Python's and NumPy's back as they were."""
-    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(legacy)  # noqa: NPY002

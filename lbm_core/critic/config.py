@@ -11,7 +11,8 @@ from lbm_core.data.features import StateKind
 from lbm_core.data.returns import ReturnScale
 from lbm_core.settings import Count, Dataset, Inside, NonNegative, Positive, Whole, settings
 
-PositiveShare = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+PositiveShare = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]  # that may be all, but not none
+Dropout = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 
 
 @settings
@@ -27,7 +28,7 @@ class CriticConfig:
     hidden_size: Count = 512
     layers: Count = 6
     heads: Count = 8
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # in training only; scores are always taken without
+    dropout: Dropout = 0.0  # in training only; scores are always taken without
     gamma: PositiveShare = 0.99  # discount per tick
     tau: PositiveShare = 0.01  # share of the online Q in each update of the target Q
     expectile: Inside = 0.7  # of Eq. 8; 0.5 is the mean

@@ -17,12 +17,9 @@ from lbm_core.auction.bidder import N_TICKS
 from lbm_core.critic.config import CriticConfig
 from lbm_core.critic.network import HISTORY, Critic
 from lbm_core.critic.reward import reward_table
-from lbm_core.data.features import StateEncoder
 from lbm_core.data.trajectories import TrajectorySet, sample_ends, windows
 from lbm_core.seeding import generator, integer_seed
-from lbm_core.training import Resumable, fingerprint, small_network
-
-__all__ = ["Critic", "CriticConfig", "expectile_loss", "n_step_returns", "train_critic"]
+from lbm_core.training import Resumable, fingerprint, fitted_encoder, small_network
 
 
 def expectile_loss(difference: Tensor, expectile: float) -> Tensor:
@@ -45,10 +42,8 @@ def value_loss(critic: Critic, target_q: nn.ModuleList, batch: tuple[Tensor, Ten
 def q_loss(critic: Critic, batch: tuple[Tensor, Tensor, Tensor], returns: Tensor, next_value: Tensor) -> Tensor:
     """Eq. 9: Q(s_t, a_t) towards r_t + gamma V(s_{t+1}); the sum over both twins.
 
-    Parameters
-    ----------
-    returns : (n,) discounted rewards of the next ``n_step`` ticks
-    next_value : (n,) discounted V after them; 0 once the day is over
+    ``returns`` are the (n,) discounted rewards of the next ``n_step`` ticks, ``next_value`` the discounted V after
+    them, 0 once the day is over.
     """
     target = returns + next_value
     errors = [network(*batch, with_last_action=True) - target for network in critic.twin_q]
@@ -94,7 +89,6 @@ def train_critic(
     Parameters
     ----------
     checkpoints : folder of the unfinished training, from which a killed one goes on; None keeps nothing
-    checkpoint_every : steps between two checkpoints
 
     Returns
     -------
@@ -105,11 +99,10 @@ def train_critic(
     ValueError
         Trajectories of another data set, a checkpoint of another training.
     """
-    if trajectories.dataset != config.dataset:
-        raise ValueError(f"the config is for {config.dataset} data, the trajectories are {trajectories.dataset}")
+    encoder = fitted_encoder(config, trajectories)
     resumable = Resumable(checkpoints, asdict(config) | {"data": fingerprint(trajectories)})
     with small_network(integer_seed(config.seed, "train", 0)):
-        critic = Critic(StateEncoder.fit(trajectories, config.state_kind), config)
+        critic = Critic(encoder, config)
         critic.to("cuda" if torch.cuda.is_available() else "cpu").train()
         _train(critic, trajectories, resumable, checkpoint_every, progress)
     resumable.clear()

@@ -26,7 +26,6 @@ class ValueNetwork(nn.Module):
     Parameters
     ----------
     inputs : d, features of a state
-    config : CriticConfig
     """
 
     def __init__(self, inputs: int, config: CriticConfig) -> None:
@@ -56,7 +55,6 @@ class Critic(nn.Module):
     Parameters
     ----------
     encoder : state normalisation, fitted on the training data
-    config : CriticConfig
 
     Attributes
     ----------
@@ -119,10 +117,7 @@ class Critic(nn.Module):
     def relative_q(self, window: Windows, alphas: ArrayLike, logged_alphas: ArrayLike) -> NDArray[np.float64]:
         """Relative-Q, Eq. 12: Q(s, a~) - Q(s, a). Positive: better than the logged action.
 
-        Parameters
-        ----------
-        alphas : (n,) a~, or (n, K)
-        logged_alphas : (n,) a, currency per conversion
+        Alphas a~ are (n,) or (n, K), the logged a are (n,), currency per conversion.
         """
         tried, logged = np.asarray(alphas, dtype=np.float64), np.asarray(logged_alphas, dtype=np.float64)
         baseline = self.q(window, logged)
@@ -141,15 +136,9 @@ class Critic(nn.Module):
 
     @classmethod
     def load(cls, folder: Path, config: CriticConfig | None = None) -> Critic:
-        """Read what :meth:`save` wrote.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            No critic there; one that was trained with another config than the one asked for.
-        """
-        stored, encoder, _ = load_config(folder, CriticConfig, config, "critic")
-        critic = cls(encoder, stored)
+        """Read what :meth:`save` wrote; errors as of :func:`lbm_core.training.load_config`."""
+        trained_with, encoder, stored = load_config(folder, CriticConfig, config, "critic")
+        critic = cls(encoder, trained_with)
         load_into(critic.state_dict(), Path(folder) / "model.safetensors")
-        critic.history = np.load(Path(folder) / "history.npy", allow_pickle=False)
+        critic.history = stored["history"]
         return critic.eval()

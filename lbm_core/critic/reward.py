@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,7 @@ from lbm_core.data.returns import ReturnScale, return_unit
 from lbm_core.data.trajectories import TrajectorySet
 
 Reward = Literal["score_to_go", "conversions"]
-REWARDS: tuple[Reward, ...] = ("score_to_go", "conversions")
 Counted = Literal["expected", "sampled"]  # which conversions a reward counts
-COUNTS: tuple[Counted, ...] = ("expected", "sampled")
 PRIOR = 2.0  # imagined conversions bought exactly at the CPA target, so that an empty day has a CPA ratio of 1
 
 
@@ -40,7 +38,7 @@ def reward_table(
     scale: ReturnScale = "budget",
     counted: Counted = "expected",
 ) -> NDArray[np.float32]:
-    """Reward of every tick.
+    """Reward of every tick, (N, 48) float32; 0 after the end of a trajectory.
 
     Differs from the paper: ``"conversions"`` is its reward (§2.2), which never hears of the CPA target.
     ``"score_to_go"``, the default, is r_t = S_{t+1} - S_t (:func:`smoothed_score`), whose sum over the day is the
@@ -52,18 +50,11 @@ def reward_table(
     Parameters
     ----------
     trajectories : N of them
-    reward : "score_to_go" or "conversions"
     scale : unit of the reward, :func:`lbm_core.data.returns.return_unit`
-    counted : "expected" or "sampled" conversions
-
-    Returns
-    -------
-    (N, 48) float32; 0 after the end of a trajectory
     """
-    if reward not in REWARDS:
-        raise ValueError(f"unknown reward {reward!r}; one of {', '.join(REWARDS)}")
-    if counted not in COUNTS:
-        raise ValueError(f"unknown conversions {counted!r}; one of {', '.join(COUNTS)}")
+    for name, value, kinds in (("reward", reward, Reward), ("conversions", counted, Counted)):
+        if value not in get_args(kinds):
+            raise ValueError(f"unknown {name} {value!r}; one of {', '.join(get_args(kinds))}")
     unit = return_unit(trajectories.budget, trajectories.cpa_target, scale, trajectories.dataset)[:, None]
     drawn = trajectories.conversions if counted == "sampled" else trajectories.expected_conversions
     gained, costs = drawn.astype(np.float64), trajectories.costs.astype(np.float64)

@@ -34,7 +34,7 @@ def counterfactual_scores(
     advertisers : n, one per logged day
     alphas : (n, 48) logged alphas; ticks after the logged end count as the last positive alpha
     ticks : (n,) where alpha is changed
-    factors : F multiples of the logged alpha; 1 is what was logged
+    factors : F multiples of the logged alpha
     persistent : change all ticks from ``ticks`` on
 
     Returns
@@ -45,12 +45,11 @@ def counterfactual_scores(
     script = pd.DataFrame(np.where(alphas > 0, alphas, np.nan)).ffill(axis=1).fillna(0.0).to_numpy(np.float64)
     when = np.arange(N_TICKS)
     changed = when >= ticks[:, None] if persistent else when == ticks[:, None]
-    n, n_factors = len(script), len(factors)
     scripts = np.where(changed[:, None], script[:, None] * np.asarray(factors)[None, :, None], script[:, None])
-    repeated = advertisers[np.repeat(np.arange(n), n_factors)]
+    repeated = advertisers[np.repeat(np.arange(len(script)), len(factors))]
     result = table_replay(tables, ScheduledAlpha(scripts.reshape(-1, N_TICKS)), advertisers=repeated)
     scores = score(result.expected_conversions.sum(axis=1), result.costs.sum(axis=1), repeated.cpa_target)
-    return scores.reshape(n, n_factors)
+    return scores.reshape(scripts.shape[:2])
 
 
 def validity(verdicts: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
@@ -69,12 +68,10 @@ def validity(verdicts: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     """
     rows: dict[Any, pd.DataFrame] = {}
     keys = ["variant", "change", *by, "period"]
-    for key, group in verdicts.groupby(keys, sort=False, observed=True):
-        moved = group[group["gain"].abs() > TIE]
-        if not moved.empty:
-            up = moved[moved["factor"] > 1]
-            shares = {"says_up": (up["relative_q"] > 0).mean(), "is_up": (up["gain"] > 0).mean()}
-            rows[key] = agreement(moved["relative_q"].to_numpy(), moved["gain"].to_numpy()).assign(**shares)
+    for key, moved in verdicts[verdicts["gain"].abs() > TIE].groupby(keys, sort=False, observed=True):
+        up = moved[moved["factor"] > 1]
+        shares = {"says_up": (up["relative_q"] > 0).mean(), "is_up": (up["gain"] > 0).mean()}
+        rows[key] = agreement(moved["relative_q"].to_numpy(), moved["gain"].to_numpy()).assign(**shares)
     if not rows:
         raise ValueError("no alternative changed anything: nothing to compare the critics with")
     return pd.concat(rows, names=keys).droplevel(-1).reset_index()

@@ -16,19 +16,20 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from lbm_core import paths
 from lbm_core.auction.bidder import N_ADVERTISERS, N_TICKS, Advertisers, Bidder, Observation
-from lbm_core.auction.controls import ConstantAlpha, MixedBidder, OnlineLpBidder, PacingBidder, PidBidder
+from lbm_core.auction.controls import ConstantAlpha, OnlineLpBidder, PacingBidder, PidBidder
 from lbm_core.auction.day import Ticks, play
 from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.market import market_day
 from lbm_core.auction.replay import ReplayPeriod
 from lbm_core.auction.response_tables import ResponseTables
+from lbm_core.auction.state import FEATURES
 from lbm_core.auction.traffic import Scheme, Traffic, impression_counts
 from lbm_core.data import fidelity
 from lbm_core.data.advertisers import period_advertisers
@@ -41,6 +42,7 @@ from lbm_core.settings import DATASETS, Dataset, NonNegative, Share, settings
 KINDS = ("pid", "pacing", "online_lp", "constant", "learned")
 _PAST_PERIODS = range(7)  # the week before the benchmark's first period: what bidders know of the traffic
 TrafficMaker = Callable[[int, Dataset, Scheme], Traffic]
+_PRICE_FEATURE = FEATURES.index("historical_least_winning_cost_mean")
 _QUANTILES = 100  # p-values per advertiser and tick on the day the online LP plans with
 
 
@@ -51,11 +53,11 @@ class BehaviourParameters:
     ``_spread`` is the standard deviation of a log: a log-normal with the given median.
     """
 
-    share_pid: Share  # of the 48 advertisers, on average; the shares of all kinds sum to 1
-    share_pacing: Share
-    share_online_lp: Share
-    share_constant: Share
-    share_learned: Share
+    share_pid: NonNegative  # of the 48 advertisers, on average; the shares of all kinds sum to 1
+    share_pacing: NonNegative
+    share_online_lp: NonNegative
+    share_constant: NonNegative
+    share_learned: NonNegative
     opening: NonNegative  # median of the first alpha / C
     opening_spread: NonNegative
     opening_low: NonNegative  # openings are clipped to [low, high]
@@ -63,8 +65,8 @@ class BehaviourParameters:
     gain: NonNegative  # median integral gain of PID, and of pacing
     gain_spread: NonNegative
     proportional: NonNegative  # proportional gain over integral gain
-    step_down: Share  # largest fall of alpha per tick, factor
-    step_up: NonNegative  # largest rise, factor >= 1
+    step_down: NonNegative  # largest fall of alpha per tick, factor < 1
+    step_up: NonNegative  # largest rise, factor > 1
     cpa_share: Share  # PID bidders that watch the CPA target; the others only pace
     cap: NonNegative  # median of the largest alpha / C
     cap_spread: NonNegative
@@ -77,19 +79,16 @@ class BehaviourParameters:
     noise_spread: NonNegative
 
     def __post_init__(self) -> None:
-        if abs(sum(self.shares) - 1) > 1e-6:
+        if abs(sum(getattr(self, f"share_{kind}") for kind in KINDS) - 1) > 1e-6:
             raise ValueError("the shares of the kinds of bidders must sum to 1")
-        if not (self.step_up >= 1 and self.opening_low <= self.opening_high):
-            raise ValueError("need step_up >= 1 and opening_low <= opening_high")
-
-    @property
-    def shares(self) -> list[float]:
-        """Shares of :data:`KINDS`."""
-        return [getattr(self, f"share_{kind}") for kind in KINDS]
+        if not (self.step_down <= 1 <= self.step_up and self.opening_low <= self.opening_high):
+            raise ValueError("need step_down <= 1 <= step_up and opening_low <= opening_high")
 
     @classmethod
     def load(cls, path: Path) -> BehaviourParameters:
-        """Read a json file of named numbers."""
+        """Read a json file of named numbers; ValueError: a knob missing, unknown or out of range."""
+        if not path.is_file():
+            raise FileNotFoundError(f"no behaviour parameters at {path}")
         return cls(**json.loads(path.read_text()))
 
     def save(self, path: Path) -> None:
@@ -112,26 +111,34 @@ def population_key(dataset: Dataset) -> str:
     return config_key([asdict(behaviour_parameters(dataset)), policies])
 
 
-class NoisyBidder:
-    """Multiplies a bidder's alphas by log-normal noise: exploration, as in logged data.
+class Population:
+    """Different bidders for different advertisers, with log-normal noise on their alphas: exploration, as in logs.
 
     Parameters
     ----------
-    bidder : for n advertisers
+    parts : (rows, bidder) pairs; each of the n advertisers is a row of exactly one part
     noise : (n,) standard deviation of log alpha
     rng : drawn from once per tick
     """
 
-    def __init__(self, bidder: Bidder, noise: NDArray[np.float64], rng: np.random.Generator) -> None:
-        self.bidder, self.noise, self.rng = bidder, noise, rng
+    def __init__(
+        self, parts: Sequence[tuple[NDArray[np.int64], Bidder]], noise: NDArray[np.float64], rng: np.random.Generator
+    ) -> None:
+        self.parts, self.noise, self.rng = parts, noise, rng
 
     def reset(self, advertisers: Advertisers) -> None:
-        """Start a period."""
-        self.bidder.reset(advertisers)
+        """Start a period; every bidder gets its own advertisers."""
+        if len(advertisers) != len(self.noise):
+            raise ValueError(f"the population bids for {len(self.noise)} advertisers; got {len(advertisers)}")
+        for rows, bidder in self.parts:
+            bidder.reset(advertisers[rows])
 
     def act(self, observation: Observation) -> NDArray[np.float64]:
-        """(n,) alpha."""
-        return self.bidder.act(observation) * np.exp(self.noise * self.rng.standard_normal(len(self.noise)))
+        """(n,) alpha, each from the advertiser's own bidder."""
+        alphas = np.empty(len(observation))
+        for rows, bidder in self.parts:
+            alphas[rows] = bidder.act(observation[rows])
+        return alphas * np.exp(self.noise * self.rng.standard_normal(len(alphas)))
 
 
 def behaviour_population(
@@ -158,7 +165,7 @@ def behaviour_population(
     def draw(median: float, spread: float) -> NDArray[np.float64]:
         return median * np.exp(spread * rng.standard_normal(n))
 
-    kind = rng.choice(len(KINDS), size=n, p=knobs.shares)
+    kind = rng.choice(len(KINDS), size=n, p=[getattr(knobs, f"share_{name}") for name in KINDS])
     opening = np.clip(draw(knobs.opening, knobs.opening_spread), knobs.opening_low, knobs.opening_high)
     gain, cap = draw(knobs.gain, knobs.gain_spread), draw(knobs.cap, knobs.cap_spread)
     belief = draw(knobs.price_belief, knobs.price_belief_spread)
@@ -191,8 +198,8 @@ def behaviour_population(
             return LearnedBidder(learned, (which[rows] * len(learned)).astype(int), temper[rows])
         return ConstantAlpha(opening[rows])
 
-    groups = ((name, np.flatnonzero(kind == k)) for k, name in enumerate(KINDS))
-    return NoisyBidder(MixedBidder([(rows, make(name, rows)) for name, rows in groups if len(rows)]), noise, rng)
+    groups = [(np.flatnonzero(kind == k), name) for k, name in enumerate(KINDS)]
+    return Population([(rows, make(name, rows)) for rows, name in groups if len(rows)], noise, rng)
 
 
 @functools.cache
@@ -222,30 +229,32 @@ def plan_day(dataset: Dataset, mean_pvalues: NDArray[np.float64]) -> ResponseTab
     # A normal distribution by its quantiles, with a typical standard deviation of half the mean (A.1).
     normal = np.quantile(np.random.default_rng(0).standard_normal(100_000), (np.arange(_QUANTILES) + 0.5) / _QUANTILES)
     pvalues = np.clip(mean_pvalues[:, :, None] * (1 + 0.5 * normal), 0, 1).reshape(N_ADVERTISERS, -1)
-    past, counts, prices = _PAST_PERIODS[-1], np.full(N_TICKS, _QUANTILES), np.repeat(prices, _QUANTILES)
-    day = ReplayPeriod.from_arrays(dataset, past, period_advertisers(dataset, past), counts, pvalues, prices)
+    day = ReplayPeriod(
+        dataset,
+        _PAST_PERIODS[-1],
+        period_advertisers(dataset, _PAST_PERIODS[-1]),
+        np.full(N_TICKS, _QUANTILES),
+        pvalues,
+        np.repeat(prices, _QUANTILES),
+    )
     tables = ResponseTables.from_period(day)
-    counts = past_traffic_share() * impression_counts(past).sum()
+    counts = past_traffic_share() * impression_counts(_PAST_PERIODS[-1]).sum()
     weight = (counts / _QUANTILES)[:, None, None].astype(np.float32)
-    weighted = {name: getattr(tables, name) * weight for name in ("costs", "values", "wins")}
-    return replace(tables, counts=counts, **weighted)
+    return replace(
+        tables, counts=counts, costs=tables.costs * weight, values=tables.values * weight, wins=tables.wins * weight
+    )
 
 
 def _published_prices(dataset: Dataset) -> NDArray[np.float64]:
     """(48,) what period 7's prices were, as far as they are published; period 14's stay out, to test calibration on."""
-    table = fidelity.published_prices()
-    published = table[table["period"] == 7].set_index("tick")["lwc"]
-    prices = published.reindex(range(N_TICKS)).ffill().to_numpy(copy=True)
-    dense, sparse = (
-        float(fidelity.published_moments(name).set_index("feature")["mean"]["historical_least_winning_cost_mean"])
-        for name in DATASETS
-    )
-    prices[: published.index[0]] = dense  # the mornings' are not published: the level that states tell of
-    return prices if dataset == "dense" else prices * (sparse / dense)
+    prices = pd.read_csv(paths.PACKAGE / "data" / "lwc_tick_means.csv", float_precision="round_trip")["period7_dense"]
+    level = {name: fidelity.published_moments(name)["mean"][_PRICE_FEATURE] for name in DATASETS}
+    prices = prices.ffill().fillna(level["dense"])  # the mornings' are not published: the level that states tell of
+    return prices.to_numpy() * (level[dataset] / level["dense"])
 
 
 def simulate_period(dataset: Dataset, period: int, seed: int, scheme: Scheme = "data", **options: Any) -> PeriodLog:
-    """Run a delivery period of the market with the behaviour population; see :func:`populated_market`."""
+    """Run a delivery period of the market with the behaviour population; arguments of :func:`populated_market`."""
     return play(*populated_market(dataset, period, seed, scheme, **options))
 
 
@@ -259,7 +268,7 @@ def populated_market(
     parameters: BehaviourParameters | None = None,
     policies: Sequence[LearnedPolicy] | None = None,
 ) -> tuple[Ticks[PeriodLog], Advertisers, Bidder]:
-    """A market's day, its 48 advertisers, and the behaviour population that bids for them.
+    """The day that :func:`simulate_period` plays, its 48 advertisers, and the population that bids for them.
 
     Parameters
     ----------
@@ -277,17 +286,8 @@ def populated_market(
 
 
 def simulate_trajectories(
-    dataset: Dataset, periods: Sequence[int], seed: int, *, jobs: int = 1, progress: bool = True
+    dataset: Dataset, periods: Sequence[int], seed: int, *, progress: bool = True
 ) -> TrajectorySet:
-    """Trajectories of several periods, in memory; :func:`lbm_core.data.generate.generate` writes resumable shards.
-
-    Parameters
-    ----------
-    periods : int >= 0 each; 48 trajectories each, less those too short
-    jobs : processes
-    progress : show a bar
-    """
-    logs = joblib.Parallel(n_jobs=jobs, return_as="generator")(
-        joblib.delayed(simulate_period)(dataset, period, seed) for period in periods
-    )
-    return TrajectorySet.from_logs(tqdm(logs, total=len(periods), unit="period", disable=not progress))
+    """Trajectories of several periods, in memory; :func:`lbm_core.data.generate.generate` writes resumable shards."""
+    bar = tqdm(periods, unit="period", disable=not progress)
+    return TrajectorySet.from_logs(simulate_period(dataset, period, seed) for period in bar)

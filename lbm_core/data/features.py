@@ -22,10 +22,7 @@ EXTRA_FEATURES = (
     "log_alpha_ratio_2",
     "log_alpha_ratio_3",
 )
-N_FEATURES: dict[StateKind, int] = {
-    "paper": N_STATE_FEATURES,
-    "extended": N_STATE_FEATURES + len(EXTRA_FEATURES),
-}
+N_FEATURES: dict[StateKind, int] = {"paper": N_STATE_FEATURES, "extended": N_STATE_FEATURES + len(EXTRA_FEATURES)}
 LOG_RATIO_LIMIT = 5.0  # log(alpha / C) is clipped to +-5, so that an alpha of 0 stays finite
 
 
@@ -38,7 +35,7 @@ class StateEncoder:
     """
 
     kind: StateKind
-    mean: NDArray[np.float32]  # (d,) statistics of the raw features over the training data; d = 16 or 23
+    mean: NDArray[np.float32]  # (d,) of the raw features over the training data; d = 16 or 23
     std: NDArray[np.float32]
 
     def __post_init__(self) -> None:
@@ -59,13 +56,7 @@ class StateEncoder:
 
     @classmethod
     def fit(cls, trajectories: TrajectorySet, kind: StateKind = "extended") -> StateEncoder:
-        """Statistics over every tick at which an advertiser bid; a constant feature keeps std 1.
-
-        Raises
-        ------
-        ValueError
-            Unknown kind, or no tick to learn from.
-        """
+        """Statistics over every tick at which an advertiser bid (ValueError: none); a constant feature keeps std 1."""
         rows, ticks = np.nonzero(trajectories.acting)
         if len(rows) == 0:
             raise ValueError("cannot fit a state encoder: no tick with alpha > 0")

@@ -46,10 +46,8 @@ def state_moments(trajectories: TrajectorySet) -> pd.DataFrame:
 
 def moment_ratios(ours: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
     """Our moments over the published ones: feature, mean_ratio, std_ratio (1 is a perfect match)."""
-    real = published_moments(dataset).set_index("feature")
-    mine = ours.set_index("feature")
-    ratios = mine[["mean", "std"]] / real
-    return ratios.rename(columns={"mean": "mean_ratio", "std": "std_ratio"}).loc[list(FEATURES)].reset_index()
+    ratios = ours.set_index("feature") / published_moments(dataset).set_index("feature")
+    return ratios.loc[list(FEATURES)].add_suffix("_ratio").reset_index()
 
 
 def moment_report(ours: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
@@ -63,12 +61,9 @@ def moment_report(ours: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
     -------
     dataset, feature, moment ("mean" | "std"), ours, real, ratio, tolerance, within
     """
-    real, mine = published_moments(dataset).set_index("feature"), ours.set_index("feature").loc[list(FEATURES)]
-    parts = [
-        pd.DataFrame({"feature": FEATURES, "moment": moment, "ours": mine[moment].array, "real": real[moment].array})
-        for moment in ("mean", "std")
-    ]
-    frame = pd.concat(parts, ignore_index=True)
+    frame = ours.set_index("feature").loc[list(FEATURES)].melt(var_name="moment", value_name="ours", ignore_index=False)
+    frame["real"] = published_moments(dataset).set_index("feature").melt()["value"].to_numpy()
+    frame = frame.reset_index()
     frame.insert(0, "dataset", dataset)
     frame["ratio"] = frame["ours"] / frame["real"]
     frame["tolerance"] = np.where(frame["feature"].isin(TIGHT), TIGHT_TOLERANCE, TOLERANCE)
@@ -78,8 +73,8 @@ def moment_report(ours: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
 
 def tick_prices(logs: Iterable[PeriodLog]) -> pd.DataFrame:
     """Mean least winning cost of our periods: period, tick, lwc (currency)."""
-    rows = [(log.period, tick, log.tick_prices(tick).mean()) for log in logs for tick in range(N_TICKS)]
-    return pd.DataFrame(rows, columns=["period", "tick", "lwc"])
+    table = [(log.period, tick, log.tick_prices(tick).mean()) for log in logs for tick in range(N_TICKS)]
+    return pd.DataFrame(table, columns=["period", "tick", "lwc"])
 
 
 def price_agreement(ours: pd.DataFrame) -> pd.DataFrame:

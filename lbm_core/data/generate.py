@@ -13,7 +13,7 @@ from dataclasses import asdict, fields
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import joblib
 import numpy as np
@@ -31,7 +31,7 @@ from lbm_core.settings import Count, Dataset, Whole, settings
 
 MANIFEST = "manifest.json"
 Simulate = Callable[[Dataset, int, int, Scheme], PeriodLog]  # (dataset, period, seed, scheme)
-Run = Callable[[Callable[[str], Any], Sequence[str]], Iterable[Any]]  # a function on names, in any order
+T = TypeVar("T")
 
 
 @settings
@@ -67,7 +67,7 @@ def generate(
     jobs: int = 1,
     progress: bool = True,
     simulate: Simulate = simulate_period,
-    run: Run | None = None,
+    run: Callable[[Callable[[str], Any], Sequence[str]], Iterable[Any]] | None = None,
 ) -> None:
     """Simulate delivery periods and write their trajectories; shards that are there already are kept.
 
@@ -75,16 +75,11 @@ def generate(
 
     Parameters
     ----------
-    out : folder for the shards and ``manifest.json``
+    out : folder for the shards and ``manifest.json``; ValueError: it holds shards of another configuration
     jobs : worker processes
     progress : show a bar with an estimate of the time left
     simulate : what runs a period
     run : calls a function on names, in any order, as on a cluster; default: joblib's processes
-
-    Raises
-    ------
-    ValueError
-        ``out`` holds shards of another configuration.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1; got {jobs}")
@@ -92,23 +87,24 @@ def generate(
     _claim(out, config)
     missing = [name for name in config.shards if not (out / name).exists()]
     done = len(config.periods) - sum(len(config.shards[name]) for name in missing)
+    make = partial(make_shard, config, simulate)
     with tqdm(total=len(config.periods), initial=done, unit="period", disable=not progress, desc=config.dataset) as bar:
-        for name, content in (run or partial(_on_this_machine, jobs))(partial(_shard, config, simulate), missing):
+        for name, content in (run or partial(_on_this_machine, jobs))(make, missing):
             with writing_file(out / name) as temporary:
                 temporary.write_bytes(content)
             bar.update(len(config.shards[name]))
 
 
-def _on_this_machine(jobs: int, make: Callable[[str], Any], names: Sequence[str]) -> Iterable[Any]:
+def _on_this_machine(jobs: int, make: Callable[[str], T], names: Sequence[str]) -> Iterable[T]:
     """Run in processes; inside joblib's ``parallel_config``, on the backend that it names."""
     return joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(joblib.delayed(make)(name) for name in names)
 
 
-def _shard(config: GenerateConfig, simulate: Simulate, name: str) -> tuple[str, bytes]:
-    """Name and content of a shard, made on its own."""
+def make_shard(config: GenerateConfig, simulate: Simulate, name: str) -> tuple[str, bytes]:
+    """Simulate the periods of one shard, on their own; its name and the content of its file."""
     logs = [simulate(config.dataset, period, config.seed, config.scheme) for period in config.shards[name]]
-    if any(log.engine != config.market for log in logs):
-        raise ValueError(f"simulated with engine {logs[0].engine!r}, not {config.market!r} as configured")
+    if {log.engine for log in logs} != {config.market}:
+        raise ValueError(f"the periods were not simulated with engine {config.market!r}, as configured")
     return name, shard_bytes(TrajectorySet.from_logs(logs))
 
 
@@ -129,28 +125,22 @@ def shard_bytes(trajectories: TrajectorySet) -> bytes:
 def read_shard(path: str | Path) -> TrajectorySet:
     """Read one parquet shard."""
     table = pyarrow.parquet.read_table(path)
-    missing = [f.name for f in fields(TrajectorySet)[1:] if f.name not in table.column_names]
-    if missing or b"dataset" not in (table.schema.metadata or {}):
-        raise ValueError(f"{path} is no shard of trajectories: {missing[0] if missing else 'dataset'!r} is missing")
+    names, stored = [f.name for f in fields(TrajectorySet)], table.schema.metadata or {}
+    missing = set(names) - {*table.column_names, *(key.decode() for key in stored)}
+    if missing:
+        raise ValueError(f"{path} is no shard of trajectories: {min(missing)!r} is missing")
     columns: dict[str, np.ndarray] = {}
-    for field in fields(TrajectorySet)[1:]:
-        column = table.column(field.name).combine_chunks()
-        if not pa.types.is_fixed_size_list(column.type):
-            columns[field.name] = column.to_numpy()
-            continue
-        shape = (len(table), N_TICKS, *([N_STATE_FEATURES] if field.name == "states" else []))
-        columns[field.name] = column.flatten().to_numpy().reshape(shape)
-    return TrajectorySet(table.schema.metadata[b"dataset"].decode(), **columns)
+    for name in names[1:]:
+        column = table.column(name).combine_chunks()
+        nested = pa.types.is_fixed_size_list(column.type)
+        values = (column.flatten() if nested else column).to_numpy()
+        shape = (N_TICKS, N_STATE_FEATURES) if name == "states" else (N_TICKS,) if nested else ()
+        columns[name] = values.reshape(len(table), *shape)
+    return TrajectorySet(stored[b"dataset"].decode(), **columns)
 
 
 def read_shards(folder: str | Path) -> TrajectorySet:
-    """All trajectories of a generated data set, in the order of its periods.
-
-    Raises
-    ------
-    FileNotFoundError
-        No manifest, or a shard is missing: the generation was stopped.
-    """
+    """All trajectories of a generated data set, in the order of its periods; FileNotFoundError: it is not complete."""
     folder = Path(folder)
     if not (folder / MANIFEST).exists():
         raise FileNotFoundError(f"no {MANIFEST} in {folder}: make a data set with 'lbm data generate' first")

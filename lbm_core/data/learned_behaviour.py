@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from lbm_core import paths
-from lbm_core.auction.bidder import Advertisers, Observation
+from lbm_core.auction.bidder import N_STATE_FEATURES, Advertisers, Observation
 from lbm_core.files import writing_file
 from lbm_core.settings import Dataset
 
@@ -25,20 +25,20 @@ FORMAT = "lbm behaviour policies 1"
 
 
 def policy_features(states: NDArray[np.floating], cpa_target: NDArray[np.floating]) -> NDArray[np.float32]:
-    """(..., 17) what a policy sees of states (..., 16) and CPA targets (...): the features and log C, unnormalised."""
+    """What a policy sees of (..., 16) states and (...) CPA targets C: (..., 17), not yet normalised, log C the last."""
     return np.concatenate([states, np.log(cpa_target)[..., None]], axis=-1).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class LearnedPolicy:
-    """A multilayer perceptron from the state to alpha / C; ReLU between the layers, tanh after the last."""
+    """A multilayer perceptron from the state to alpha / C."""
 
-    weights: tuple[NDArray[np.float32], ...]  # one (out, in) per layer
+    weights: tuple[NDArray[np.float32], ...]  # one (out, in) per layer; ReLU between the layers, tanh after the last
     biases: tuple[NDArray[np.float32], ...]  # one (out,) per layer
-    mean: NDArray[np.float32]  # (17,) normalise the features
+    mean: NDArray[np.float32]  # (17,) normalises the features, as does std
     std: NDArray[np.float32]
-    low: float  # log(alpha / C) that tanh's -1 and 1 stand for
-    high: float
+    low: float  # log(alpha / C) that tanh's -1 stands for
+    high: float  # and its 1
 
     def squashed(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, 17) features -> (n,) action in [-1, 1]."""
@@ -54,14 +54,7 @@ class LearnedPolicy:
 
 
 class LearnedBidder:
-    """Bids as learned policies say, each advertiser as its own.
-
-    Parameters
-    ----------
-    policies : candidates
-    which : (n,) position of each advertiser's policy
-    temper : (n,) factor on alpha: advertisers of the same policy differ in how bold they are
-    """
+    """Bids as learned policies say: advertiser k as number ``which[k]``, times ``temper``, how bold it is."""
 
     def __init__(self, policies: Sequence[LearnedPolicy], which: ArrayLike, temper: ArrayLike = 1.0) -> None:
         self.policies, self.which, self.temper = list(policies), np.asarray(which), temper
@@ -81,24 +74,18 @@ class LearnedBidder:
 
 def save_policies(policies: Mapping[str, LearnedPolicy], path: Path) -> None:
     """Write named policies to one safetensors file."""
-    tensors: dict[str, NDArray] = {}
+    tensors = {}
     for name, policy in policies.items():
         for k, (weight, bias) in enumerate(zip(policy.weights, policy.biases, strict=True)):
-            tensors |= {f"{name}.{k}.weight": weight, f"{name}.{k}.bias": bias}
-        bounds = np.array([policy.low, policy.high])
-        tensors |= {f"{name}.mean": policy.mean, f"{name}.std": policy.std, f"{name}.range": bounds}
+            tensors[f"{name}.{k}.weight"], tensors[f"{name}.{k}.bias"] = weight, bias
+        tensors[f"{name}.mean"], tensors[f"{name}.std"] = policy.mean, policy.std
+        tensors[f"{name}.range"] = np.array([policy.low, policy.high])
     with writing_file(path) as temporary:
         save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, temporary, {"format": FORMAT})
 
 
 def load_policies(path: Path) -> dict[str, LearnedPolicy]:
-    """Read named policies.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        No file; not one of ours.
-    """
+    """Read named policies; FileNotFoundError: no file, ValueError: not one of ours."""
     if not path.is_file():
         raise FileNotFoundError(f"no behaviour policies at {path}; `lbm data calibrate` makes them")
     with safe_open(path, "numpy") as file:
@@ -107,10 +94,12 @@ def load_policies(path: Path) -> dict[str, LearnedPolicy]:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
     policies = {}
     for name in sorted({key.split(".")[0] for key in tensors}):
+        mean, std, (low, high) = (tensors[f"{name}.{key}"] for key in ("mean", "std", "range"))
+        if mean.shape != (N_STATE_FEATURES + 1,):
+            raise ValueError(f"{path.name}: policy {name} has another number of features than {N_STATE_FEATURES + 1}")
         layers = range(sum(key.startswith(f"{name}.") and key.endswith(".weight") for key in tensors))
         weights, biases = (tuple(tensors[f"{name}.{k}.{kind}"] for k in layers) for kind in ("weight", "bias"))
-        low, high = map(float, tensors[f"{name}.range"])
-        policies[name] = LearnedPolicy(weights, biases, tensors[f"{name}.mean"], tensors[f"{name}.std"], low, high)
+        policies[name] = LearnedPolicy(weights, biases, mean, std, float(low), float(high))
     return policies
 
 

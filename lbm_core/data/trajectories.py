@@ -12,16 +12,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lbm_core.auction.bidder import N_STATE_FEATURES, N_TICKS, Advertisers, Observation
+from lbm_core.auction.day import DayResult
 from lbm_core.auction.log import PeriodLog
-from lbm_core.data.windows import PER_TICK, Windows, gather_windows, windows_of_observation
+from lbm_core.data.windows import PER_TICK, Windows, gather_windows
 from lbm_core.files import writing_file
 from lbm_core.settings import DATASETS, Dataset
 
 # Largest alpha kept in the data, currency per conversion (the authors' release clips there).
 ALPHA_LIMIT: dict[Dataset, float] = {"dense": 54.0, "sparse": 500.0}
 MIN_LENGTH = 3  # shorter trajectories are dropped (the authors' release drops length <= 2)
-
-__all__ = ["ALPHA_LIMIT", "TrajectorySet", "Windows", "sample_ends", "windows", "windows_of_observation"]
 
 _log = logging.getLogger(__name__)
 _PER_TICK = ("alphas", "conversions", "expected_conversions", "costs")
@@ -42,7 +41,7 @@ class TrajectorySet:
     cpa_target: NDArray[np.float32]  # (N,) currency per conversion, > 0
     states: NDArray[np.float32]  # (N, 48, 16) features before each tick
     alphas: NDArray[np.float32]  # (N, 48) currency per conversion; 0 where the advertiser did not bid
-    conversions: NDArray[np.float32]  # (N, 48) count in each tick
+    conversions: NDArray[np.float32]  # (N, 48) count
     expected_conversions: NDArray[np.float32]  # (N, 48) sum of p
     costs: NDArray[np.float32]  # (N, 48) currency
 
@@ -54,53 +53,57 @@ class TrajectorySet:
         for field in fields(self)[1:]:
             kind = np.int64 if field.name in ("period", "advertiser", "length") else np.float32
             values = np.ascontiguousarray(getattr(self, field.name), dtype=kind)
-            if values.shape != shapes.get(field.name, (n,)):
-                raise ValueError(f"{field.name} has shape {values.shape}; expected {shapes.get(field.name, (n,))}")
+            shape = shapes.get(field.name, (n,))
+            if values.shape != shape:
+                raise ValueError(f"{field.name} has shape {values.shape}; expected {shape}")
             if not np.isfinite(values).all():
                 raise ValueError(f"{field.name} holds NaN or infinite values")
             object.__setattr__(self, field.name, values)
-        if not ((self.length >= 1) & (self.length <= N_TICKS)).all():
+        if n and not (self.length.min() >= 1 and self.length.max() <= N_TICKS):
             raise ValueError(f"lengths must lie in 1..{N_TICKS}")
-        if not ((self.budget > 0) & (self.cpa_target > 0)).all() or (self.alphas < 0).any():
-            raise ValueError("every budget and CPA target must be positive, and no alpha negative")
+        if n and not (self.budget.min() > 0 and self.cpa_target.min() > 0):
+            raise ValueError("every budget and CPA target must be positive")
+        if (self.alphas < 0).any():
+            raise ValueError("alphas must not be negative")
 
     def __len__(self) -> int:
         return len(self.period)
 
     @classmethod
     def from_logs(cls, logs: Iterable[PeriodLog]) -> TrajectorySet:
-        """Cut every advertiser-day at its first ``done`` and stack them.
+        """Cut every advertiser-day at its first ``done`` and stack them; ValueError: no logs, or of several data sets.
 
         Alphas are clipped at :data:`ALPHA_LIMIT`; trajectories shorter than :data:`MIN_LENGTH` are dropped and counted
         in the log.
-
-        Raises
-        ------
-        ValueError
-            No logs, or logs of different data sets.
         """
-        whole = cls.concatenate([cls._of_log(log) for log in logs])
+        whole = cls.concatenate([cls.of_day(log, log.dataset, log.period) for log in logs])
         kept = whole.length >= MIN_LENGTH
         if not kept.all():
             _log.info("dropped %d of %d trajectories shorter than %d ticks", (~kept).sum(), len(kept), MIN_LENGTH)
         return whole.select(kept)
 
     @classmethod
-    def _of_log(cls, log: PeriodLog) -> TrajectorySet:
-        who, valid = log.advertisers, np.arange(N_TICKS) < log.lengths[:, None]
-        tables = {name: (getattr(log, name) * valid).astype(np.float32) for name in _PER_TICK}
-        tables["alphas"] = np.clip(tables["alphas"], 0.0, ALPHA_LIMIT[log.dataset])
-        states = (log.states * valid[:, :, None]).astype(np.float32)
-        budget, target = who.budget.astype(np.float32), who.cpa_target.astype(np.float32)
-        period = np.full(len(who), log.period)
-        return cls(log.dataset, period, who.index, log.lengths, budget, target, states, **tables)
+    def of_day(cls, day: DayResult, dataset: Dataset, period: int) -> TrajectorySet:
+        """The trajectories of a day, simulated or replayed, as :meth:`from_logs` makes them, short ones too."""
+        who, valid = day.advertisers, np.arange(N_TICKS) < day.lengths[:, None]
+        columns = {name: getattr(day, name) * valid for name in _PER_TICK}
+        columns |= {"alphas": np.clip(columns["alphas"], 0.0, ALPHA_LIMIT[dataset])}
+        return cls(
+            dataset,
+            period=np.full(len(who), period),
+            advertiser=who.index,
+            length=day.lengths,
+            budget=who.budget,
+            cpa_target=who.cpa_target,
+            states=day.states * valid[:, :, None],
+            **columns,
+        )
 
     @classmethod
     def concatenate(cls, sets: Sequence[TrajectorySet]) -> TrajectorySet:
         """Stack trajectory sets of one data set."""
-        names = sorted({s.dataset for s in sets})
-        if len(names) != 1:
-            raise ValueError(f"trajectories must be of one data set; got {', '.join(names) or 'none'}")
+        if not sets or len({s.dataset for s in sets}) > 1:
+            raise ValueError("need at least one period log or trajectory set, all of the same data set")
         columns = {f.name: np.concatenate([getattr(s, f.name) for s in sets]) for f in fields(cls)[1:]}
         return cls(dataset=sets[0].dataset, **columns)
 
@@ -132,12 +135,12 @@ class TrajectorySet:
     @cached_property
     def conversions_before(self) -> NDArray[np.float32]:
         """(N, 48) conversions of the ticks before t."""
-        return _before(self.conversions)
+        return (np.cumsum(self.conversions, axis=1, dtype=np.float64) - self.conversions).astype(np.float32)
 
     @cached_property
     def costs_before(self) -> NDArray[np.float32]:
         """(N, 48) currency spent in the ticks before t."""
-        return _before(self.costs)
+        return (np.cumsum(self.costs, axis=1, dtype=np.float64) - self.costs).astype(np.float32)
 
     def advertisers(self, rows: ArrayLike) -> Advertisers:
         """Who bid in some rows."""
@@ -145,16 +148,10 @@ class TrajectorySet:
         return Advertisers(self.advertiser[rows], self.budget[rows], self.cpa_target[rows])
 
     def observation(self, rows: ArrayLike, tick: int) -> Observation:
-        """What the bidders of some rows knew at ``tick``.
-
-        Raises
-        ------
-        ValueError
-            ``tick`` outside [0, 48) or at or after the end of one of the trajectories.
-        """
+        """What the bidders of some rows knew at ``tick``; ValueError: one of the trajectories is over by then."""
         rows = np.asarray(rows)
         _check_ticks(self, rows, np.full(rows.shape, tick))
-        past = (table[rows, :tick].astype(np.float64) for table in (self.alphas, self.conversions, self.costs))
+        past = (column[rows, :tick].astype(np.float64) for column in (self.alphas, self.conversions, self.costs))
         return Observation(tick, self.states[rows, : tick + 1].astype(np.float64), *past)
 
     def save(self, path: Path) -> None:
@@ -164,13 +161,9 @@ class TrajectorySet:
 
     @classmethod
     def load(cls, path: Path) -> TrajectorySet:
-        """Read what :meth:`save` wrote.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            No such file; a file without one of the columns.
-        """
+        """Read what :meth:`save` wrote; FileNotFoundError: no file, ValueError: one without some column."""
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no trajectory file {path}: generate the data set first")
         with np.load(path, allow_pickle=False) as stored:
             missing = [f.name for f in fields(cls) if f.name not in stored]
             if missing:
@@ -182,20 +175,12 @@ class TrajectorySet:
 def sample_ends(
     trajectories: TrajectorySet, n: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw end ticks of training windows, uniformly over all (trajectory, tick) pairs at which somebody bid.
+    """Draw (n,) rows and end ticks of training windows, uniformly over all pairs with alpha > 0, with replacement.
 
     Sampling by *end* makes short windows occur at the start of the day, in training as in use.
 
     Differs from the paper: its authors' release samples window *starts*, so that short windows occur only at the end
     of a training episode but at the start of an evaluated one.
-
-    Parameters
-    ----------
-    n : number of windows, drawn with replacement
-
-    Returns
-    -------
-    rows, ticks : (n,) int each
     """
     pairs = trajectories.acting_pairs
     if len(pairs) == 0:
@@ -205,22 +190,20 @@ def sample_ends(
 
 
 def windows(trajectories: TrajectorySet, rows: ArrayLike, ticks: ArrayLike, length: int = 10) -> Windows:
-    """Windows of the last ``length`` ticks up to and including ``ticks``, left-padded with zeros.
+    """Windows of the last ``length`` ticks (the paper uses 10) up to and including ``ticks``, left-padded with zeros.
 
-    Parameters
-    ----------
-    rows, ticks : (n,) int
-    length : L >= 1; the paper uses 10
-
-    Raises
-    ------
-    ValueError
-        A tick at or after the end of its trajectory.
+    Rows and ticks are (n,); ValueError: they are not, or a tick is at or after the end of its trajectory.
     """
     rows, ticks = np.asarray(rows, dtype=np.int64), np.asarray(ticks, dtype=np.int64)
     _check_ticks(trajectories, rows, ticks)
-    columns = {name: getattr(trajectories, name) for name in PER_TICK}
-    return gather_windows(rows, ticks, length, trajectories.budget[rows], trajectories.cpa_target[rows], columns)
+    return gather_windows(
+        rows,
+        ticks,
+        length,
+        budget=trajectories.budget[rows],
+        cpa_target=trajectories.cpa_target[rows],
+        **{name: getattr(trajectories, name) for name in (*PER_TICK, "alphas")},
+    )
 
 
 def _check_ticks(trajectories: TrajectorySet, rows: NDArray, ticks: NDArray) -> None:
@@ -229,10 +212,6 @@ def _check_ticks(trajectories: TrajectorySet, rows: NDArray, ticks: NDArray) -> 
     wrong = (ticks < 0) | (ticks >= trajectories.length[rows])
     if wrong.any():
         k = int(np.argmax(wrong))
-        length = trajectories.length[rows[k]]
-        raise ValueError(f"tick {ticks[k]} of trajectory {rows[k]} lies outside its {length} ticks")
-
-
-def _before(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    total = np.cumsum(values, axis=1, dtype=np.float64)
-    return (total - values).astype(np.float32)
+        raise ValueError(
+            f"tick {ticks[k]} of trajectory {rows[k]} lies outside its {trajectories.length[rows[k]]} ticks"
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -11,10 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from lbm_core.auction.bidder import Advertisers, Observation
 
 N_PREVIOUS = 3  # earlier alphas seen from each position
-PER_TICK = (
-    *("returns_to_go", "states", "alphas", "conversions", "expected_conversions", "costs"),
-    *("conversions_before", "costs_before"),
-)
+# What windows cut out of a day as it is; alphas are cut twice.
+_OUTCOMES = ("conversions", "expected_conversions", "costs", "conversions_before", "costs_before")
+PER_TICK = ("returns_to_go", "states", *_OUTCOMES)
 
 
 @dataclass(frozen=True)
@@ -24,16 +22,16 @@ class Windows:
     returns_to_go: NDArray[np.float32]  # (n, L) unscaled R
     states: NDArray[np.float32]  # (n, L, 16) unnormalised
     alphas: NDArray[np.float32]  # (n, L) currency per conversion; in use 0 at the last position (not yet chosen)
-    conversions: NDArray[np.float32]  # (n, L) count in each tick; in use 0 at the last position (not yet known)
+    conversions: NDArray[np.float32]  # (n, L) outcome of each tick; in use 0 at the last position (not yet known)
     expected_conversions: NDArray[np.float32]  # (n, L) sum of p; NaN in use, where no bidder can know it
-    costs: NDArray[np.float32]  # (n, L) currency spent in each tick; in use 0 at the last position
+    costs: NDArray[np.float32]  # (n, L) as the conversions
     conversions_before: NDArray[np.float32]  # (n, L) total of all ticks of the day before each position
     costs_before: NDArray[np.float32]  # (n, L)
-    previous_alphas: NDArray[np.float32]  # (n, L, 3) one, two, three ticks before; C before the day's start
+    previous_alphas: NDArray[np.float32]  # (n, L, 3) one, two, three ticks before; cpa_target before the day's start
     timesteps: NDArray[np.int64]  # (n, L) in [0, 48)
     mask: NDArray[np.bool_]  # (n, L) True at real ticks
-    budget: NDArray[np.float32]  # (n,) currency
-    cpa_target: NDArray[np.float32]  # (n,) currency per conversion
+    budget: NDArray[np.float32]  # (n,)
+    cpa_target: NDArray[np.float32]  # (n,)
 
     def __len__(self) -> int:
         return len(self.budget)
@@ -50,23 +48,15 @@ def windows_of_observation(
 
     Parameters
     ----------
-    observation : n advertisers at tick t
-    advertisers : the same n
+    observation, advertisers : the same n advertisers, at tick t; ValueError: shapes that do not fit, NaN
     returns_to_go : (n, t + 1) conversions still wanted at ticks 0..t
-    length : L
-
-    Raises
-    ------
-    ValueError
-        Shapes that do not fit, NaN.
     """
     n, tick = len(observation), observation.tick
+    past = {name: getattr(observation, name) for name in ("alphas", "conversions", "costs")}
     target = np.asarray(returns_to_go, dtype=np.float64)
     for name, values, shape in (
         ("returns_to_go", target, (n, tick + 1)),
-        ("alphas", observation.alphas, (n, tick)),
-        ("conversions", observation.conversions, (n, tick)),
-        ("costs", observation.costs, (n, tick)),
+        *((name, values, (n, tick)) for name, values in past.items()),
         ("states", observation.states[:, :, 0], (n, tick + 1)),
         ("advertisers", advertisers.budget, (n,)),
     ):
@@ -75,26 +65,34 @@ def windows_of_observation(
         if not np.isfinite(values).all():
             raise ValueError(f"{name} of the observation at tick {tick} holds NaN or infinite values")
 
-    known = {"alphas": observation.alphas, "conversions": observation.conversions, "costs": observation.costs}
-    now = {name: np.pad(values, ((0, 0), (0, 1))) for name, values in known.items()}
-    before = {
-        f"{name}_before": np.pad(known[name].cumsum(axis=1), ((0, 0), (1, 0))) for name in ("conversions", "costs")
-    }
-    expected = np.full((n, tick + 1), np.nan)
-    columns = {"returns_to_go": target, "states": observation.states, "expected_conversions": expected, **now, **before}
-    ticks = np.full(n, tick)
-    return gather_windows(np.arange(n), ticks, length, advertisers.budget, advertisers.cpa_target, columns)
+    with_current = {name: np.pad(values, ((0, 0), (0, 1))) for name, values in past.items()}
+    totals = {f"{name}_before": values.cumsum(axis=1) for name, values in past.items() if name != "alphas"}
+    before = {name: np.pad(values, ((0, 0), (1, 0))) for name, values in totals.items()}
+    return gather_windows(
+        np.arange(n),
+        np.full(n, tick),
+        length,
+        budget=advertisers.budget,
+        cpa_target=advertisers.cpa_target,
+        returns_to_go=target,
+        states=observation.states,
+        expected_conversions=np.full((n, tick + 1), np.nan),
+        **with_current,
+        **before,
+    )
 
 
 def gather_windows(
     rows: NDArray[np.int64],
     ticks: NDArray[np.int64],
     length: int,
+    *,
     budget: NDArray,
     cpa_target: NDArray,
-    columns: Mapping[str, NDArray],
+    alphas: NDArray,
+    **per_tick: NDArray,
 ) -> Windows:
-    """Cut windows that end at ``ticks`` out of per-tick arrays (N, T, ...), those of :data:`PER_TICK`."""
+    """Cut windows that end at ``ticks`` out of per-tick arrays (N, T, ...); see :class:`Windows` for the names."""
     if length < 1:
         raise ValueError(f"windows need a length of at least 1; got {length}")
     positions = ticks[:, None] - np.arange(length - 1, -1, -1)
@@ -107,14 +105,15 @@ def gather_windows(
         return taken
 
     earlier = positions[:, :, None] - np.arange(1, N_PREVIOUS + 1)
-    before = columns["alphas"][rows[:, None, None], np.maximum(earlier, 0)]
-    previous = np.where(earlier >= 0, before, np.asarray(cpa_target)[:, None, None]).astype(np.float32)
+    taken = alphas[rows[:, None, None], np.maximum(earlier, 0)]
+    previous = np.where(earlier >= 0, taken, np.asarray(cpa_target)[:, None, None]).astype(np.float32)
     previous[~mask] = 0.0
     return Windows(
+        alphas=cut(alphas),
         previous_alphas=previous,
         timesteps=timesteps,
         mask=mask,
         budget=np.asarray(budget, dtype=np.float32),
         cpa_target=np.asarray(cpa_target, dtype=np.float32),
-        **{name: cut(columns[name]) for name in PER_TICK},
+        **{name: cut(values) for name, values in per_tick.items()},
     )

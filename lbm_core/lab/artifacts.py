@@ -21,25 +21,18 @@ from lbm_core.files import config_key, writing
 
 T = TypeVar("T")
 TOOK = "took.json"  # inside every artifact: seconds of its making and the process's peak memory
+_MODELS = ("act", "critic", "dt", "dt_q", "offline_rl", "uscb", "diffbid", "sft", "grpo", "gqpo")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of the chain, declared once.
+    """A stage of the chain, declared once."""
 
-    Attributes
-    ----------
-    name : folder of its artifacts in the cache
-    version : raised when code changes what the stage makes from an unchanged configuration
-    inputs : names of the stages that it may build on
-    """
-
-    name: str
-    version: int
-    inputs: tuple[str, ...] = ()
+    name: str  # folder of its artifacts in the cache
+    version: int  # raised when code changes what it makes from an unchanged configuration
+    inputs: tuple[str, ...] = ()  # stages that it may build on
 
 
-# What each stage builds on. Raise a version when its code makes something else from the same configuration.
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
@@ -56,57 +49,32 @@ STAGES: dict[str, Stage] = {
         Stage("grpo", 2, ("trajectories",)),
         Stage("own_days", 2, ("act", "period", "gqpo")),
         Stage("gqpo", 2, ("trajectories", "act", "critic", "own_days", "gqpo")),
-        Stage("tuning", 2, ("period", "act", "critic", "dt", "dt_q", "offline_rl", "uscb", "diffbid")),
-        Stage(
-            "evaluation",
-            2,
-            ("period", "act", "critic", "dt", "dt_q", "offline_rl", "uscb", "diffbid", "sft", "grpo", "gqpo"),
-        ),
-        Stage(
-            "closed_loop",
-            2,
-            ("period", "act", "critic", "dt", "dt_q", "offline_rl", "uscb", "diffbid", "sft", "grpo", "gqpo"),
-        ),
+        Stage("tuning", 2, ("period",)),
+        Stage("evaluation", 2, ("period", *_MODELS)),
+        Stage("closed_loop", 2, ("period", *_MODELS)),
     )
 }
 
 
 @dataclass(frozen=True)
 class Took:
-    """What the making of an artifact took, on the machine that did it.
+    """What the making of an artifact took, on the machine that did it."""
 
-    Attributes
-    ----------
-    seconds : of the making alone, inputs aside
-    peak_mib : largest memory of the process by its end
-    """
-
-    seconds: float
-    peak_mib: float
+    seconds: float  # of the making alone, inputs aside
+    peak_mib: float  # largest memory of the process by its end
 
 
 @dataclass(frozen=True, eq=False)
 class Artifact(Generic[T]):
-    """Something made once from a configuration and other artifacts.
+    """Something made once from a configuration and other artifacts."""
 
-    Attributes
-    ----------
-    stage : name of one of :data:`STAGES`
-    config : all that shapes it besides its inputs: a configuration, or json-plain
-    make : writes it into a folder, which gets its name only when that is done
-    load : reads it from that folder
-    what : its name in the line that says whether it was computed
-    inputs : what it is made from
-    silent : says nothing; whoever makes many tells of them together
-    """
-
-    stage: str
-    config: Any
-    make: Callable[[Path], None]
-    load: Callable[[Path], T]
-    what: str
+    stage: str  # name of one of STAGES
+    config: Any  # all that shapes it besides its inputs: a configuration, or json-plain
+    make: Callable[[Path], None]  # writes it into a folder, which gets its name only when that is done
+    load: Callable[[Path], T]  # reads it from that folder
+    what: str  # its name in the line that says whether it was computed
     inputs: tuple[Artifact[Any], ...] = ()
-    silent: bool = False
+    silent: bool = False  # says nothing: whoever makes many tells of them together
 
     def __post_init__(self) -> None:
         foreign = [one.stage for one in self.inputs if one.stage not in STAGES[self.stage].inputs]
@@ -158,13 +126,7 @@ class Artifact(Generic[T]):
 
     @property
     def took(self) -> Took:
-        """What its making took.
-
-        Raises
-        ------
-        FileNotFoundError
-            It has not been made.
-        """
+        """What its making took; FileNotFoundError if it has not been made."""
         return Took(**json.loads((self.path / TOOK).read_text()))
 
 

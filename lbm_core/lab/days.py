@@ -50,12 +50,7 @@ class Trajectories(Artifact[TrajectorySet]):
 
 
 def trajectories(setup: Setup, *, jobs: int | None = None) -> Trajectories:
-    """Training trajectories: the tier's training periods, simulated with the behaviour population.
-
-    Parameters
-    ----------
-    jobs : processes; default one for a few periods, up to 8 for many
-    """
+    """The tier's training periods, simulated with the behaviour population in so many processes (default 1 to 8)."""
     numbers = train_periods(setup)
     if jobs is None:
         jobs = 1 if len(numbers) <= 24 else min(8, os.cpu_count() or 1)
@@ -99,12 +94,7 @@ def replay_period(setup: Setup, number: int) -> ReplayPeriod:
 
 
 class HeldOutPeriods(Sequence[ReplayPeriod]):
-    """Evaluation periods, their impressions regenerated when asked for (200 MB each, one kept in memory).
-
-    Attributes
-    ----------
-    logs : their period logs
-    """
+    """Evaluation periods of some logs, impressions regenerated when asked for (200 MB each, one kept in memory)."""
 
     def __init__(self, logs: Sequence[PeriodLog]) -> None:
         self.logs = tuple(logs)
@@ -134,10 +124,7 @@ class HeldOutPeriods(Sequence[ReplayPeriod]):
 
 
 def held_out_periods(setup: Setup) -> HeldOutPeriods:
-    """Evaluation periods: the benchmark's own traffic of periods 7 … 27, priced by the simulated market.
-
-    No training period shares their traffic.
-    """
+    """The benchmark's own traffic of periods 7 … 27, which no training shares, priced by the simulated market."""
     logs, start = [period(setup, number) for number in held_out(setup.tier.evaluation.periods)], time.monotonic()
     computed = not all(log.exists for log in logs)
     periods = HeldOutPeriods([log.get() for log in logs])

@@ -21,23 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Decisions:
-    """Decisions that LBM-Think is asked about.
+    """n decisions that LBM-Think is asked about."""
 
-    Attributes
-    ----------
-    rows, ticks : (n,) which trajectory and tick
-    window : n windows; their last alpha is the action that was taken
-    facts : n, what the prompts tell
-    ruled : (n,) direction of :func:`lbm_core.act.guide_sources.spend_rate_rule`, in {-1, 0, 1}
-    on_policy : (n,) bool, whether LBM-Act met the decision itself; ``rows`` then count its own trajectories
-    """
-
-    rows: NDArray[np.int64]
-    ticks: NDArray[np.int64]
-    window: Windows
-    facts: list[PromptFacts]
-    ruled: NDArray[np.int64]
-    on_policy: NDArray[np.bool_]
+    rows: NDArray[np.int64]  # (n,) which trajectory
+    ticks: NDArray[np.int64]  # (n,)
+    window: Windows  # n, their last alpha is the action that was taken
+    facts: list[PromptFacts]  # n, what the prompts tell
+    ruled: NDArray[np.int64]  # (n,) direction of lbm_core.act.guide_sources.spend_rate_rule, in {-1, 0, 1}
+    on_policy: NDArray[np.bool_]  # (n,) whether LBM-Act met it itself; ``rows`` then count its own trajectories
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -28,15 +28,8 @@ Play = Callable[[Setup, int, dict[str, Callable[[], Bidder]]], pd.DataFrame]
 
 
 def bidders(setup: Setup, methods: Iterable[str | Guided] = MAIN) -> dict[str, Callable[[], Bidder]]:
-    """Functions that make each method's bidder; a model is found or trained when its bidder is first made.
-
-    "LBM(GQPO)" is left out where GQPO found nothing to learn from.
-
-    Raises
-    ------
-    ValueError
-        An unknown method.
-    """
+    """Functions that make each method's bidder and, at its first use, the model; without "LBM(GQPO)" where GQPO found
+    nothing to learn from."""
     made: dict[str, Callable[[], Bidder]] = {}
     for one in methods:
         row = method(one)  # a bad name is refused now
@@ -56,7 +49,6 @@ def evaluate_methods(setup: Setup, methods: Names = MAIN, *, budget_ratio: float
 
     Parameters
     ----------
-    methods : names of :data:`lbm_core.lab.methods.METHODS`, or LBM-Act under a guide
     budget_ratio : share of every budget that may be spent (Table 5)
 
     Returns
@@ -88,13 +80,7 @@ def evaluate_closed_loop(setup: Setup, methods: Names = (BEHAVIOUR, *MAIN)) -> p
 
     Returns
     -------
-    Rows of :func:`lbm_core.evaluation.closed_loop.closed_loop` with the column ``train_seed``, for the advertisers that
-    :func:`evaluate_methods` replays.
-
-    Raises
-    ------
-    ValueError
-        No method, or an unknown one; fewer held-out periods than the tier wants for the closed loop.
+    Rows of :func:`lbm_core.evaluation.closed_loop.closed_loop` with the column ``train_seed``
     """
     sizes, periods = setup.tier.evaluation, held_out_periods(setup)
     who, wanted = spread_rows(sizes.advertisers), sizes.closed_loop_periods

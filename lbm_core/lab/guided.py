@@ -29,23 +29,15 @@ Guide = Literal[
     "LBM-Think",
     "LBM-Think (GQPO)",
 ]
-GUIDES: tuple[Guide, ...] = Guide.__args__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A method as it bids in one setup.
+    """A method as it bids in one setup."""
 
-    Attributes
-    ----------
-    models : the artifacts that it bids with
-    make : makes its bidder
-    config : all else that shapes its bids, json-plain
-    """
-
-    models: tuple[Artifact[Any], ...]
-    make: Callable[[], Bidder]
-    config: Any
+    models: tuple[Artifact[Any], ...]  # that it bids with
+    make: Callable[[], Bidder]  # makes its bidder
+    config: Any  # all else that shapes its bids, json-plain
 
 
 @settings
@@ -110,13 +102,7 @@ def guided_contender(setup: Setup, guided: Guided) -> Contender:
 
 
 def guide_source(setup: Setup, guide: Guide) -> GuideSource:
-    """A guide of :data:`GUIDES` but "oracle", which is bound to its bidder.
-
-    Raises
-    ------
-    ValueError
-        GQPO found nothing to learn from.
-    """
+    """A guide but "oracle", which is bound to its bidder; a ValueError where GQPO found nothing to learn from."""
     from lbm_core.act import guide_sources
     from lbm_core.act.guides import uninstructed
     from lbm_core.baselines.critic_search import CriticGuide

@@ -113,11 +113,6 @@ class Lab(Setup):
         -------
         method, folder, parameters (count of the weights kept), mib (their size), steps (decisions for USCB), seconds
         (of the training alone), peak_mib (of the process by its end), computed (False: found in the cache)
-
-        Raises
-        ------
-        ValueError
-            An unknown method, or one that trains no weights of its own.
         """
         if name != "critic" and method(name).model is None:
             raise ValueError(f"{name!r} trains no weights of its own; choose one of critic, {', '.join(TRAINABLE)}")
@@ -129,12 +124,7 @@ class Lab(Setup):
         return {"method": name, "folder": artifact.path, "parameters": count, "mib": size / 2**20} | made
 
     def train_all(self, methods: Sequence[str] = ("critic", "DT", *OFFLINE_BASELINES), *, jobs: int = 1) -> None:
-        """Tune and train methods with every training seed of the tier, several at once.
-
-        Parameters
-        ----------
-        jobs : processes, one thread each; a method that builds on others starts after them
-        """
+        """Tune and train methods with every training seed of the tier, in so many processes of one thread each."""
         self.trajectories()
         self.tuning_tables()
         rows = {name: method(name) for name in methods if name != "critic"}

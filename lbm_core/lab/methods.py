@@ -33,46 +33,27 @@ IN_USE = ("cap", "gain", "proportional", "integral", "highest", "step", "span", 
 
 @dataclass(frozen=True)
 class Choice:
-    """Settings of a method that differ from the tier's.
+    """Settings of a method that differ from the tier's."""
 
-    Attributes
-    ----------
-    training : fields of the configuration that it is trained with
-    in_use : settings of its bidder
-    base : fields of the configuration of the method that it starts from
-    """
-
-    training: Settings = field(default_factory=dict)
-    in_use: Settings = field(default_factory=dict)
-    base: Settings = field(default_factory=dict)
+    training: Settings = field(default_factory=dict)  # fields of the configuration that it is trained with
+    in_use: Settings = field(default_factory=dict)  # settings of its bidder
+    base: Settings = field(default_factory=dict)  # as ``training``, of the method that it starts from
 
 
 @dataclass(frozen=True)
 class Method:
-    """Something that bids.
+    """Something that bids."""
 
-    Attributes
-    ----------
-    name : as in the paper's tables where it stands there
-    table : of the paper, or "" for what the paper does not have
-    contend : how it bids in a setup with some settings
-    model : its own weights, of (setup, settings); None: it learns nothing, or bids with other methods' models
-    space : what the search of settings tries, parameter by parameter; a default is always among the values
-    defaults : the tier's value of what is searched and no field of the model's configuration
-    starts_from : the method whose tuned training it starts from
-    seeds : how many trainings of it are evaluated
-    small : whether its networks are small, so that days are shared out among processes
-    """
-
-    name: str
-    table: str
-    contend: Callable[[Setup, Choice], Contender]
+    name: str  # as in the paper's tables where it stands there
+    table: str  # of the paper, or "" for what the paper does not have
+    contend: Callable[[Setup, Choice], Contender]  # how it bids in a setup with some settings
+    # Its own weights; None where it learns nothing, or bids with other methods' models.
     model: Callable[[Setup, Choice], Artifact[Any]] | None = None
-    space: Mapping[str, tuple[float | str, ...]] = field(default_factory=dict)
-    defaults: Settings = field(default_factory=dict)
-    starts_from: str = ""
-    seeds: Seeds = "train"
-    small: bool = True
+    space: Mapping[str, tuple[float | str, ...]] = field(default_factory=dict)  # what the search of settings tries
+    defaults: Settings = field(default_factory=dict)  # of what is searched and no field of the model's configuration
+    starts_from: str = ""  # the method whose tuned training it starts from
+    seeds: Seeds = "train"  # how many trainings of it are evaluated
+    small: bool = True  # whether its networks are small, so that days are shared out among processes
 
     def trainings(self, setup: Setup) -> int:
         """How many trainings of it the tier evaluates."""
@@ -255,13 +236,7 @@ MAIN = (*CONTROLS, "critic alone", "DT", "LLM-DT", "Prompt-LLM-DT", "LBM(P)", "L
 
 
 def method(name: str | Guided) -> Method:
-    """The row of a method; LBM-Act under any guide has one, too.
-
-    Raises
-    ------
-    ValueError
-        No such method, with those that are.
-    """
+    """The row of a method (a ValueError lists them); LBM-Act under any guide has one, too."""
     if isinstance(name, Guided):
         guided = name
         return Method(guided.name, "", lambda setup, choice: guided_contender(setup, guided), small=False)

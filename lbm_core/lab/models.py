@@ -39,13 +39,10 @@ def _trained(
 def act(
     setup: Setup, *, log_folder: Path | None = None, checkpoint_every: int = 500, **changes: Any
 ) -> Artifact[LBMAct]:
-    """LBM-Act, or LLM-DT or Prompt-LLM-DT (A.3).
+    """LBM-Act; ``guide="none"`` is LLM-DT, "task" Prompt-LLM-DT (A.3), "number" Fig. 3's control.
 
-    Parameters
-    ----------
-    log_folder, checkpoint_every : as in :func:`lbm_core.act.train.train_act`
-    changes : fields of :class:`~lbm_core.act.config.ActConfig`; ``guide="none"`` is LLM-DT, "task" Prompt-LLM-DT,
-        "number" Fig. 3's control
+    ``changes`` are fields of :class:`~lbm_core.act.config.ActConfig`, the others arguments of
+    :func:`lbm_core.act.train.train_act`.
     """
     from lbm_core.act.dual_embedding import LBMAct
     from lbm_core.act.train import train_act

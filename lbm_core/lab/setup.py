@@ -16,25 +16,12 @@ C = TypeVar("C")
 
 @dataclass(frozen=True)
 class Setup:
-    """Tier, data set and seeds, bound once.
+    """Tier, data set and seeds, bound once; an unknown data set or a seed below 0 is refused."""
 
-    Attributes
-    ----------
-    tier : every size
-    dataset : "dense" or "sparse"
-    seed : >= 0, of the simulated data and of texts
-    train_seed : >= 0, of initialisation and batches; None stands for ``seed``
-
-    Raises
-    ------
-    ValueError
-        Unknown data set, a seed that is no number >= 0.
-    """
-
-    tier: Tier
+    tier: Tier  # every size
     dataset: Dataset = "dense"
-    seed: int = 0
-    train_seed: int | None = None
+    seed: int = 0  # >= 0, of the simulated data and of texts
+    train_seed: int | None = None  # >= 0, of initialisation and batches; None stands for ``seed``
 
     def __post_init__(self) -> None:
         if self.dataset not in DATASETS:

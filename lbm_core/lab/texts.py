@@ -39,17 +39,7 @@ def sft(setup: Setup) -> Artifact[Path]:
 
 
 def grpo_config(setup: Setup, variant: str = "") -> GRPOTextConfig:
-    """GRPO's configuration under a variant of chapter 7.
-
-    Parameters
-    ----------
-    variant : a loss type, or "LOSS TYPE, length floor"; default the tier's own
-
-    Raises
-    ------
-    ValueError
-        No such variant.
-    """
+    """GRPO's configuration under a variant: a loss type, or "LOSS TYPE, length floor"; "" is the tier's own."""
     config = setup.bound(setup.tier.grpo, backbone=setup.tier.think.backbone)
     if not variant:
         return config
@@ -61,12 +51,7 @@ def grpo_config(setup: Setup, variant: str = "") -> GRPOTextConfig:
 
 
 def grpo(setup: Setup, variant: str = "") -> Artifact[Path]:
-    """GRPO on text (Eq. 6): the folder of the trained model; ``steps.csv`` in it holds Fig. 6's lengths.
-
-    Parameters
-    ----------
-    variant : as of :func:`grpo_config`
-    """
+    """GRPO on text (Eq. 6): the folder of the trained model; ``steps.csv`` in it holds Fig. 6's lengths."""
     config, style = grpo_config(setup, variant), setup.tier.ask.style
 
     def make(folder: Path) -> None:
@@ -81,12 +66,7 @@ def grpo(setup: Setup, variant: str = "") -> Artifact[Path]:
 
 
 def text_contender(setup: Setup, name: str) -> Contender:
-    """A bidder that asks a language model for alpha; its texts are kept, so that an interrupted evaluation resumes.
-
-    Parameters
-    ----------
-    name : "Prompting", "SFT" or "GRPO"
-    """
+    """Prompting, SFT or GRPO: asks a language model for alpha; texts are kept, so that an evaluation resumes."""
     ask = setup.tier.ask
     if name == "SFT":
         ask = replace(ask, style=answers_alone(ask.style))

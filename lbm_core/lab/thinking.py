@@ -66,10 +66,7 @@ def ask(
 ) -> list[list[Generation]]:
     """n chains of thought about each of some facts (Eq. 3); those kept under the purpose's name are not written again.
 
-    Parameters
-    ----------
-    model : who thinks; default the tier's pretrained model, or the folder of a fine-tuned one
-    sampling, style : default the tier's
+    The tier's pretrained model writes them, or the fine-tuned one in a folder, in the tier's way unless told otherwise.
     """
     from lbm_core.think.generate import generate
     from lbm_core.think.prompt import render
@@ -88,12 +85,8 @@ def ask(
 
 
 def own_days(setup: Setup, before: Tuned | None = None) -> Artifact[TrajectorySet]:
-    """Days that LBM-Act has bid itself under ``gqpo.on_policy_guide``, in replays of the first training periods.
-
-    Parameters
-    ----------
-    before : the fine-tuned LBM-Think that instructs it; default the pretrained one
-    """
+    """Days that LBM-Act has bid itself under ``gqpo.on_policy_guide`` (or the fine-tuned LBM-Think ``before``), in
+    replays of the first training periods."""
     who, periods, actor = spread_rows(setup.tier.evaluation.advertisers), past_periods(setup), act(setup)
     guide = setup.tier.gqpo.on_policy_guide
     config: dict[str, Any] = {"guide": guide, "advertisers": who.tolist(), "seed": setup.seed}
@@ -121,13 +114,8 @@ def own_days(setup: Setup, before: Tuned | None = None) -> Artifact[TrajectorySe
 
 
 def decisions(setup: Setup, round_number: int = 1, before: Tuned | None = None) -> Decisions:
-    """What a round of GQPO asks about, drawn uniformly: logged decisions and, where the tier says so, its own.
-
-    Parameters
-    ----------
-    round_number : >= 1; each round has its own decisions
-    before : the model of the round before
-    """
+    """What a round of GQPO asks about, drawn uniformly: logged decisions and, where the tier says so, its own, met
+    under the model of the round before."""
     n = setup.tier.gqpo.prompts
     own = round(n * setup.tier.gqpo.on_policy)
     later = () if round_number == 1 else (round_number,)
@@ -244,22 +232,13 @@ def gqpo(setup: Setup, *, rule: Rule = "argmax", rounds: int | None = None) -> T
     return artifact
 
 
-def think_guide(
-    setup: Setup, model: Path | None = None, *, loaded: Backend | None = None, every: int | None = None
-) -> ThinkGuide:
-    """LBM-Think as the guide of a running day; its texts are kept, so that an interrupted evaluation resumes.
-
-    Parameters
-    ----------
-    model : folder of a fine-tuned LBM-Think; default the tier's pretrained model
-    loaded : a backend that is loaded already
-    every : ticks between two consultations; default the tier's
-    """
+def think_guide(setup: Setup, model: Path | None = None) -> ThinkGuide:
+    """LBM-Think (pretrained, or fine-tuned in a folder) as the guide of a running day; its texts are kept, so that an
+    interrupted evaluation resumes."""
     from lbm_core.think.think_guide import ThinkGuide
 
-    think = setup.tier.think if every is None else replace(setup.tier.think, every=every)
-    writes = loaded or backend(setup, model)
-    return ThinkGuide(writes, think, seed=setup.seed, store=text_store(setup, "replay"))
+    writes, store = backend(setup, model), text_store(setup, "replay")
+    return ThinkGuide(writes, setup.tier.think, seed=setup.seed, store=store)
 
 
 def _size(path: Path) -> int:

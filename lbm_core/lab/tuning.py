@@ -23,17 +23,10 @@ from lbm_core.lab.setup import Setup
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a search chose.
+    """What a search chose."""
 
-    Attributes
-    ----------
-    choice : settings that differ from the tier's
-    trials : one row per trial: method, trial, score (mean expected score per advertiser), chosen, setting (json),
-        steps, seconds
-    """
-
-    choice: Choice
-    trials: pd.DataFrame
+    choice: Choice  # settings that differ from the tier's
+    trials: pd.DataFrame  # method, trial, score (mean expected, per advertiser), setting (json), steps, seconds, chosen
 
 
 def chosen(setup: Setup, name: str | Guided, *, tune: bool = True) -> Choice:
@@ -48,13 +41,7 @@ def contender(setup: Setup, name: str | Guided, *, tune: bool = True) -> Contend
 
 
 def model(setup: Setup, name: str, *, tune: bool = True, **changes: Any) -> Artifact[Any]:
-    """The weights of a method; ``changes`` are fields of its configuration, over what the search chose.
-
-    Raises
-    ------
-    ValueError
-        A method without weights of its own.
-    """
+    """The weights of a method that has its own; ``changes`` are fields of its configuration, over what was chosen."""
     row = method(name)
     if row.model is None:
         raise ValueError(f"{name!r} trains no weights of its own")
@@ -68,11 +55,6 @@ def tuned(setup: Setup, name: str) -> Tuned:
     Trials differ from each other. Each trains with a share of the method's steps and is replayed on the tuning periods'
     response curves. A trained trial is an artifact of its own, so that a killed search goes on where it stopped. The
     search trains with the data's seed.
-
-    Raises
-    ------
-    ValueError
-        A method without anything to choose, or a default that is not among the values searched.
     """
     row, own = method(name), replace(setup, train_seed=None)
     if not row.space:

@@ -24,19 +24,10 @@ def choose_backend(
     ----------
     name : "transformers", "vllm", "auto" (vLLM if it is installed, else transformers), or the address of a server with
         OpenAI's completions protocol, which must serve ``model`` under that name
-    model : as :func:`lbm_core.act.backbone.load_backbone` takes it
-    dtype : "float32", "bfloat16" or "float16"; a server has its own
-    options : of :class:`~lbm_core.think.transformers_backend.TransformersBackend`,
-        :class:`~lbm_core.think.vllm_backend.VllmBackend` or :class:`~lbm_core.think.server_backend.ServerBackend`
+    model, dtype : as :func:`lbm_core.act.backbone.load_backbone` takes them; a server has its own dtype
+    options : of the backend's class
 
-    Raises
-    ------
-    ValueError
-        Unknown name.
-    ModuleNotFoundError
-        "vllm" without vLLM.
-    ConnectionError
-        No server answers at the address.
+    ValueError for an unknown name, ModuleNotFoundError for "vllm" without vLLM, ConnectionError without a server.
     """
     from lbm_core.act.backbone import backbone_files, load_backbone
 

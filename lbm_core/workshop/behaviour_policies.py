@@ -33,25 +33,21 @@ def learn_policies(trajectories: TrajectorySet, steps: int, seed: int) -> dict[s
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))  # d3rlpy tells a lot
     mean, std, low, high, dataset = _transitions(trajectories)
+    shape = d3rlpy.models.encoders.VectorEncoderFactory(hidden_units=[64, 64])
+    quiet = {"show_progress": False, "logger_adapter": d3rlpy.logging.NoopAdapterFactory()}
     policies = {}
     for name in ("BC", "IQL", "CQL"):
-        shape = d3rlpy.models.encoders.VectorEncoderFactory(hidden_units=[64, 64])
         config = getattr(d3rlpy.algos, f"{name}Config")
         networks = {field.name: shape for field in fields(config) if field.name.endswith("encoder_factory")}
         with small_network(seed):
             d3rlpy.seed(seed)
             algorithm = config(batch_size=256, **networks).create(device="cpu:0")
-            algorithm.fit(
-                dataset,
-                n_steps=steps,
-                n_steps_per_epoch=steps,
-                show_progress=False,
-                logger_adapter=d3rlpy.logging.NoopAdapterFactory(),
-            )
+            algorithm.fit(dataset, n_steps=steps, n_steps_per_epoch=steps, **quiet)
         named = algorithm.impl.policy.named_modules()
         layers = [module for key, module in named if isinstance(module, torch.nn.Linear) and "logstd" not in key]
-        weights = tuple(layer.weight.detach().numpy().copy() for layer in layers)
-        biases = tuple(layer.bias.detach().numpy().copy() for layer in layers)
+        weights, biases = (
+            tuple(getattr(layer, kind).detach().numpy().copy() for layer in layers) for kind in ("weight", "bias")
+        )
         policies[name] = LearnedPolicy(weights, biases, mean, std, low, high)
         seen = dataset.episodes[0].observations
         if not np.allclose(policies[name].squashed(seen * std + mean), algorithm.predict(seen)[:, 0], atol=1e-4):

@@ -1,8 +1,7 @@
 """Fit the behaviour population to the benchmark's published facts (A.1): ``lbm data calibrate``.
 
-Two rounds, as the benchmark's own bidders came about: control bidders are fitted; policies are learned from a market
-of them (BC, IQL and CQL, by d3rlpy) and placed back among the controls; the mix is fitted once more. The fit sees the
-state moments and period 7's tick prices; period 14's are held out.
+Control bidders are fitted; BC, IQL and CQL learn from a market of them and join it; the mix is fitted once more. The
+fit sees the state moments and period 7's tick prices; period 14's are held out.
 """
 
 from __future__ import annotations
@@ -63,8 +62,8 @@ RANGES: dict[str, tuple[float, float, bool]] = {
 class CalibrateConfig:
     """How the population is fitted; equal configs give equal knobs, whatever the number of processes.
 
-    The defaults make the committed populations again, from the first of their committed trials. That start came from
-    shorter fits of the same kind with fewer periods and draws.
+    The defaults make the committed populations again, from the first of their committed trials, which came from shorter
+    fits of the same kind.
     """
 
     dataset: Dataset
@@ -74,9 +73,7 @@ class CalibrateConfig:
     step: Positive = 0.08  # first standard deviation of CMA-ES, as a share of each knob's range
     periods: tuple[Whole, ...] = (8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 22, 23, 26)  # a trial's state moments
     price_draws: Count = 6  # of who bids in period 7, for a trial's mean tick prices (dense)
-    policy_periods: tuple[Whole, ...] = tuple(
-        range(2000, 2012)
-    )  # to learn policies from; only tier paper uses these too
+    policy_periods: tuple[Whole, ...] = tuple(range(2000, 2012))  # to learn from; only tier paper uses these too
 
 
 def misfit(logs: Sequence[PeriodLog], price_logs: Sequence[PeriodLog], dataset: Dataset) -> dict[str, float]:
@@ -84,31 +81,32 @@ def misfit(logs: Sequence[PeriodLog], price_logs: Sequence[PeriodLog], dataset: 
 
     Parameters
     ----------
-    logs : periods whose state moments count
     price_logs : draws of period 7; none for the sparse data, whose prices are not published
 
     Returns
     -------
-    moments, worst (squared log ratios, mean and largest), length (trajectories, about 44 ticks), and for dense prices
-    and correlation (1 at 15 % error, at a correlation of 0.9); loss is what is minimised
+    moments, worst (squared log ratios, mean and largest), length (about 44 ticks), and for dense prices and correlation
+    (1 at 15 % error, at a correlation of 0.9); loss is what is minimised
     """
     moments = fidelity.moment_report(fidelity.state_moments(TrajectorySet.from_logs(logs)), dataset)
     moments = moments[(moments["moment"] == "mean") | ~moments["feature"].isin(TRAFFIC_STDS)]
     squares = np.square(np.clip(np.log(moments["ratio"]) / np.log1p(moments["tolerance"]), -5, 5))
-    lengths = np.concatenate([log.lengths for log in logs])
-    terms = {
-        "moments": float(squares.mean()),
-        "worst": float(squares.max()),
-        "length": float(((lengths.mean() - 44) / 3) ** 2),
-    }
+    length = float(((np.concatenate([log.lengths for log in logs]).mean() - 44) / 3) ** 2)
+    terms = {"moments": float(squares.mean()), "worst": float(squares.max()), "length": length}
     if price_logs:
-        prices = fidelity.tick_prices(price_logs).groupby(["period", "tick"], as_index=False)["lwc"].mean()
-        (agreement,) = fidelity.price_agreement(pd.DataFrame(prices)).to_dict("records")
+        (agreement,) = _agreement(price_logs).to_dict("records")
         terms["prices"] = float((agreement["relative_error"] / 0.15) ** 2)
         terms["correlation"] = float(((1 - agreement["correlation"]) / 0.1) ** 2)
     # The mean alone would leave one moment far off for many slightly better ones.
     weights = {"moments": 1.0, "worst": 0.15, "length": 0.1, "prices": 0.5, "correlation": 0.5}
     return {**terms, "loss": sum(weights[name] * value for name, value in terms.items())}
+
+
+def _agreement(logs: Sequence[PeriodLog]) -> pd.DataFrame:
+    """Mean tick prices of several draws against the published ones."""
+    return fidelity.price_agreement(
+        fidelity.tick_prices(logs).groupby(["period", "tick"], as_index=False)[["lwc"]].mean()
+    )
 
 
 def calibrate(config: CalibrateConfig, out: Path, *, jobs: int = 1) -> BehaviourParameters:
@@ -132,7 +130,9 @@ def calibrate(config: CalibrateConfig, out: Path, *, jobs: int = 1) -> Behaviour
             f"{out} holds a calibration made with other settings: {claim.read_text()}; choose another folder"
         )
     claim.write_text(mine)
-    start = _start(config.dataset)
+    # The search begins with the first trial of the committed fit, so that it can be made again.
+    first = pd.read_csv(FOLDER / f"trials_{config.dataset}.csv").iloc[0]
+    start = {name: float(first[name]) for name in asdict(behaviour_parameters(config.dataset))}
     with joblib.Parallel(n_jobs=jobs) as parallel:
         start = _search(config, 1, start, (), out, parallel)
         path = out / f"behaviour_{config.dataset}.safetensors"
@@ -146,12 +146,6 @@ def calibrate(config: CalibrateConfig, out: Path, *, jobs: int = 1) -> Behaviour
         best = BehaviourParameters(**_search(config, 2, start, policies, out, parallel))
     best.save(out / f"behaviour_{config.dataset}.json")
     return best
-
-
-def _start(dataset: Dataset) -> dict[str, float]:
-    """Where the search begins: with the first trial of the committed fit, so that it can be made again."""
-    first = pd.read_csv(FOLDER / f"trials_{dataset}.csv").iloc[0]
-    return {name: float(first[name]) for name in asdict(behaviour_parameters(dataset))}
 
 
 def _simulate(
@@ -178,67 +172,62 @@ def _search(
 ) -> dict[str, float]:
     """One round of CMA-ES from ``start``; the knobs of the best trial.
 
-    The history is the checkpoint: CMA-ES asks the same questions again, and those answered before are not simulated.
+    The history is the checkpoint: CMA-ES asks the same again, and what was answered before is not simulated.
     """
     from cmaes import CMA
 
     kinds = [kind for kind in KINDS if kind != "learned" or policies]
-    low, high = np.zeros(len(kinds) + len(RANGES)), np.ones(len(kinds) + len(RANGES))
-    low[: len(kinds)] = [LEAST_LEARNED if kind == "learned" else 0.0 for kind in kinds]
+    low = np.array([LEAST_LEARNED if kind == "learned" else 0.0 for kind in kinds] + [0.0] * len(RANGES))
     search = CMA(
-        mean=np.clip(_to_unit(kinds, start), low + 0.01, high - 0.01),
+        mean=np.clip(_to_unit(kinds, start), low + 0.01, 0.99),
         sigma=config.step,
-        bounds=np.stack([low, high], axis=1),
+        bounds=np.stack([low, np.ones_like(low)], axis=1),
         seed=config.seed + number,
     )
     draws = [(period, config.seed) for period in config.periods]
     priced = [(7, config.seed + k) for k in range(config.price_draws if config.dataset == "dense" else 0)]
     path = out / f"trials_{config.dataset}.csv"
-    history = pd.read_csv(path) if path.exists() else pd.DataFrame({"round": [], "trial": [], "loss": []})
-    before = history[history["round"] < number]
-    rows: list[dict] = history[history["round"] == number].to_dict("records")
+    history: list[dict] = pd.read_csv(path).to_dict("records") if path.exists() else []
+    before, rows = ([row for row in history if row["round"] == k] for k in (number - 1, number))
     total = config.trials if policies else max(config.trials // 3, 1)
     answers: list[tuple[NDArray, float]] = []
-    with tqdm(total=total, unit="trial", desc=f"{config.dataset}, round {number}", disable=None) as bar:
-        for trial in range(total):
-            # The first trial is the start itself, so that no round ends worse than it began.
-            point = search.ask() if trial else search.mean
+    bar = tqdm(range(total), unit="trial", desc=f"{config.dataset}, round {number}", disable=None)
+    for trial in bar:
+        # The first trial is the start itself, so that no round ends worse than it began.
+        point = search.ask() if trial else search.mean
+        if trial >= len(rows):
             knobs = _from_unit(kinds, point, start)
-            if trial >= len(rows):
-                logs = _simulate(parallel, config.dataset, draws + priced, knobs, policies)
-                terms = misfit(logs[: len(draws)], logs[len(draws) :], config.dataset)
-                rows.append({"round": number, "trial": trial} | terms | asdict(knobs))
-                with writing_file(path) as temporary:
-                    pd.concat([before, pd.DataFrame(rows)]).to_csv(temporary, index=False)
-            answers += [(point, float(rows[trial]["loss"]))] if trial else []
-            if len(answers) == search.population_size:
-                search.tell(answers)
-                answers = []
-            bar.update()
-            bar.set_postfix(loss=f"{min(row['loss'] for row in rows):.3f}")
+            logs = _simulate(parallel, config.dataset, draws + priced, knobs, policies)
+            terms = misfit(logs[: len(draws)], logs[len(draws) :], config.dataset)
+            rows.append({"round": number, "trial": trial} | terms | asdict(knobs))
+            with writing_file(path) as temporary:
+                pd.DataFrame(before + rows).to_csv(temporary, index=False)
+        answers += [(point, float(rows[trial]["loss"]))] if trial else []
+        if len(answers) == search.population_size:
+            search.tell(answers)
+            answers = []
+        bar.set_postfix(loss=f"{min(row['loss'] for row in rows):.3f}")
     best = min(rows[:total], key=lambda row: row["loss"])
     return {name: float(best[name]) for name in start}
 
 
 def _to_unit(kinds: Sequence[str], knobs: dict[str, float]) -> NDArray[np.float64]:
     """Knobs as a point of the unit cube: the shares' weights, then the rest."""
-    weights = [knobs[f"share_{kind}"] for kind in kinds]
     rest = [
         np.log(max(knobs[name], low) / low) / np.log(high / low) if log else (knobs[name] - low) / (high - low)
         for name, (low, high, log) in RANGES.items()
     ]
-    return np.array([*weights, *rest])
+    return np.array([*(knobs[f"share_{kind}"] for kind in kinds), *rest])
 
 
 def _from_unit(kinds: Sequence[str], point: NDArray[np.float64], start: dict[str, float]) -> BehaviourParameters:
-    values = dict(start)
     weights = dict(zip(kinds, point, strict=False))
     total = sum(weights.values()) or 1.0
-    shares = {f"share_{kind}": float(round(weights.get(kind, 0.0) / total, 4)) for kind in KINDS}
-    shares["share_pid"] = round(1 - sum(share for name, share in shares.items() if name != "share_pid"), 4)
+    values = start | {f"share_{kind}": float(round(weights.get(kind, 0.0) / total, 4)) for kind in KINDS}
+    values["share_pid"] = round(1 - sum(values[f"share_{kind}"] for kind in KINDS if kind != "pid"), 4)
     for u, (name, (low, high, log)) in zip(point[len(kinds) :], RANGES.items(), strict=True):
         values[name] = float(f"{low * (high / low) ** u if log else low + (high - low) * u:.4g}")
-    return BehaviourParameters(**(values | shares))
+    return BehaviourParameters(**values)
 
 
 def install(dataset: Dataset, out: Path) -> None:
@@ -282,6 +271,5 @@ def report(
         "lengths": pd.DataFrame({"mean": [lengths.mean()], "share_exhausted": [(lengths < N_TICKS).mean()]}),
     }
     if priced:
-        prices = fidelity.tick_prices(logs[len(periods) :]).groupby(["period", "tick"], as_index=False)["lwc"].mean()
-        tables["agreement"] = fidelity.price_agreement(pd.DataFrame(prices))
+        tables["agreement"] = _agreement(logs[len(periods) :])
     return tables

@@ -46,7 +46,7 @@ def data_traffic(
 
     counts (48,), and per tick T pvalues_tT and sigmas_tT of shape (count, 48).
     """
-    from lbm_core.workshop.traffic_file import write_traffic_npz
+    from lbm_core.workshop.export import write_traffic_npz
 
     path = write_traffic_npz(period, dataset, scheme, integers(ticks, "--ticks"), out)
     print(f"wrote {path}")
@@ -117,7 +117,7 @@ def data_import(
     from lbm_core.workshop.csv_import import import_files
 
     for check in import_files(files, out, dataset=dataset, compare=compare):
-        print(check.says)
+        print(check["says"])
     print(f"wrote {out}")
 
 

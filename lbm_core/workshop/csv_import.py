@@ -1,16 +1,12 @@
-"""Import of the benchmark's files into the forms our own data have (§4.1): period logs and a trajectory set.
-
-Traffic files are read by :mod:`lbm_core.workshop.csv_traffic`; trajectory files (a row per advertiser and tick, states
-as tuple strings) are read here.
-"""
+"""Import of the benchmark's files into the forms our own data have (§4.1): period logs and a trajectory set."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +18,7 @@ from lbm_core.auction.traffic import Traffic
 from lbm_core.data.trajectories import ALPHA_LIMIT, MIN_LENGTH, TrajectorySet
 from lbm_core.files import writing
 from lbm_core.settings import Dataset
-from lbm_core.workshop.csv_reading import TRAJECTORY_COLUMNS, CsvSource, FileCheck, csv_sources
+from lbm_core.workshop.csv_reading import TRAJECTORY_COLUMNS, CsvSource, csv_sources
 from lbm_core.workshop.csv_traffic import nearest_dataset, read_traffic_csv
 
 _UNREAD = ("advertiserCategoryIndex", "realAllConversion", "next_state")
@@ -40,7 +36,7 @@ def import_files(
     dataset: Dataset | None = None,
     compare: bool = True,
     traffic: Callable[[int, Dataset], Traffic] = Traffic,
-) -> list[FileCheck]:
+) -> list[dict[str, Any]]:
     """Import traffic and trajectory files, each a ``.csv``, ``.csv.gz`` or ``.zip``; all of them or nothing.
 
     Writes a new folder ``out``: ``period-N.npz`` for every traffic file (load it with :meth:`PeriodLog.load`; the
@@ -55,30 +51,32 @@ def import_files(
 
     Returns
     -------
-    One comparison with the regenerated traffic per file.
+    One comparison with the regenerated traffic per file: source, dataset, periods (that agree), rows, says (in one
+    sentence), and more of a traffic file (:func:`~lbm_core.workshop.csv_traffic.read_traffic_csv`).
 
     Raises
     ------
     FileNotFoundError, FileExistsError
         No such file; ``out`` is there already.
     ValueError
-        In one sentence, with file and line: a missing column, a truncated line, NaN, a number out of range, duplicate
-        or missing rows, budgets, times and costs that contradict each other, counts or p-values that differ from the
-        traffic. The same period or trajectory twice; dense and sparse files together.
+        In one sentence, with file and line: columns, lines or numbers that cannot be, duplicate or missing rows,
+        contradictions, differences from the traffic. A trajectory twice; dense and sparse files together.
     """
     out = Path(out)
     if out.exists():
         raise FileExistsError(f"{out} is there already: choose another folder, or remove it first")
     sources = [source for path in paths for source in csv_sources(path)]
-    if not sources:
-        raise ValueError("no file to import given")
-    is_trajectory = [_is_trajectory(source) for source in sources]  # all headers before the first long read
-    checks: list[FileCheck] = []
+    for source in sources:  # all headers before the first long read
+        if not {"state", "pvIndex", "deliveryPeriodIndex"} & set(source.header):
+            raise ValueError(
+                f"{source.name}, line 1: neither a traffic file (no pvIndex) nor a trajectory file (no state)"
+            )
+    checks: list[dict[str, Any]] = []
     sets: list[TrajectorySet] = []
     seen: set[tuple[int, int]] = set()  # (period, advertiser)
     with writing(out) as folder:
-        for source, of_trajectories in zip(sources, is_trajectory, strict=True):
-            if of_trajectories:
+        for source in sources:
+            if "state" in source.header:
                 trajectories, check = read_trajectory_csv(source, dataset=dataset, compare=compare, traffic=traffic)
             else:
                 log, check = read_traffic_csv(source, dataset=dataset, traffic=traffic)
@@ -97,18 +95,8 @@ def import_files(
             sets.append(trajectories)
             checks.append(check)
         TrajectorySet.concatenate(sets).save(folder / "trajectories.npz")
-        report = [dataclasses.asdict(check) for check in checks]
-        (folder / "import.json").write_text(json.dumps(report, indent=2) + "\n")
+        (folder / "import.json").write_text(json.dumps(checks, indent=2) + "\n")
     return checks
-
-
-def _is_trajectory(source: CsvSource) -> bool:
-    """Whether it is a trajectory file (else a traffic file)."""
-    if "state" in source.header:
-        return True
-    if {"pvIndex", "deliveryPeriodIndex"} & set(source.header):
-        return False
-    raise ValueError(f"{source.name}, line 1: neither a traffic file (no pvIndex) nor a trajectory file (no state)")
 
 
 def read_trajectory_csv(
@@ -117,13 +105,13 @@ def read_trajectory_csv(
     dataset: Dataset | None = None,
     compare: bool = True,
     traffic: Callable[[int, Dataset], Traffic] = Traffic,
-) -> tuple[TrajectorySet, FileCheck]:
+) -> tuple[TrajectorySet, dict[str, Any]]:
     """Read trajectories, cut at the first ``done`` inclusive, and check them against the regenerated traffic.
 
     Costs per tick are not in the file: they are the steps of the remaining budget, and in the last tick what the
     day's total leaves. As for our own data, alphas are clipped and trajectories of one or two ticks dropped.
 
-    Arguments and errors are those of :func:`lbm_core.workshop.csv_import.import_files`.
+    Arguments, errors and the comparison are those of :func:`import_files`.
     """
     wanted = [name for name in TRAJECTORY_COLUMNS if name not in _UNREAD]
     rows = pd.concat([_with_states(source, part) for part in source.chunks(wanted)])
@@ -132,26 +120,28 @@ def read_trajectory_csv(
     if dataset is None:
         dataset = nearest_dataset(rows.rename(columns={"current_pvalue_mean": "pValue"}))
     trajectories = _trajectories(rows, dataset)
-    periods = tuple(rows["deliveryPeriodIndex"].unique().tolist()) if compare else ()
-    says = f"{len(trajectories):,} trajectories, not compared with the regenerated traffic"
+    periods = rows["deliveryPeriodIndex"].unique().tolist() if compare else []
+    says = f"{source.name}: {len(trajectories):,} trajectories, not compared with the regenerated traffic"
     for period in periods:
         _compare(source, rows[rows["deliveryPeriodIndex"] == period], traffic(period, dataset))
-    if compare:
-        says = f"impression counts and mean p-values of {len(trajectories):,} trajectories ({dataset}, {len(periods)} "
-        says += "periods) agree with the regenerated traffic"
-    return trajectories, FileCheck(source.name, dataset, periods, len(rows), f"{source.name}: {says}")
+        says = f"{source.name}: impression counts and mean p-values of {len(trajectories):,} trajectories ({dataset}, "
+        says += f"{len(periods)} periods) agree with the regenerated traffic"
+    check = {"source": source.name, "dataset": dataset, "periods": periods, "rows": len(rows), "says": says}
+    return trajectories, check
 
 
 def _with_states(source: CsvSource, rows: pd.DataFrame) -> pd.DataFrame:
     """Rows with the 16 numbers of the tuple strings as columns, checked."""
-    rows["state"] = [_WRAPPING.sub("", text) for text in rows["state"]]
-    numbers = [_floats(text) for text in rows["state"]]
-    source.require(rows, [row is not None for row in numbers], "state {state!r:.60} is not a tuple of numbers")
-    sizes = np.array([len(row or ()) for row in numbers])
-    source.require(rows, sizes == N_STATE_FEATURES, f"state has {{n}} numbers; expected {N_STATE_FEATURES}", n=sizes)
-    rows = rows.drop(columns="state").join(pd.DataFrame(numbers, rows.index, FEATURES))
-    finite = np.isfinite(rows[list(FEATURES)]).all(axis=1)
-    source.require(rows, finite, "state holds NaN or infinite numbers, or is empty")
+    rows["state"] = rows["state"].fillna("").str.replace(_WRAPPING, "", regex=True)
+    texts = rows["state"].str.split(",")
+    source.require(rows, texts.str[0] != "", "state is empty")
+    sizes = texts.map(len)
+    problem = f"state has {{n}} numbers; expected {N_STATE_FEATURES}"
+    source.require(rows, sizes == N_STATE_FEATURES, problem, n=sizes)
+    states = pd.DataFrame(texts.tolist(), rows.index, FEATURES).apply(pd.to_numeric, errors="coerce")
+    problem = "state {state!r:.60} is not a tuple of finite numbers"
+    source.require(rows, np.isfinite(states).all(axis=1), problem)
+    rows = rows.drop(columns="state").join(states)
     near = rows["budget_left"].between(-_SHARE_TOLERANCE, 1 + _SHARE_TOLERANCE)
     source.require(rows, near, "the state's budget_left is {budget_left:g}; expected 0 … 1")
     expected = 1 - rows["timeStepIndex"] / N_TICKS
@@ -159,13 +149,6 @@ def _with_states(source: CsvSource, rows: pd.DataFrame) -> pd.DataFrame:
     near = (rows["time_left"] - expected).abs() <= _SHARE_TOLERANCE
     source.require(rows, near, problem, expected=expected)
     return rows
-
-
-def _floats(text: str) -> list[float] | None:
-    try:
-        return [float(part) for part in text.split(",")] if text else [np.nan] * N_STATE_FEATURES
-    except ValueError:
-        return None
 
 
 def _check_order(source: CsvSource, rows: pd.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""The benchmark's two CSV formats (§4.1), read in blocks of bounded memory, with errors that name file and line."""
+"""The benchmark's two CSV formats (§4.1), read in chunks of bounded memory, with errors that name file and line."""
 
 from __future__ import annotations
 
@@ -16,14 +16,12 @@ from typing import IO, Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.csv
 from numpy.typing import ArrayLike
 from tqdm.auto import tqdm
 
 from lbm_core.auction.bidder import N_ADVERTISERS, N_TICKS
 
-CHUNK_BYTES = 4 << 20  # text read at once: about 30,000 rows of a traffic file
+_CHUNK = 30_000  # rows
 _LONGEST_LINE = 1 << 20
 # A row per advertiser and impression, about 24 million a period. xi is 1 where it won a slot, adSlot 0 where not; cost
 # is the slot's price, due only if shown; remainingBudget is that before the tick; isEnd is 1 in its last tick.
@@ -46,44 +44,11 @@ _WHOLE = {  # column -> largest number; all other columns hold finite numbers >=
     "adSlot": 3,
     **dict.fromkeys(("xi", "isExposed", "conversionAction", "isEnd", "done"), 1),
 }
-_POSITIVE = ("budget", "CPAConstraint")
-
-
-@dataclass(frozen=True)
-class FileCheck:
-    """How a file compares with the regenerated traffic.
-
-    Attributes
-    ----------
-    source : name of the file
-    dataset : which traffic it agrees with
-    periods : delivery periods that were compared, and agree
-    rows : count
-    says : what agreed, in one sentence
-    pvalue_difference : largest absolute difference of a p-value, within its printed digits (traffic files)
-    sigma_difference : largest absolute difference of a sigma
-    sigma_rows : rows whose sigma differs in its printed digits (the replay uses the regenerated ones)
-    """
-
-    source: str
-    dataset: str
-    periods: tuple[int, ...]
-    rows: int
-    says: str
-    pvalue_difference: float = 0.0
-    sigma_difference: float = 0.0
-    sigma_rows: int = 0
 
 
 @dataclass(frozen=True)
 class CsvSource:
-    """One CSV file, on its own, gzipped, or a member of a zip archive.
-
-    Attributes
-    ----------
-    path : the file on disk
-    member : its name inside the archive; "" if it is no zip archive
-    """
+    """One CSV file: on its own, gzipped, or the ``member`` of a zip archive."""
 
     path: Path
     member: str = ""
@@ -106,12 +71,16 @@ class CsvSource:
 
     @cached_property
     def header(self) -> list[str]:
-        """Column names."""
+        """Column names; a ValueError where there is no first row."""
         with self.open() as file:
-            line = file.readline(_LONGEST_LINE).decode("utf-8-sig", errors="replace")
-        if not line:
+            lines = [file.readline(_LONGEST_LINE).decode("utf-8-sig", errors="replace") for _ in range(2)]
+        if not lines[0]:
             raise ValueError(f"{self.name}: the file is empty")
-        return [name.strip() for name in next(csv.reader([line]))]
+        if not lines[1]:
+            raise ValueError(f"{self.name}: there are no rows below the header")
+        if max(map(len, lines)) >= _LONGEST_LINE // 2:
+            raise ValueError(f"{self.name}: a line has {_LONGEST_LINE // 2:,} characters or more: this is no CSV file")
+        return [name.strip() for name in next(csv.reader(lines))]
 
     def require(self, rows: pd.DataFrame, valid: ArrayLike, problem: str, **values: Any) -> None:
         """Raise ValueError about the first row that is not valid.
@@ -135,63 +104,50 @@ class CsvSource:
         ValueError
             A missing column, a truncated line, a value that is no number or out of range: with file and line.
         """
-        missing = [name for name in columns if name not in self.header]
-        if missing:
+        if missing := [name for name in columns if name not in self.header]:
             raise ValueError(f"{self.name}, line 1: column {missing[0]!r} is missing")
-        kinds = {name: pa.string() if name in _TEXTS else pa.float64() for name in columns}
-        options = pyarrow.csv.ConvertOptions(column_types=kinds, include_columns=columns, null_values=[""])
-        line = 2
-        # Block by block rather than with pyarrow's own streaming: that reads ahead in a thread, which brings the
-        # interpreter down if it ends (say, on an error in the file) while the thread holds a Python file.
+        options: dict[str, Any] = {
+            "names": self.header,
+            "header": 0,
+            "index_col": False,
+            "dtype": dict.fromkeys(_TEXTS, str),
+            "keep_default_na": False,
+            "na_values": [""],
+            "skip_blank_lines": False,
+            "encoding_errors": "replace",
+            "low_memory": False,
+        }
         with self.open() as file, tqdm(desc=self.name, unit="row", unit_scale=True, delay=1, disable=None) as bar:
-            file.readline()
-            while block := file.read(CHUNK_BYTES):
-                block += (rest := file.readline(_LONGEST_LINE))
-                if len(rest) == _LONGEST_LINE:
-                    raise ValueError(f"{self.name}: a line has more than {len(rest):,} bytes: this is no CSV file")
-                try:
-                    table = pyarrow.csv.read_csv(
-                        pa.BufferReader(block),
-                        # One thread: only then does the parser know line numbers.
-                        pyarrow.csv.ReadOptions(use_threads=False, block_size=len(block), column_names=self.header),
-                        pyarrow.csv.ParseOptions(ignore_empty_lines=False),
-                        options,
-                    )
-                except pa.ArrowInvalid as error:
-                    raise ValueError(self._parser_problem(str(error), line)) from error
-                yield self._checked(table, line)
-                line += table.num_rows
-                bar.update(table.num_rows)
-        if line == 2:
-            raise ValueError(f"{self.name}: there are no rows below the header")
+            try:
+                for rows in pd.read_csv(file, chunksize=_CHUNK, **options):
+                    rows.index += 2
+                    yield self._checked(rows, columns)
+                    bar.update(len(rows))
+            except pd.errors.ParserError as error:
+                says = re.sub(
+                    r".*Expected (\d+) fields in line (\d+), saw (\d+)", r"line \2 has \3 of \1 columns", str(error)
+                )
+                raise ValueError(f"{self.name}: not readable as CSV ({says.strip()})") from error
 
-    def _checked(self, table: pa.Table, line: int) -> pd.DataFrame:
-        rows = table.to_pandas()
-        rows.index += line
-        for name in (name for name in rows if name not in _TEXTS):
-            values, says = rows[name], f"{name} is {{{name}:g}}"
-            self.require(rows, table[name].is_valid(), f"{name} is empty")
+    def _checked(self, rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+        width = rows.shape[1]
+        filled = (rows.notna().to_numpy() * np.arange(1, width + 1)).max(axis=1)  # next_state, the last, may be empty
+        self.require(rows, filled >= width - 1, f"the line is truncated ({{filled}} of {width} columns)", filled=filled)
+        rows = rows[list(columns)]
+        for name in (name for name in columns if name not in _TEXTS):
+            self.require(rows, rows[name].notna(), f"{name} is empty")
+            values, says = pd.to_numeric(rows[name], errors="coerce"), f"{name} is {{{name}:g}}"
+            self.require(rows, values.notna(), f"{name} is {{{name}!r:.40}}, not a number")
             self.require(rows, np.isfinite(values), says)
-            if name in _POSITIVE:
+            if name in ("budget", "CPAConstraint"):
                 self.require(rows, values > 0, f"{says}; it must be positive")
             high = 1 if name == "pValue" else _WHOLE.get(name, np.inf)
             expected = f"expected 0 … {high:g}" if high < np.inf else "expected >= 0"
             self.require(rows, values.between(0, high), f"{says}; {expected}")
             if name in _WHOLE:
                 self.require(rows, values % 1 == 0, f"{says}; expected a whole number")
-                rows[name] = values.astype(np.int64)
+            rows[name] = values.astype(np.int64 if name in _WHOLE else np.float64)
         return rows
-
-    def _parser_problem(self, message: str, line: int) -> str:
-        """One sentence for what the CSV parser found in a block of which ``line`` is the first."""
-        row = re.search(r"Row #(\d+)", message)
-        where = f"{self.name}, line {line + int(row[1]) - 1}" if row else f"{self.name}, at or after line {line}"
-        if counts := re.search(r"Expected (\d+) columns, got (\d+)", message):
-            state = "is truncated" if int(counts[2]) < int(counts[1]) else "is too long"
-            return f"{where}: the line {state} ({counts[2]} of {counts[1]} columns)"
-        if value := re.search(r"CSV column #(\d+).*invalid value '(.*)'", message, re.DOTALL):
-            return f"{where}: {self.header[int(value[1])]} is {value[2][:40]!r}, not a number"
-        return f"{where}: not readable as CSV ({message.splitlines()[0]})"
 
 
 def csv_sources(path: str | Path) -> list[CsvSource]:

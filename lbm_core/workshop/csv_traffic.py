@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections import defaultdict
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -24,15 +23,16 @@ from lbm_core.auction.day import Outcome, play, run_day
 from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.traffic import Traffic, mean_pvalues
 from lbm_core.settings import DATASETS, Dataset
-from lbm_core.workshop.csv_reading import TRAFFIC_COLUMNS, CsvSource, FileCheck
+from lbm_core.workshop.csv_reading import TRAFFIC_COLUMNS, CsvSource
 
 _CELLS = N_ADVERTISERS * N_TICKS
+_SUMMED = ["bids", "pvalues", "wins", "exposures", "costs", "conversions", "expected_conversions"]
 _FLOAT_ERROR = 8 * np.finfo(float).eps  # a number printed in full comes back within this
 
 
 def read_traffic_csv(
     source: CsvSource, *, dataset: Dataset | None = None, traffic: Callable[[int, Dataset], Traffic] = Traffic
-) -> tuple[PeriodLog, FileCheck]:
+) -> tuple[PeriodLog, dict[str, Any]]:
     """Read a whole delivery period, rows in any order, and check it against the regenerated traffic.
 
     Arguments and errors are those of :func:`lbm_core.workshop.csv_import.import_files`.
@@ -40,7 +40,9 @@ def read_traffic_csv(
     Returns
     -------
     log : as a simulated period's, ready for :class:`~lbm_core.auction.replay.ReplayPeriod`
-    check : the comparison with the regenerated traffic
+    check : the comparison with the regenerated traffic, as of ``import_files``; ``pvalue_difference`` and
+        ``sigma_difference`` are the largest absolute ones, ``sigma_rows`` counts rows whose sigma differs in its
+        printed digits (the replay uses the regenerated ones)
     """
     parts = source.chunks(TRAFFIC_COLUMNS)
     first = next(parts)
@@ -68,17 +70,13 @@ class _PeriodSums:
         self.source, self.traffic = source, traffic
         self.starts = np.concatenate([[0], np.cumsum(traffic.counts)])
         self.n = int(self.starts[-1])
-        self.regenerated = {name: np.empty((N_ADVERTISERS, self.n)) for name in ("pValue", "pValueSigma")}
-        for tick, *values in traffic.ticks():
-            for table, part in zip(self.regenerated.values(), values, strict=True):
-                table[:, self.starts[tick] : self.starts[tick + 1]] = part.T
+        _, *tables = zip(*traffic.ticks(), strict=True)  # of a tick, p-values and sigmas
+        self.regenerated = dict(zip(("pValue", "pValueSigma"), map(np.concatenate, tables), strict=True))
         self.digits = {name: _printed_digits(first[name]) for name in self.regenerated}
         self.differences = dict.fromkeys(self.regenerated, 0.0)  # largest absolute ones
-        self.differing = dict.fromkeys(self.regenerated, 0)  # rows, in their printed digits
-        # pvIndex may count from 0 or 1, through the period or anew in every tick: what disagrees is struck out.
-        self.numberings = [(whole, start) for whole in (True, False) for start in (0, 1)]
-        self.seen = np.zeros(N_ADVERTISERS * self.n, dtype=bool)
-        self.sums = defaultdict[str, NDArray[np.float64]](lambda: np.zeros(_CELLS))
+        self.sigma_rows = 0  # whose sigma differs in its printed digits
+        self.seen = np.zeros((N_ADVERTISERS, self.n), dtype=bool)
+        self.sums = pd.DataFrame(0.0, index=range(_CELLS), columns=_SUMMED)
         # What all rows of an advertiser, of an advertiser's tick, of an impression have in common.
         self.common = {name: np.full(N_ADVERTISERS, np.nan) for name in ("budget", "CPAConstraint")}
         self.common |= {name: np.full(_CELLS, np.nan) for name in ("remainingBudget", "isEnd")}
@@ -96,35 +94,24 @@ class _PeriodSums:
             known[key] = np.where(np.isnan(known[key]), rows[name], known[key])
             problem = f"{name} is {{{name}:g}}, but {{known:g}} in an earlier row of the same kind"
             self.source.require(rows, rows[name] == known[key], problem, known=known[key])
-        place = advertiser * self.n + impression
-        repeated = self.seen[place] | pd.Index(place).duplicated()
+        repeated = self.seen[advertiser, impression] | pd.Index(advertiser * self.n + impression).duplicated()
         self.source.require(rows, ~repeated, "the row of this advertiser and impression occurs twice")
-        self.seen[place] = True
+        self.seen[advertiser, impression] = True
         for name in self.regenerated:
             difference, agrees, _ = self._compare(rows, name, impression)
             self.differences[name] = max(self.differences[name], float(difference.max()))
-            self.differing[name] += int((~agrees).sum())
-        shown = rows["isExposed"]
-        values: dict[str, Any] = {
-            "rows": np.ones(len(rows)),
-            "bids": rows["bid"],
-            "pvalues": rows["pValue"],
-            "wins": rows["xi"],
-            "exposures": shown,
-            "costs": rows["cost"] * shown,
-            "conversions": rows["conversionAction"] * shown,
-            "expected_conversions": rows["pValue"] * shown,
-        }
-        for name, value in values.items():
-            self.sums[name] += np.bincount(cell, weights=value, minlength=_CELLS)
+        self.sigma_rows += int((~agrees).sum())
+        due = rows[["cost", "conversionAction", "pValue"]].mul(rows["isExposed"], axis=0)
+        values = rows[["bid", "pValue", "xi", "isExposed"]].join(due.add_suffix("_due")).set_axis(_SUMMED, axis=1)
+        self.sums = self.sums.add(values.groupby(cell).sum(), fill_value=0)
 
     def _impressions(self, rows: pd.DataFrame) -> NDArray[np.int64]:
         """Place of every row in the regenerated period, found from pvIndex and confirmed by the p-value."""
         tick = rows["timeStepIndex"].to_numpy()
         begin, end = self.starts[tick], self.starts[tick + 1]
         candidates = []
-        for whole, start in self.numberings:
-            impression = rows["pvIndex"].to_numpy() - start + (0 if whole else begin)
+        for offset in (0, -1, begin, begin - 1):  # pvIndex counts from 0 or 1, through the period or anew in every tick
+            impression = rows["pvIndex"].to_numpy() + offset
             inside = (impression >= begin) & (impression < end)
             impression = np.where(inside, impression, begin)
             _, agrees, expected = self._compare(rows, "pValue", impression)
@@ -135,72 +122,63 @@ class _PeriodSums:
         self.source.require(rows, inside, problem, count=self.traffic.counts[tick])
         problem = "pValue {pValue:g} of advertiser {advertiserNumber}, tick {timeStepIndex} is {expected:g} in the "
         self.source.require(rows, agrees, problem + f"regenerated traffic {where}", expected=expected)
-        self.numberings = [n for n, tried in zip(self.numberings, candidates, strict=True) if tried[0].all()]
         return impression
 
     def _compare(
         self, rows: pd.DataFrame, column: str, impression: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
         """How far a column is from the regenerated one, whether at most half a unit of its last digit, and that one."""
-        expected = self.regenerated[column][rows["advertiserNumber"], impression]
+        expected = self.regenerated[column][impression, rows["advertiserNumber"]]
         decimals, significant = self.digits[column]
         rounding = np.maximum(0.5 * 10.0**-decimals, 0.5 * 10.0 ** (1 - significant) * expected)
         difference = np.abs(rows[column].to_numpy() - expected)
         return difference, difference <= rounding * (1 + 1e-6) + _FLOAT_ERROR * expected, expected
 
-    def finish(self) -> tuple[PeriodLog, FileCheck]:
+    def finish(self) -> tuple[PeriodLog, dict[str, Any]]:
         """Check that nothing is missing and build the log."""
         traffic, counts = self.traffic, self.traffic.counts
-        table = {name: values.reshape(N_ADVERTISERS, N_TICKS) for name, values in self.sums.items()}
-        rows = table.pop("rows")
+        rows = np.add.reduceat(self.seen, self.starts[:-1], axis=1, dtype=np.int64)
         if (missing := np.argwhere(rows != counts)).size:
             advertiser, tick = missing[0]
             raise ValueError(
-                f"{self.source.name} ends at line {int(rows.sum()) + 1}, but advertiser {advertiser} has only "
-                f"{int(rows[advertiser, tick]):,} of the {counts[tick]:,} impressions of tick {tick}"
+                f"{self.source.name} ends at line {rows.sum() + 1}, but advertiser {advertiser} has only "
+                f"{rows[advertiser, tick]:,} of the {counts[tick]:,} impressions of tick {tick}"
             )
+        table = {name: self.sums[name].to_numpy().reshape(rows.shape) for name in _SUMMED}
+        bids, means = table["bids"], table["pvalues"] / counts
         advertisers = Advertisers(np.arange(N_ADVERTISERS), self.common["budget"], self.common["CPAConstraint"])
         ended, remaining = (self.common[name].reshape(rows.shape) for name in ("isEnd", "remainingBudget"))
         ended[:, -1], remaining[:, 0] = 1, advertisers.budget
-        costs, bids, means = -np.diff(remaining, append=0), table.pop("bids"), table.pop("pvalues") / counts
+        spent = -np.diff(remaining, append=0)
         prices = np.add.reduceat(self.common["leastWinningCost"], self.starts[:-1]) / counts
 
         def auction(tick: int, *_: Any) -> Outcome:
-            conversions, expected, wins = (
-                table[name][:, tick] for name in ("conversions", "expected_conversions", "wins")
-            )
-            return Outcome(costs[:, tick], conversions, expected, wins, bids[:, tick], prices[tick])
+            of_tick = {name: table[name][:, tick] for name in ("conversions", "expected_conversions", "wins", "bids")}
+            return Outcome(costs=spent[:, tick], price=prices[tick], **of_tick)
 
         # The day again as the file has it, whatever alphas are chosen: it builds the states.
-        day = run_day(advertisers, counts, lambda tick: means[:, tick], auction)
-        log = PeriodLog(
-            dataset=traffic.dataset,
-            period=traffic.period,
-            scheme=traffic.scheme,
-            engine="csv",
-            advertisers=advertisers,
-            counts=counts,
-            alphas=np.divide(bids / counts, means, out=np.zeros_like(bids), where=means > 0),
-            bids=bids / counts,
-            pvalues=means,
-            states=play(day, advertisers, ConstantAlpha()).states,
-            lengths=np.argmax(ended > 0, axis=1) + 1,
-            least_winning_cost=self.common["leastWinningCost"],
-            **table,
-        )
-        differing = self.differing["pValueSigma"]
-        check = FileCheck(
-            source=self.source.name,
-            dataset=traffic.dataset,
-            periods=(traffic.period,),
-            rows=int(rows.sum()),
-            says=f"{self.source.name}: the {self.n:,} impressions and {int(rows.sum()):,} p-values of period "
-            f"{traffic.period} ({traffic.dataset}) agree with the regenerated traffic to all printed digits; "
-            + (f"{differing:,} sigmas differ" if differing else "so do the sigmas"),
-            pvalue_difference=self.differences["pValue"],
-            sigma_difference=self.differences["pValueSigma"],
-            sigma_rows=differing,
-        )
+        day = play(run_day(advertisers, counts, lambda tick: means[:, tick], auction), advertisers, ConstantAlpha())
+        more = {
+            "alphas": np.divide(bids / counts, means, out=np.zeros_like(bids), where=means > 0),
+            "bids": bids / counts,
+            "pvalues": means,
+            "lengths": np.argmax(ended > 0, axis=1) + 1,
+            "least_winning_cost": self.common["leastWinningCost"],
+        }
+        market = {"dataset": traffic.dataset, "period": traffic.period, "scheme": traffic.scheme, "counts": counts}
+        log = PeriodLog(engine="csv", **vars(day) | table | more | market)
+        says = f"{self.source.name}: the {self.n:,} impressions and {rows.sum():,} p-values of period {traffic.period} "
+        says += f"({traffic.dataset}) agree with the regenerated traffic to all printed digits; "
+        check = {
+            "source": self.source.name,
+            "dataset": traffic.dataset,
+            "periods": [traffic.period],
+            "rows": int(rows.sum()),
+            "says": says + (f"{self.sigma_rows:,} sigmas differ" if self.sigma_rows else "so do the sigmas"),
+            "pvalue_difference": self.differences["pValue"],
+            "sigma_difference": self.differences["pValueSigma"],
+            "sigma_rows": self.sigma_rows,
+        }
         return log, check
 
 

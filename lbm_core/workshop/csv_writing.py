@@ -7,26 +7,26 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lbm_core.auction.bidder import N_TICKS, Advertisers, Bidder
-from lbm_core.auction.day import Outcome, play, run_day
+from lbm_core.auction.day import DayResult, Outcome, play, run_day
 from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.mechanism import LEAST_BUDGET, N_SLOTS, run_tick, truncation
 from lbm_core.auction.traffic import CATEGORY_SIZE, Traffic
 from lbm_core.files import writing_file
-from lbm_core.workshop.csv_reading import TRAFFIC_COLUMNS, TRAJECTORY_COLUMNS
+from lbm_core.workshop.csv_reading import TRAFFIC_COLUMNS
 
 
 def export_traffic_csv(
     path: str | Path, traffic: Traffic, advertisers: Advertisers, bidder: Bidder, rng: np.random.Generator
-) -> PeriodLog:
+) -> DayResult:
     """Run a period with the readable auction and write every advertiser's row for every impression.
 
     A whole period has 24 million rows (4 GB as text; a name ending in ``.gz`` or ``.zip`` compresses them). Rows come
@@ -35,75 +35,38 @@ def export_traffic_csv(
     Parameters
     ----------
     path : ends in ``.csv``, ``.csv.gz`` or ``.zip``
-    traffic : impressions of the period
-    advertisers : all that take part
-    bidder : bids for all of them
+    advertisers, bidder : all that take part, and who bids for them
     rng : exposures, conversions and dropped bids
-
-    Returns
-    -------
-    The period's log; importing the file gives the same.
     """
-    with _writing(path) as file:
-        market = _WrittenMarket(file, traffic, advertisers, rng)
-        day = play(run_day(advertisers, traffic.counts, market.mean_pvalues, market.auction), advertisers, bidder)
-        market.writer.close()
-    of_day = ("costs", "conversions", "expected_conversions", "wins", "states", "lengths")
-    return PeriodLog(
-        dataset=traffic.dataset,
-        period=traffic.period,
-        scheme=traffic.scheme,
-        engine="reference",
-        advertisers=advertisers,
-        counts=traffic.counts,
-        alphas=market.bids / np.maximum(market.sums, 1e-300),
-        bids=market.bids / traffic.counts,
-        pvalues=market.sums / traffic.counts,
-        exposures=market.exposures,
-        least_winning_cost=np.concatenate(market.prices),
-        **{name: getattr(day, name) for name in of_day},
-    )
+    limits, ticks = truncation(len(advertisers), rng), traffic.ticks()
+    schema = pa.schema([(name, pa.float64()) for name in TRAFFIC_COLUMNS])
+    options = pyarrow.csv.WriteOptions(quoting_style="none", quoting_header="none")
+    pvalues = sigmas = np.empty(0)
 
+    def mean_pvalues(tick: int) -> NDArray[np.float64]:
+        nonlocal pvalues, sigmas
+        pvalues, sigmas = (values[:, advertisers.index] for values in next(ticks)[1:])
+        return pvalues.mean(axis=0)
 
-class _WrittenMarket:
-    """The readable auctions of a period; every impression's rows go to a file."""
-
-    def __init__(self, file: IO[bytes], traffic: Traffic, advertisers: Advertisers, rng: np.random.Generator) -> None:
-        self.traffic, self.advertisers, self.rng = traffic, advertisers, rng
-        self.limits = truncation(len(advertisers), rng)
-        self.sums, self.bids, self.exposures = np.zeros((3, len(advertisers), N_TICKS))  # sums of p-values and of bids
-        self.prices: list[NDArray[np.float64]] = []
-        self.schema = pa.schema([(name, pa.float64()) for name in TRAFFIC_COLUMNS])
-        options = pyarrow.csv.WriteOptions(quoting_style="none", quoting_header="none")
-        self.writer = pyarrow.csv.CSVWriter(file, self.schema, write_options=options)
-
-    def mean_pvalues(self, tick: int) -> NDArray[np.float64]:
-        """(n,) means of a tick's p-values."""
-        pvalues, sigmas = self.traffic.tick(tick)
-        self.pvalues, self.sigmas = pvalues[:, self.advertisers.index], sigmas[:, self.advertisers.index]
-        self.sums[:, tick] = self.pvalues.sum(axis=0)
-        return self.sums[:, tick] / self.traffic.counts[tick]
-
-    def auction(self, tick: int, alphas: NDArray[np.float64], remaining: NDArray[np.float64]) -> Outcome:
-        """Auction a tick's impressions and write their rows."""
-        outcome = run_tick(alphas * self.pvalues, self.pvalues, self.sigmas, self.limits, remaining, self.rng)
-        price, count = outcome.allocation.least_winning_cost, int(self.traffic.counts[tick])
-        expected = np.zeros(len(self.advertisers))
-        for row, advertiser in enumerate(self.advertisers.index):
+    def auction(tick: int, alphas: NDArray[np.float64], remaining: NDArray[np.float64]) -> Outcome:
+        outcome = run_tick(alphas * pvalues, pvalues, sigmas, limits, remaining, rng)
+        price, count = outcome.allocation.least_winning_cost, len(pvalues)
+        expected = np.zeros(len(advertisers))
+        for row, advertiser in enumerate(advertisers.index):
             won = outcome.allocation.winners == row  # (count, slots)
             shown = (won & outcome.shown).any(axis=1)
-            expected[row] = self.pvalues[shown, row].sum()
+            expected[row] = pvalues[shown, row].sum()
             columns = {
-                "deliveryPeriodIndex": self.traffic.period,
+                "deliveryPeriodIndex": traffic.period,
                 "advertiserNumber": advertiser,
                 "advertiserCategoryIndex": advertiser // CATEGORY_SIZE,
-                "budget": self.advertisers.budget[row],
-                "CPAConstraint": self.advertisers.cpa_target[row],
+                "budget": advertisers.budget[row],
+                "CPAConstraint": advertisers.cpa_target[row],
                 "timeStepIndex": tick,
                 "remainingBudget": remaining[row],
-                "pvIndex": self.traffic.counts[:tick].sum() + np.arange(count),
-                "pValue": self.pvalues[:, row],
-                "pValueSigma": self.sigmas[:, row],
+                "pvIndex": traffic.counts[:tick].sum() + np.arange(count),
+                "pValue": pvalues[:, row],
+                "pValueSigma": sigmas[:, row],
                 "bid": outcome.bids[:, row],
                 "xi": won.any(axis=1),
                 "adSlot": won @ np.arange(1, N_SLOTS + 1),
@@ -113,24 +76,19 @@ class _WrittenMarket:
                 "leastWinningCost": price,
                 "isEnd": remaining[row] < LEAST_BUDGET or tick == N_TICKS - 1,
             }
-            arrays = [np.broadcast_to(columns[name], count).astype(np.float64) for name in TRAFFIC_COLUMNS]
-            self.writer.write_batch(pa.record_batch(arrays, self.schema))
-        self.bids[:, tick], self.exposures[:, tick] = outcome.bids.sum(axis=0), outcome.exposures
-        self.prices.append(price)
-        return Outcome(
-            outcome.cost, outcome.conversions, expected, outcome.wins, self.bids[:, tick], float(price.mean())
-        )
+            writer.write(pa.Table.from_pandas(pd.DataFrame(columns, dtype=np.float64), schema, preserve_index=False))
+        bids, mean = outcome.bids.sum(axis=0), float(price.mean())
+        return Outcome(outcome.cost, outcome.conversions, expected, outcome.wins, bids, mean)
+
+    with _writing(path) as file, pyarrow.csv.CSVWriter(file, schema, write_options=options) as writer:
+        return play(run_day(advertisers, traffic.counts, mean_pvalues, auction), advertisers, bidder)
 
 
 def export_trajectory_csv(path: str | Path, logs: Sequence[PeriodLog]) -> Path:
     """Write one row per advertiser and tick, 48 ticks each, with states as tuple strings.
 
-    After its budget is used up an advertiser's rows go on with action 0 and done 1, as in the benchmark's files.
-
-    Parameters
-    ----------
-    path : ends in ``.csv``, ``.csv.gz`` or ``.zip``
-    logs : period logs of one data set
+    After its budget is used up an advertiser's rows go on with action 0 and done 1, as in the benchmark's files. The
+    name ends in ``.csv``, ``.csv.gz`` or ``.zip``; all logs are of one data set.
     """
     if len({log.dataset for log in logs}) != 1:
         raise ValueError("export needs at least one period log, all of the same data set")
@@ -143,20 +101,25 @@ def export_trajectory_csv(path: str | Path, logs: Sequence[PeriodLog]) -> Path:
 def _trajectory_rows(log: PeriodLog) -> pd.DataFrame:
     states = np.array([[str(tuple(state)) for state in day] for day in log.states.tolist()], dtype=object)
     done = np.arange(1, N_TICKS + 1) >= log.lengths[:, None]
-    of_advertiser = {
-        "advertiserNumber": log.advertisers.index,
-        "advertiserCategoryIndex": log.advertisers.index // CATEGORY_SIZE,
-        "budget": log.advertisers.budget,
-        "CPAConstraint": log.advertisers.cpa_target,
-        "realAllCost": log.costs.sum(axis=1),
-        "realAllConversion": log.conversions.sum(axis=1),
+    columns: dict[str, ArrayLike] = {
+        "deliveryPeriodIndex": float(log.period),
+        "advertiserNumber": log.advertisers.index[:, None],
+        "advertiserCategoryIndex": log.advertisers.index[:, None] // CATEGORY_SIZE,
+        "budget": log.advertisers.budget[:, None],
+        "CPAConstraint": log.advertisers.cpa_target[:, None],
+        "realAllCost": log.costs.sum(axis=1, keepdims=True),
+        "realAllConversion": log.conversions.sum(axis=1, keepdims=True),
+        "timeStepIndex": np.arange(N_TICKS),
+        "state": states,
+        "action": log.alphas,
+        "reward": log.conversions,
+        "reward_continuous": log.expected_conversions,
+        "done": done.astype(int),
+        "next_state": np.where(done, "", np.roll(states, -1, axis=1)),
     }
-    columns: dict[str, Any] = {name: values[:, None].astype(np.float64) for name, values in of_advertiser.items()}
-    columns |= {"deliveryPeriodIndex": float(log.period), "timeStepIndex": np.arange(N_TICKS, dtype=np.float64)}
-    columns |= {"state": states, "next_state": np.where(done, "", np.roll(states, -1, axis=1))}
-    columns |= {"action": log.alphas, "reward": log.conversions, "reward_continuous": log.expected_conversions}
-    columns["done"] = done.astype(int)
-    return pd.DataFrame({name: np.broadcast_to(columns[name], done.shape).ravel() for name in TRAJECTORY_COLUMNS})
+    rows = pd.DataFrame({name: np.broadcast_to(column, done.shape).ravel() for name, column in columns.items()})
+    whole = ["advertiserNumber", "advertiserCategoryIndex", "timeStepIndex"]
+    return rows.astype(dict.fromkeys(whole, float))
 
 
 def check_name(target: Path) -> None:

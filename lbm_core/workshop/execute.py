@@ -1,7 +1,4 @@
-"""One notebook through papermill in a fresh kernel of this Python, with its time and peak memory.
-
-What is committed of a notebook: its cells, its outputs at ``TIER=cached``, and no trace of who ran it when.
-"""
+"""One notebook through papermill in a fresh kernel of this Python, with its time and peak memory."""
 
 from __future__ import annotations
 
@@ -77,7 +74,7 @@ def execute(notebook: Path, executed: Path, parameters: dict[str, Any], *, progr
     progress : whether to draw a bar of its cells on stderr
     """
     executed.parent.mkdir(parents=True, exist_ok=True)
-    started, failure = time.monotonic(), None
+    started, problem = time.monotonic(), ""
     with _peak_memory() as peak:
         try:
             papermill.execute_notebook(
@@ -90,18 +87,15 @@ def execute(notebook: Path, executed: Path, parameters: dict[str, Any], *, progr
                 kernel_manager_class=ThisPythonKernelManager,
                 coalesce_streams=True,
             )
-        except (PapermillExecutionError, DeadKernelError) as error:
-            failure = error
+        except PapermillExecutionError as error:
+            problem = f"cell [{error.exec_count}]: {error.ename}: {' '.join(str(error.evalue).split())}"
+        except DeadKernelError:
+            problem = "the kernel died (killed for memory?)"
     cells = nbformat.read(executed, as_version=4).cells
     code = [cell for cell in cells if cell.cell_type == "code" and cell.source.strip()]
     done = sum(cell.execution_count is not None for cell in code)
-    problem = ""
-    if isinstance(failure, PapermillExecutionError):
-        problem = f"cell [{failure.exec_count}]: {failure.ename}: {' '.join(str(failure.evalue).split())}"
-    elif failure is not None:
-        problem = f"cell [{done + 1}]: the kernel died (killed for memory?)"
-    elif done < len(code):
-        problem = "it ended before its last cell (a cell calls sys.exit)"
+    if done < len(code) and not problem.startswith("cell"):
+        problem = f"cell [{done + 1}]: {problem or 'it ended before its last cell (a cell calls sys.exit)'}"
     printed = "\n".join(output.text for cell in code for output in cell.outputs if output.get("name") == "stdout")
     tables, figures = (
         tuple(dict.fromkeys(re.findall(rf"^wrote (\S+\.{kind})", printed, re.MULTILINE))) for kind in ("csv", "png")
@@ -133,29 +127,23 @@ def _peak_memory() -> Iterator[list[float]]:
 
 def cleaned(notebook: NotebookNode) -> NotebookNode:
     """A notebook with normal metadata, cells numbered in order, tags and outputs kept, nothing else."""
-    cells: list[NotebookNode] = []
-    for cell in notebook.cells:
-        tags = cell.metadata.get("tags", [])
-        if _INSERTED & set(tags):
-            continue
-        cell = nbformat.from_dict(
-            cell | {"metadata": {"tags": tags} if tags else {}, "id": f"cell-{len(cells) + 1:02d}"}
-        )
+    kept = [cell for cell in notebook.cells if not _INSERTED & set(cell.metadata.get("tags", []))]
+    for k, cell in enumerate(kept, 1):
+        cell.metadata = NotebookNode({name: tags for name, tags in cell.metadata.items() if name == "tags" and tags})
+        cell.id = f"cell-{k:02d}"
         for output in cell.get("outputs", []):
             if "metadata" in output:
                 output.metadata = NotebookNode()
-        cells.append(cell)
     metadata = {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
-    return nbformat.from_dict({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})
+    return nbformat.from_dict({"cells": kept, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})
 
 
 def with_palettes(notebook: NotebookNode) -> NotebookNode:
     """The notebook with its PNG outputs reduced to 256 colours: a third of the size, no difference that one sees."""
     outputs = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
-    for data in outputs:
-        picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))) if "image/png" in data else None
-        if picture is not None and picture.mode != "P":
-            buffer = io.BytesIO()
+    for data in (data for data in outputs if "image/png" in data):
+        picture, buffer = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))), io.BytesIO()
+        if picture.mode != "P":
             reduced = picture.convert("RGB").quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
             reduced.save(buffer, "png", optimize=True)
             data["image/png"] = base64.b64encode(buffer.getvalue()).decode()

@@ -1,19 +1,19 @@
-"""Our own data for other people's tools: the benchmark's CSV formats, and Minari (§4.1)."""
+"""Our own data for other people's tools (§4.1): the benchmark's CSV formats, Minari, NumPy."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
 from lbm_core.auction.bidder import N_STATE_FEATURES, N_TICKS
-from lbm_core.auction.traffic import Traffic
+from lbm_core.auction.traffic import Scheme, Traffic
 from lbm_core.data.advertisers import period_advertisers
 from lbm_core.data.behaviour import behaviour_population, simulate_period
 from lbm_core.data.trajectories import TrajectorySet
-from lbm_core.files import writing
+from lbm_core.files import writing, writing_file
 from lbm_core.seeding import generator
 from lbm_core.settings import Dataset
 from lbm_core.workshop.csv_writing import check_name, export_traffic_csv, export_trajectory_csv
@@ -23,29 +23,17 @@ LEAST_LOG_RATIO = -10.0  # action stored where alpha is 0: a bid of 0.00005 of t
 MINARI_LIMIT = 2_000  # episodes; each costs 17 KB and some milliseconds there, parquet shards hold more
 
 
-def export_periods(
-    form: Format,
-    dataset: Dataset,
-    periods: Sequence[int],
-    out: str | Path,
-    seed: int = 0,
-) -> Path:
+def export_periods(form: Format, dataset: Dataset, periods: Sequence[int], out: str | Path, seed: int = 0) -> Path:
     """Simulate periods with the behaviour population and write them in a format of others.
 
     Parameters
     ----------
-    form : "traffic": one period, a row per advertiser and impression (24 million); "trajectory": a row per advertiser
-        and tick; "minari": a Minari data set
+    form : "traffic": one period, a row per advertiser and impression; "trajectory": a row per advertiser and tick;
+        "minari": a Minari data set
     dataset, periods, seed : as of generated data. The traffic format is auctioned by the readable reference auction,
         so its outcomes are another draw from the same distribution
     out : file ending in .csv, .csv.gz or .zip; for Minari the folder that holds data sets
-
-    Returns
-    -------
-    What was written.
     """
-    if form not in get_args(Format):
-        raise ValueError(f"unknown format {form!r}; choose one of {', '.join(get_args(Format))}")
     if len(periods) == 0 or (form == "traffic" and len(periods) > 1):
         raise ValueError(f"the {form} format needs {'one period' if form == 'traffic' else 'periods'} to write")
     if form == "minari":
@@ -64,6 +52,28 @@ def export_periods(
     return export_minari(out, TrajectorySet.from_logs(logs))
 
 
+def write_traffic_npz(period: int, dataset: Dataset, scheme: Scheme, ticks: Sequence[int], out: str | Path) -> Path:
+    """Write a period's ``counts`` (48,), and per tick T of some ``pvalues_tT`` and ``sigmas_tT`` of (count, 48).
+
+    Parameters
+    ----------
+    period, dataset, scheme
+        See :class:`~lbm_core.auction.traffic.Traffic`.
+    ticks : numbers in 0..47
+    out : path ending in ``.npz``
+    """
+    path = Path(out)
+    if path.suffix != ".npz":
+        raise ValueError(f"the output file must end in .npz, got {path.name!r}")
+    traffic = Traffic(period, dataset, scheme)
+    arrays: dict[str, Any] = {"counts": traffic.counts}
+    for tick in sorted(set(ticks)):
+        arrays[f"pvalues_t{tick}"], arrays[f"sigmas_t{tick}"] = traffic.tick(tick)
+    with writing_file(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+    return path
+
+
 def export_minari(root: str | Path, trajectories: TrajectorySet) -> Path:
     """Write ``lbm/auctionnet-DATASET-v0``; ``minari.load_dataset`` finds it when ``$MINARI_DATASETS_PATH`` is ``root``.
 
@@ -72,17 +82,10 @@ def export_minari(root: str | Path, trajectories: TrajectorySet) -> Path:
     state is the episode's last observation. ``infos["cost"]`` holds the spending of each step; budget, CPA target,
     period and advertiser are metadata of the episode.
 
-    Parameters
-    ----------
-    root : folder that holds Minari data sets
-    trajectories : at most :data:`MINARI_LIMIT`
-
     Raises
     ------
-    ValueError
-        Too many trajectories.
-    FileExistsError
-        The data set is there already.
+    ValueError, FileExistsError
+        No trajectory or more than :data:`MINARI_LIMIT`; the data set is there already.
     """
     import minari
     from gymnasium.spaces import Box
@@ -94,19 +97,18 @@ def export_minari(root: str | Path, trajectories: TrajectorySet) -> Path:
     target = _minari_target(root, trajectories.dataset)
     rows = range(len(trajectories))
     names = ("budget", "cpa_target", "period", "advertiser")
+    spaces = {
+        "observation_space": Box(0.0, np.inf, (N_STATE_FEATURES,), np.float32),
+        "action_space": Box(LEAST_LOG_RATIO, -LEAST_LOG_RATIO, (1,), np.float32),
+    }
     with writing(target) as folder:
-        storage = MinariStorage.new(
-            folder / "data",
-            observation_space=Box(0.0, np.inf, (N_STATE_FEATURES,), np.float32),
-            action_space=Box(LEAST_LOG_RATIO, -LEAST_LOG_RATIO, (1,), np.float32),
-        )
+        storage = MinariStorage.new(folder / "data", **spaces)
         storage.update_episodes([EpisodeBuffer(**_episode(trajectories, row)) for row in rows])
-        storage.update_episode_metadata(
-            [{name: getattr(trajectories, name)[row].item() for name in names} for row in rows]
-        )
+        columns = {name: getattr(trajectories, name).tolist() for name in names}
+        storage.update_episode_metadata([{name: column[row] for name, column in columns.items()} for row in rows])
         storage.update_metadata(
             {
-                "dataset_id": target.relative_to(Path(root).resolve()).as_posix(),
+                "dataset_id": f"lbm/{target.name}",
                 "minari_version": minari.__version__,
                 "algorithm_name": "simulated market of control and learned bidders",
                 "description": f"AuctionNet-like {trajectories.dataset} bidding, {storage.total_steps} decisions",

@@ -23,7 +23,6 @@ from lbm_core.auction.traffic import Traffic
 from lbm_core.data.advertisers import period_advertisers
 from lbm_core.data.behaviour import behaviour_population, simulate_period
 from lbm_core.settings import Dataset
-from lbm_core.workshop.fast_traffic import FastTraffic
 
 ENVIRONMENT_ID = "lbm/AuctionNet-v0"
 
@@ -35,7 +34,6 @@ def auctionnet(
     against: Literal["market", "log"] = "market",
     logs: Sequence[PeriodLog | ReplayPeriod] = (),
     *,
-    engine: Literal["exact", "fast"] = "exact",
     max_log_ratio: float = 2.0,
 ) -> AuctionNetEnv:
     """Make the environment; every reset draws a period and an advertiser.
@@ -48,7 +46,6 @@ def auctionnet(
         (closed loop); "log": it buys at the prices of a logged period (the paper's replay)
     logs : logged periods for "log", simulated or imported ones, instead of ``dataset`` and ``periods``; none: the
         periods are simulated when first drawn
-    engine : of the market's traffic; "fast" is :class:`lbm_core.workshop.fast_traffic.FastTraffic`
     max_log_ratio : see :class:`~lbm_core.auction.environment.AuctionNetEnv`
 
     Raises
@@ -56,8 +53,8 @@ def auctionnet(
     ValueError
         Unknown ``against``, no period, or an advertiser outside 0 … 47.
     """
-    chosen = np.unique(np.asarray(advertisers, dtype=np.int64))
-    if len(chosen) == 0 or chosen[0] < 0 or chosen[-1] >= N_ADVERTISERS:
+    chosen = sorted(set(advertisers))
+    if not chosen or not set(chosen) <= set(range(N_ADVERTISERS)):
         raise ValueError(f"advertisers must be numbers in 0 … {N_ADVERTISERS - 1}; got {list(advertisers)}")
     if len(periods) == 0:
         raise ValueError("periods must name at least one delivery period")
@@ -72,20 +69,14 @@ def auctionnet(
         return log if isinstance(log, ReplayPeriod) else ReplayPeriod.from_log(log)
 
     def draw(rng: np.random.Generator) -> Day:
-        if against == "log":
-            return logged_day(logged(int(rng.integers(len(logs or periods)))), int(rng.choice(chosen)))
-        period = int(rng.choice(np.asarray(periods)))
-        everybody = period_advertisers(dataset, period)
-        traffic = (FastTraffic if engine == "fast" else Traffic)(period, dataset)
-        return simulated_day(traffic, everybody, int(rng.choice(chosen)))
+        if against == "market":
+            period = int(rng.choice(np.asarray(periods)))
+            return simulated_day(Traffic(period, dataset), period_advertisers(dataset, period), int(rng.choice(chosen)))
+        day = logged(int(rng.integers(len(logs or periods))))
+        one = day.advertisers[np.array([rng.choice(chosen)])]
+        return Day(day.period, one, lambda rng: replay_day(day, one, rng))
 
     return AuctionNetEnv(draw, max_log_ratio)
-
-
-def logged_day(period: ReplayPeriod, row: int) -> Day:
-    """An advertiser's day at the prices of a logged period."""
-    one = period.advertisers[np.array([row])]
-    return Day(period.period, one, lambda rng: replay_day(period, one, rng))
 
 
 def simulated_day(traffic: Traffic, advertisers: Advertisers, row: int) -> Day:

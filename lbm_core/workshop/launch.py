@@ -1,6 +1,5 @@
-"""Train an LBM-Act (or a relative of it) on its own, with one process or several.
+"""``lbm train``; also started alone, so that several processes train one LBM-Act together.
 
-    python -m lbm_core.workshop.launch --tier laptop
     accelerate launch -m lbm_core.workshop.launch --tier gpu --set act.accumulation=2 --tensorboard runs/tensorboard
     torchrun --nproc_per_node 2 -m lbm_core.workshop.launch --tier smoke    # several processes on CPUs
 
@@ -12,50 +11,80 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from lbm_core.workshop.cli_data import DatasetOption, SeedOption, SetOption, TierOption, TrainSeedOption
-from lbm_core.workshop.notebooks import tier_fields
+from lbm_core.workshop.cli_data import DatasetOption, JobsOption, SeedOption, SetOption, TierOption, TrainSeedOption
 
-app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+if TYPE_CHECKING:
+    from lbm_core.lab.lab import Lab
 
 
-@app.command()
-def launch(
-    tier: TierOption,
+def train(
+    method: Annotated[str, typer.Option(help="E.g. IQL; an unknown one lists all; 'all': every one.")] = "LBM-Act",
+    tier: TierOption = "smoke",
     dataset: DatasetOption = "dense",
     seed: SeedOption = 0,
     train_seed: TrainSeedOption = None,
-    guide: Annotated[
-        Literal["sentence", "number", "task", "none"], typer.Option(help="What it reads; all but sentence: a relative.")
-    ] = "sentence",
+    jobs: JobsOption = 1,
+    tune: Annotated[bool, typer.Option(help="First search the method's settings, as notebook 06 does.")] = True,
     setting: SetOption = None,
-    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between two checkpoints.")] = 500,
-    tensorboard: Annotated[Path | None, typer.Option(help="Folder of curves for TensorBoard.")] = None,
+    guide: Annotated[
+        Literal["sentence", "number", "task", "none"],
+        typer.Option(help="What LBM-Act (or a relative) reads."),
+    ] = "sentence",
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="LBM-Act: steps between two checkpoints.")] = 500,
+    tensorboard: Annotated[Path | None, typer.Option(help="LBM-Act: folder of curves for TensorBoard.")] = None,
 ) -> None:
-    """Train one LBM-Act."""
-    from lbm_core.act.train import processes
+    """Train one method and say what it took; a finished one is only loaded.
+
+    Data and the models it builds on are made first if they are not in the cache.
+    """
     from lbm_core.lab.lab import Lab
     from lbm_core.lab.tiers import tier as sizes
+    from lbm_core.workshop.notebooks import tier_fields
 
-    try:
-        lab = Lab(sizes(tier, tier_fields(setting or [])), dataset, seed, train_seed)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+    lab = Lab(sizes(tier, tier_fields(setting or [])), dataset, seed, train_seed)
+    if method == "LBM-Act":
+        _train_act(lab, guide=guide, log_folder=tensorboard, checkpoint_every=checkpoint_every)
+    elif method == "all":
+        if train_seed is not None or not tune:
+            raise ValueError("--method all trains every seed of the tier, tuned; it takes --jobs only")
+        lab.train_all(jobs=jobs)
+    else:
+        if (guide, checkpoint_every, tensorboard) != ("sentence", 500, None):
+            raise ValueError(
+                f"--guide, --checkpoint-every and --tensorboard are LBM-Act's; {method} knows none of them"
+            )
+        trained = lab.train(method, tune=tune)
+        print("{method}: {parameters:,} parameters, {mib:.1f} MiB in {folder}".format(**trained))
+        cached = "" if trained["computed"] else ", found in the cache"
+        print(
+            "steps {steps:,}, training time {seconds:.0f} s{}, peak memory {peak_mib:.0f} MiB".format(cached, **trained)
+        )
+
+
+def _train_act(lab: Lab, **options: Any) -> None:
+    """Train LBM-Act with all processes that a launcher started; the main one speaks."""
+    from lbm_core.act.train import processes
+
     crew = processes()
     with contextlib.ExitStack() as stack:
-        if not crew.is_main_process:  # one voice
+        if not crew.is_main_process:
             stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
         with crew.main_process_first():
             lab.trajectories()
-        model = lab.act(guide=guide, log_folder=tensorboard, checkpoint_every=checkpoint_every)
+        model = lab.act(**options)
         print(f"{model.config.method}, {len(model.history)} steps: last probe loss {model.probe_losses[-1, 1]:.4f}")
     if crew.num_processes > 1:
         crew.destroy_process_group()
 
 
 if __name__ == "__main__":
-    app()
+    try:
+        typer.run(train)
+    except ValueError as error:
+        sys.exit(f"error: {error}")

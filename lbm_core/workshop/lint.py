@@ -14,18 +14,10 @@ from lbm_core.workshop.notebooks import parameters_of
 
 MAX_BYTES = 300_000
 # The anatomy: sections in this order, after a title "# N · …".
-SECTIONS = (
-    "The claim",
-    "Goals",
-    "Runtime",
-    "Paper map",
-    "Results",
-    "The paper beside ours",
-    "Takeaways",
-    "Deviations",
-    "Exercises",
-    "Try next",
-)
+SECTIONS = [
+    *("The claim", "Goals", "Runtime", "Paper map", "Results"),
+    *("The paper beside ours", "Takeaways", "Deviations", "Exercises", "Try next"),
+]
 _FORBIDDEN = {  # in cells and their outputs
     # From the root of a file system; not a URL's, not the slash in "and/or", not a closing HTML tag.
     "absolute path": re.compile(r"(?<![\w:/.~<*}\-])/(?:[A-Za-z0-9_.\-]+/)+[A-Za-z0-9_.\-]+|\b[A-Z]:\\\w"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,8 @@ Setting = Plain | list[Plain]  # a field of a tier
 TYPES: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "dict": dict[str, Setting]}
 # Every notebook has these, with these defaults. SET holds what differs from the tier, by dotted field.
 REQUIRED: dict[str, Any] = {"TIER": "cached", "DATASET": "dense", "SEED": 0, "OUTPUT_DIR": "", "SET": {}}
-_CHOICES: dict[str, tuple[str, ...]] = {"TIER": TIER_NAMES, "DATASET": DATASETS}
 _SET_OTHERWISE = {"TIER": "--tier", "OUTPUT_DIR": "--output", "SET": "fields of the tier: --set act.steps=50"}
 _SETTING: TypeAdapter[Setting] = TypeAdapter(Setting, config=ConfigDict(strict=True))
-
-
-def number(notebook: Path) -> str:
-    """Two digits that a chapter's file name starts with."""
-    return notebook.stem[:2]
 
 
 def select(only: str = "", folder: Path | None = None) -> list[Path]:
@@ -52,10 +46,8 @@ def select(only: str = "", folder: Path | None = None) -> list[Path]:
 
     Raises
     ------
-    FileNotFoundError
-        No chapter in the folder.
-    ValueError
-        A chapter that does not exist, with those that do.
+    FileNotFoundError, ValueError
+        No chapter in the folder; none of that name.
     """
     folder = paths.project_root() / "notebooks" if folder is None else folder
     every = sorted(path for path in folder.glob("*.ipynb") if re.match(r"\d\d_", path.name))
@@ -63,7 +55,7 @@ def select(only: str = "", folder: Path | None = None) -> list[Path]:
         raise FileNotFoundError(f"no notebooks named NN_name.ipynb in {folder}")
     chosen: set[Path] = set()
     for name in filter(None, (part.strip().removesuffix(".ipynb") for part in only.split(","))):
-        hits = [path for path in every if path.stem == name or number(path) == name.zfill(2)]
+        hits = [path for path in every if name.zfill(2) in (path.stem, path.stem[:2])]
         if not hits:
             raise ValueError(f"no notebook {name!r}; there are {', '.join(path.stem for path in every)}")
         chosen.update(hits)
@@ -72,9 +64,8 @@ def select(only: str = "", folder: Path | None = None) -> list[Path]:
 
 def needs(notebook: Path, among: Iterable[Path]) -> list[Path]:
     """The notebooks of ``among`` that have to be finished before this one; unknown chapters need all earlier ones."""
-    earlier = [path for path in among if number(path) < number(notebook)]
-    wanted = NEEDS.get(number(notebook), tuple(number(path) for path in earlier))
-    return [path for path in earlier if number(path) in wanted]
+    earlier = [path for path in among if path.stem[:2] < notebook.stem[:2]]
+    return [path for path in earlier if path.stem[:2] in NEEDS.get(notebook.stem[:2], (path.stem[:2],))]
 
 
 def parameters_of(notebook: NotebookNode) -> dict[str, str]:
@@ -89,46 +80,51 @@ def parameters_of(notebook: NotebookNode) -> dict[str, str]:
     tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise ValueError(f"{len(tagged)} cells tagged 'parameters', there must be exactly one")
-    types: dict[str, str] = {}
-    values: dict[str, Any] = {}
+    declared: dict[str, tuple[str, Any]] = {}
     try:
         for statement in ast.parse(tagged[0].source).body:
             name, kind, value = _declared(statement)
-            if name in types:
+            if name in declared:
                 raise ValueError(f"{name} is declared twice")
-            types[name], values[name] = kind, value
+            declared[name] = kind, value
     except (ValueError, SyntaxError) as error:
         raise ValueError(f"parameters cell: {error}") from None
     for name, value in REQUIRED.items():
         kind = type(value).__name__
-        if (types.get(name), values.get(name)) != (kind, value):
+        if declared.get(name) != (kind, value):
             raise ValueError(f"parameters cell must hold {name}: {kind} = {value!r}")
-    return types
+    return {name: kind for name, (kind, _) in declared.items()}
 
 
 def _declared(statement: ast.stmt) -> tuple[str, str, Any]:
     """Name, type and default of one line of a parameters cell."""
     line = ast.unparse(statement)
-    if not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)):
-        raise ValueError(f"{line!r} must have the form NAME: type = literal")
-    name, kind = statement.target.id, ast.unparse(statement.annotation)
-    if kind not in TYPES or not name.isupper():
-        raise ValueError(f"{line!r} must have an upper-case name and one of the types {', '.join(TYPES)}")
+    form = re.match(rf"([A-Z][A-Z\d_]*): ({'|'.join(TYPES)}) = ", line)
+    if not (isinstance(statement, ast.AnnAssign) and form):
+        types = ", ".join(TYPES)
+        raise ValueError(f"{line!r} must have the form NAME: type = literal, upper-case, with one of the types {types}")
     try:
-        value: Any = ast.literal_eval(statement.value) if statement.value else None
-        return name, kind, TypeAdapter(TYPES[kind]).validate_python(value, strict=True)
+        value = ast.literal_eval(statement.value or "")
+        return form[1], form[2], TypeAdapter(TYPES[form[2]]).validate_python(value, strict=True)
     except ValidationError:
-        raise ValueError(f"{line!r} is declared {kind} but its default is not") from None
+        raise ValueError(f"{line!r} is declared {form[2]} but its default is not") from None
     except ValueError:
         raise ValueError(f"{line!r} must be a plain literal: nothing is derived in the parameters cell") from None
 
 
-def parse_settings(settings: Iterable[str]) -> tuple[dict[str, str], dict[str, Setting]]:
-    """What ``--set NAME=VALUE`` says: texts of notebook parameters (upper-case), values of fields of the tier (others).
+def tier_fields(settings: Iterable[str]) -> dict[str, Setting]:
+    """What ``--set NAME=VALUE`` says of fields of the tier: ``act.steps=50``, ``think.backbone=/a/path``.
 
-    A field's value is read as a Python literal (None, a bool, a number, a text, a list of these) where it is one, else
-    as text: ``act.steps=50``, ``think.backbone=/a/path``.
+    A value is read as a Python literal (None, a bool, a number, a text, a list of these) where it is one, else as text.
     """
+    own, fields = _parsed(settings)
+    for name in own:
+        raise ValueError(f"{name} would be a notebook's parameter; here --set takes a tier's fields: act.steps=50")
+    return fields
+
+
+def _parsed(settings: Iterable[str]) -> tuple[dict[str, str], dict[str, Setting]]:
+    """Texts of notebook parameters (upper-case), and values of the tier's fields."""
     own: dict[str, str] = {}
     fields: dict[str, Setting] = {}
     for setting in settings:
@@ -146,50 +142,33 @@ def parse_settings(settings: Iterable[str]) -> tuple[dict[str, str], dict[str, S
     return own, fields
 
 
-def tier_fields(settings: Iterable[str]) -> dict[str, Setting]:
-    """What ``--set`` says where no notebook runs."""
-    own, fields = parse_settings(settings)
-    if own:
-        raise ValueError(
-            f"{min(own)} would be a notebook's parameter; here --set takes fields of the tier: act.steps=50"
-        )
-    return fields
-
-
 def resolve(
-    notebooks: Iterable[Path],
-    settings: Iterable[str],
-    tier: str,
-    output: str = "",
-    check: Callable[[str, dict[str, Any]], object] | None = None,
+    notebooks: Iterable[Path], settings: Iterable[str], tier: str, output: str = ""
 ) -> dict[Path, dict[str, Any]]:
     """What each notebook is run with, checked before anything runs.
 
     Parameters
     ----------
-    settings : ``NAME=VALUE`` of the command line; a notebook parameter goes to the notebooks that declare it
+    settings : ``NAME=VALUE`` of the command line; an upper-case notebook parameter goes to the notebooks that declare
+        it, a field of the tier to all
     tier, output : values of TIER and, unless empty, OUTPUT_DIR
-    check : called with tier and dotted fields if there are any, raises ValueError on a wrong one; default
-        :func:`lbm_core.lab.tiers.tier`
 
     Raises
     ------
     ValueError
         A notebook with bad parameters, a name that nobody knows, a value that it cannot have.
     """
-    own, fields = parse_settings(settings)
+    own, fields = _parsed(settings)
     if elsewhere := [name for name in _SET_OTHERWISE if name in own]:
         raise ValueError(f"{elsewhere[0]} is set by {_SET_OTHERWISE[elsewhere[0]]}")
     own |= {"TIER": tier, "OUTPUT_DIR": output} if output else {"TIER": tier}
-    for name, choices in _CHOICES.items():
+    for name, choices in {"TIER": TIER_NAMES, "DATASET": DATASETS}.items():
         if own.get(name, choices[0]) not in choices:
             raise ValueError(f"unknown {name} {own[name]!r}; choose one of {', '.join(choices)}")
     if fields:
-        if check is None:
-            from lbm_core.lab import tiers
+        from lbm_core.lab import tiers
 
-            check = tiers.tier
-        check(tier, fields)
+        tiers.tier(tier, fields)
     declared: dict[Path, dict[str, str]] = {}
     for path in notebooks:
         try:
@@ -199,15 +178,11 @@ def resolve(
     known = {name for types in declared.values() for name in types}
     if unknown := [name for name in own if name not in known]:
         raise ValueError(f"no selected notebook has a parameter {unknown[0]!r}; they have {', '.join(sorted(known))}")
-    changes = {"SET": fields} if fields else {}
-    return {
-        path: {name: _value(name, types[name], text) for name, text in own.items() if name in types} | changes
-        for path, types in declared.items()
-    }
-
-
-def _value(name: str, kind: str, text: str) -> Any:
-    try:
-        return TypeAdapter(TYPES[kind]).validate_strings(text)
-    except ValidationError:
-        raise ValueError(f"{name} is {kind}, got {text!r}") from None
+    chosen: dict[Path, dict[str, Any]] = {path: {"SET": fields} if fields else {} for path in declared}
+    for path, types in declared.items():
+        for name in own.keys() & types.keys():
+            try:
+                chosen[path][name] = TypeAdapter(TYPES[types[name]]).validate_strings(own[name])
+            except ValidationError:
+                raise ValueError(f"{name} is {types[name]}, got {own[name]!r}") from None
+    return chosen

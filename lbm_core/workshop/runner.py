@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import graphlib
 import hashlib
 import json
-import multiprocessing
 import sys
-from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import joblib
 import nbformat
 import pandas as pd
 
 from lbm_core import paths
-from lbm_core.files import writing_file
+from lbm_core.files import config_key, writing_file
 from lbm_core.workshop.execute import Outcome, execute
 from lbm_core.workshop.notebooks import needs, select
 
@@ -50,87 +51,55 @@ def reproduce(
     """
     folder = Path(output).resolve() if output else paths.project_root()
     keys = _keys(parameters, library)
-    runs = {path: _Run(path, values, folder, keys[path]) for path, values in parameters.items()}
-    _schedule(runs, jobs, force)
-    rows = pd.DataFrame([run.row for run in runs.values()])
-    with writing_file(next(iter(runs.values())).executed.with_name("summary.csv")) as temporary:
-        joined = {name: rows[name].map(" ".join) for name in ("tables", "figures")}
-        rows.assign(**joined).to_csv(temporary, index=False, lineterminator="\n")
-    return rows
+    copies = {path: folder / "runs" / values["TIER"] / path.name for path, values in parameters.items()}
+    rows = {path: {"notebook": path.stem, "status": "not run"} | asdict(Outcome()) for path in parameters}
 
-
-@dataclass
-class _Run:
-    """One notebook's run, and what is kept of it."""
-
-    notebook: Path
-    parameters: dict[str, Any]
-    output: Path
-    key: str
-    status: str = "not run"
-    outcome: Outcome = field(default_factory=Outcome)
-
-    def __post_init__(self) -> None:
-        self.executed = self.output / "runs" / self.parameters["TIER"] / self.notebook.name
-        self.marker = self.executed.with_suffix(".done.json")
-
-    @property
-    def row(self) -> dict[str, Any]:
-        return {"notebook": self.notebook.stem, "status": self.status} | asdict(self.outcome)
-
-    def is_done(self) -> bool:
-        """Whether a finished run is still valid; its outcome then is this one's."""
-        if not self.marker.is_file() or not self.executed.is_file():
+    def begins(path: Path) -> bool:
+        """Whether a notebook is to be executed now."""
+        if any(row["status"] == "failed" for row in rows.values()):
             return False
-        stored = json.loads(self.marker.read_text())
-        outcome = Outcome(**stored["outcome"])
-        written = [self.output / name for name in outcome.tables + outcome.figures]
-        if stored["key"] != self.key or not all(path.is_file() for path in written):
-            return False
-        self.status, self.outcome = "unchanged", outcome
+        marker = copies[path].with_suffix(".done.json")
+        if not force and marker.is_file() and copies[path].is_file():
+            last = json.loads(marker.read_text())
+            written = [folder / name for name in last["outcome"]["tables"] + last["outcome"]["figures"]]
+            if last["key"] == keys[path] and all(file.is_file() for file in written):
+                rows[path] |= last["outcome"] | {"status": "unchanged"}
+                print(f"{path.stem}: done and unchanged, skipped", flush=True)
+                return False
+        marker.unlink(missing_ok=True)
+        print(f"{path.stem}: running ({list(rows).index(path) + 1} of {len(rows)})", flush=True)
         return True
 
-    def finish(self, outcome: Outcome) -> None:
-        """Mark the notebook as done or failed."""
-        self.status, self.outcome = "failed" if outcome.error else "done", outcome
-        if not outcome.error:
-            with writing_file(self.marker) as temporary:
-                temporary.write_text(json.dumps({"key": self.key, "outcome": asdict(outcome)}, indent=1))
+    run = partial(_execute, progress=jobs == 1 and sys.stderr.isatty())
+    for wave in _waves(parameters):
+        begun = (joblib.delayed(run)(path, copies[path], parameters[path]) for path in wave if begins(path))
+        pool = joblib.Parallel(jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
+        for path, outcome in pool(begun):
+            rows[path] |= asdict(outcome) | {"status": "failed" if outcome.error else "done"}
+            took = f"{outcome.seconds:.0f} s, peak {outcome.peak_mib:.0f} MiB"
+            print(f"{path.stem}: {rows[path]['status']} in {took}", flush=True)
+            if not outcome.error:
+                with writing_file(copies[path].with_suffix(".done.json")) as temporary:
+                    temporary.write_text(json.dumps({"key": keys[path], "outcome": asdict(outcome)}, indent=1))
+    table = pd.DataFrame(rows.values())
+    with writing_file(next(iter(copies.values())).with_name("summary.csv")) as temporary:
+        joined = {name: table[name].map(" ".join) for name in ("tables", "figures")}
+        table.assign(**joined).to_csv(temporary, index=False, lineterminator="\n")
+    return table
 
 
-def _schedule(runs: dict[Path, _Run], jobs: int, force: bool) -> None:
-    """Run what has to, each notebook after those it builds on."""
-    waiting, running, over = list(runs), dict[Future[Outcome], Path](), set[Path]()
-    with _Immediately() if jobs == 1 else ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        while waiting or running:
-            for path in [path for path in waiting if over.issuperset(needs(path, runs))][: jobs - len(running)]:
-                waiting.remove(path)
-                run = runs[path]
-                if not force and run.is_done():
-                    over.add(path)
-                    print(f"{path.stem}: done and unchanged, skipped", flush=True)
-                    continue
-                run.marker.unlink(missing_ok=True)
-                print(f"{path.stem}: running ({len(over) + len(running) + 1} of {len(runs)})", flush=True)
-                bar = jobs == 1 and sys.stderr.isatty()
-                running[pool.submit(execute, path, run.executed, run.parameters, progress=bar)] = path
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                path, outcome = running.pop(future), future.result()
-                over.add(path)
-                runs[path].finish(outcome)
-                if outcome.error:
-                    waiting.clear()
-                took = f"{outcome.seconds:.0f} s, peak {outcome.peak_mib:.0f} MiB"
-                print(f"{path.stem}: {runs[path].status} in {took}", flush=True)
+def _execute(path: Path, copy: Path, values: dict[str, Any], *, progress: bool) -> tuple[Path, Outcome]:
+    return path, execute(path, copy, values, progress=progress)
 
 
-class _Immediately(Executor):
-    """Runs a task where it is submitted: one job needs no second process."""
-
-    def submit(self, fn, /, *args, **kwargs):
-        future: Future = Future()
-        future.set_result(fn(*args, **kwargs))
-        return future
+def _waves(notebooks: Iterable[Path]) -> Iterator[list[Path]]:
+    """Groups of notebooks that do not build on each other, in order."""
+    order = graphlib.TopologicalSorter({path: needs(path, notebooks) for path in notebooks})
+    order.prepare()
+    while order.is_active():
+        ready = order.get_ready()
+        yield sorted(ready)
+        order.done(*ready)
 
 
 def _keys(parameters: Mapping[Path, dict[str, Any]], library: Path) -> dict[Path, str]:
@@ -142,8 +111,7 @@ def _keys(parameters: Mapping[Path, dict[str, Any]], library: Path) -> dict[Path
     if next(iter(parameters.values()))["TIER"] == "cached":  # reads the committed results
         files += (paths.project_root() / "results").glob("*.csv")
     shared = [[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in sorted(files)]
-    keys = {}
-    for path, values in parameters.items():
-        plain = json.dumps([shared, values, code[path], [code[other] for other in needs(path, every)]])
-        keys[path] = hashlib.sha256(plain.encode()).hexdigest()
-    return keys
+    return {
+        path: config_key([shared, values, code[path], [code[other] for other in needs(path, every)]])
+        for path, values in parameters.items()
+    }

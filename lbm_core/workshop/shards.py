@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar
 
 import joblib
 
 from lbm_core.data.generate import GenerateConfig, generate
 
 ClusterEngine = Literal["local", "dask", "ray"]
-ENGINES: tuple[ClusterEngine, ...] = get_args(ClusterEngine)
 T = TypeVar("T")
 
 
@@ -27,35 +25,34 @@ def generate_on(
     Parameters
     ----------
     engine : "local" (joblib's processes), "dask" or "ray"
-    config, out : what to make and where
     address : scheduler of a running Dask or Ray cluster; None starts one on this machine with ``jobs`` workers
     options : of :func:`~lbm_core.data.generate.generate`; ``jobs``, with a cluster, is how many tasks run at a time
 
     Raises
     ------
-    ValueError
-        Unknown engine; what :func:`~lbm_core.data.generate.generate` refuses.
-    RuntimeError
-        The engine is not installed.
+    ValueError, RuntimeError
+        Unknown engine, or what :func:`~lbm_core.data.generate.generate` refuses; the engine is not installed.
     """
-    if engine not in ENGINES:
-        raise ValueError(f"unknown engine {engine!r}; choose one of {', '.join(ENGINES)}")
     jobs = options.get("jobs", 1)
-    if engine == "local":
-        generate(config, out, **options)
-    elif engine == "dask":
-        distributed = _require("distributed")
-        local = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": ""}
-        client = distributed.Client(address) if address else distributed.Client(**local)
-        with client, joblib.parallel_config(backend="dask"):
+    try:
+        if engine == "local":
             generate(config, out, **options)
-    else:
-        ray = _require("ray")
-        ray.init(address=address, num_cpus=None if address else jobs, log_to_driver=False, include_dashboard=False)
-        try:
-            generate(config, out, run=partial(_on_ray, jobs), **options)
-        finally:
-            ray.shutdown()
+        elif engine == "dask":
+            from distributed import Client
+
+            local = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": ""}
+            with Client(address) if address else Client(**local), joblib.parallel_config(backend="dask"):
+                generate(config, out, **options)
+        elif engine == "ray":
+            import ray
+
+            cpus = None if address else jobs
+            with ray.init(address=address, num_cpus=cpus, log_to_driver=False, include_dashboard=False):
+                generate(config, out, run=partial(_on_ray, jobs), **options)
+        else:
+            raise ValueError(f"unknown engine {engine!r}; choose one of local, dask, ray")
+    except ModuleNotFoundError as error:
+        raise RuntimeError(f"{error.name} is not installed: pip install 'lbm-companion[cluster]'") from error
 
 
 def _on_ray(jobs: int, make: Callable[[str], T], names: Sequence[str]) -> Iterator[T]:
@@ -68,10 +65,3 @@ def _on_ray(jobs: int, make: Callable[[str], T], names: Sequence[str]) -> Iterat
                 if isinstance(shard, Exception):  # how Ray tells that a worker could not even begin
                     raise shard
                 yield shard
-
-
-def _require(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise RuntimeError(f"{name} is not installed: pip install 'lbm-companion[cluster]'") from error

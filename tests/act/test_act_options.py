@@ -206,7 +206,7 @@ def test_the_loss_is_on_the_last_position_by_default(config, days, make):
     batch = model.batch(*training_windows(config, days, 30, generator(0, "train", 9)))
     predicted = model(batch)
     expected = (predicted[:, -1] - batch.actions[:, -1]).square().mean()
-    torch.testing.assert_close(action_loss(predicted, batch), expected)
+    torch.testing.assert_close(action_loss(predicted, batch, config), expected)
 
 
 @pytest.mark.parametrize(

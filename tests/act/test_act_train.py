@@ -57,8 +57,8 @@ def _check_follows(model, days):
 
 def test_loss_falls_and_the_guide_is_followed(config, days):
     model = train_act(config, days, progress=False)
-    assert model.losses.shape == (60,)
-    assert np.isfinite(model.losses).all()
+    assert model.history.shape == (60, 2)
+    assert np.isfinite(model.history[:, 0]).all()
     steps, probe = model.probe_losses.T
     assert steps[0] == 0
     assert steps[-1] == 59
@@ -121,11 +121,11 @@ def test_loss_counts_bids_only(days, make):
     assert not batch.counted.all()
     spoiled = torch.where(batch.counted, batch.actions + 0.5, torch.full_like(batch.actions, 1e6))
     for loss_on in ("last", "all"):
-        assert action_loss(spoiled, batch, loss_on).item() == pytest.approx(0.25, rel=1e-4)
+        assert action_loss(spoiled, batch, ActConfig(loss_on=loss_on)).item() == pytest.approx(0.25, rel=1e-4)
     only_last_right = batch.actions + 1.0
     only_last_right[:, -1] = batch.actions[:, -1]
-    assert action_loss(only_last_right, batch, "last") == 0
-    assert action_loss(only_last_right, batch, "all") > 0.5
+    assert action_loss(only_last_right, batch, ActConfig(loss_on="last")) == 0
+    assert action_loss(only_last_right, batch, ActConfig(loss_on="all")) > 0.5
 
 
 def test_texts_are_asked_for_the_drawn_windows(config, days):

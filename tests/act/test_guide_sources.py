@@ -5,13 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from small_period import small_period
 
 from lbm_core.act.config import ActConfig
 from lbm_core.act.decide import LBMActBidder, decide
 from lbm_core.act.following import following_rate, instructed_moves
-from lbm_core.act.guide_cache import GuideCache
 from lbm_core.act.guide_sources import (
     Oracle,
     OracleBidder,
@@ -152,31 +150,6 @@ def test_guide_scale_multiplies_instructed_moves_only(make, days):
     assert LBMActBidder(loud).guide_scale == 2.0
     with pytest.raises(ValueError, match="guide_scale"):
         LBMActBidder(model, guide_scale=0.0)
-
-
-@pytest.mark.parametrize("settings", [{}, {"guide": "cot"}, {"guide": "task"}, {"attention_mask": False}])
-def test_kept_guides_give_equal_decisions(make, days, settings):
-    model = make(**settings)
-    cache = GuideCache(model)
-    for ticks in ([0, 2, 9, 40], [40, 3, 12, 0]):  # the second time nothing is read anew
-        window = windows(days, np.zeros(4, dtype=int), np.array(ticks))
-        guides = None if model.config.guide == "task" else [FIRST, "increase", DECREASE, UNCERTAIN]
-        found, expected = cache.predict(window, guides), model(model.batch(window, guides))
-        real = torch.as_tensor(window.mask) if model.config.attention_mask else torch.ones_like(found, dtype=torch.bool)
-        torch.testing.assert_close(found[real], expected[real], rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(decide(model, window, guides, cache=cache), decide(model, window, guides), rtol=1e-5)
-    alphas = []
-    for cached in (False, True):
-        bidder = LBMActBidder(model, cache_guides=cached)
-        bidder.reset(days.advertisers([0]))
-        alphas.append(bidder.act(days.observation([0], 5)))
-    np.testing.assert_allclose(*alphas, rtol=1e-5)
-
-
-def test_models_without_words_have_nothing_to_keep(make):
-    for guide in ("none", "number"):
-        with pytest.raises(ValueError, match="reads no words"):
-            GuideCache(make(guide=guide))
 
 
 def test_following_rate(make, days):

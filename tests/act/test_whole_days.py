@@ -48,12 +48,12 @@ def test_a_day_at_once_is_its_decisions_one_by_one(backbone, guide):
     whole = window.mask.all(axis=1)
     window, codes = window[whole], None if codes is None else codes[whole]
     with torch.inference_mode():
-        at_once = DayLayout(model).predict(model.numbers(window), None if codes is None else torch.as_tensor(codes))
+        at_once = DayLayout(model).predict(model.batch(window, codes))
     running = RunningDay(model)
     expected = np.exp(at_once.double().numpy()) * window.cpa_target[:, None]
     for tick in range(48):
         day, texts = _so_far(window, tick), _texts(codes, tick)
-        np.testing.assert_allclose(decide(model, day, texts, cache=running), expected[:, tick], rtol=1e-4)
+        np.testing.assert_allclose(decide(model, day, texts, running=running), expected[:, tick], rtol=1e-4)
         if tick in (0, 7, 30, 47):
             np.testing.assert_allclose(decide(model, day, texts), expected[:, tick], rtol=1e-4)
 
@@ -63,10 +63,10 @@ def test_the_past_is_what_it_was_whatever_comes_and_whatever_others_are_told(bac
     window, codes = training_days(model.config, DAYS, 12, np.random.default_rng(1))
     layout = DayLayout(model)
     with torch.inference_mode():
-        before = layout.predict(model.numbers(window), torch.as_tensor(codes))
+        before = layout.predict(model.batch(window, codes))
         other = replace(window, states=np.where(np.arange(48)[None, :, None] > 20, 9, window.states))
         told = np.where(np.arange(48)[None] > 20, 1, codes)
-        after = layout.predict(model.numbers(other), torch.as_tensor(told))
+        after = layout.predict(model.batch(other, told))
     torch.testing.assert_close(before[:, :21], after[:, :21])
     assert not torch.allclose(before[:, 21:], after[:, 21:])
 
@@ -77,7 +77,7 @@ def test_a_guide_moves_its_own_tick_only(backbone):
     changed = codes.copy()
     changed[:, 30] = np.where(codes[:, 30] == 1, 2, 1)
     with torch.inference_mode():
-        one, two = (DayLayout(model).predict(model.numbers(window), torch.as_tensor(c)) for c in (codes, changed))
+        one, two = (DayLayout(model).predict(model.batch(window, c)) for c in (codes, changed))
     differs = (one != two).any(dim=0)
     assert differs.nonzero().flatten().tolist() == [30]
 

@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 from small_period import small_period
 
-from lbm_core.auction.bidder import Advertisers, Bidder, Observation
+from lbm_core.auction.bidder import Advertisers, Observation
 from lbm_core.auction.controls import (
     ConstantAlpha,
-    MixedBidder,
     PacingBidder,
     PidBidder,
     ScheduledAlpha,
@@ -118,15 +117,6 @@ def test_feedback_spends_nearer_to_plan_than_a_constant():
         costs = replay(period, bidder, rng(0)).costs
         late[name] = (costs[:, 24:].sum(axis=1) / costs.sum(axis=1)).mean()
     assert late["constant"] < late["pid"] < 0.6
-
-
-def test_mixed_bidder_dispatches_rows():
-    mixed = MixedBidder([([2, 0], ConstantAlpha([3.0, 1.0])), ([1], ConstantAlpha(2.0))])
-    assert isinstance(mixed, Bidder)
-    np.testing.assert_allclose(act(mixed, observe(np.zeros((3, 1)), np.zeros((3, 1)))), [6, 16, 30])
-    for parts in ([([0, 1], ConstantAlpha())], [([0, 1, 2], ConstantAlpha()), ([2], ConstantAlpha())]):
-        with pytest.raises(ValueError, match="exactly once"):
-            MixedBidder(parts).reset(WHO)
 
 
 def test_plans():

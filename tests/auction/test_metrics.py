@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbm_core.auction.metrics import CPA_RATIO_LIMIT, budget_utilization, cpa_ratio, score, summarize
+from lbm_core.auction.metrics import CPA_RATIO_LIMIT, cpa_ratio, score, summarize
 
 amounts = st.floats(0, 1e6)
 targets = st.floats(0.1, 1e3)
@@ -15,7 +15,7 @@ def test_by_hand():
     assert score(10, 160, 8) == 2.5
     assert score(10, 160, 8, beta=1) == 5
     assert score(10, 60, 8) == 10  # target met: no reward for being cheaper
-    assert budget_utilization(60, 240) == 0.25
+    assert summarize(10, 60, 240, 8)["budget_utilization"] == 0.25
 
 
 def test_money_without_conversions_is_the_limit_never_zero():
@@ -59,7 +59,7 @@ def test_summarize_has_both_estimates():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: budget_utilization(1, 0), "budget must be positive"),
+        (lambda: summarize(1, 1, 0, 8), "budget must be positive"),
         (lambda: cpa_ratio(1, np.nan, 8), "cost holds NaN"),
         (lambda: score(-1, 1, 8), "conversions must be at least 0"),
         (lambda: score(1, 1, 8, beta=-1), "beta"),

@@ -197,7 +197,7 @@ def test_bad_periods_are_refused(period):
     def build(**change):
         columns = {f.name: getattr(period, f.name) for f in dataclasses.fields(period)}
         del columns["mean_pvalues"], columns["mean_prices"]
-        return ReplayPeriod.from_arrays(**(columns | change))
+        return ReplayPeriod(**(columns | change))
 
     with pytest.raises(ValueError, match="impressions, but"):
         build(least_winning_cost=period.least_winning_cost[:-1])

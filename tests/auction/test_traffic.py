@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lbm_core.auction.random_bits import clipped_normals
+from lbm_core.auction.random_bits import fill_normals
 from lbm_core.auction.traffic import Traffic, base_profile, sigma_levels, std_ratios
 
 DATA = Path(__file__).parents[1] / "known"
@@ -88,20 +88,28 @@ def test_bad_traffic_is_refused(arguments, words):
 def test_bad_request_is_refused(period7):
     with pytest.raises(ValueError, match=r"tick must lie in 0\.\.47, got 48"):
         period7.tick(48)
-    with pytest.raises(ValueError, match="impressions; out has shape"):
-        period7.draw_pvalues(0, np.empty((3, 48)))
 
 
 def test_compiled_normals_are_numpys_bits():
     """Long enough that the rare branches of the ziggurat (its wedges and its tail) are taken many times."""
     compiled, rng = np.random.default_rng(123), np.random.default_rng(123)
     means, stds = np.linspace(0.001, 0.3, 7), np.linspace(0.1, 0.5, 7)
-    out, sums = np.empty((7, 100_001)), np.empty(7)
-    clipped_normals(compiled, means, stds, out.T, sums)
-    expected = np.clip(rng.normal(means, stds, (100_001, 7)), 0, 1)
-    assert np.array_equal(out.T, expected)
-    assert np.array_equal(sums, expected.sum(axis=0))
+    normals = np.empty((100_001, 7))
+    fill_normals(compiled, normals)
+    assert np.array_equal(means + stds * normals, rng.normal(means, stds, (100_001, 7)))
     assert compiled.bit_generator.state == rng.bit_generator.state
+
+
+def test_a_ticks_pvalues_are_the_same_whatever_was_asked_before(period7):
+    """In any order, and again; they are numpy's draws, clipped."""
+    fresh = Traffic(7, "dense")
+    for tick in (2, 2, 0, 3, 1):
+        assert np.array_equal(fresh.tick_pvalues(tick), period7.tick_pvalues(tick))
+    drawn = np.random.default_rng(7).normal(fresh.mean_pvalues[:, 0], fresh.std_pvalues[:, 0], (fresh.counts[0], 48))
+    assert np.array_equal(fresh.tick_pvalues(0), np.clip(drawn, 0, 1))
+    pvalues, sums = fresh.market_pvalues(2)
+    assert np.array_equal(pvalues.T, period7.tick_pvalues(2))
+    np.testing.assert_allclose(sums, pvalues.sum(axis=1), rtol=1e-12)
 
 
 def test_sigmas_of_chosen_columns_are_the_traffics(period7):

@@ -109,7 +109,7 @@ def test_inverse_dynamics_read_the_action(models, trajectories):
     paths = torch.as_tensor(state_paths(trajectories, model.encoder))
     context = model.context(trajectories.budget, trajectories.cpa_target)
     with torch.no_grad():
-        read = model.dynamics(paths[:, 10], paths[:, 11], context).numpy()
+        read = model.action(paths[:, 10], paths[:, 11], context).numpy()
     assert np.abs(read - np.log(trajectories.alphas[:, 10] / 10.0)).max() < 0.2
 
 

@@ -10,7 +10,7 @@ from synthetic_trajectories import synthetic_trajectories
 
 from lbm_core.auction.bidder import Advertisers, Bidder
 from lbm_core.baselines.config import ALGORITHMS, OfflineRLConfig
-from lbm_core.baselines.offline_rl import OfflinePolicy, OfflineRLBidder, Transitions, train_offline_rl
+from lbm_core.baselines.offline_rl import OfflinePolicy, OfflineRLBidder, train_offline_rl, transitions
 from lbm_core.critic.reward import reward_table
 from lbm_core.data.features import StateEncoder
 
@@ -63,22 +63,22 @@ def test_transitions_by_hand():
     trajectories = synthetic_trajectories()
     config = OfflineRLConfig(gamma=0.9, n_step=1, reward="score_to_go", reward_multiplier=10.0)
     encoder = StateEncoder.fit(trajectories)
-    data = Transitions.from_trajectories(trajectories, encoder, config)
+    data = transitions(trajectories, encoder, config)
     acting = trajectories.acting
-    assert len(data) == acting.sum(), "done rows with alpha 0 are no decisions"
-    assert data.terminal.sum() == (trajectories.last_action >= 0).sum(), "one end per day"
+    assert len(data["actions"]) == acting.sum(), "done rows with alpha 0 are no decisions"
+    assert data["terminals"].sum() == (trajectories.last_action >= 0).sum(), "one end per day"
     row = int(np.argmin(trajectories.length))
     own = np.flatnonzero(np.nonzero(acting)[0] == row)
     last = trajectories.last_action[row]
-    assert data.terminal[own].tolist() == [False] * last + [True]
-    np.testing.assert_array_equal(data.next_states[own[:-1]], data.states[own[1:]])
+    assert data["terminals"][own, 0].tolist() == [False] * last + [True]
+    np.testing.assert_array_equal(data["next_observations"][own[:-1]], data["observations"][own[1:]])
     ratio = np.log(trajectories.alphas[row, : last + 1] / trajectories.cpa_target[row])
-    np.testing.assert_allclose(data.actions[own], ratio, rtol=1e-5)
+    np.testing.assert_allclose(data["actions"][own, 0], ratio, rtol=1e-5)
     rewards = reward_table(trajectories)[row]
-    np.testing.assert_allclose(data.rewards[own], 10.0 * rewards[: last + 1], rtol=1e-5)
-    two = Transitions.from_trajectories(trajectories, encoder, replace(config, n_step=2))
-    assert two.rewards[own[0]] == pytest.approx(10.0 * (rewards[0] + 0.9 * rewards[1]), rel=1e-5)
-    assert two.terminal[own].tolist() == [False] * (last - 1) + [True, True]
+    np.testing.assert_allclose(data["rewards"][own, 0], 10.0 * rewards[: last + 1], rtol=1e-5)
+    two = transitions(trajectories, encoder, replace(config, n_step=2))
+    assert two["rewards"][own[0], 0] == pytest.approx(10.0 * (rewards[0] + 0.9 * rewards[1]), rel=1e-5)
+    assert two["terminals"][own, 0].tolist() == [False] * (last - 1) + [True, True]
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

@@ -112,7 +112,7 @@ def test_environment_plays_the_day_as_the_bidder_does(policy):
 def test_days_of_response_tables(policy):
     rng = np.random.default_rng(0)
     counts = np.full(48, 40)
-    period = ReplayPeriod.from_arrays(
+    period = ReplayPeriod(
         "dense", 5, small_advertisers(), counts, rng.uniform(0, 0.01, (48, 1920)), rng.gamma(2, 0.02, 1920)
     )
     tables = ResponseTables.from_period(period)

@@ -109,7 +109,7 @@ def test_simulate_trajectories_stacks_periods(dense):
     assert set(made.period) == {14, 15}
     one = made.select(made.period == 14)
     np.testing.assert_array_equal(one.costs, TrajectorySet.from_logs([dense]).costs)
-    with pytest.raises(ValueError, match="one data set; got none"):
+    with pytest.raises(ValueError, match="at least one period log"):
         simulate_trajectories("dense", [], seed=0)
 
 
@@ -146,14 +146,13 @@ def test_parameters_round_trip_and_are_checked(tmp_path):
     assert BehaviourParameters.load(tmp_path / "knobs.json") == knobs
     stored = json.loads((tmp_path / "knobs.json").read_text())
     (tmp_path / "more.json").write_text(json.dumps(stored | {"luck": 1.0}))
-    with pytest.raises(ValueError, match="luck of BehaviourParameters"):
+    with pytest.raises(ValueError, match="luck"):
         BehaviourParameters.load(tmp_path / "more.json")
-    with pytest.raises(FileNotFoundError, match=r"none\.json"):
+    with pytest.raises(FileNotFoundError, match="no behaviour parameters"):
         BehaviourParameters.load(tmp_path / "none.json")
     for change, message in (
         ({"share_pid": 0.99}, "sum to 1"),
-        ({"step_down": 1.3}, "step_down of BehaviourParameters"),
-        ({"step_up": 0.9}, "step_up >= 1"),
+        ({"step_down": 1.3}, "step_down <= 1"),
         ({"noise": float("nan")}, "noise of BehaviourParameters"),
         ({"cpa_share": 2.0}, "cpa_share"),
     ):

@@ -70,7 +70,7 @@ def test_constant_feature_keeps_unit_std(trajectories):
     assert np.isfinite(encoder.encode(windows(one, rows, ticks))).all()
 
 
-def test_plain_values_give_the_encoder_back(trajectories):
+def test_plain_values_round_trip(trajectories):
     encoder = StateEncoder.fit(trajectories)
     back = StateEncoder.from_dict(json.loads(json.dumps(encoder.to_dict())))
     assert back.kind == encoder.kind

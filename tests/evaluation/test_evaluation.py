@@ -30,7 +30,7 @@ def _period(number=7, budget=60.0):
     pvalues = np.clip(rng.normal(0.02, 0.01, (4, counts.sum())), 0, 1)
     prices = rng.lognormal(np.log(0.15), 0.4, counts.sum())
     advertisers = Advertisers(np.arange(4), np.array([budget, 2 * budget, 500.0, 500.0]), np.linspace(6, 12, 4))
-    return ReplayPeriod.from_arrays("dense", number, advertisers, counts, pvalues, prices)
+    return ReplayPeriod("dense", number, advertisers, counts, pvalues, prices)
 
 
 BIDDERS = {"low": lambda: Multiple(0.8), "one": lambda: Multiple(1.0), "high": lambda: Multiple(1.6)}

@@ -15,4 +15,4 @@ def small_period(seed: int = 0, per_tick: int = 60, n: int = 6, budget: float = 
     total = int(counts.sum())
     advertisers = Advertisers(np.arange(n), budget * rng.uniform(0.5, 2.0, n), rng.uniform(6, 12, n))
     pvalues = np.clip(rng.normal(0.05, 0.025, (n, total)), 0, 1)
-    return ReplayPeriod.from_arrays("dense", 7, advertisers, counts, pvalues, rng.lognormal(np.log(0.4), 0.3, total))
+    return ReplayPeriod("dense", 7, advertisers, counts, pvalues, rng.lognormal(np.log(0.4), 0.3, total))

@@ -113,10 +113,10 @@ def test_every_search_has_the_same_trials_and_begins_with_the_defaults(lab, caps
 def test_chosen_settings_reach_model_and_bidder(lab):
     choice = Choice({"learning_rate": 3e-3}, {"target_return": 0.8})
     bidder = method("DT").contend(lab, choice).make()
-    assert bidder.transformer.config.learning_rate == 3e-3
+    assert bidder.model.config.learning_rate == 3e-3
     assert bidder.target_return == 0.8
     varied = chapter_06.varied(lab, "DT", target_return=1.7, learning_rate=2e-3).make()
-    assert (varied.transformer.config.learning_rate, varied.target_return) == (2e-3, 1.7)
+    assert (varied.model.config.learning_rate, varied.target_return) == (2e-3, 1.7)
     assert lab.model("DT", tune=False).config.learning_rate == lab.tier.dt.learning_rate
 
 
@@ -137,7 +137,7 @@ def test_what_trainings_took_and_their_curves(lab):
 def test_penalty_sweep_trains_one_transformer_per_weight(lab):
     sweep = chapter_06.penalty_sweep(lab.changed({"chapter6.penalty_weights": (0.0, 1.0)}))
     assert sweep.groupby("penalty_weight").size().to_dict() == {0.0: 2, 1.0: 2}
-    models = [chapter_06.varied(lab, "DT-score", penalty_weight=weight).make().transformer for weight in (0.0, 1.0)]
+    models = [chapter_06.varied(lab, "DT-score", penalty_weight=weight).make().model for weight in (0.0, 1.0)]
     assert [model.config.penalty_weight for model in models] == [0.0, 1.0]
     assert not np.array_equal(*(model.losses for model in models))
 

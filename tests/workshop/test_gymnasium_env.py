@@ -25,7 +25,7 @@ def small_logged_period() -> ReplayPeriod:
     traffic = SmallTraffic(7)
     log = run_market(traffic, small_advertisers(), WavyBidder(), np.random.default_rng(0))
     pvalues = np.concatenate([p for _, p, _ in traffic.ticks()]).T
-    return ReplayPeriod.from_arrays("dense", 7, log.advertisers, log.counts, pvalues, log.least_winning_cost)
+    return ReplayPeriod("dense", 7, log.advertisers, log.counts, pvalues, log.least_winning_cost)
 
 
 @pytest.fixture(scope="module")

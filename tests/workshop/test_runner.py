@@ -18,7 +18,6 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from lbm_core.settings import Count, Positive, override, settings
 from lbm_core.workshop import execute, lint, notebooks, runner
 
 WRITE = """from pathlib import Path
@@ -30,33 +29,12 @@ with target.open("a") as file:
 print("wrote results/{name}.csv (1 rows)")"""
 
 
-@settings
-class Act:
-    steps: Count = 60
-    rate: Positive = 0.1
-    layers: Count | None = 3
-    guides: tuple[str, ...] = ("rule",)
-
-
-@settings
-class SmallTier:
-    act: Act
-    backbone: str = "small"
-
-
-def _check(tier: str, changes: dict) -> SmallTier:
-    """Stands for lbm_core.lab.tiers.tier."""
-    return override(SmallTier(Act()), changes)
-
-
 def _read(path: Path) -> dict[str, str]:
     return notebooks.parameters_of(nbformat.read(path, as_version=4))
 
 
-def _run(
-    folder: Path, output: Path, *settings: str, only: str = "", tier: str = "smoke", **options
-) -> list[runner.Line]:
-    chosen = notebooks.resolve(notebooks.select(only, folder), settings, tier, str(output), _check)
+def _run(folder: Path, output: Path, *settings: str, only: str = "", tier: str = "smoke", **options) -> pd.DataFrame:
+    chosen = notebooks.resolve(notebooks.select(only, folder), settings, tier, str(output))
     return runner.reproduce(chosen, output=output, **options)
 
 
@@ -74,9 +52,9 @@ def test_settings_become_values_of_the_declared_type(tmp_path, write_notebook):
 
 def test_dotted_names_become_overrides_of_the_tier_for_every_notebook(tmp_path, write_notebook):
     paths = [write_notebook("01_a"), write_notebook("02_b", extra="")]
-    texts = ["act.steps=50", "act.rate=1e-4", "act.layers=None", "backbone=/a/path", "STEPS=7"]
-    chosen = notebooks.resolve(paths, texts, "smoke", "", _check)
-    expected = {"act.steps": 50, "act.rate": 1e-4, "act.layers": None, "backbone": "/a/path"}
+    texts = ["act.steps=50", "act.learning_rate=1e-4", "act.layers=None", "act.backbone=/a/path", "STEPS=7"]
+    chosen = notebooks.resolve(paths, texts, "smoke")
+    expected = {"act.steps": 50, "act.learning_rate": 1e-4, "act.layers": None, "act.backbone": "/a/path"}
     assert [values["SET"] for values in chosen.values()] == [expected, expected]
     assert [values.get("STEPS") for values in chosen.values()] == [7, None]
     assert "SET" not in notebooks.resolve(paths, [], "smoke")[paths[0]]
@@ -102,11 +80,11 @@ def test_dotted_names_become_overrides_of_the_tier_for_every_notebook(tmp_path, 
         ("TIER=smoke", "set by --tier"),
         ("SET={}", "set by fields of the tier"),
         ("act.stepps=1", "no setting 'act.stepps'"),
-        ("act.steps=5.5", "act.steps: steps of Act should be a valid integer; got 5.5"),
-        ("act.steps='5'", "act.steps: steps of Act should be a valid integer; got '5'"),
-        ("act.steps=True", "act.steps: steps of Act should be a valid integer; got True"),
-        ("act.rate=nan", "act.rate: rate of Act should be a valid number; got 'nan'"),
-        ("act.steps={1: 2}", "act.steps: steps of Act should be a valid integer; got '{1: 2}'"),
+        ("act.steps=5.5", "act.steps: steps of ActConfig should be a valid integer; got 5.5"),
+        ("act.steps='5'", "act.steps: steps of ActConfig should be a valid integer; got '5'"),
+        ("act.steps=True", "act.steps: steps of ActConfig should be a valid integer; got True"),
+        ("act.learning_rate=nan", "act.learning_rate: learning_rate of ActConfig should be a valid number; got 'nan'"),
+        ("act.steps={1: 2}", "act.steps: steps of ActConfig should be a valid integer; got '{1: 2}'"),
     ],
 )
 def test_a_bad_setting_stops_before_anything_runs(tmp_path, setting, message, write_notebook):
@@ -215,12 +193,12 @@ def test_run_skip_rerun_and_summary(tmp_path, library, capsys, write_notebook):
     (library / "a.py").write_text("a = 2\n")
     assert go(only="02") == [("02_b", "done")]
     assert go(only="02", force=True) == [("02_b", "done")]
-    assert go("act.guides=['rule', \"it's\"]", only="02") == [("02_b", "done")]
+    assert go("chapter2.guides=['rule', \"oracle\"]", only="02") == [("02_b", "done")]
     assert (
         (output / "results" / "b.csv")
         .read_text()
         .splitlines()[-1]
-        .startswith("""smoke {'act.guides': ['rule', "it's"]} 4""")
+        .startswith("""smoke {'chapter2.guides': ['rule', 'oracle']} 4""")
     )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lbm_core.auction.traffic import Traffic
-from lbm_core.workshop.traffic_file import write_traffic_npz
+from lbm_core.workshop.export import write_traffic_npz
 
 
 def test_write_npz(tmp_path):
