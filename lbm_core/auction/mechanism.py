@@ -132,5 +132,7 @@ def run_tick(
     converted = np.zeros_like(shown)
     converted[shown] = rng.random(len(who)) < values
     of_advertiser = partial(np.bincount, minlength=len(remaining))
-    counts = (of_advertiser(allocation.winners[slots]) for slots in (converted, allocation.winners >= 0, shown))
-    return TickOutcome(cost, *counts, bids, allocation, shown, converted)
+    conversions, wins, exposures = (
+        of_advertiser(allocation.winners[slots]) for slots in (converted, allocation.winners >= 0, shown)
+    )
+    return TickOutcome(cost.astype(np.float64), conversions, wins, exposures, bids, allocation, shown, converted)

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from lbm_core.auction.bidder import N_ADVERTISERS, N_TICKS
 from lbm_core.auction.random_bits import fill_normals
 from lbm_core.settings import DATASETS, Dataset
 
 Scheme = Literal["data", "public"]
+Level = float | NDArray[np.float64]
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 NOMINAL_IMPRESSIONS = 500_000  # per period; truncation loses a few dozen
 CATEGORY_SIZE = 8  # advertisers per category
@@ -164,7 +165,7 @@ class Traffic:
         relative = self._normals(rng, tick, self.sigma_levels, self.sigma_levels / 2)
         return np.minimum(np.abs(relative, out=relative), LARGEST_SIGMA, out=relative)
 
-    def _normals(self, rng: np.random.Generator, tick: int, means: ArrayLike, stds: ArrayLike) -> NDArray[np.float64]:
+    def _normals(self, rng: np.random.Generator, tick: int, means: Level, stds: Level) -> NDArray[np.float64]:
         """(counts[tick], 48) ``rng.normal``, bit for bit, in a quarter of its time."""
         normals = np.empty((int(self.counts[tick]), N_ADVERTISERS))
         fill_normals(rng, normals)

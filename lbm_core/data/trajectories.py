@@ -93,9 +93,9 @@ class TrajectorySet:
             period=np.full(len(who), period),
             advertiser=who.index,
             length=day.lengths,
-            budget=who.budget,
-            cpa_target=who.cpa_target,
-            states=day.states * valid[:, :, None],
+            budget=who.budget.astype(np.float32),
+            cpa_target=who.cpa_target.astype(np.float32),
+            states=(day.states * valid[:, :, None]).astype(np.float32),
             **columns,
         )
 
