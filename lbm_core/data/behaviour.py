@@ -247,7 +247,7 @@ def plan_day(dataset: Dataset, mean_pvalues: NDArray[np.float64]) -> ResponseTab
 
 def _published_prices(dataset: Dataset) -> NDArray[np.float64]:
     """(48,) what period 7's prices were, as far as they are published; period 14's stay out, to test calibration on."""
-    prices = pd.read_csv(paths.PACKAGE / "data" / "lwc_tick_means.csv", float_precision="round_trip")["period7_dense"]
+    prices = pd.read_csv(paths.PACKAGE / "data" / "lwc_tick_means.csv")["period7_dense"]
     level = {name: fidelity.published_moments(name)["mean"][_PRICE_FEATURE] for name in DATASETS}
     prices = prices.ffill().fillna(level["dense"])  # the mornings' are not published: the level that states tell of
     return prices.to_numpy() * (level[dataset] / level["dense"])
