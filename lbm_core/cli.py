@@ -59,7 +59,7 @@ def run_notebooks(
     """
     from lbm_core import paths
     from lbm_core.workshop.notebooks import resolve, select
-    from lbm_core.workshop.runner import reproduce
+    from lbm_core.workshop.reproduce import reproduce
 
     target = output.resolve() if output else paths.project_root()
     parameters = resolve(select(only, folder), setting or [], tier, str(target) if output else "")
@@ -106,7 +106,7 @@ def results(
 @app.command()
 def paper() -> None:
     """Print where every equation, table and figure of the paper is: function, notebook, results file, status."""
-    from lbm_core.report.map import paper_map
+    from lbm_core.report.paper import paper_map
 
     print(paper_map().to_markdown(index=False))
 

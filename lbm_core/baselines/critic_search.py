@@ -23,12 +23,7 @@ class CriticSearch:
 
     Parameters
     ----------
-    multiples : candidates in units of that alpha, each > 0
-
-    Raises
-    ------
-    ValueError
-        No multiples, or some not positive.
+    multiples : candidates in units of that alpha, at least one, each > 0 (else ValueError)
     """
 
     def __init__(self, critic: Critic | CriticEnsemble, multiples: Sequence[float] = STEPS) -> None:

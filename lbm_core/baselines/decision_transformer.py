@@ -44,8 +44,11 @@ class DecisionTransformer(Stored):
                 max_ep_len=N_TICKS,
                 n_positions=3 * config.window_length,
                 action_tanh=False,
-                **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), config.dropout),
-                **dict.fromkeys(("bos_token_id", "eos_token_id")),  # there are no tokens
+                resid_pdrop=config.dropout,
+                embd_pdrop=config.dropout,
+                attn_pdrop=config.dropout,
+                bos_token_id=None,  # there are no tokens
+                eos_token_id=None,
                 use_cache=False,
             )
             self.model = DecisionTransformerModel(shape)

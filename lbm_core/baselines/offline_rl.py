@@ -25,7 +25,7 @@ from lbm_core.training import fitted_encoder, small_network, without_notices
 def transitions(
     trajectories: TrajectorySet, encoder: StateEncoder, config: OfflineRLConfig
 ) -> dict[str, NDArray[np.float32]]:
-    """Every logged bid as a decision of one tick, M of them; the ``done`` row (alpha 0) is none.
+    """Every logged bid as a decision of one tick, M > 0 of them (else ValueError); the ``done`` row (alpha 0) is none.
 
     Returns
     -------
@@ -33,11 +33,6 @@ def transitions(
     actions : (M, 1) log(alpha / C)
     rewards : (M, 1) discounted reward of the next ``n_step`` ticks
     terminals : (M, 1) 1 where nothing is to bootstrap from after these rewards, as after the last bid of a day; else 0
-
-    Raises
-    ------
-    ValueError
-        Nobody ever bid.
     """
     rows, ticks = np.nonzero(trajectories.acting)
     if len(rows) == 0:

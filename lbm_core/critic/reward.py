@@ -49,7 +49,6 @@ def reward_table(
 
     Parameters
     ----------
-    trajectories : N of them
     scale : unit of the reward, :func:`lbm_core.data.returns.return_unit`
     """
     for name, value, kinds in (("reward", reward, Reward), ("conversions", counted, Counted)):

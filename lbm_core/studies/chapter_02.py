@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from lbm_core.act.dual_embedding import LBMAct
 
 SAMPLES = 256  # decisions at which obedience is asked for
-# Fields of LBM-Act's configuration that differ from the tier's.
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: dict[str, dict[str, Any]] = {  # fields of LBM-Act's configuration that differ from the tier's
     "default": {},
     "1 layer": {"layers": 1},
     "2 layers": {"layers": 2},
@@ -41,10 +40,8 @@ CONSTANT = {"increase": Guided("increase"), "decrease": Guided("decrease"), "unc
 def loss_curves(lab: Lab) -> pd.DataFrame:
     """Fig. 3: losses of the chapter's language inputs and the tier's training seeds, all on the same windows.
 
-    Returns
-    -------
-    method, seed, step (from 1), batch_loss (of the step's own batch), loss (of windows that stay the same): one row
-    per step at which the latter was measured
+    Columns: method, seed, step (from 1), batch_loss (of the step's own batch), loss (of windows that stay the same); a
+    row per step at which the latter was measured.
     """
     curves = (_losses(own.act(guide=guide)) for own in lab.trainings() for guide in lab.tier.chapter2.curves)
     return pd.concat(curves, ignore_index=True)
@@ -60,16 +57,11 @@ def later_moments(days: TrajectorySet, seed: int) -> Windows:
 def obedience(lab: Lab, moments: Windows) -> pd.DataFrame:
     """Shares of moves in the direction of an instruction, given in words and, as a control, as a number.
 
-    Returns
-    -------
-    Rows of :func:`lbm_core.act.following.following_rate` with the columns method and train_seed
+    Rows of :func:`lbm_core.act.following.following_rate` with the columns method and train_seed.
     """
-    frames = []
-    for own in lab.trainings():
-        for guide in (name for name in lab.tier.chapter2.curves if name in GUIDED):
-            model = own.act(guide=guide)
-            rates = _following(model, moments)
-            frames.append(rates.assign(method=model.config.method, train_seed=own.training_seed))
+    guided = [guide for guide in lab.tier.chapter2.curves if guide in GUIDED]
+    models = (own.act(guide=guide) for own in lab.trainings() for guide in guided)
+    frames = (_following(m, moments).assign(method=m.config.method, train_seed=m.config.seed) for m in models)
     return pd.concat(frames, ignore_index=True)
 
 
@@ -86,10 +78,8 @@ def softer(lab: Lab) -> list[Guided]:
 def forced(lab: Lab) -> pd.DataFrame:
     """Table 4: LBM-Act with the same instruction all day, and the softer ways of it.
 
-    Returns
-    -------
-    Rows of :meth:`~lbm_core.lab.lab.Lab.evaluate` for :data:`CONSTANT` and :func:`softer`, with the columns
-    instruction ("increase", "decrease", "base") and way ("every tick", or one of :func:`softer`'s)
+    Rows of :meth:`~lbm_core.lab.lab.Lab.evaluate` with the columns instruction ("increase", "decrease", "base") and way
+    ("every tick", or one of :func:`softer`'s).
     """
     methods = CONSTANT | {guided.name: guided for guided in softer(lab)}
     labels = [(name, "base" if one.guide == "none" else one.guide, _way(one)) for name, one in methods.items()]
@@ -98,37 +88,23 @@ def forced(lab: Lab) -> pd.DataFrame:
 
 
 def by_strength(rows: pd.DataFrame) -> pd.DataFrame:
-    """Means of :func:`forced` (or of its periods), one row per instruction and way of giving it.
-
-    Returns
-    -------
-    instruction, way, and the metrics
-    """
+    """Means of :func:`forced` (or of its periods) per instruction and way: these two, and the metrics."""
     metrics = ["budget_utilization", "expected_cpa_ratio", "conversions", "score"]
     return rows.groupby(["instruction", "way"], sort=False)[metrics].mean().reset_index()
 
 
 def guides_compared(lab: Lab) -> pd.DataFrame:
-    """LBM-Act under the chapter's guides and constant words; with a critic's guide also the critic without LBM-Act.
-
-    Returns
-    -------
-    Rows of :meth:`~lbm_core.lab.lab.Lab.evaluate`; "LBM-Act + none" reads "uncertain" all day
-    """
+    """LBM-Act under the chapter's guides and constant words; beside the critic's guide the critic without LBM-Act."""
     guides = lab.tier.chapter2.guides
     methods = [*CONSTANT.values(), *(Guided(cast(Guide, name)) for name in guides)]
     return few(lab, lab.tier.chapter2).evaluate([*methods, *(["critic alone"] if "critic" in guides else [])])
 
 
 def days_under_instruction(lab: Lab, methods: Sequence[str | Guided]) -> pd.DataFrame:
-    """One advertiser's day under each method: how far alpha goes.
+    """One advertiser's day under each method: how far alpha goes, at ticks with a bid.
 
-    The advertiser is the one who bids longest under all of them, so that no line ends early for want of money.
-
-    Returns
-    -------
-    method, period, advertiser, tick, alpha_ratio (alpha / C), spent (share of the budget, after the tick); ticks with
-    a bid only
+    The advertiser is the one who bids longest under all of them, so that no line ends early for want of money. Columns:
+    method, period, advertiser, tick, alpha_ratio (alpha / C), spent (share of the budget, after the tick).
     """
     period = lab.held_out()[-1]
     rows = spread_rows(few(lab, lab.tier.chapter2).tier.evaluation.advertisers)
@@ -147,45 +123,30 @@ def days_under_instruction(lab: Lab, methods: Sequence[str | Guided]) -> pd.Data
 
 
 def sizes_compared(lab: Lab, moments: Windows) -> pd.DataFrame:
-    """LBM-Acts of the chapter's sizes: what is trained of the language model, and what it gives.
+    """LBM-Acts of the chapter's sizes: what is trained of the language model, and what it gives at these decisions.
 
-    Parameters
-    ----------
-    moments : where obedience is asked for
-
-    Returns
-    -------
-    One row per size and training seed: size, train_seed, layers, parameters (of layers, embedding and head), trained
-    (of those), loss (mean of the last fifth of the probes), followed (share), mean_move (of log alpha, along the
-    instruction), seconds (of training)
-
-    Raises
-    ------
-    ValueError
-        No such size.
+    Columns: size, train_seed, layers, parameters (of layers, embedding and head), trained (of those), loss (mean of the
+    last fifth of the probes), followed (share), mean_move (of log alpha, along the instruction), seconds (of training).
     """
     names = lab.tier.chapter2.sizes
-    unknown = [name for name in names if name not in SIZES]
-    if unknown:
+    if unknown := [name for name in names if name not in SIZES]:
         raise ValueError(f"no size {unknown[0]!r}; one of {', '.join(SIZES)}")
     rows = []
     for own in few(lab, lab.tier.chapter2).trainings():
         for name in names:
             artifact = act(own, **SIZES[name])
             model = artifact.get()
-            rates = _following(model, moments).set_index("direction").loc["all"]
-            words = model.token_embedding.weight.numel()
+            weights = list(model.parameters())
             row = {"size": name, "train_seed": own.training_seed, "layers": len(model.transformer.layers)}
-            row["parameters"] = sum(p.numel() for p in model.parameters()) - words
-            row["trained"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
+            row["parameters"] = sum(p.numel() for p in weights) - model.token_embedding.weight.numel()
+            row["trained"] = sum(p.numel() for p in weights if p.requires_grad)
             row["loss"] = final_losses(_losses(model))["loss"].iloc[0]
-            row |= {"followed": rates["followed"], "mean_move": rates["mean_move"]}
+            row |= _following(model, moments).set_index("direction").loc["all", ["followed", "mean_move"]].to_dict()
             rows.append(row | {"seconds": artifact.took.seconds})
     return pd.DataFrame(rows)
 
 
 def _way(guided: Guided) -> str:
-    """How a constant instruction is given."""
     if guided.scale is not None:
         return f"scale {guided.scale:g}"
     if guided.level is not None:
@@ -195,10 +156,8 @@ def _way(guided: Guided) -> str:
 
 def _losses(model: LBMAct) -> pd.DataFrame:
     """A training's losses at the steps at which that of the same windows was measured."""
-    batch_loss, loss = model.history.T
-    names = {"method": model.config.method, "seed": model.config.seed}
-    steps = {"step": np.arange(1, len(loss) + 1), "batch_loss": batch_loss, "loss": loss}
-    return pd.DataFrame(names | steps).dropna(subset=["loss"])
+    names = {"method": model.config.method, "seed": model.config.seed, "step": np.arange(1, len(model.history) + 1)}
+    return pd.DataFrame(names | dict(zip(("batch_loss", "loss"), model.history.T, strict=True))).dropna(subset=["loss"])
 
 
 def _following(model: LBMAct, moments: Windows) -> pd.DataFrame:

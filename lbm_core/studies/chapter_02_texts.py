@@ -19,12 +19,12 @@ from lbm_core.lab.days import trajectories
 from lbm_core.lab.decisions import Decisions
 from lbm_core.lab.lab import Lab
 from lbm_core.lab.setup import bars
+from lbm_core.think.parse import parse_groups
 
 if TYPE_CHECKING:
     from lbm_core.act.dual_embedding import LBMAct
 
-# What LBM-Act reads of LBM-Think.
-INPUTS = ("nothing", "its direction, a sentence", "the whole text")
+INPUTS = ("nothing", "its direction, a sentence", "the whole text")  # what LBM-Act reads of LBM-Think
 Answer = tuple[str, int | None]  # a text and the direction that it advises; None if it could not be read
 HELD_OUT = 4  # of so many decisions the second is kept from training
 
@@ -35,19 +35,10 @@ def language_inputs(lab: Lab) -> pd.DataFrame:
     All are trained on the same windows in the same order, half of them decisions for which LBM-Think wrote a text. As
     the paper says, a text is disregarded in training where it conflicts with the sign of the logged move. In use nobody
     knows that sign, so the error is measured both ways.
-
-    Returns
-    -------
     One row per input and held-out decision: input, prompt, told (whether a text says the logged direction), error (of
-    log alpha, squared; with such a text or none, as in training), error_in_use (with the first text)
-
-    Raises
-    ------
-    ValueError
-        Too few decisions to keep some from training.
+    log alpha, squared; with such a text or none, as in training), error_in_use (with the first text).
     """
     from lbm_core.act.decide import decide
-    from lbm_core.think.parse import parse_groups
 
     decisions, groups = lab.changed({"gqpo.on_policy": 0.0}).chains()  # only logged decisions have a logged move
     if len(decisions) < 2:
@@ -76,15 +67,8 @@ def language_inputs(lab: Lab) -> pd.DataFrame:
 
 
 def agreeing(answers: Sequence[Sequence[Answer]], anchors: NDArray[np.int64]) -> list[Answer]:
-    """Of every decision the first text that advises the logged direction (§3.2), or "uncertain" where none does.
-
-    So training gets as many texts as it can, which favours no input over another.
-
-    Parameters
-    ----------
-    answers : n decisions' texts
-    anchors : (n,) :func:`~lbm_core.act.guides.anchor_directions`
-    """
+    """Of n decisions the first text that advises the logged direction (§3.2; (n,)), or "uncertain" where none does."""
+    # As many texts as there are for training, which favours no input over another.
     return [
         next((each for each in answer if each[1] == anchor), (UNCERTAIN, None))
         for answer, anchor in zip(answers, anchors, strict=True)
@@ -94,10 +78,8 @@ def agreeing(answers: Sequence[Sequence[Answer]], anchors: NDArray[np.int64]) ->
 def compared(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     """Mean errors of :func:`language_inputs` and what they are below those without words, paired over decisions.
 
-    Returns
-    -------
     One row per input and kind of error: input, measured ("as in training", "in use"), moments (decisions), error,
-    difference (to "nothing", negative is better), low, high (95 %, bootstrap over decisions; NaN for few), verdict
+    difference (to "nothing", negative is better), low, high (95 %, bootstrap over decisions; NaN for few), verdict.
     """
     rows = []
     for column, label in (("error", "as in training"), ("error_in_use", "in use")):
@@ -110,7 +92,6 @@ def compared(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def _spoken(name: str, text: str, direction: int | None) -> str:
-    """What an input makes of a text; one without a readable direction tells nobody anything."""
     if name == INPUTS[0] or direction is None:
         return UNCERTAIN
     return SENTENCES[direction] if name == INPUTS[1] else text

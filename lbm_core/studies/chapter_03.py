@@ -26,8 +26,7 @@ from lbm_core.seeding import generator
 Judge = Critic | CriticEnsemble
 FACTORS = (0.85, 1.15)  # alternatives to the logged alpha
 SAMPLES = 400  # logged states per held-out period
-# Fields of the critic's configuration that differ from the tier's.
-VARIANTS: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, dict[str, Any]] = {  # fields of the critic's configuration that differ from the tier's
     "default": {},
     "drawn conversions": {"counted": "sampled"},
     "conversions": {"reward": "conversions"},
@@ -39,22 +38,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "expectile 0.5": {"expectile": 0.5},
     "expectile 0.9": {"expectile": 0.9},
 }
-# Shares of the training periods that the default critic learns from.
-DATA_SHARES = {f"share {share:g} of the data": share for share in (0.1, 0.3)}
+DATA_SHARES = {f"share {share:g} of the data": share for share in (0.1, 0.3)}  # of the training periods
 ENSEMBLES = {"ensemble": 0.0, "ensemble, pessimistic": 1.0}  # name: pessimism
 
 
 def critic_variants(lab: Lab) -> dict[str, Judge]:
-    """The chapter's critics, of :data:`VARIANTS`, :data:`ENSEMBLES` and :data:`DATA_SHARES`, each trained or loaded.
-
-    Raises
-    ------
-    ValueError
-        No such variant.
-    """
+    """The chapter's critics, of :data:`VARIANTS`, :data:`ENSEMBLES` and :data:`DATA_SHARES`, each trained or loaded."""
     names, known = lab.tier.chapter3.variants, [*VARIANTS, *ENSEMBLES, *DATA_SHARES]
-    unknown = [name for name in names if name not in known]
-    if unknown:
+    if unknown := [name for name in names if name not in known]:
         raise ValueError(f"no critic variant {unknown[0]!r}; one of {', '.join(known)}")
     critics: dict[str, Judge] = {}
     for name in names:
@@ -76,19 +67,11 @@ def verdicts(
     factors: Sequence[float] = FACTORS,
     samples: int = SAMPLES,
 ) -> pd.DataFrame:
-    """What critics say of other alphas on unseen days, and what the replay says.
+    """What critics say of multiples of the logged alpha on unseen days, and what the replay says.
 
-    Parameters
-    ----------
-    critics : name to critic
-    logs : held-out periods
-    factors : alternatives, multiples of the logged alpha
-    samples : logged states drawn per period
-
-    Returns
-    -------
-    One row per critic, state, factor and change ("one tick" or "rest of the day"): variant, period, tick, cpa_ratio
-    (of the day so far, smoothed), factor, change, relative_q (reward units), gain (score, conversions)
+    One row per critic, logged state (drawn in every period), factor and change ("one tick" or "rest of the day"):
+    variant, period, tick, cpa_ratio (of the day so far, smoothed), factor, change, relative_q (reward units), gain
+    (score, conversions).
     """
     frames = []
     for log in logs:
@@ -115,13 +98,8 @@ def verdicts(
 
 
 def steering(lab: Lab, critics: Mapping[str, Judge]) -> pd.DataFrame:
-    """What happens when each critic alone steers, beside nobody steering ("constant", alpha = C all day).
-
-    Returns
-    -------
-    Rows of :func:`lbm_core.evaluation.runner.evaluate`
-    """
-    bidders: dict[str, Callable[[], Bidder]] = {"constant": ConstantAlpha}
-    bidders |= {name: partial(CriticBidder, judge) for name, judge in critics.items()}
+    """Replays in which each critic alone steers, beside nobody steering ("constant", alpha = C all day)."""
+    steered = {name: partial(CriticBidder, judge) for name, judge in critics.items()}
+    bidders: dict[str, Callable[[], Bidder]] = {"constant": ConstantAlpha, **steered}
     sizes = lab.tier.evaluation
     return evaluate(bidders, lab.held_out(), range(sizes.draws), rows=spread_rows(sizes.advertisers), progress=False)

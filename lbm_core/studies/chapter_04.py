@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from lbm_core.act.guides import SENTENCES, UNCERTAIN, GuideSource
 from lbm_core.auction.bidder import N_TICKS, Observation
 from lbm_core.auction.replay import ReplayResult, replay
 from lbm_core.evaluation.runner import spread_rows
@@ -17,9 +19,8 @@ from lbm_core.lab.lab import Lab
 from lbm_core.lab.thinking import ask, think_guide
 from lbm_core.seeding import generator
 from lbm_core.studies.sizes import few
-
-if TYPE_CHECKING:
-    from lbm_core.act.guides import GuideSource
+from lbm_core.think.parse import Status, parse, parse_groups, parsed_row
+from lbm_core.think.prompt import describe, examples, prompt_facts
 
 SHOWN_ADVERTISERS = 8  # at most so many are guided through the day that is shown
 OUTCOME_TICKS = 4  # ticks over which the outcome of one advice is told, its own among them
@@ -34,13 +35,9 @@ def labs_by_model(lab: Lab) -> dict[str, Lab]:
 def checked_texts(lab: Lab) -> pd.DataFrame:
     """Every model's chains of thought about the tier's logged decisions, strictly read.
 
-    Returns
-    -------
-    model, prompt, sample, tick, true_ratio, ratio, direction, stated, status, contradiction, tokens, seconds. The
-    ratio is required here, also where the tier excuses it.
+    Columns: model, prompt, sample, tick, true_ratio, ratio, direction, stated, status, contradiction, tokens, seconds.
+    The ratio is required here, also where the tier excuses it.
     """
-    from lbm_core.think.parse import parse_groups, parsed_row
-
     rows: list[dict[str, Any]] = []
     for model, own in labs_by_model(lab).items():
         decisions, groups = own.chains()
@@ -56,21 +53,9 @@ def checked_texts(lab: Lab) -> pd.DataFrame:
 def last_example_varied(lab: Lab) -> pd.DataFrame:
     """Does an answer follow from the facts or from the last worked example? The same decisions, each case last once.
 
-    The cases keep their turn, so that a case comes first where the one before it is the last.
-
-    Returns
-    -------
-    One row per model, decision and case that comes last: model, moment, true_ratio, last (the case's direction),
-    direction (NaN without one valid answer)
-
-    Raises
-    ------
-    ValueError
-        The tier shows fewer than two worked examples.
+    The cases keep their turn, so that a case comes first where the one before it is the last. One row per model,
+    decision and last case: model, moment, true_ratio, last (the case's direction), direction (NaN if not valid).
     """
-    from lbm_core.think.parse import parse, parse_groups
-    from lbm_core.think.prompt import examples
-
     style, facts = lab.tier.think.style, lab.decisions().facts[: lab.tier.chapter4.order_prompts]
     if style.worked_examples < 2:
         raise ValueError(f"a last example takes two worked examples; this tier shows {style.worked_examples}")
@@ -93,9 +78,7 @@ def last_example_varied(lab: Lab) -> pd.DataFrame:
 def scores_by_model(lab: Lab) -> pd.DataFrame:
     """Table 6: LBM with each language model as LBM-Think, no GQPO, on the chapter's advertisers and training seeds.
 
-    Returns
-    -------
-    Rows of :meth:`~lbm_core.lab.lab.Lab.evaluate` with the column ``model``; "none" is LBM-Act told "uncertain" all day
+    Rows of :meth:`~lbm_core.lab.lab.Lab.evaluate` with the column model; "none" is LBM-Act told "uncertain" all day.
     """
     small = few(lab, lab.tier.chapter4)
     frames = [small.evaluate(["uncertain"]).assign(model="none")]
@@ -107,8 +90,7 @@ def led_day(lab: Lab) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Fig. 4 on a held-out day: what LBM-Think read, wrote and advised, what LBM-Act did with it, and what came of it.
 
     The day is replayed once with all advice, and then with less: up to the k-th consultation, "uncertain" afterwards.
-    Two such days that differ by one consultation show what that one advice did, with the same luck (common random
-    numbers) and the same past.
+    Two such days show what one advice did, with the same luck (common random numbers) and the same past.
 
     Returns
     -------
@@ -119,15 +101,8 @@ def led_day(lab: Lab) -> tuple[pd.DataFrame, pd.DataFrame]:
         score_with, score_without (expected, of the whole day, no later advice)
     paths : period, advertiser, tick, advice_tick, kind ("with" | "without"), alpha_ratio (alpha / C), cost and
         conversions (expected) of the tick; NaN alpha once the budget is gone
-
-    Raises
-    ------
-    ValueError
-        Nobody could be asked, because all money was gone before the first consultation.
     """
     from lbm_core.act.decide import LBMActBidder
-    from lbm_core.act.guides import SENTENCES, UNCERTAIN
-    from lbm_core.think.parse import Status
 
     chapter, actor, period = lab.tier.chapter4, lab.act(), lab.held_out()[-1]
     shown = spread_rows(min(few(lab, chapter).tier.evaluation.advertisers, SHOWN_ADVERTISERS))
@@ -141,10 +116,8 @@ def led_day(lab: Lab) -> tuple[pd.DataFrame, pd.DataFrame]:
         return lambda now, advertisers: [guides.get((now.tick, who), UNCERTAIN) for who in advertisers.index.tolist()]
 
     guide = think_guide(lab.changed({"think.every": chapter.day_every}))
-    try:
+    with closing(guide.backend):
         whole, texts = day(guide), guide.consultations
-    finally:
-        guide.backend.close()
     if texts.empty:
         raise ValueError(f"nobody had budget left at a multiple of {chapter.day_every} ticks: lower chapter4.day_every")
     accepted = texts["status"] == Status.ACCEPTED
@@ -163,10 +136,6 @@ def led_day(lab: Lab) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _advice(text: Mapping[Any, Any], with_it: ReplayResult, without: ReplayResult, place: int) -> dict[str, Any]:
-    """What one text was told, said and did."""
-    from lbm_core.act.guides import UNCERTAIN
-    from lbm_core.think.parse import Status, parse
-
     tick, who, check = text["tick"], with_it.advertisers, text["status"]
     if check == Status.ACCEPTED:  # perhaps because the tier excuses the ratio
         check = parse(text["text"], text["true_ratio"]).status.value
@@ -185,8 +154,6 @@ def _advice(text: Mapping[Any, Any], with_it: ReplayResult, without: ReplayResul
 
 def _facts(day: ReplayResult, tick: int, place: int) -> str:
     """The numbers that a prompt told at a tick, in words."""
-    from lbm_core.think.prompt import describe, prompt_facts
-
     row = slice(place, place + 1)
     past = (table[row, :tick] for table in (day.alphas, day.conversions, day.costs))
     (facts,) = prompt_facts(Observation(tick, day.states[row, : tick + 1], *past), day.advertisers[row])

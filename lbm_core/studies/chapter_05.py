@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lbm_core.act.guides import SENTENCES
 from lbm_core.auction.replay import ReplayPeriod
 from lbm_core.auction.response_tables import ResponseTables
 from lbm_core.critic.validity import counterfactual_scores
@@ -28,41 +29,24 @@ from lbm_core.think.config import Rule
 DIRECTIONS = (-1, 0, 1)
 TOLERANCES = (0.01, 0.03, 0.1, 0.3, 1.0)  # relative errors of the stated ratio; beside them it is excused
 EXCUSED = "excused"
-# What "lower", "keep" and "raise" stand for in the simulator: multiples of the last alpha for the rest of the day.
-MULTIPLES = (0.87, 1.0, 1.15)
+MULTIPLES = (0.87, 1.0, 1.15)  # of the last alpha to the day's end: what :data:`DIRECTIONS` mean in the simulator
 PRETRAINED, TUNED = "LBM(P)", "LBM(GQPO)"
 DT_NAME, RULE_NAME = "DT", "spend-rate rule"  # advisers that write no texts; "rule" is a model that learned from one
 
 
 @dataclass(frozen=True)
 class Probes:
-    """Decisions of held-out days on which models are compared.
-
-    Attributes
-    ----------
-    decisions : n of them
-    random : (n,) bool, those drawn at random
-    stratified : (n,) bool, as many with a CPA ratio below 1 as above, as in Fig. 2; the two samples overlap
-    best : (n,) direction with the best score in the simulator, if alpha is that multiple (:data:`MULTIPLES`) of the
-        last one for the rest of the day; NaN where all come to the same
-    """
+    """n decisions of held-out days on which models are compared; two overlapping samples."""
 
     decisions: Decisions
-    random: NDArray[np.bool_]
-    stratified: NDArray[np.bool_]
-    best: NDArray[np.float64]
+    random: NDArray[np.bool_]  # (n,) those drawn at random
+    stratified: NDArray[np.bool_]  # (n,) as many with a CPA ratio below 1 as above, as in Fig. 2
+    best: NDArray[np.float64]  # (n,) of :func:`best_directions`
 
 
 def judged_directions(lab: Lab, window: Windows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What LBM-Act does at n decisions when told each of :data:`DIRECTIONS`, and the critic's verdict on it (Eq. 12).
-
-    Returns
-    -------
-    alphas : (n, 3) currency per conversion
-    relative_q : (n, 3)
-    """
+    """LBM-Act's (n, 3) alphas at n decisions when told each of :data:`DIRECTIONS`, and their relative-Q (Eq. 12)."""
     from lbm_core.act.decide import decide
-    from lbm_core.act.guides import SENTENCES
 
     actor = lab.act()
     alphas = np.stack([decide(actor, window, [SENTENCES[d]] * len(window)) for d in DIRECTIONS], axis=1)
@@ -72,13 +56,9 @@ def judged_directions(lab: Lab, window: Windows) -> tuple[NDArray[np.float64], N
 def coin(lab: Lab) -> pd.DataFrame:
     """What every direction is worth to the critic, at logged decisions and at those that LBM-Act meets itself.
 
-    Returns
-    -------
-    One row per source ("logged", "on-policy"), decision and direction: source, moment, tick, cpa_ratio, ruled (what the
-    spend-rate rule says), direction, relative_q
+    Columns: source ("logged", "on-policy"), moment, tick, cpa_ratio, ruled (spend-rate rule), direction, relative_q.
     """
-    frames = []
-    sources = {"logged": lab.trajectories(), "on-policy": own_days(lab).get()}
+    sources, frames = {"logged": lab.trajectories(), "on-policy": own_days(lab).get()}, []
     for number, (source, days) in enumerate(sources.items()):
         some = draw_decisions(days, lab.tier.chapter5.coin_prompts, generator(lab.seed, "think", 8, number))
         _, relative_q = judged_directions(lab, some.window)
@@ -89,18 +69,11 @@ def coin(lab: Lab) -> pd.DataFrame:
 
 
 def coin_shares(directions: pd.DataFrame, n: int = 3) -> pd.DataFrame:
-    """How often relative-Q > 0 lets through who knows nothing, and what the best of a group adds.
+    """How often relative-Q > 0 lets through who knows nothing (of :func:`coin`), and what the best of n texts adds.
 
-    Parameters
-    ----------
-    directions : rows of :func:`coin`
-    n : texts per group
-
-    Returns
-    -------
     One row per source and adviser ("raise", "lower", "unsure" always; "coin" raises or lowers; "rule"; "critic" takes
-    the best of the three): passes (share with relative-Q > 0), relative_q (mean), group (share of groups of ``n`` such
-    texts that leave something to learn), chosen (mean relative-Q of what Eq. 13 then learns; NaN if nothing)
+    the best of the three): passes (share with relative-Q > 0), relative_q (mean), group (share of groups of n such
+    texts that leave something to learn), chosen (mean relative-Q of what Eq. 13 then learns; NaN if nothing).
     """
     rows = []
     for source, group in directions.groupby("source", sort=False):
@@ -125,12 +98,9 @@ def sweep(lab: Lab) -> pd.DataFrame:
 
     At some of the tier's decisions the largest N is drawn at every temperature; a smaller N is the mean over all its
     subgroups, a tolerance is applied to the texts that were drawn.
-
-    Returns
-    -------
     One row per temperature, tolerance (text; "excused": the ratio does not count) and N (column n): prompts, accepted
     (share of texts), learned (share of groups that leave something), relative_q (mean of what is learned), gain (mean
-    over all groups, 0 where nothing is learned)
+    over all groups, 0 where nothing is learned).
     """
     chapter, usual, frames = lab.tier.chapter5, lab.tier.think.sampling, []
     some = lab.decisions().first(chapter.sweep_prompts)
@@ -180,7 +150,7 @@ def probes(lab: Lab) -> Probes:
 
 
 def best_directions(tables: ResponseTables, days: TrajectorySet, some: Decisions) -> NDArray[np.float64]:
-    """(n,) directions in {-1, 0, 1} with the best counterfactual score at decisions of a logged day; NaN for a tie."""
+    """(n,) directions with the best score in the simulator, if alpha keeps to :data:`MULTIPLES`; NaN where all tie."""
     script = days.alphas[some.rows].astype(np.float64)
     later = np.arange(script.shape[1]) >= some.ticks[:, None]
     script = np.where(later, some.last_alpha[:, None], script)
@@ -190,13 +160,7 @@ def best_directions(tables: ResponseTables, days: TrajectorySet, some: Decisions
 
 
 def fine_tuned(lab: Lab) -> dict[str, Path]:
-    """Folders of GQPO's model, after each round, and of the tier's controls; without those that learned nothing.
-
-    Raises
-    ------
-    ValueError
-        A control that is GQPO's own rule, or none of :data:`lbm_core.think.rules.RULES`.
-    """
+    """Folders of GQPO's model, after each round, and of the tier's controls; without those that learned nothing."""
     controls = lab.tier.chapter5.controls
     if "argmax" in controls:
         raise ValueError("'argmax' is GQPO itself, not one of its controls")
@@ -214,22 +178,16 @@ def finetuning_losses(folders: Mapping[str, Path]) -> pd.DataFrame:
 
 
 def answers_at_probes(lab: Lab, probes: Probes, models: Mapping[str, Path | None]) -> pd.DataFrame:
-    """One text of each model at every probe, and what comes of it; beside them DT and the spend-rate rule.
+    """One text of each model (None: the pretrained) at every probe, and its effect; also DT and the spend-rate rule.
 
-    Parameters
-    ----------
-    models : name to folder; None is the pretrained model
-
-    Returns
-    -------
     One row per model and decision: model, moment, tick, cpa_ratio, random, stratified, direction (empty without a valid
-    answer), status, ratio_error, alpha (of LBM-Act, told the direction or, without one, "uncertain"), delta_a
-    (log alpha_t / alpha_{t-1}), relative_q, critic_best and simulator_best (directions)
+    answer), status, ratio_error, tokens, alpha (of LBM-Act, told the direction or, without one, "uncertain"), delta_a
+    (log alpha_t / alpha_{t-1}), relative_q, critic_best and simulator_best (directions).
     """
-    some = probes.decisions
+    some, moments = probes.decisions, np.arange(len(probes.decisions))
     alphas, relative_q = judged_directions(lab, some.window)
     shared = {
-        "moment": np.arange(len(some)),
+        "moment": moments,
         "tick": some.ticks,
         "cpa_ratio": some.cpa_ratio,
         "random": probes.random,
@@ -248,29 +206,20 @@ def answers_at_probes(lab: Lab, probes: Probes, models: Mapping[str, Path | None
         }
         return pd.DataFrame({**shared, **columns, **texts}).assign(model=name)
 
-    def following(directions: NDArray[np.int64]) -> NDArray[np.float64]:
-        return alphas[np.arange(len(some)), directions + 1]
-
     frames = []
     for name, folder in models.items():
         groups = ask(lab, some.facts, "probes", 1, folder)
         samples = judged(lab, some, groups).samples
         followed = samples["direction"].where(samples["alpha"].notna()).fillna(0).to_numpy(dtype=np.int64)
-        texts = {column: samples[column] for column in ("status", "ratio_error", "tokens")}
-        frames.append(rows(name, samples["direction"], following(followed), **texts))
+        texts = samples[["status", "ratio_error", "tokens"]].to_dict("series")
+        frames.append(rows(name, samples["direction"], alphas[moments, followed + 1], **texts))
     alpha = lab.model("DT", tune=False).decide(some.window)
     frames.append(rows(DT_NAME, pd.Series(np.sign(alpha - some.last_alpha).astype(int)), alpha))
-    frames.append(rows(RULE_NAME, pd.Series(some.ruled), following(some.ruled)))
+    frames.append(rows(RULE_NAME, pd.Series(some.ruled), alphas[moments, some.ruled + 1]))
     return pd.concat(frames, ignore_index=True)
 
 
 def whole_days(lab: Lab) -> pd.DataFrame:
-    """Replays of LBM-Act under LBM-Think before and after GQPO, under nobody, and under guides that speak as seldom.
-
-    Returns
-    -------
-    Rows of :meth:`~lbm_core.lab.lab.Lab.evaluate` for the chapter's advertisers; without "LBM(GQPO)" where nothing was
-    worth learning
-    """
+    """Replays under LBM-Think before and (if it learned) after GQPO, under nobody, and under guides as seldom."""
     guides = [Guided(guide, every=lab.tier.think.every) for guide in ("random", "rule", "critic")]
     return few(lab, lab.tier.chapter5).evaluate(["LBM(P)", "LBM(GQPO)", Guided("none"), *guides])

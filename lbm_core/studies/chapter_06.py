@@ -24,8 +24,7 @@ TRAINED = ("DT", "critic", *OFFLINE_BASELINES)
 SEARCHED = tuple(name for name, row in METHODS.items() if row.space)
 RETURN_CONDITIONED = tuple(name for name in SEARCHED if "target_return" in METHODS[name].space)
 RETURN_TARGETS = (0.6, 0.8, 1.1, 1.5, 2.0, 1 / 0.3)  # in units of B / C; the last is the release's
-# One decision at a time put back to how the method is usually run: what is changed, method, fields of its config.
-ABLATIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+ABLATIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (  # one decision put back to how the method is usually run
     ("constant learning rate", "BC", {"decay": False}),
     ("constant learning rate", "DT", {"decay": False}),
     ("constant learning rate", "IQL", {"decay": False}),
@@ -45,15 +44,10 @@ def tuning_log(lab: Lab, methods: Sequence[str] = SEARCHED) -> pd.DataFrame:
 
 
 def training_report(lab: Lab, methods: Sequence[str] = TRAINED) -> pd.DataFrame:
-    """What the training of every method took: one row per method and training seed.
-
-    Returns
-    -------
-    method, train_seed, parameters (count), mib (of the weights), steps, seconds, peak_mib (of the process)
-    """
-    columns = ["method", "parameters", "mib", "steps", "seconds", "peak_mib"]
+    """Cost of every training: method, train_seed, parameters, mib (weights), steps, seconds, peak_mib (the process)."""
+    columns = ["method", "train_seed", "parameters", "mib", "steps", "seconds", "peak_mib"]
     rows = [own.train(name) | {"train_seed": own.training_seed} for own, name in _trainings(lab, methods)]
-    return pd.DataFrame(rows)[[columns[0], "train_seed", *columns[1:]]]
+    return pd.DataFrame(rows)[columns]
 
 
 def learning_curves(lab: Lab, methods: Sequence[str] = TRAINED) -> pd.DataFrame:
@@ -67,7 +61,6 @@ def learning_curves(lab: Lab, methods: Sequence[str] = TRAINED) -> pd.DataFrame:
 
 
 def _trainings(lab: Lab, methods: Sequence[str]) -> Iterator[tuple[Lab, str]]:
-    """Those of the methods that have weights of their own, with every training seed of the tier."""
     return ((own, name) for own in lab.trainings() for name in methods if name == "critic" or name in TRAINABLE)
 
 
@@ -98,17 +91,9 @@ def varied(lab: Lab, name: str, **changes: Any) -> Contender:
 def ablations(lab: Lab) -> pd.DataFrame:
     """What single decisions are worth: methods as tuned, and with one decision undone, on the tuning periods.
 
-    Everything else, the settings in use among it, stays as the method's search chose it; one training seed.
-
-    Returns
-    -------
-    One row per method, change ("as tuned" first) and period: ``method``, ``change``, ``period`` and means over
-    advertisers of expected ``score``, ``conversions`` and ``budget_utilization``
-
-    Raises
-    ------
-    ValueError
-        The tier names a method of which nothing is undone.
+    Everything else, the settings in use among it, stays as the method's search chose it; one training seed. One row per
+    method, change ("as tuned" first) and period, with means over advertisers of expected score, conversions and
+    budget_utilization.
     """
     names = lab.tier.chapter6.ablations
     changes = [each for each in ABLATIONS if each[1] in names]
@@ -121,19 +106,10 @@ def ablations(lab: Lab) -> pd.DataFrame:
 
 
 def target_sweep(lab: Lab, name: str, targets: Sequence[float] = RETURN_TARGETS) -> pd.DataFrame:
-    """What a return-conditioned method reaches with several first return-to-gos, on the tuning periods.
+    """What one of :data:`RETURN_CONDITIONED` reaches with several first return-to-gos (in units of B / C), as tuned.
 
-    The held-out periods stay unseen, so that a target may be chosen here.
-
-    Parameters
-    ----------
-    name : one of :data:`RETURN_CONDITIONED`, with its tuned settings
-    targets : in units of B / C
-
-    Returns
-    -------
-    One row per target and period: ``target_return``, ``period`` and means over advertisers of expected ``score``,
-    ``conversions`` and ``budget_utilization``
+    On the tuning periods: the held-out ones stay unseen, so that a target may be chosen here. One row per target_return
+    and period, with means over advertisers of expected score, conversions and budget_utilization.
     """
     if name not in RETURN_CONDITIONED:
         raise ValueError(f"{name!r} is not conditioned on a return; {', '.join(RETURN_CONDITIONED)} are")
@@ -157,11 +133,8 @@ def _on_tuning_periods(lab: Lab, contenders: Sequence[tuple[dict[str, Any], Cont
 def penalty_sweep(lab: Lab) -> pd.DataFrame:
     """Table 3: DT-score trained with several weights of the penalty, with DT-score's chosen settings otherwise.
 
-    The paper's table is of the dense data; on the sparse data only no penalty and DT-score's own are compared.
-
-    Returns
-    -------
-    Rows of :func:`lbm_core.evaluation.runner.evaluate` with the columns ``penalty_weight`` and ``train_seed``
+    The paper's table is of the dense data; on the sparse data only no penalty and DT-score's own are compared. Rows of
+    :func:`lbm_core.evaluation.runner.evaluate` with the columns penalty_weight and train_seed.
     """
     weights = lab.tier.chapter6.penalty_weights if lab.dataset == "dense" else (0.0, DT_SCORE_WEIGHT)
     who, draws = spread_rows(lab.tier.evaluation.advertisers), range(lab.tier.evaluation.draws)
@@ -177,28 +150,19 @@ def penalty_sweep(lab: Lab) -> pd.DataFrame:
 
 
 def budget_sweep(lab: Lab) -> pd.DataFrame:
-    """Table 5 with this chapter's methods: replays in which a share of every budget may be spent, one training each.
-
-    Returns
-    -------
-    Rows of :meth:`~lbm_core.lab.lab.Lab.evaluate` with the column ``budget_ratio``
-    """
+    """Table 5 with this chapter's methods: replays with a share (budget_ratio) of every budget, one training each."""
     own, chapter = lab.changed({"evaluation.train_seeds": 1}), lab.tier.chapter6
-    frames = []
-    for ratio in chapter.budget_ratios:
-        rows = own.evaluate(chapter.budget_methods or BASELINES, budget_ratio=ratio)
-        frames.append(rows.assign(budget_ratio=ratio))
+    methods = chapter.budget_methods or BASELINES
+    frames = [own.evaluate(methods, budget_ratio=share).assign(budget_ratio=share) for share in chapter.budget_ratios]
     return pd.concat(frames, ignore_index=True)
 
 
 def moves_against_the_cpa(lab: Lab) -> tuple[pd.DataFrame, pd.DataFrame]:
     """§1's complaint about black boxes: how often methods move alpha against the CPA, on the first held-out day.
 
-    Returns
-    -------
-    counts : method, the shares and numbers of :func:`lbm_core.evaluation.directions.wrong_way`, period
-    day : rows of :func:`~lbm_core.evaluation.directions.moves` of :data:`WATCHED`, with method and period, for the
-        advertiser for whom these raise alpha most often while its CPA is above the target
+    First method, the shares and numbers of :func:`lbm_core.evaluation.directions.wrong_way`, period. Then rows of
+    :func:`~lbm_core.evaluation.directions.moves` of :data:`WATCHED`, with method and period, for the advertiser for
+    whom these raise alpha most often while its CPA is above the target.
     """
     period, who = lab.held_out()[0], spread_rows(lab.tier.evaluation.advertisers)
     frames = []

@@ -26,12 +26,7 @@ def sft_losses(lab: Lab) -> pd.DataFrame:
 
 
 def grpo_lengths(lab: Lab) -> pd.DataFrame:
-    """Fig. 6: what every step of every variant of the tier looked like.
-
-    Returns
-    -------
-    variant, and the columns of :func:`lbm_core.baselines.grpo_text.train_grpo`'s log
-    """
+    """Fig. 6: the logs of :func:`lbm_core.baselines.grpo_text.train_grpo` for the tier's variants (column variant)."""
     from lbm_core.think.trainer import LOG
 
     logs = {variant: pd.read_csv(grpo(lab, variant).get() / LOG) for variant in lab.tier.chapter7.grpo_variants}
@@ -39,13 +34,11 @@ def grpo_lengths(lab: Lab) -> pd.DataFrame:
 
 
 def answers_of_a_day(lab: Lab) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What is read from the texts that Prompting, SFT and GRPO write on the first held-out day.
+    """What is read from the texts that Prompting, SFT and GRPO write on the first held-out day, and the first of them.
 
-    Returns
-    -------
-    answers : method, status, count, tokens (mean), move and spread (mean and standard deviation of
-        log alpha_t / alpha_{t-1}, NaN where there is no alpha), period
-    texts : the first of every method and status: method, tick, last_alpha, status, text, period
+    Columns of the answers: method, status, count, tokens (mean), move and spread (mean and standard deviation of
+    log alpha_t / alpha_{t-1}, NaN where there is no alpha), period. Of the texts, some of every method and status:
+    method, tick, last_alpha, status, text, period.
     """
     own = few(lab, lab.tier.chapter7)
     period, who = own.held_out()[0], spread_rows(own.tier.evaluation.advertisers)

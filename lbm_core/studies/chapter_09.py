@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
+from lbm_core.act.guides import INCREASE
 from lbm_core.data.trajectories import windows
 from lbm_core.evaluation.latency import WritingSpeed, load_per_core, measure, percentiles
 from lbm_core.evaluation.statistics import paired_differences
@@ -17,10 +19,10 @@ from lbm_core.lab.lab import Lab
 from lbm_core.lab.thinking import backend
 from lbm_core.seeding import generator
 from lbm_core.studies.sizes import few
-
-if TYPE_CHECKING:
-    from lbm_core.think.config import Sampling
-    from lbm_core.think.generate import Backend, Generation
+from lbm_core.think.backends import engine_of
+from lbm_core.think.config import Sampling
+from lbm_core.think.generate import Backend, Generation
+from lbm_core.think.prompt import logged_facts, render
 
 SETTING = ("guide", "late", "missing", "hold", "every")  # what rows say of the Guided that made them
 NOBODY = Guided("none")
@@ -29,10 +31,9 @@ PUT_TOGETHER = "prompts, steps and lengths"  # how the time of a text is found; 
 
 
 def late_guides(lab: Lab) -> list[Guided]:
-    """The settings compared, for each of the chapter's guides.
+    """For each of the chapter's guides: itself; late; missing, with "uncertain" or (``hold``) the last one instead.
 
-    The guide itself; its instructions late; missing, with "uncertain" or (``hold``) the last one in their place; and,
-    for lateness beyond one interval, written by a machine that starts the next texts only when the last are done.
+    Lateness beyond one interval also by a machine that starts the next texts only when the last are done.
     """
     chapter = lab.tier.chapter9
     ways: list[dict[str, Any]] = [{}, *({"late": late} for late in chapter.late)]
@@ -42,13 +43,7 @@ def late_guides(lab: Lab) -> list[Guided]:
 
 
 def late_guides_compared(lab: Lab) -> pd.DataFrame:
-    """Replays of :func:`late_guides`, and of LBM-Act that reads "uncertain" all day ("LBM-Act + none").
-
-    Returns
-    -------
-    Rows of :meth:`~lbm_core.lab.lab.Lab.evaluate` with the columns guide, late, missing, hold and every of
-    :class:`~lbm_core.lab.guided.Guided`
-    """
+    """Replays of :func:`late_guides`, and of LBM-Act told "uncertain" all day, with the columns :data:`SETTING`."""
     methods = [NOBODY, *late_guides(lab)]
     labels = [{"method": guided.name, **{name: getattr(guided, name) for name in SETTING}} for guided in methods]
     rows = few(lab, lab.tier.chapter9).evaluate(methods)
@@ -58,14 +53,9 @@ def late_guides_compared(lab: Lab) -> pd.DataFrame:
 def costs(rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     """Expected score under each setting minus that under its own guide without delay, paired by period and advertiser.
 
-    Parameters
-    ----------
-    rows : of :func:`late_guides_compared`, or their means per period
-
-    Returns
-    -------
-    guide, late, missing, hold, every, mean, difference, low, high, relative, periods, verdict; the guide itself (late
-    0, missing 0) has no difference, and "none" is compared with each guide, as missing = 1
+    Of rows of :func:`late_guides_compared` (or their means per period) the columns :data:`SETTING`, mean, difference,
+    low, high, relative, periods, verdict. The guide itself (late 0, missing 0) has no difference; "none" is compared
+    with each guide, as missing = 1.
     """
     settings = rows.drop_duplicates("method").set_index("method")[list(SETTING)]
     settings = settings.assign(mean=rows.groupby("method", sort=False)["expected_score"].mean())
@@ -83,10 +73,7 @@ def costs(rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
 def modules(lab: Lab, *, repetitions: int = 5, think_repetitions: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Latencies of the three modules for one advertiser and for the chapter's ``batch`` at once.
 
-    Parameters
-    ----------
-    repetitions : timed calls of critic and LBM-Act
-    think_repetitions : timed batches of LBM-Think, after a warm-up
+    ``repetitions`` are calls of critic and LBM-Act, ``think_repetitions`` batches of LBM-Think, after a warm-up.
 
     Returns
     -------
@@ -94,17 +81,9 @@ def modules(lab: Lab, *, repetitions: int = 5, think_repetitions: int = 1) -> tu
         ("measured", "prompts, steps and lengths", "whole text"), and for LBM-Think tokens (mean of a text, or of the
         whole text timed), prompt_seconds, step_seconds; load (processes per core of the machine before it all began)
     lengths : tokens and whether it was truncated, of every chain of thought of chapter 4
-
-    Raises
-    ------
-    ValueError
-        Too few days that are long enough for the batch.
     """
     from lbm_core.act.backbone import load_backbone
     from lbm_core.act.decide import decide
-    from lbm_core.act.guides import INCREASE
-    from lbm_core.think.backends import engine_of
-    from lbm_core.think.prompt import logged_facts, render
 
     texts = [text for group in lab.chains()[1] for text in group]
     lengths = pd.DataFrame({"tokens": [t.tokens for t in texts], "truncated": [t.truncated for t in texts]})
@@ -124,13 +103,10 @@ def modules(lab: Lab, *, repetitions: int = 5, think_repetitions: int = 1) -> tu
         ):
             row = {"module": module, "batch": batch, "parameters": sum(p.numel() for p in network.parameters())}
             table.append(row | {"engine": "torch", "basis": "measured"} | measure(call, repetitions=repetitions))
-    writer = backend(lab)
-    try:
+    with closing(backend(lab)) as writer:
         facts = logged_facts(days, rows, np.full(largest, TICK))
         prompts = [render(fact, writer.tokenizer, think.style) for fact in facts]
         writings = writing_times(writer, prompts, think.sampling, lengths["tokens"], lab.seed, think_repetitions)
-    finally:
-        writer.close()
     count = int(load_backbone(think.backbone, dtype="bfloat16").model.num_parameters())
     shared = {"module": "LBM-Think", "engine": engine_of(think.backend), "parameters": count}
     return pd.DataFrame([*table, *(shared | row for row in writings)]).assign(load=load), lengths
@@ -139,14 +115,7 @@ def modules(lab: Lab, *, repetitions: int = 5, think_repetitions: int = 1) -> tu
 def writing_times(
     writer: Backend, prompts: Sequence[str], sampling: Sampling, lengths: pd.Series, seed: int, repetitions: int
 ) -> list[dict[str, Any]]:
-    """Times of LBM-Think's texts: one and all at once, from prompts, steps and lengths, and one whole text.
-
-    Parameters
-    ----------
-    lengths : tokens of texts that were written
-    seed : of the lengths drawn from them
-    repetitions : timed batches
-    """
+    """Times of LBM-Think's texts: one and all at once, from prompts, steps and lengths (tokens), and one whole text."""
     rows: list[dict[str, Any]] = []
     for batch in (1, len(prompts)):
 

@@ -8,17 +8,8 @@ from lbm_core.lab.lab import Lab
 
 
 def few(lab: Lab, chapter: Any) -> Lab:
-    """The lab with a chapter's advertisers and training seeds, never more than the tier evaluates.
-
-    Parameters
-    ----------
-    chapter : of the tier (:mod:`lbm_core.lab.chapters`), e.g. ``lab.tier.chapter2``, with ``advertisers`` and perhaps
-        ``train_seeds``; without, the tier's stay
-    """
+    """The lab with the ``advertisers`` and any ``train_seeds`` of ``lab.tier.chapterN``, never more than the tier's."""
     sizes = lab.tier.evaluation
-    return lab.changed(
-        {
-            "evaluation.advertisers": min(chapter.advertisers, sizes.advertisers),
-            "evaluation.train_seeds": min(getattr(chapter, "train_seeds", sizes.train_seeds), sizes.train_seeds),
-        }
-    )
+    seeds = min(getattr(chapter, "train_seeds", sizes.train_seeds), sizes.train_seeds)
+    advertisers = min(chapter.advertisers, sizes.advertisers)
+    return lab.changed({"evaluation.advertisers": advertisers, "evaluation.train_seeds": seeds})

@@ -175,7 +175,7 @@ def _share_left(share: float) -> str:
 
 
 def _worked_example(solution: str, **case: Any) -> tuple[PromptFacts, str]:
-    columns = {name: tuple(value) if isinstance(value, list) else value for name, value in case.items()}
+    columns: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in case.items()}
     return PromptFacts(**columns, time_left=_time_left(slice(case["tick"] - HISTORY, case["tick"]))), solution
 
 

@@ -53,7 +53,7 @@ class ServerBackend:
             raise ValueError(f"{base_url!r} is not the address of a server, such as http://127.0.0.1:8000/v1")
         self.base_url = base_url.rstrip("/") + ("" if address.path.strip("/") else "/v1")
         self.files, self.tokenizer, self.batch_size = files, files.tokenizer, batch_size
-        always = {"allowed_methods": None, "raise_on_status": False}  # also what is sent; the last answer says why
+        always: dict[str, Any] = {"allowed_methods": None, "raise_on_status": False}  # the last answer says why
         retry = Retry(self.retries, status_forcelist=FAILING, backoff_factor=0.5, **always)
         self._session = requests.Session()
         self._session.mount(address.scheme + "://", HTTPAdapter(pool_maxsize=self.parallel, max_retries=retry))

@@ -6,6 +6,7 @@ prompts share only once. `make vllm` installs it.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import time
@@ -17,7 +18,6 @@ from typing import Any
 
 from lbm_core.act.backbone import DTYPES, BackboneFiles
 from lbm_core.seeding import integer_seed
-from lbm_core.think.backends import engine_of
 from lbm_core.think.config import Sampling
 from lbm_core.think.generate import Generation
 
@@ -63,7 +63,7 @@ class VllmBackend:
         if batch_size < 1 or longest < 2 or dtype not in DTYPES:
             wrong = f"got {batch_size}, {longest} and {dtype!r}"
             raise ValueError(f"batch_size must be at least 1, longest 2, dtype one of {', '.join(DTYPES)}; {wrong}")
-        if engine_of("auto") != "vllm":
+        if importlib.util.find_spec("vllm") is None:
             raise ModuleNotFoundError("vLLM is not installed; install it with 'make vllm'", name="vllm")
         self.files, self.tokenizer, self.batch_size, self.dtype = files, files.tokenizer, batch_size, dtype
         self.longest = min(longest, files.positions)

@@ -14,16 +14,10 @@ from lbm_core.data.trajectories import TrajectorySet
 
 
 def learn_policies(trajectories: TrajectorySet, steps: int, seed: int) -> dict[str, LearnedPolicy]:
-    """BC, IQL and CQL policies of a market's trajectories, by d3rlpy.
+    """BC, IQL and CQL policies of a market's trajectories, by d3rlpy, with so many gradient steps each.
 
     The reward is the tick's share of the B / C affordable conversions, plus what was paid below the CPA target (minus
     what was paid above it) as a share of the budget: a bidder that only counted conversions would ignore its target.
-
-    Parameters
-    ----------
-    trajectories : of the market to learn from
-    steps : gradient steps of each
-    seed : of d3rlpy
     """
     import d3rlpy
     import structlog

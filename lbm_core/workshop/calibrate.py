@@ -60,11 +60,7 @@ RANGES: dict[str, tuple[float, float, bool]] = {
 
 @settings
 class CalibrateConfig:
-    """How the population is fitted; equal configs give equal knobs, whatever the number of processes.
-
-    The defaults make the committed populations again, from the first of their committed trials, which came from shorter
-    fits of the same kind.
-    """
+    """How the population is fitted; the defaults make the committed populations again, on any number of processes."""
 
     dataset: Dataset
     seed: Whole = 2
@@ -77,16 +73,10 @@ class CalibrateConfig:
 
 
 def misfit(logs: Sequence[PeriodLog], price_logs: Sequence[PeriodLog], dataset: Dataset) -> dict[str, float]:
-    """How far simulated periods are from the published facts; each term is 1 at its tolerance.
+    """How far simulated periods are from the published facts: terms that are 1 at their tolerance, and the loss.
 
-    Parameters
-    ----------
-    price_logs : draws of period 7; none for the sparse data, whose prices are not published
-
-    Returns
-    -------
-    moments, worst (squared log ratios, mean and largest), length (about 44 ticks), and for dense prices and correlation
-    (1 at 15 % error, at a correlation of 0.9); loss is what is minimised
+    They are moments, worst (squared log ratios, mean and largest), length (about 44 ticks) and, where draws of period 7
+    are given (the sparse data's prices are not published), prices (1 at 15 % error) and correlation (1 at 0.9).
     """
     moments = fidelity.moment_report(fidelity.state_moments(TrajectorySet.from_logs(logs)), dataset)
     moments = moments[(moments["moment"] == "mean") | ~moments["feature"].isin(TRAFFIC_STDS)]
@@ -112,16 +102,8 @@ def _agreement(logs: Sequence[PeriodLog]) -> pd.DataFrame:
 def calibrate(config: CalibrateConfig, out: Path, *, jobs: int = 1) -> BehaviourParameters:
     """Fit the knobs of a data set's population; a killed run resumes at the last trial.
 
-    Parameters
-    ----------
-    out : folder: ``behaviour_<dataset>.json`` and ``.safetensors`` (the result), ``trials_<dataset>.csv`` (the
-        history), and the state of the search
-    jobs : processes that a trial's periods are simulated in
-
-    Raises
-    ------
-    ValueError
-        ``out`` holds a fit made with another configuration.
+    The folder ``out``, which may not hold a fit of another configuration, gets ``behaviour_<dataset>.json`` and
+    ``.safetensors`` (the result) and ``trials_<dataset>.csv`` (the history).
     """
     out.mkdir(parents=True, exist_ok=True)
     claim, mine = out / f"config_{config.dataset}.json", json.dumps(asdict(config))
@@ -130,7 +112,7 @@ def calibrate(config: CalibrateConfig, out: Path, *, jobs: int = 1) -> Behaviour
             f"{out} holds a calibration made with other settings: {claim.read_text()}; choose another folder"
         )
     claim.write_text(mine)
-    # The search begins with the first trial of the committed fit, so that it can be made again.
+    # From the first trial of the committed fit, which came from shorter ones of the same kind: so it can be made again.
     first = pd.read_csv(FOLDER / f"trials_{config.dataset}.csv").iloc[0]
     start = {name: float(first[name]) for name in asdict(behaviour_parameters(config.dataset))}
     with joblib.Parallel(n_jobs=jobs) as parallel:
@@ -151,11 +133,10 @@ def calibrate(config: CalibrateConfig, out: Path, *, jobs: int = 1) -> Behaviour
 def _simulate(
     parallel: joblib.Parallel,
     dataset: Dataset,
-    draws: Sequence[tuple[int, int]],
+    draws: Sequence[tuple[int, int]],  # (period, seed)
     knobs: BehaviourParameters | None,
     policies: Sequence[LearnedPolicy] | None,
 ) -> list[PeriodLog]:
-    """Periods of (period, seed)."""
     return parallel(
         joblib.delayed(simulate_fast)(dataset, period, seed, parameters=knobs, policies=policies)
         for period, seed in draws
@@ -170,10 +151,7 @@ def _search(
     out: Path,
     parallel: joblib.Parallel,
 ) -> dict[str, float]:
-    """One round of CMA-ES from ``start``; the knobs of the best trial.
-
-    The history is the checkpoint: CMA-ES asks the same again, and what was answered before is not simulated.
-    """
+    """One round of CMA-ES from ``start``; the knobs of the best trial."""
     from cmaes import CMA
 
     kinds = [kind for kind in KINDS if kind != "learned" or policies]
@@ -195,7 +173,7 @@ def _search(
     for trial in bar:
         # The first trial is the start itself, so that no round ends worse than it began.
         point = search.ask() if trial else search.mean
-        if trial >= len(rows):
+        if trial >= len(rows):  # the history is the checkpoint: CMA-ES asks the same again
             knobs = _from_unit(kinds, point, start)
             logs = _simulate(parallel, config.dataset, draws + priced, knobs, policies)
             terms = misfit(logs[: len(draws)], logs[len(draws) :], config.dataset)
@@ -252,14 +230,12 @@ def report(
 
     Parameters
     ----------
-    periods : whose state moments are taken; the benchmark's are 7 … 27
-    draws : of who bids, for the tick prices of periods 7 (fitted) and 14 (held out)
-    seed : first draw
+    draws : of who bids, the first with ``seed``, for the tick prices of periods 7 (fitted) and 14 (held out)
 
     Returns
     -------
-    moments (feature, mean_ratio, std_ratio), lengths (mean, share_exhausted), and for dense agreement (period,
-    correlation, relative_error)
+    moments (feature, mean_ratio, std_ratio) and lengths (mean, share_exhausted) of the periods, and for dense agreement
+    (period, correlation, relative_error)
     """
     priced = [(period, seed + k) for period in (7, 14) for k in range(draws)] if dataset == "dense" else []
     with joblib.Parallel(n_jobs=jobs) as parallel:

@@ -48,8 +48,7 @@ def data_traffic(
     """
     from lbm_core.workshop.export import write_traffic_npz
 
-    path = write_traffic_npz(period, dataset, scheme, integers(ticks, "--ticks"), out)
-    print(f"wrote {path}")
+    print(f"wrote {write_traffic_npz(period, dataset, scheme, integers(ticks, '--ticks'), out)}")
 
 
 @data.command("generate")
@@ -73,8 +72,8 @@ def data_generate(
     from lbm_core.workshop.shards import generate_on
 
     numbers = tuple(range(first_period, first_period + periods))
-    config = GenerateConfig(dataset, numbers, seed, market=market)
     simulate = simulate_fast if market == "fast" else simulate_period
+    config = GenerateConfig(dataset, numbers, seed, market=market)
     generate_on(engine, config, out, address=address, jobs=jobs, simulate=simulate)
     print(f"wrote {len(read_shards(out))} trajectories of {periods} periods to {out}")
 
@@ -99,8 +98,7 @@ def data_calibrate(
     knobs = calibrate.calibrate(config, out, jobs=jobs)
     policies = calibrate.load_policies(out / f"behaviour_{dataset}.safetensors")
     for name, table in calibrate.report(dataset, knobs, tuple(policies.values()), jobs=jobs).items():
-        if name != "prices":
-            print(f"{name}:\n{table.round(3).to_string(index=False)}")
+        print(f"{name}:\n{table.round(3).to_string(index=False)}")
     if install:
         calibrate.install(dataset, out)
         print(f"the {dataset} population of {calibrate.FOLDER} is now this one")

@@ -56,8 +56,6 @@ def import_files(
 
     Raises
     ------
-    FileNotFoundError, FileExistsError
-        No such file; ``out`` is there already.
     ValueError
         In one sentence, with file and line: columns, lines or numbers that cannot be, duplicate or missing rows,
         contradictions, differences from the traffic. A trajectory twice; dense and sparse files together.
@@ -68,11 +66,9 @@ def import_files(
     sources = [source for path in paths for source in csv_sources(path)]
     for source in sources:  # all headers before the first long read
         if not {"state", "pvIndex", "deliveryPeriodIndex"} & set(source.header):
-            raise ValueError(
-                f"{source.name}, line 1: neither a traffic file (no pvIndex) nor a trajectory file (no state)"
-            )
-    checks: list[dict[str, Any]] = []
-    sets: list[TrajectorySet] = []
+            problem = "neither a traffic file (no pvIndex) nor a trajectory file (no state)"
+            raise ValueError(f"{source.name}, line 1: {problem}")
+    checks, sets = [], []
     seen: set[tuple[int, int]] = set()  # (period, advertiser)
     with writing(out) as folder:
         for source in sources:
@@ -87,10 +83,8 @@ def import_files(
                 raise ValueError(f"{source.name} is {ours}, the files before it are {before}: import them apart")
             pairs = set(zip(trajectories.period.tolist(), trajectories.advertiser.tolist(), strict=True))
             if twice := sorted(pairs & seen):
-                raise ValueError(
-                    f"{source.name}: the trajectory of advertiser {twice[0][1]}, period {twice[0][0]} was already in "
-                    "another file of this import: import them apart"
-                )
+                who = f"the trajectory of advertiser {twice[0][1]}, period {twice[0][0]}"
+                raise ValueError(f"{source.name}: {who} was already in another file of this import: import them apart")
             seen |= pairs
             sets.append(trajectories)
             checks.append(check)
@@ -106,12 +100,10 @@ def read_trajectory_csv(
     compare: bool = True,
     traffic: Callable[[int, Dataset], Traffic] = Traffic,
 ) -> tuple[TrajectorySet, dict[str, Any]]:
-    """Read trajectories, cut at the first ``done`` inclusive, and check them against the regenerated traffic.
+    """Read trajectories, cut at the first ``done`` inclusive, and check them, with the arguments of import_files.
 
     Costs per tick are not in the file: they are the steps of the remaining budget, and in the last tick what the
     day's total leaves. As for our own data, alphas are clipped and trajectories of one or two ticks dropped.
-
-    Arguments, errors and the comparison are those of :func:`import_files`.
     """
     wanted = [name for name in TRAJECTORY_COLUMNS if name not in _UNREAD]
     rows = pd.concat([_with_states(source, part) for part in source.chunks(wanted)])
@@ -121,9 +113,10 @@ def read_trajectory_csv(
         dataset = nearest_dataset(rows.rename(columns={"current_pvalue_mean": "pValue"}))
     trajectories = _trajectories(rows, dataset)
     periods = rows["deliveryPeriodIndex"].unique().tolist() if compare else []
-    says = f"{source.name}: {len(trajectories):,} trajectories, not compared with the regenerated traffic"
     for period in periods:
         _compare(source, rows[rows["deliveryPeriodIndex"] == period], traffic(period, dataset))
+    says = f"{source.name}: {len(trajectories):,} trajectories, not compared with the regenerated traffic"
+    if periods:
         says = f"{source.name}: impression counts and mean p-values of {len(trajectories):,} trajectories ({dataset}, "
         says += f"{len(periods)} periods) agree with the regenerated traffic"
     check = {"source": source.name, "dataset": dataset, "periods": periods, "rows": len(rows), "says": says}
@@ -133,14 +126,12 @@ def read_trajectory_csv(
 def _with_states(source: CsvSource, rows: pd.DataFrame) -> pd.DataFrame:
     """Rows with the 16 numbers of the tuple strings as columns, checked."""
     rows["state"] = rows["state"].fillna("").str.replace(_WRAPPING, "", regex=True)
+    source.require(rows, rows["state"] != "", "state is empty")
     texts = rows["state"].str.split(",")
-    source.require(rows, texts.str[0] != "", "state is empty")
-    sizes = texts.map(len)
     problem = f"state has {{n}} numbers; expected {N_STATE_FEATURES}"
-    source.require(rows, sizes == N_STATE_FEATURES, problem, n=sizes)
+    source.require(rows, texts.map(len) == N_STATE_FEATURES, problem, n=texts.map(len))
     states = pd.DataFrame(texts.tolist(), rows.index, FEATURES).apply(pd.to_numeric, errors="coerce")
-    problem = "state {state!r:.60} is not a tuple of finite numbers"
-    source.require(rows, np.isfinite(states).all(axis=1), problem)
+    source.require(rows, np.isfinite(states).all(axis=1), "state {state!r:.60} is not a tuple of finite numbers")
     rows = rows.drop(columns="state").join(states)
     near = rows["budget_left"].between(-_SHARE_TOLERANCE, 1 + _SHARE_TOLERANCE)
     source.require(rows, near, "the state's budget_left is {budget_left:g}; expected 0 … 1")
@@ -154,30 +145,26 @@ def _with_states(source: CsvSource, rows: pd.DataFrame) -> pd.DataFrame:
 def _check_order(source: CsvSource, rows: pd.DataFrame) -> None:
     """Ticks of every trajectory run 0, 1, 2 … without a gap or a repetition; budgets and costs fit together."""
     trajectory, tick, left = rows.groupby(_TRAJECTORY), rows["timeStepIndex"], rows["budget_left"]
-    step = trajectory["timeStepIndex"].diff()  # NaN at the start
-    starts = step.isna()
-    problem = f"the row of {_WHO}, tick {{timeStepIndex}} occurs twice"
-    source.require(rows, step != 0, problem)
-    problem = f"the rows of {_WHO} start at tick {{timeStepIndex}}: earlier ones are missing"
-    source.require(rows, ~starts | (tick == 0), problem)
-    problem = f"{_WHO} goes from tick {{before:.0f}} to {{timeStepIndex}}: rows are missing"
-    source.require(rows, starts | (step == 1), problem, before=tick - step)
-    problem = f"the rows of {_WHO} end at tick {{timeStepIndex}} without done"
-    last = trajectory.cumcount(ascending=False) == 0
-    ended = trajectory["done"].transform("max") > 0
-    source.require(rows, ~last | ended | (tick == N_TICKS - 1), problem)
-    for name in ("budget", "CPAConstraint", "realAllCost"):
-        source.require(rows, trajectory[name].diff().fillna(0) == 0, f"{name} changes within a trajectory")
-    rise = trajectory["budget_left"].diff().fillna(0)
-    problem = "budget_left rises from {before:g} to {budget_left:g} within a trajectory"
-    source.require(rows, rise <= _SHARE_TOLERANCE, problem, before=left - rise)
+    step, rise = trajectory["timeStepIndex"].diff(), trajectory["budget_left"].diff().fillna(0)
+    starts, goes_on = step.isna(), trajectory.cumcount(ascending=False) > 0
+    ended = (trajectory["done"].transform("max") > 0) | (tick == N_TICKS - 1)
     spent = (1 - left) * rows["budget"]
-    problem = "realAllCost is {realAllCost:g}, but {spent:g} of the budget were spent by then"
-    source.require(rows, rows["realAllCost"] >= spent - _SHARE_TOLERANCE * rows["budget"], problem, spent=spent)
+    covered = rows["realAllCost"] >= spent - _SHARE_TOLERANCE * rows["budget"]
+    constant = ("budget", "CPAConstraint", "realAllCost")
+    rules = {
+        f"the row of {_WHO}, tick {{timeStepIndex}} occurs twice": step != 0,
+        f"the rows of {_WHO} start at tick {{timeStepIndex}}: earlier ones are missing": ~starts | (tick == 0),
+        f"{_WHO} goes from tick {{tick_before:.0f}} to {{timeStepIndex}}: rows are missing": starts | (step == 1),
+        f"the rows of {_WHO} end at tick {{timeStepIndex}} without done": goes_on | ended,
+        **{f"{name} changes within a trajectory": trajectory[name].diff().fillna(0) == 0 for name in constant},
+        "budget_left rises from {left_before:g} to {budget_left:g} within a trajectory": rise <= _SHARE_TOLERANCE,
+        "realAllCost is {realAllCost:g}, but {spent:g} of the budget were spent by then": covered,
+    }
+    for problem, valid in rules.items():
+        source.require(rows, valid, problem, tick_before=tick - step, left_before=left - rise, spent=spent)
 
 
 def _compare(source: CsvSource, rows: pd.DataFrame, regenerated: Traffic) -> None:
-    """Impression counts and mean p-values of a period's rows against its regenerated traffic."""
     where = f"the regenerated traffic of period {regenerated.period}"
     counts = regenerated.counts[rows["timeStepIndex"]]
     problem = f"{{current_pv_num:g}} impressions in tick {{timeStepIndex}}; {where} has {{counts}}"
@@ -191,7 +178,6 @@ def _compare(source: CsvSource, rows: pd.DataFrame, regenerated: Traffic) -> Non
 
 
 def _trajectories(rows: pd.DataFrame, dataset: Dataset) -> TrajectorySet:
-    """A trajectory set of sorted rows."""
     first = rows[rows["timeStepIndex"] == 0]
     budget, total = first["budget"].to_numpy(), first["realAllCost"].to_numpy()
     keyed = rows.set_index([*_TRAJECTORY, "timeStepIndex"])
@@ -201,10 +187,9 @@ def _trajectories(rows: pd.DataFrame, dataset: Dataset) -> TrajectorySet:
 
     done = grid("done") > 0
     done[:, -1] = True
-    length = np.argmax(done, axis=1) + 1
-    valid = np.arange(N_TICKS) < length[:, None]
-    spent = -np.diff(grid("budget_left"), append=0) * budget[:, None]
-    costs = np.where(np.arange(N_TICKS) < length[:, None] - 1, spent, 0.0)
+    length, ticks = np.argmax(done, axis=1) + 1, np.arange(N_TICKS)
+    valid = ticks < length[:, None]
+    costs = np.where(ticks < length[:, None] - 1, -np.diff(grid("budget_left"), append=0) * budget[:, None], 0.0)
     costs[np.arange(len(first)), length - 1] = total - costs.sum(axis=1)
     whole = TrajectorySet(
         dataset=dataset,

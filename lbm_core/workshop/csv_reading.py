@@ -55,12 +55,11 @@ class CsvSource:
 
     @property
     def name(self) -> str:
-        """What error messages call it."""
         return f"{self.path.name}:{self.member}" if self.member else self.path.name
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """Open for reading bytes, decompressed on the way; a damaged archive raises ValueError."""
+        """Its bytes, decompressed on the way; a damaged archive raises ValueError."""
         with _intact(self.name):
             if self.member:
                 with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as file:
@@ -71,7 +70,7 @@ class CsvSource:
 
     @cached_property
     def header(self) -> list[str]:
-        """Column names; a ValueError where there is no first row."""
+        """Column names; ValueError without a first row."""
         with self.open() as file:
             lines = [file.readline(_LONGEST_LINE).decode("utf-8-sig", errors="replace") for _ in range(2)]
         if not lines[0]:
@@ -83,11 +82,10 @@ class CsvSource:
         return [name.strip() for name in next(csv.reader(lines))]
 
     def require(self, rows: pd.DataFrame, valid: ArrayLike, problem: str, **values: Any) -> None:
-        """Raise ValueError about the first row that is not valid.
+        """Raise ValueError about the first of n rows that is not valid; their index holds line numbers.
 
         Parameters
         ----------
-        rows : of this file, with their line numbers as index
         valid : (n,) bool
         problem : what is wrong, after file and line; ``{name}`` stands for the row's value of a column or of ``values``
         """
@@ -99,10 +97,7 @@ class CsvSource:
     def chunks(self, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
         """Some columns, chunk by chunk, with line numbers as index (the header is line 1), every number checked.
 
-        Raises
-        ------
-        ValueError
-            A missing column, a truncated line, a value that is no number or out of range: with file and line.
+        A missing column, a truncated line, a value that is no number or out of range: ValueError with file and line.
         """
         if missing := [name for name in columns if name not in self.header]:
             raise ValueError(f"{self.name}, line 1: column {missing[0]!r} is missing")
@@ -124,9 +119,8 @@ class CsvSource:
                     yield self._checked(rows, columns)
                     bar.update(len(rows))
             except pd.errors.ParserError as error:
-                says = re.sub(
-                    r".*Expected (\d+) fields in line (\d+), saw (\d+)", r"line \2 has \3 of \1 columns", str(error)
-                )
+                form = r".*Expected (\d+) fields in line (\d+), saw (\d+)"
+                says = re.sub(form, r"line \2 has \3 of \1 columns", str(error))
                 raise ValueError(f"{self.name}: not readable as CSV ({says.strip()})") from error
 
     def _checked(self, rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -151,13 +145,7 @@ class CsvSource:
 
 
 def csv_sources(path: str | Path) -> list[CsvSource]:
-    """The CSV files behind a path: the file itself (``.csv``, ``.csv.gz``) or all members of a ``.zip``.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        No such file; an archive that is damaged or holds no CSV file.
-    """
+    """The CSV files behind a path: the file itself (``.csv``, ``.csv.gz``) or all members of a ``.zip``."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")

@@ -33,16 +33,11 @@ _FLOAT_ERROR = 8 * np.finfo(float).eps  # a number printed in full comes back wi
 def read_traffic_csv(
     source: CsvSource, *, dataset: Dataset | None = None, traffic: Callable[[int, Dataset], Traffic] = Traffic
 ) -> tuple[PeriodLog, dict[str, Any]]:
-    """Read a whole delivery period, rows in any order, and check it against the regenerated traffic.
+    """Read a whole delivery period, rows in any order, as a log that the replay takes, and check it.
 
-    Arguments and errors are those of :func:`lbm_core.workshop.csv_import.import_files`.
-
-    Returns
-    -------
-    log : as a simulated period's, ready for :class:`~lbm_core.auction.replay.ReplayPeriod`
-    check : the comparison with the regenerated traffic, as of ``import_files``; ``pvalue_difference`` and
-        ``sigma_difference`` are the largest absolute ones, ``sigma_rows`` counts rows whose sigma differs in its
-        printed digits (the replay uses the regenerated ones)
+    Arguments, errors and the comparison are those of :func:`lbm_core.workshop.csv_import.import_files`. In the latter
+    ``pvalue_difference`` and ``sigma_difference`` are the largest absolute ones, ``sigma_rows`` counts rows whose sigma
+    differs in its printed digits (the replay uses the regenerated ones).
     """
     parts = source.chunks(TRAFFIC_COLUMNS)
     first = next(parts)
@@ -83,7 +78,6 @@ class _PeriodSums:
         self.common |= {"leastWinningCost": np.full(self.n, np.nan)}
 
     def add(self, rows: pd.DataFrame) -> None:
-        """Check a chunk and add it up."""
         problem = f"a row of delivery period {{deliveryPeriodIndex}} in a file of period {self.traffic.period}"
         self.source.require(rows, rows["deliveryPeriodIndex"] == self.traffic.period, problem)
         advertiser, impression = rows["advertiserNumber"].to_numpy(), self._impressions(rows)
@@ -135,15 +129,14 @@ class _PeriodSums:
         return difference, difference <= rounding * (1 + 1e-6) + _FLOAT_ERROR * expected, expected
 
     def finish(self) -> tuple[PeriodLog, dict[str, Any]]:
-        """Check that nothing is missing and build the log."""
+        """Check that nothing is missing; log and comparison."""
         traffic, counts = self.traffic, self.traffic.counts
         rows = np.add.reduceat(self.seen, self.starts[:-1], axis=1, dtype=np.int64)
         if (missing := np.argwhere(rows != counts)).size:
             advertiser, tick = missing[0]
-            raise ValueError(
-                f"{self.source.name} ends at line {rows.sum() + 1}, but advertiser {advertiser} has only "
-                f"{rows[advertiser, tick]:,} of the {counts[tick]:,} impressions of tick {tick}"
-            )
+            part = f"{rows[advertiser, tick]:,} of the {counts[tick]:,} impressions of tick {tick}"
+            end = f"{self.source.name} ends at line {rows.sum() + 1}"
+            raise ValueError(f"{end}, but advertiser {advertiser} has only {part}")
         table = {name: self.sums[name].to_numpy().reshape(rows.shape) for name in _SUMMED}
         bids, means = table["bids"], table["pvalues"] / counts
         advertisers = Advertisers(np.arange(N_ADVERTISERS), self.common["budget"], self.common["CPAConstraint"])

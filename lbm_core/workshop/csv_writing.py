@@ -29,14 +29,9 @@ def export_traffic_csv(
 ) -> DayResult:
     """Run a period with the readable auction and write every advertiser's row for every impression.
 
-    A whole period has 24 million rows (4 GB as text; a name ending in ``.gz`` or ``.zip`` compresses them). Rows come
-    tick by tick, within a tick advertiser by advertiser; ``pvIndex`` counts through the period from 0.
-
-    Parameters
-    ----------
-    path : ends in ``.csv``, ``.csv.gz`` or ``.zip``
-    advertisers, bidder : all that take part, and who bids for them
-    rng : exposures, conversions and dropped bids
+    A whole period has 24 million rows (4 GB as ``.csv``; ``.csv.gz`` or ``.zip`` compress them). Rows come tick by
+    tick, within a tick advertiser by advertiser; ``pvIndex`` counts through the period from 0. The generator draws
+    exposures, conversions and dropped bids.
     """
     limits, ticks = truncation(len(advertisers), rng), traffic.ticks()
     schema = pa.schema([(name, pa.float64()) for name in TRAFFIC_COLUMNS])
@@ -85,10 +80,9 @@ def export_traffic_csv(
 
 
 def export_trajectory_csv(path: str | Path, logs: Sequence[PeriodLog]) -> Path:
-    """Write one row per advertiser and tick, 48 ticks each, with states as tuple strings.
+    """Write one row per advertiser and tick, 48 ticks each, with states as tuple strings, to .csv, .csv.gz or .zip.
 
-    After its budget is used up an advertiser's rows go on with action 0 and done 1, as in the benchmark's files. The
-    name ends in ``.csv``, ``.csv.gz`` or ``.zip``; all logs are of one data set.
+    After its budget is used up an advertiser's rows go on with action 0 and done 1, as in the benchmark's files.
     """
     if len({log.dataset for log in logs}) != 1:
         raise ValueError("export needs at least one period log, all of the same data set")

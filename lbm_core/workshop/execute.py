@@ -29,8 +29,7 @@ from PIL import Image
 from lbm_core.files import writing_file
 
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
-# papermill puts these cells in: the parameters of a run, and a note above a failed cell.
-_INSERTED = {"injected-parameters", "papermill-error-cell-tag"}
+_INSERTED = {"injected-parameters", "papermill-error-cell-tag"}  # tags of cells that papermill puts in
 
 
 class ThisPythonKernelManager(AsyncKernelManager):
@@ -46,32 +45,19 @@ class ThisPythonKernelManager(AsyncKernelManager):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a notebook's run ended.
+    """How a notebook's run ended."""
 
-    Attributes
-    ----------
-    seconds : wall-clock time
-    peak_mib : highest resident memory of the kernel and its children, MiB
-    tables, figures : files (.csv, .png) that its cells report as written, relative to the output folder
-    error : "" or one sentence with the cell and the cause
-    """
-
-    seconds: float = 0.0
-    peak_mib: float = 0.0
-    tables: tuple[str, ...] = ()
-    figures: tuple[str, ...] = ()
-    error: str = ""
+    seconds: float = 0.0  # wall-clock time
+    peak_mib: float = 0.0  # highest resident memory of the kernel and its children
+    tables: tuple[str, ...] = ()  # .csv files that its cells report as written, relative to the output folder
+    figures: tuple[str, ...] = ()  # .png files, likewise
+    error: str = ""  # one sentence with the cell and the cause
 
 
 def execute(notebook: Path, executed: Path, parameters: dict[str, Any], *, progress: bool = False) -> Outcome:
-    """Run a notebook from top to bottom and keep the executed copy, also when a cell fails.
+    """Run a notebook in its folder from top to bottom and keep the executed copy, also when a cell fails.
 
-    Parameters
-    ----------
-    notebook : source; its folder is the kernel's working directory
-    executed : where the executed copy goes
-    parameters : values for the parameters cell, already checked
-    progress : whether to draw a bar of its cells on stderr
+    The parameters have been checked; ``progress`` draws a bar of the cells on stderr.
     """
     executed.parent.mkdir(parents=True, exist_ok=True)
     started, problem = time.monotonic(), ""
@@ -105,7 +91,7 @@ def execute(notebook: Path, executed: Path, parameters: dict[str, Any], *, progr
 
 @contextlib.contextmanager
 def _peak_memory() -> Iterator[list[float]]:
-    """Highest resident memory (MiB) of this process's children, the kernel and what it starts, in a list of one."""
+    """Highest resident memory (MiB) of this process's children, in a list of one."""
     peak, ended = [0.0], threading.Event()
 
     def sample() -> None:

@@ -28,10 +28,8 @@ def export_periods(form: Format, dataset: Dataset, periods: Sequence[int], out: 
 
     Parameters
     ----------
-    form : "traffic": one period, a row per advertiser and impression; "trajectory": a row per advertiser and tick;
-        "minari": a Minari data set
-    dataset, periods, seed : as of generated data. The traffic format is auctioned by the readable reference auction,
-        so its outcomes are another draw from the same distribution
+    form : "traffic": one period, a row per advertiser and impression, by the readable reference auction (so that its
+        outcomes are another draw from the same distribution); "trajectory": a row per advertiser and tick
     out : file ending in .csv, .csv.gz or .zip; for Minari the folder that holds data sets
     """
     if len(periods) == 0 or (form == "traffic" and len(periods) > 1):
@@ -53,15 +51,7 @@ def export_periods(form: Format, dataset: Dataset, periods: Sequence[int], out: 
 
 
 def write_traffic_npz(period: int, dataset: Dataset, scheme: Scheme, ticks: Sequence[int], out: str | Path) -> Path:
-    """Write a period's ``counts`` (48,), and per tick T of some ``pvalues_tT`` and ``sigmas_tT`` of (count, 48).
-
-    Parameters
-    ----------
-    period, dataset, scheme
-        See :class:`~lbm_core.auction.traffic.Traffic`.
-    ticks : numbers in 0..47
-    out : path ending in ``.npz``
-    """
+    """Write a period's ``counts`` (48,), and per tick T of some ``pvalues_tT`` and ``sigmas_tT`` of (count, 48)."""
     path = Path(out)
     if path.suffix != ".npz":
         raise ValueError(f"the output file must end in .npz, got {path.name!r}")
@@ -81,11 +71,6 @@ def export_minari(root: str | Path, trajectories: TrajectorySet) -> Path:
     conversions, the end of the day or of the budget. The row at which a budget is found used up has no action: its
     state is the episode's last observation. ``infos["cost"]`` holds the spending of each step; budget, CPA target,
     period and advertiser are metadata of the episode.
-
-    Raises
-    ------
-    ValueError, FileExistsError
-        No trajectory or more than :data:`MINARI_LIMIT`; the data set is there already.
     """
     import minari
     from gymnasium.spaces import Box
@@ -126,7 +111,6 @@ def _minari_target(root: str | Path, dataset: str) -> Path:
 
 
 def _episode(trajectories: TrajectorySet, row: int) -> dict[str, Any]:
-    """One trajectory as the environment would have shown it."""
     length = int(trajectories.length[row])
     exhausted = length < N_TICKS
     steps = length - 1 if exhausted else length

@@ -94,14 +94,8 @@ def _logarithm(x):
 def counter_normals(key_1, key_2, means, stds, out, sums):
     """Normals by Box and Muller, below 0 set to 0; each is a function of the keys and of its position in ``out``.
 
-    A p-value's mean is at most 0.013 and its standard deviation no larger, so nothing has to be cut at 1.
-
-    Parameters
-    ----------
-    key_1, key_2 : uint32; another pair gives other numbers
-    means, stds : (m,) float64
-    out : (m, n) float32, written
-    sums : (m,) float64, written: sum of each row
+    A p-value's mean is at most 0.013 and its standard deviation no larger, so nothing has to be cut at 1. Of two uint32
+    keys and (m,) means and standard deviations it writes (m, n) float32 ``out`` and (m,) float64 ``sums`` of its rows.
     """
     m, n = out.shape
     half = (n + 1) // 2  # a pair of normals goes to columns j and j + half; an odd row drops the last one

@@ -36,22 +36,15 @@ def auctionnet(
     *,
     max_log_ratio: float = 2.0,
 ) -> AuctionNetEnv:
-    """Make the environment; every reset draws a period and an advertiser.
+    """Make the environment; every reset draws one of the periods and one of the advertisers (numbers in 0 … 47).
 
     Parameters
     ----------
-    dataset, periods : delivery periods to draw from
-    advertisers : numbers to draw from, 0 … 47
     against : "market": the advertiser takes its place among 47 simulated bidders, which react to the prices it makes
         (closed loop); "log": it buys at the prices of a logged period (the paper's replay)
     logs : logged periods for "log", simulated or imported ones, instead of ``dataset`` and ``periods``; none: the
         periods are simulated when first drawn
     max_log_ratio : see :class:`~lbm_core.auction.environment.AuctionNetEnv`
-
-    Raises
-    ------
-    ValueError
-        Unknown ``against``, no period, or an advertiser outside 0 … 47.
     """
     chosen = sorted(set(advertisers))
     if not chosen or not set(chosen) <= set(range(N_ADVERTISERS)):

@@ -3,8 +3,7 @@
     accelerate launch -m lbm_core.workshop.launch --tier gpu --set act.accumulation=2 --tensorboard runs/tensorboard
     torchrun --nproc_per_node 2 -m lbm_core.workshop.launch --tier smoke    # several processes on CPUs
 
-The model is the artifact that the notebooks would have trained: found under its configuration, resumed if a run was
-killed, the same whatever the number of processes.
+The model is the artifact that the notebooks would have trained, the same whatever the number of processes.
 """
 
 from __future__ import annotations
@@ -33,8 +32,7 @@ def train(
     tune: Annotated[bool, typer.Option(help="First search the method's settings, as notebook 06 does.")] = True,
     setting: SetOption = None,
     guide: Annotated[
-        Literal["sentence", "number", "task", "none"],
-        typer.Option(help="What LBM-Act (or a relative) reads."),
+        Literal["sentence", "number", "task", "none"], typer.Option(help="What LBM-Act (or a relative) reads.")
     ] = "sentence",
     checkpoint_every: Annotated[int, typer.Option(min=1, help="LBM-Act: steps between two checkpoints.")] = 500,
     tensorboard: Annotated[Path | None, typer.Option(help="LBM-Act: folder of curves for TensorBoard.")] = None,
@@ -54,21 +52,18 @@ def train(
         if train_seed is not None or not tune:
             raise ValueError("--method all trains every seed of the tier, tuned; it takes --jobs only")
         lab.train_all(jobs=jobs)
+    elif (guide, checkpoint_every, tensorboard) != ("sentence", 500, None):
+        raise ValueError(f"--guide, --checkpoint-every and --tensorboard are LBM-Act's; {method} knows none of them")
     else:
-        if (guide, checkpoint_every, tensorboard) != ("sentence", 500, None):
-            raise ValueError(
-                f"--guide, --checkpoint-every and --tensorboard are LBM-Act's; {method} knows none of them"
-            )
         trained = lab.train(method, tune=tune)
-        print("{method}: {parameters:,} parameters, {mib:.1f} MiB in {folder}".format(**trained))
         cached = "" if trained["computed"] else ", found in the cache"
-        print(
-            "steps {steps:,}, training time {seconds:.0f} s{}, peak memory {peak_mib:.0f} MiB".format(cached, **trained)
-        )
+        took = "steps {steps:,}, training time {seconds:.0f} s{}, peak memory {peak_mib:.0f} MiB"
+        print("{method}: {parameters:,} parameters, {mib:.1f} MiB in {folder}".format(**trained))
+        print(took.format(cached, **trained))
 
 
 def _train_act(lab: Lab, **options: Any) -> None:
-    """Train LBM-Act with all processes that a launcher started; the main one speaks."""
+    """With all processes that a launcher started; the main one speaks."""
     from lbm_core.act.train import processes
 
     crew = processes()

@@ -37,18 +37,7 @@ _SETTING: TypeAdapter[Setting] = TypeAdapter(Setting, config=ConfigDict(strict=T
 
 
 def select(only: str = "", folder: Path | None = None) -> list[Path]:
-    """Chapters of a folder in order.
-
-    Parameters
-    ----------
-    only : numbers or names separated by commas, "02,05", "2", "02_lbm_act"; empty selects all
-    folder : default: the checkout's ``notebooks/``
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        No chapter in the folder; none of that name.
-    """
+    """Chapters of a folder (default: the checkout's) in order: those named "02,05", "2" or "02_lbm_act", or all."""
     folder = paths.project_root() / "notebooks" if folder is None else folder
     every = sorted(path for path in folder.glob("*.ipynb") if re.match(r"\d\d_", path.name))
     if not every:
@@ -69,13 +58,9 @@ def needs(notebook: Path, among: Iterable[Path]) -> list[Path]:
 
 
 def parameters_of(notebook: NotebookNode) -> dict[str, str]:
-    """Names and types of a notebook's parameters.
+    """Names and types of a notebook's parameters, all of them lines ``NAME: str|int|float|bool|dict = literal``.
 
-    Raises
-    ------
-    ValueError
-        Not exactly one cell tagged ``parameters``, a line in it that is not ``NAME: str|int|float|bool|dict = literal``
-        of that type, or a required parameter missing.
+    ValueError: not one such cell, or a required parameter is missing.
     """
     tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
@@ -90,8 +75,7 @@ def parameters_of(notebook: NotebookNode) -> dict[str, str]:
     except (ValueError, SyntaxError) as error:
         raise ValueError(f"parameters cell: {error}") from None
     for name, value in REQUIRED.items():
-        kind = type(value).__name__
-        if declared.get(name) != (kind, value):
+        if declared.get(name) != (kind := type(value).__name__, value):
             raise ValueError(f"parameters cell must hold {name}: {kind} = {value!r}")
     return {name: kind for name, (kind, _) in declared.items()}
 
@@ -101,8 +85,8 @@ def _declared(statement: ast.stmt) -> tuple[str, str, Any]:
     line = ast.unparse(statement)
     form = re.match(rf"([A-Z][A-Z\d_]*): ({'|'.join(TYPES)}) = ", line)
     if not (isinstance(statement, ast.AnnAssign) and form):
-        types = ", ".join(TYPES)
-        raise ValueError(f"{line!r} must have the form NAME: type = literal, upper-case, with one of the types {types}")
+        wanted = f"the form NAME: type = literal, upper-case, with one of the types {', '.join(TYPES)}"
+        raise ValueError(f"{line!r} must have {wanted}")
     try:
         value = ast.literal_eval(statement.value or "")
         return form[1], form[2], TypeAdapter(TYPES[form[2]]).validate_python(value, strict=True)
@@ -113,10 +97,7 @@ def _declared(statement: ast.stmt) -> tuple[str, str, Any]:
 
 
 def tier_fields(settings: Iterable[str]) -> dict[str, Setting]:
-    """What ``--set NAME=VALUE`` says of fields of the tier: ``act.steps=50``, ``think.backbone=/a/path``.
-
-    A value is read as a Python literal (None, a bool, a number, a text, a list of these) where it is one, else as text.
-    """
+    """What ``--set NAME=VALUE`` says of fields of the tier: ``act.steps=50``, ``think.backbone=/a/path``."""
     own, fields = _parsed(settings)
     for name in own:
         raise ValueError(f"{name} would be a notebook's parameter; here --set takes a tier's fields: act.steps=50")
@@ -124,7 +105,7 @@ def tier_fields(settings: Iterable[str]) -> dict[str, Setting]:
 
 
 def _parsed(settings: Iterable[str]) -> tuple[dict[str, str], dict[str, Setting]]:
-    """Texts of notebook parameters (upper-case), and values of the tier's fields."""
+    """Texts of notebook parameters (upper-case), and values of the tier's fields: literals or else texts."""
     own: dict[str, str] = {}
     fields: dict[str, Setting] = {}
     for setting in settings:
@@ -145,18 +126,10 @@ def _parsed(settings: Iterable[str]) -> tuple[dict[str, str], dict[str, Setting]
 def resolve(
     notebooks: Iterable[Path], settings: Iterable[str], tier: str, output: str = ""
 ) -> dict[Path, dict[str, Any]]:
-    """What each notebook is run with, checked before anything runs.
+    """What each notebook is run with, checked before anything runs; ``output`` becomes OUTPUT_DIR unless empty.
 
-    Parameters
-    ----------
-    settings : ``NAME=VALUE`` of the command line; an upper-case notebook parameter goes to the notebooks that declare
-        it, a field of the tier to all
-    tier, output : values of TIER and, unless empty, OUTPUT_DIR
-
-    Raises
-    ------
-    ValueError
-        A notebook with bad parameters, a name that nobody knows, a value that it cannot have.
+    Of the settings ``NAME=VALUE`` an upper-case parameter goes to the notebooks that declare it, a field of the tier to
+    all. ValueError: a notebook with bad parameters, a name that nobody knows, a value that it cannot have.
     """
     own, fields = _parsed(settings)
     if elsewhere := [name for name in _SET_OTHERWISE if name in own]:

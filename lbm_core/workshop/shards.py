@@ -20,18 +20,13 @@ def generate_on(
 ) -> None:
     """:func:`lbm_core.data.generate.generate` on an engine; the files are the same byte for byte.
 
-    Workers send their shards back, so that a cluster needs no shared folder.
+    Workers send their shards back, so that a cluster needs no shared folder. RuntimeError: the engine is not installed.
 
     Parameters
     ----------
-    engine : "local" (joblib's processes), "dask" or "ray"
+    engine : "local" is joblib's processes
     address : scheduler of a running Dask or Ray cluster; None starts one on this machine with ``jobs`` workers
     options : of :func:`~lbm_core.data.generate.generate`; ``jobs``, with a cluster, is how many tasks run at a time
-
-    Raises
-    ------
-    ValueError, RuntimeError
-        Unknown engine, or what :func:`~lbm_core.data.generate.generate` refuses; the engine is not installed.
     """
     jobs = options.get("jobs", 1)
     try:

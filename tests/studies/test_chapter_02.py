@@ -1,6 +1,7 @@
 """Chapter 2's studies: the right models compared, the right methods evaluated, numbers that can be checked by hand."""
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 from small_period import small_period
 
 from lbm_core.auction.controls import ConstantAlpha
-from lbm_core.lab.guided import GUIDES, Guided
+from lbm_core.lab.guided import Guide, Guided
 from lbm_core.lab.lab import Lab
 from lbm_core.lab.methods import INSTRUCTIONS, method
 from lbm_core.lab.tiers import tier
@@ -111,7 +112,7 @@ def test_guides_are_named_alike():
 def test_every_tier_asks_for_what_exists(name):
     chapter = tier(name).chapter2
     assert set(chapter.sizes) <= set(chapter_02.SIZES)
-    assert set(chapter.guides) <= set(GUIDES) - {"none", "increase", "decrease"}
+    assert set(chapter.guides) <= set(get_args(Guide)) - {"none", "increase", "decrease"}
     assert {"none", "sentence"} <= set(chapter.curves)
 
 

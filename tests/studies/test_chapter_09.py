@@ -1,5 +1,7 @@
 """Latencies of every module, and guides that come late or not at all: what is compared, what it costs."""
 
+from typing import get_args
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ from tiny_language_model import tiny_language_model
 
 from lbm_core.evaluation.runner import period_means
 from lbm_core.evaluation.statistics import MIN_PERIODS
-from lbm_core.lab.guided import GUIDES, Guided, guided_contender
+from lbm_core.lab.guided import Guide, Guided, guided_contender
 from lbm_core.lab.lab import Lab
 from lbm_core.lab.methods import method
 from lbm_core.lab.tiers import tier
@@ -44,7 +46,7 @@ class Evaluated(Lab):
 def test_every_tier_asks_for_what_exists(name):
     guides = chapter_09.late_guides(Lab(tier(name)))
     assert len({guided.name for guided in guides}) == len(guides)
-    assert {guided.guide for guided in guides} <= set(GUIDES)
+    assert {guided.guide for guided in guides} <= set(get_args(Guide))
     assert any(guided.late == 1 and not guided.missing for guided in guides), "Fig. 4's own setting"
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from lbm_core import paths
-from lbm_core.workshop import lint, notebooks, runner
+from lbm_core.workshop import lint, notebooks, reproduce
 from lbm_core.workshop.execute import execute
 
 ROOT = paths.project_root()
@@ -104,7 +104,7 @@ def test_the_whole_chain_in_miniature(tmp_path, monkeypatch):
     output = tmp_path / "out"
     settings = [f"{name}={value}" for name, value in MINIATURE.items()]
     chosen = notebooks.resolve(CHAPTERS, settings, "smoke", str(output))
-    made = runner.reproduce(chosen, output=output)
+    made = reproduce.reproduce(chosen, output=output)
     assert set(made["status"]) == {"done"}, made["error"].max()
     for line in made.itertuples():
         assert line.tables, f"{line.notebook} recorded nothing"
@@ -115,5 +115,5 @@ def test_the_whole_chain_in_miniature(tmp_path, monkeypatch):
         for name in line.figures:
             assert (output / name).stat().st_size > 1000
             assert (output / name).with_suffix(".svg").is_file()
-    assert set(runner.reproduce(chosen, output=output)["status"]) == {"unchanged"}
+    assert set(reproduce.reproduce(chosen, output=output)["status"]) == {"unchanged"}
     shutil.rmtree(fresh)  # hundreds of MB of checkpoints; kept only where the test fails

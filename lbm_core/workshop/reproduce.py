@@ -8,7 +8,6 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,24 +29,22 @@ def reproduce(
     force: bool = False,
     library: Path = paths.PACKAGE,
 ) -> pd.DataFrame:
-    """Execute notebooks and keep the executed copies under ``runs/<tier>/``.
+    """Execute notebooks and keep the executed copies under ``runs/<tier>/`` of the output folder (or the checkout).
 
-    A notebook is skipped when its last run finished with the same code, parameters, library, and code of the notebooks
-    that it builds on, and everything it wrote still exists. After the first failure none begins any more.
+    Unless forced, a notebook is skipped when its last run finished with the same code, parameters, library, and code of
+    the notebooks that it builds on, and everything it wrote still exists. After a failure none begins any more.
 
     Parameters
     ----------
     parameters : notebooks in order, and what each is run with (:func:`lbm_core.workshop.notebooks.resolve`)
-    output : folder for results, figures and runs; default the checkout
     jobs : notebooks at a time; only those that do not build on each other run together
-    force : run also what is done and unchanged
     library : folder of the code that the notebooks import
 
     Returns
     -------
     One row per notebook, also written to ``runs/<tier>/summary.csv``: notebook, status ("done" now, "unchanged" since
-    an earlier run, "failed", or "not run" because another one failed), and the columns of
-    :class:`~lbm_core.workshop.execute.Outcome`, those of the last execution.
+    an earlier run, "failed", or "not run" because another one failed), and the last execution's
+    :class:`~lbm_core.workshop.execute.Outcome`.
     """
     folder = Path(output).resolve() if output else paths.project_root()
     keys = _keys(parameters, library)
@@ -55,7 +52,6 @@ def reproduce(
     rows = {path: {"notebook": path.stem, "status": "not run"} | asdict(Outcome()) for path in parameters}
 
     def begins(path: Path) -> bool:
-        """Whether a notebook is to be executed now."""
         if any(row["status"] == "failed" for row in rows.values()):
             return False
         marker = copies[path].with_suffix(".done.json")
@@ -70,9 +66,11 @@ def reproduce(
         print(f"{path.stem}: running ({list(rows).index(path) + 1} of {len(rows)})", flush=True)
         return True
 
-    run = partial(_execute, progress=jobs == 1 and sys.stderr.isatty())
+    def run(path: Path) -> tuple[Path, Outcome]:
+        return path, execute(path, copies[path], parameters[path], progress=jobs == 1 and sys.stderr.isatty())
+
     for wave in _waves(parameters):
-        begun = (joblib.delayed(run)(path, copies[path], parameters[path]) for path in wave if begins(path))
+        begun = (joblib.delayed(run)(path) for path in wave if begins(path))
         pool = joblib.Parallel(jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
         for path, outcome in pool(begun):
             rows[path] |= asdict(outcome) | {"status": "failed" if outcome.error else "done"}
@@ -86,10 +84,6 @@ def reproduce(
         joined = {name: table[name].map(" ".join) for name in ("tables", "figures")}
         table.assign(**joined).to_csv(temporary, index=False, lineterminator="\n")
     return table
-
-
-def _execute(path: Path, copy: Path, values: dict[str, Any], *, progress: bool) -> tuple[Path, Outcome]:
-    return path, execute(path, copy, values, progress=progress)
 
 
 def _waves(notebooks: Iterable[Path]) -> Iterator[list[Path]]:

@@ -18,7 +18,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from lbm_core.workshop import execute, lint, notebooks, runner
+from lbm_core.workshop import execute, lint, notebooks, reproduce
 
 WRITE = """from pathlib import Path
 import sys
@@ -35,7 +35,7 @@ def _read(path: Path) -> dict[str, str]:
 
 def _run(folder: Path, output: Path, *settings: str, only: str = "", tier: str = "smoke", **options) -> pd.DataFrame:
     chosen = notebooks.resolve(notebooks.select(only, folder), settings, tier, str(output))
-    return runner.reproduce(chosen, output=output, **options)
+    return reproduce.reproduce(chosen, output=output, **options)
 
 
 # --- parameters --------------------------------------------------------------------------------------------------
@@ -246,9 +246,9 @@ def test_a_killed_run_resumes_at_the_killed_notebook(tmp_path, library, write_no
     hang = "import time\nfrom pathlib import Path\nif not (Path(OUTPUT_DIR) / 'go').exists():\n    time.sleep(600)"
     write_notebook("02_b", hang, WRITE.format(name="b"))
     code = (
-        "from pathlib import Path\nfrom lbm_core.workshop import notebooks, runner\n"
+        "from pathlib import Path\nfrom lbm_core.workshop import notebooks, reproduce\n"
         f"chosen = notebooks.resolve(notebooks.select(folder=Path({str(folder)!r})), [], 'smoke', {str(output)!r})\n"
-        f"runner.reproduce(chosen, output={str(output)!r}, library=Path({str(library)!r}))"
+        f"reproduce.reproduce(chosen, output={str(output)!r}, library=Path({str(library)!r}))"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
