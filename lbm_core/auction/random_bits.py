@@ -16,18 +16,6 @@ _BLOCK = 32  # impressions drawn at a time
 
 
 @njit(inline="always")
-def bits_of(x):
-    """The bits of a float32 as an int32."""
-    return x.view(np.int32)
-
-
-@njit(inline="always")
-def float_of(bits):
-    """The float32 of 32 bits."""
-    return bits.view(np.float32)
-
-
-@njit(inline="always")
 def mixed(bits):
     """Uniform number in [0, 1): SplitMix64's mixer of 64 bits."""
     bits = (bits ^ (bits >> _U(30))) * _U(0xBF58476D1CE4E5B9)
