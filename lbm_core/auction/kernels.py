@@ -85,6 +85,21 @@ def _rank(pvalues, alphas, keys):
                     listed[j], tagged[j] = max(listed[j], tagged[j]), min(listed[j], tagged[j])
 
 
+@njit(cache=True, nogil=True)
+def _rank_again(pvalues, alphas, dropped, j, keys):
+    """List of one impression from scratch, without the advertisers whose bids were dropped."""
+    keys[:, j] = 0
+    tagged = np.empty(1, keys.dtype)
+    bids = tagged.view(pvalues.dtype)  # the same bits
+    for advertiser in range(len(alphas)):
+        if alphas[advertiser] == 0 or dropped[advertiser]:
+            continue
+        bids[0] = alphas[advertiser] * pvalues[advertiser, j]
+        key = (tagged[0] & -64) | advertiser
+        for place in range(_LISTED):
+            keys[place, j], key = max(keys[place, j], key), min(keys[place, j], key)
+
+
 @njit(inline="always")
 def _bid(key, pvalues, alphas, j):
     """The bid itself in double precision; in single precision as it was ranked (17 bits), so that order is kept."""
@@ -92,13 +107,6 @@ def _bid(key, pvalues, alphas, j):
         advertiser = key & 63
         return alphas[advertiser] * pvalues[advertiser, j] if key > 63 else 0.0  # nobody filled a key of 0
     return np.float64(np.int32(key & -64).view(np.float32))
-
-
-@njit(inline="always")
-def _read(lists, pvalues, alphas, j, slot, place):
-    """Give a slot of an impression to the bid at a place of its list."""
-    lists.who[j, slot] = lists.keys[place, j] & 63
-    lists.bids[j, slot] = _bid(lists.keys[place, j], pvalues, alphas, j)
 
 
 @njit(inline="always")
@@ -124,7 +132,8 @@ def allocate(lists, pvalues, alphas, remaining, state, totals):
     n, m = keys.shape[1], len(remaining)
     for j in range(n):
         for k in range(N_SLOTS + 1):
-            _read(lists, pvalues, alphas, j, k, k)
+            who[j, k] = keys[k, j] & 63
+            bids[j, k] = _bid(keys[k, j], pvalues, alphas, j)
         u = _uniform(state)
         depth[j] = 3 if u < _SHOWN_3 else (2 if u < _SHOWN_2 else 1)
         _settle(lists, j, 1, cost, won)
@@ -155,12 +164,11 @@ def allocate(lists, pvalues, alphas, remaining, state, totals):
                         who[j, kept], bids[j, kept] = who[j, k], bids[j, k]
                         kept += 1
                 if used[j] + N_SLOTS + 1 - kept > _LISTED:
-                    keys[:, j] = 0
-                    staying = np.where(dropped[j], 0, alphas).astype(alphas.dtype)
-                    _rank(pvalues[:, j : j + 1], staying, keys[:, j : j + 1])
+                    _rank_again(pvalues, alphas, dropped[j], j, keys)
                     used[j] = kept = 0
                 for k in range(kept, N_SLOTS + 1):
-                    _read(lists, pvalues, alphas, j, k, used[j])
+                    who[j, k] = keys[used[j], j] & 63
+                    bids[j, k] = _bid(keys[used[j], j], pvalues, alphas, j)
                     used[j] += 1
                 _settle(lists, j, 1, cost, won)
         if not _overspenders(cost, remaining, won, over, to_drop, undecided):

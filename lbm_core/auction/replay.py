@@ -83,7 +83,7 @@ class ReplayPeriod:
         pvalues = np.empty((len(traffic.mean_pvalues), int(traffic.counts.sum())))
         ends = np.cumsum(traffic.counts)
         for tick, (count, end) in enumerate(zip(traffic.counts, ends, strict=True)):
-            pvalues[:, end - count : end] = traffic.tick_pvalues(tick).T
+            pvalues[:, end - count : end] = traffic.market_pvalues(tick)[0]
         return cls(log.dataset, log.period, log.advertisers, log.counts, pvalues, log.least_winning_cost)
 
 
