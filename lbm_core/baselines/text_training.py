@@ -35,10 +35,7 @@ def precision_settings(config: LanguageBaseline) -> dict[str, Any]:
 def finished(model: Any, start: Backbone, config: LanguageBaseline, log: pd.DataFrame, folder: Path | None) -> Backbone:
     """Keep a trainer's model (the low-rank updates alone, or all weights) with its log, and hand it back for use.
 
-    Parameters
-    ----------
-    start : what the training began with
-    folder : where it is kept, for :func:`load_text_model`; None keeps nothing
+    It is kept in ``folder``, if given, for :func:`load_text_model`; ``start`` is what the training began with.
     """
     if folder is not None:
         save_trained(folder, model, start.tokenizer, log, config)
@@ -48,15 +45,10 @@ def finished(model: Any, start: Backbone, config: LanguageBaseline, log: pd.Data
 def load_text_model(
     folder: Path, config: LanguageBaseline, *, dtype: str = "float32", backbone: Backbone | None = None
 ) -> Backbone:
-    """A model that :func:`finished` kept.
+    """A model that :func:`finished` kept, of the config that it was trained with; FileNotFoundError: there is none.
 
-    Parameters
-    ----------
-    config : that it was trained with
-    dtype : "float32", "bfloat16" or "float16"; low-rank updates are added in float32 and rounded afterwards
-    backbone : the pretrained model in float32, changed in place; default the config's
-
-    FileNotFoundError where there is no such model.
+    Low-rank updates are added in float32 to the backbone (default the config's, changed in place), then rounded to
+    ``dtype``: "float32", "bfloat16" or "float16".
     """
     if config.lora_rank is None:
         return load_backbone(str(folder), dtype=dtype)

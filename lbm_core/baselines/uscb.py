@@ -21,13 +21,7 @@ from lbm_core.training import small_network
 
 
 class UscbPolicy(Stored):
-    """How much to turn alpha up or down in a state.
-
-    Attributes
-    ----------
-    actor : network from (n, d) normalised states to (n, 1) in [-1, 1]
-    returns : (k, 2) decisions taken, score of a day (in units of B / C) averaged over the days since the row before
-    """
+    """How much to turn alpha up or down in a state."""
 
     kind, label, log = UscbConfig, "USCB policy", "returns"
 
@@ -36,8 +30,9 @@ class UscbPolicy(Stored):
         width = config.hidden_size
         with small_network(integer_seed(config.seed, "train", 1)):
             # The layout of Stable-Baselines3's actor, so that bidding needs none of it.
+            # From (n, d) normalised states to (n, 1) in [-1, 1].
             self.actor = nn.Sequential(*perceptron(encoder.dimension, width, width, 1), nn.Tanh())
-        self.returns = np.empty((0, 2))
+        self.returns = np.empty((0, 2))  # decisions taken, mean score (in units of B / C) of days since the row before
 
     def turn(self, ratio: NDArray[np.float64], moves: NDArray[np.float64]) -> NDArray[np.float64]:
         """alpha_t / C = alpha_{t-1} / C (1 + largest_move * move), within bounds; moves in [-1, 1]."""
@@ -50,7 +45,6 @@ class UscbPolicy(Stored):
             return self.actor(torch.as_tensor(states))[:, 0].double().numpy()
 
     def networks(self) -> dict[str, nn.Module]:
-        """What was trained, as far as bidding needs it."""
         return {"actor": self.actor}
 
 
@@ -61,7 +55,6 @@ class UscbBidder(Opening):
         self.policy = policy
 
     def bid(self, observation: Observation) -> NDArray[np.float64]:
-        """(n,) alpha after the first tick."""
         target = self.advertisers.cpa_target
         moves = self.policy.moves(current_states(self.policy.encoder, observation, self.advertisers))
         alphas = target * self.policy.turn(observation.alphas[:, -1] / target, moves)
