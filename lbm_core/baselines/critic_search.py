@@ -48,10 +48,7 @@ class CriticBidder(Opening, CriticSearch):
 
 
 class CriticGuide(CriticSearch):
-    """Guide source: the direction, up, stay or down, whose multiple of the last alpha has the highest Q.
-
-    Its three multiples are what "decrease", "uncertain" and "increase" stand for.
-    """
+    """Guide source: the direction, up, stay or down, whose multiple of the last alpha (:data:`STEPS`) has the top Q."""
 
     def __call__(self, observation: Observation, advertisers: Advertisers) -> list[str]:
         """One sentence per advertiser."""

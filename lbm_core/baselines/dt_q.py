@@ -64,9 +64,8 @@ def finetune_dt(
     _check_same_data(transformer, critic)
     if trajectories.dataset != transformer.config.dataset:
         raise ValueError(f"DT is for {transformer.config.dataset} data, the trajectories are {trajectories.dataset}")
-    tuned = copy.deepcopy(transformer)
+    tuned, judge = copy.deepcopy(transformer), copy.deepcopy(critic).requires_grad_(False).eval()
     model = tuned.model.train()
-    judge = copy.deepcopy(critic).requires_grad_(False).eval()
     rng, penalties = generator(config.seed, "train", 3), penalty_to_go(trajectories)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
     losses = []
@@ -74,8 +73,7 @@ def finetune_dt(
         for _ in trange(config.steps, desc="DT-Q", disable=not progress):
             rows, ticks = sample_ends(trajectories, config.batch_size, rng)
             imitation, predicted = tuned.imitation(trajectories, rows, ticks, penalties)
-            judged = windows(trajectories, rows, ticks, critic.config.window_length)
-            states, logged, mask = judge.inputs(judged)
+            states, logged, mask = judge.inputs(windows(trajectories, rows, ticks, critic.config.window_length))
             q = judge.min_q(states, torch.cat([logged[:, :-1], predicted[:, -1:]], dim=1), mask)
             loss = imitation - config.q_weight * q.mean() / q.detach().abs().mean().clamp(min=1e-6)
             optimizer.zero_grad()

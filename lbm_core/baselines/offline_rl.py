@@ -89,7 +89,6 @@ class OfflinePolicy(Stored):
         return np.interp(action, (-1, 0, 1), (self.low, self.middle, self.high))
 
     def save(self, folder: Path, **extra: Any) -> None:
-        """As of :class:`Stored`, with the range."""
         super().save(folder, range=[self.low, self.middle, self.high], **extra)
 
 

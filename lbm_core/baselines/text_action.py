@@ -94,8 +94,7 @@ class TextActionBidder:
     def act(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) alpha, currency per conversion."""
         if observation.tick >= 1 and observation.tick % self.ask.every == 0:
-            left = self.advertisers.budget - observation.costs.sum(axis=1)
-            able = np.flatnonzero(left >= LEAST_BUDGET)
+            able = np.flatnonzero(self.advertisers.budget - observation.costs.sum(axis=1) >= LEAST_BUDGET)
             if len(able):
                 self._ask(observation[able], able)
         return self._alphas.copy()

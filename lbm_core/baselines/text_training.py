@@ -17,7 +17,7 @@ def base_model(config: LanguageBaseline) -> Backbone:
     """The pretrained model as training wants it.
 
     Weights that are trained are float32: updates too small for bfloat16 would be lost. Frozen ones, under low-rank
-    updates (which peft keeps in float32), are of the config's precision.
+    updates (float32 in peft), are of the config's precision.
     """
     return load_backbone(config.backbone, dtype="float32" if config.lora_rank is None else config.precision)
 
@@ -33,10 +33,7 @@ def precision_settings(config: LanguageBaseline) -> dict[str, Any]:
 
 
 def finished(model: Any, start: Backbone, config: LanguageBaseline, log: pd.DataFrame, folder: Path | None) -> Backbone:
-    """Keep a trainer's model (the low-rank updates alone, or all weights) with its log, and hand it back for use.
-
-    It is kept in ``folder``, if given, for :func:`load_text_model`; ``start`` is what the training began with.
-    """
+    """Keep a trainer's model (low-rank updates alone, or all weights) and its log in a folder; the model, for use."""
     if folder is not None:
         save_trained(folder, model, start.tokenizer, log, config)
     return Backbone(merged(model), start.tokenizer, start.name, f"{start.revision}, trained with seed {config.seed}")

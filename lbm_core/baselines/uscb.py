@@ -1,7 +1,6 @@
 """USCB (He et al., KDD 2021): reinforcement learning that turns alpha up and down, trained online (§4.1).
 
-The policy multiplies the last alpha, alpha_t = alpha_{t-1} (1 + a_t). It learns by bidding in the simulator
-(:mod:`lbm_core.baselines.uscb_train`).
+alpha_t = alpha_{t-1} (1 + a_t); a_t is learned by bidding in the simulator (:mod:`lbm_core.baselines.uscb_train`).
 """
 
 from __future__ import annotations
@@ -27,11 +26,10 @@ class UscbPolicy(Stored):
 
     def __init__(self, config: UscbConfig, encoder: StateEncoder) -> None:
         self.config, self.encoder = config, encoder
-        width = config.hidden_size
+        sizes = encoder.dimension, config.hidden_size, config.hidden_size, 1
         with small_network(integer_seed(config.seed, "train", 1)):
-            # The layout of Stable-Baselines3's actor, so that bidding needs none of it.
-            # From (n, d) normalised states to (n, 1) in [-1, 1].
-            self.actor = nn.Sequential(*perceptron(encoder.dimension, width, width, 1), nn.Tanh())
+            # (n, d) states to (n, 1) in [-1, 1]. The layout of Stable-Baselines3's actor: bidding needs none of it.
+            self.actor = nn.Sequential(*perceptron(*sizes), nn.Tanh())
         self.returns = np.empty((0, 2))  # decisions taken, mean score (in units of B / C) of days since the row before
 
     def turn(self, ratio: NDArray[np.float64], moves: NDArray[np.float64]) -> NDArray[np.float64]:

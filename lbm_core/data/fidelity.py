@@ -89,10 +89,7 @@ def price_agreement(ours: pd.DataFrame) -> pd.DataFrame:
 
 
 def table7(trajectories: TrajectorySet, pvalue_range: tuple[float, float]) -> pd.DataFrame:
-    """Our data set in the rows of Table 7: parameter, dataset, low, high.
-
-    ``pvalue_range`` is of the traffic's p-values, of which trajectories hold only means.
-    """
+    """Our data set in the rows of Table 7: parameter, dataset, low, high; trajectories know p-values only as means."""
     conversions = trajectories.conversions.sum(axis=1)
     acting = trajectories.alphas[np.arange(N_TICKS) < trajectories.length[:, None]]
     facts = {

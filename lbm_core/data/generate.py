@@ -74,7 +74,7 @@ def generate(
     Parameters
     ----------
     out : folder for the shards and ``manifest.json``; ValueError: it holds shards of another configuration
-    jobs : worker processes
+    jobs : worker processes; inside joblib's ``parallel_config``, of the backend that it names
     simulate : what runs a period
     run : calls a function on names, in any order, as on a cluster; default: joblib's processes
     """
@@ -86,15 +86,11 @@ def generate(
     done = len(config.periods) - sum(len(config.shards[name]) for name in missing)
     make = partial(make_shard, config, simulate)
     with tqdm(total=len(config.periods), initial=done, unit="period", disable=not progress, desc=config.dataset) as bar:
-        for name, content in (run or partial(_on_this_machine, jobs))(make, missing):
+        here = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
+        for name, content in run(make, missing) if run else here(joblib.delayed(make)(name) for name in missing):
             with writing_file(out / name) as temporary:
                 temporary.write_bytes(content)
             bar.update(len(config.shards[name]))
-
-
-def _on_this_machine(jobs: int, make: Callable[[str], Any], names: Sequence[str]) -> Iterable[Any]:
-    """Run in processes; inside joblib's ``parallel_config``, on the backend that it names."""
-    return joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(joblib.delayed(make)(name) for name in names)
 
 
 def make_shard(config: GenerateConfig, simulate: Simulate, name: str) -> tuple[str, bytes]:

@@ -188,10 +188,7 @@ def sample_ends(
 
 
 def windows(trajectories: TrajectorySet, rows: ArrayLike, ticks: ArrayLike, length: int = 10) -> Windows:
-    """Windows of the last ``length`` ticks (the paper uses 10) up to and including ``ticks``, left-padded with zeros.
-
-    Rows and ticks are (n,); ValueError: they are not, or a tick is at or after the end of its trajectory.
-    """
+    """Windows of the last ``length`` ticks (paper: 10) up to and including (n,) ``ticks`` of (n,) rows; pads are 0."""
     rows, ticks = np.asarray(rows, dtype=np.int64), np.asarray(ticks, dtype=np.int64)
     _check_ticks(trajectories, rows, ticks)
     return gather_windows(

@@ -46,8 +46,7 @@ def windows_of_observation(
 ) -> Windows:
     """The windows that n advertisers' model sees when it has to bid at tick t: layout and padding as in training.
 
-    ``returns_to_go`` are the (n, t + 1) conversions still wanted at ticks 0..t; ValueError: shapes that do not fit,
-    NaN.
+    ``returns_to_go`` are the (n, t + 1) conversions still wanted at ticks 0..t. ValueError for wrong shapes and NaN.
     """
     n, tick = len(observation), observation.tick
     past = {name: getattr(observation, name) for name in ("alphas", "conversions", "costs")}
