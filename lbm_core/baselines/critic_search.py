@@ -48,7 +48,7 @@ class CriticBidder(Opening, CriticSearch):
 
 
 class CriticGuide(CriticSearch):
-    """Guide source: the direction, up, stay or down, whose multiple of the last alpha (:data:`STEPS`) has the top Q."""
+    """Guide source: up, stay or down, whichever multiple of the last alpha (:data:`STEPS`) has the highest Q."""
 
     def __call__(self, observation: Observation, advertisers: Advertisers) -> list[str]:
         """One sentence per advertiser."""
