@@ -120,12 +120,8 @@ def _uniform(state):
 def allocate(lists, pvalues, alphas, remaining, state, totals):
     """Budget rule: auction the tick, drop random wins of overspenders, repeat until nobody overspends.
 
-    Parameters
-    ----------
-    lists, pvalues, alphas : of :func:`ranked`; the lists are changed
-    remaining : (m,) currency left before the tick
-    state : (1,) uint64 random stream, advanced
-    totals : zeros; cost, won and dropped_bids are written
+    Lists, p-values and alphas are those of :func:`ranked`, ``remaining`` the (m,) currency left, ``state`` a (1,)
+    uint64 random stream. Changed: lists and state; written into the zeros of ``totals``: cost, won and dropped_bids.
     """
     keys, who, bids, depth = lists
     cost, won = totals.cost, totals.won
@@ -208,16 +204,14 @@ def _overspenders(cost, remaining, won, over, to_drop, undecided):
 
 @njit(cache=True, nogil=True)
 def convert(lists, pvalues, sigma_ratio, shift, state, totals, prices):
-    """Mean least winning cost of a tick; the conversions of the shown ads.
+    """Mean least winning cost of a tick; the conversions of the shown ads, after :func:`allocate`.
+
+    Written: exposures, expected and conversions of ``totals``, and the (n,) least winning costs, ``prices``.
 
     Parameters
     ----------
-    lists, pvalues : from :func:`allocate`, (m, n)
     sigma_ratio : (n, 3) sigma / p-value of the winners, or (1, m) its mean per advertiser
     shift : (m,) see :func:`lbm_core.auction.mechanism.conversion_shift`
-    state : (1,) uint64 random stream, advanced
-    totals : exposures, expected and conversions are written
-    prices : (n,) written: least winning cost
     """
     _, who, bids, depth = lists
     n = len(depth)

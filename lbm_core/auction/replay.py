@@ -27,13 +27,7 @@ _ARRAYS = ("counts", "pvalues", "least_winning_cost", "mean_pvalues", "mean_pric
 
 @dataclass(frozen=True)
 class ReplayPeriod:
-    """Impressions and prices of a logged period, laid out advertiser by advertiser (about 200 MB).
-
-    Raises
-    ------
-    ValueError
-        Arrays that do not fit together, prices that are not positive, p-values outside [0, 1].
-    """
+    """Impressions and prices of a logged period, laid out advertiser by advertiser (about 200 MB)."""
 
     dataset: Dataset
     period: int
@@ -104,14 +98,10 @@ def replay(
     spent, the last one paying what is left. So spending never falls when alpha rises, except for what the benchmark's
     rule forfeits: with less than 0.1 left an advertiser bids no more.
 
-    Differs from the benchmark, in distribution by less than 4e-5 of a conversion rate: it draws the true value
-    ~ N(p, sigma), clipped to [0, 1], and then the conversion; here the conversion is drawn with probability p.
+    Differs from the benchmark, in distribution by less than 4e-5 of a conversion rate: it draws the true value ~ N(p,
+    sigma), clipped to [0, 1], and then the conversion; here the conversion is drawn with probability p.
 
-    Parameters
-    ----------
-    bidder : asked once per tick for all n advertisers; ValueError: it returns a wrong shape, NaN or a negative alpha
-    advertisers : who bids, default the period's 48; other budgets, targets or repeated advertisers are fine
-    rows : subset of ``advertisers``
+    By default the period's 48 bid; other budgets, targets or repeated advertisers are fine, and ``rows`` is a subset.
     """
     who = bidding(period.advertisers, advertisers, rows)
     return play(replay_day(period, who, rng), who, bidder)

@@ -56,12 +56,7 @@ class ResponseTables:
         return cls(**shared, alphas=alphas, costs=costs, values=values, wins=wins)
 
     def respond(self, tick: int, index: NDArray[np.int64], alphas: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-        """Cost, value and wins of a tick, (n,) each, the budget aside; linear in log alpha between grid points.
-
-        Parameters
-        ----------
-        index, alphas : (n,) advertiser numbers, and currency per conversion, >= 0
-        """
+        """(n,) cost, value and wins of alphas in a tick, the budget aside; linear in log alpha between grid points."""
         last = len(self.alphas) - 1
         step = np.log(self.alphas[1] / self.alphas[0])
         with np.errstate(divide="ignore"):

@@ -92,17 +92,9 @@ class Traffic:
     dataset : sparse p-values are a tenth of the dense ones
     scheme : "data" reproduces the published data; "public" the benchmark's online environment, where the mean p-values
         also change from period (there: episode) to period
-
-    Attributes
-    ----------
-    counts : (48,) int, impressions per tick
-    mean_pvalues, std_pvalues : (48, 48) mean and standard deviation of the p-values before clipping to [0, 1],
-        (advertiser, tick)
-    sigma_levels : (48,) mean of sigma / p-value
-    engine : "exact": these are the real impressions, bit for bit
     """
 
-    engine = "exact"
+    engine = "exact"  # these are the real impressions, bit for bit
 
     def __init__(self, period: int, dataset: Dataset, scheme: Scheme = "data") -> None:
         if isinstance(period, bool) or not isinstance(period, int | np.integer) or period < 0:
@@ -112,22 +104,18 @@ class Traffic:
         if scheme not in SCHEMES:
             raise ValueError(f"unknown traffic scheme {scheme!r}; choose one of {', '.join(SCHEMES)}")
         self.period, self.dataset, self.scheme = int(period), dataset, scheme
-        self.counts = impression_counts(self.period, scheme)
+        self.counts = impression_counts(self.period, scheme)  # (48,) per tick
+        # (48, 48) mean and standard deviation of the p-values before clipping to [0, 1], (advertiser, tick).
         self.mean_pvalues = mean_pvalues(self.period, dataset, scheme)
         self.std_pvalues = self.mean_pvalues * std_ratios(self.period, scheme)
-        self.sigma_levels = sigma_levels(self.period)
+        self.sigma_levels = sigma_levels(self.period)  # (48,) mean of sigma / p-value
         # One generator draws the p-values of all ticks in order: remember where each tick starts.
         self._starts = [np.random.default_rng(self.period)]
 
     def tick(self, tick: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """P-values and sigmas of a tick.
+        """(counts[tick], 48) p-values in [0, 1], and standard deviations (sigmas) of the true values around them.
 
         The first request of a late tick passes over the earlier ones' draws (80 ms at most); later requests do not.
-
-        Returns
-        -------
-        pvalues : (counts[tick], 48) probability in [0, 1]
-        sigmas : (counts[tick], 48) standard deviation of the true value around the p-value
         """
         pvalues = self.tick_pvalues(tick)
         relative = np.abs(self._sigma_rng(tick).normal(self.sigma_levels, self.sigma_levels / 2, pvalues.shape))

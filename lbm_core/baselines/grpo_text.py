@@ -37,13 +37,9 @@ LOGGED = {
 def alpha_reward(texts: Sequence[str], alphas: Sequence[float], limit: float) -> list[float]:
     """-|log alpha - log alpha_data| of each text, at least -:data:`WORST`, which a text without an alpha gets.
 
-    Differs from the paper, whose L1 distance is of alpha itself: there an advertiser with a target of 12 counts twice
-    as much as one of 6, and halving alpha costs less than doubling it.
-
-    Parameters
-    ----------
-    alphas : logged alpha of each text's moment, currency per conversion, > 0
-    limit : as in :func:`~lbm_core.baselines.text_action.parse_alpha`
+    Alphas and their limit are in currency per conversion, > 0. Differs from the paper, whose L1 distance is of alpha
+    itself: there an advertiser with a target of 12 counts twice as much as one of 6, and halving alpha costs less than
+    doubling it.
     """
     written = [parse_alpha(text, limit).alpha or np.nan for text in texts]
     distances = np.abs(np.log(np.divide(written, alphas)))
@@ -88,25 +84,14 @@ def train_grpo(
     backbone: Backbone | None = None,
     checkpoints: Path | None = None,
 ) -> tuple[Backbone, pd.DataFrame]:
-    """Train by TRL's GRPOTrainer (Eq. 6); the prompts are gone through as often as the steps need.
+    """Train by TRL's GRPOTrainer (Eq. 6); the prompts, at least a step's, are gone through as often as the steps need.
 
     A training that was killed while it went through them a second time may meet them in another order afterwards.
+    Parameters are those of :func:`lbm_core.baselines.sft_text.train_sft`.
 
-    Parameters
-    ----------
-    prompts, alphas, folder, backbone, checkpoints : as in :func:`lbm_core.baselines.sft_text.train_sft`, with at least
-        one step's prompts
-
-    Returns
-    -------
     The trained model, and step, length (mean tokens of a text), shortest, longest, cut (share that hit the limit),
     answered (share with exactly one readable alpha), alpha_reward, reward, idle (share of groups without any difference
-    in reward), loss, entropy
-
-    Raises
-    ------
-    ValueError
-        Too few prompts, an alpha that is not positive, or a tokenizer that would add special tokens to the prompts.
+    in reward), loss, entropy.
     """
     if len(prompts) < config.prompts_per_step or len(prompts) != len(alphas):
         least = config.prompts_per_step

@@ -33,10 +33,7 @@ class LengthModel:
 
 
 def shares(words: np.ndarray, loss_type: str, limit: int) -> np.ndarray:
-    """Weight of each of a text's tokens in the loss, of (prompts, generations) lengths and the longest possible one.
-
-    Eq. 6 is "grpo": one text, one vote.
-    """
+    """Weight of each token in the loss, for (prompts, generations) word counts; Eq. 6 is "grpo": one text, one vote."""
     if loss_type == "grpo":
         return 1 / (words * words.size)
     tokens = limit * words.size if loss_type == "dr_grpo" else words.sum()

@@ -27,22 +27,15 @@ def train_sft(
 ) -> tuple[Backbone, pd.DataFrame]:
     """Raise the likelihood of the data's alpha as text; only the answer's tokens carry loss.
 
+    The trained model, and step, loss (mean negative log-likelihood per token of the step's answers).
+
     Parameters
     ----------
     prompts : n rendered prompts (:func:`lbm_core.baselines.text_prompt.text_prompt` without reasoning)
     alphas : n logged alphas, currency per conversion, > 0
-    folder : the model is written into it (:func:`lbm_core.baselines.text_training.load_text_model`)
+    folder : takes the model (:func:`lbm_core.baselines.text_training.load_text_model`)
     backbone : what to start from, changed in place; default the config's
     checkpoints : as in :func:`lbm_core.think.finetune.finetune`
-
-    Returns
-    -------
-    The trained model, and step, loss (mean negative log-likelihood per token of the step's answers)
-
-    Raises
-    ------
-    ValueError
-        Nothing to learn from, an alpha that is not positive, or a sample longer than ``max_length``.
     """
     if not prompts or len(prompts) != len(alphas):
         raise ValueError(f"SFT needs as many prompts as alphas, at least one: {len(prompts)}, {len(alphas)}")

@@ -53,10 +53,7 @@ _NUMBER = re.compile(r"[+\-−]?(?:\d{1,3}(?:,\d{3})+(?:\.\d*)?|\d+(?:\.\d*)?|\.
 def parse_alpha(text: str, limit: float, *, truncated: bool = False) -> TextAction:
     """Read alpha from a text (without the prompt): exactly one tag, one plain number in it, in (0, limit].
 
-    Parameters
-    ----------
-    limit : largest alpha accepted, currency per conversion (:data:`lbm_core.data.trajectories.ALPHA_LIMIT`), > 0
-    truncated : whether the generation stopped at its token limit
+    ``limit`` is the largest alpha accepted, currency per conversion; ``truncated`` texts stopped at their token limit.
     """
     if not limit > 0:
         raise ValueError(f"the largest alpha must be positive; got {limit}")
@@ -75,16 +72,11 @@ def parse_alpha(text: str, limit: float, *, truncated: bool = False) -> TextActi
 
 
 class TextActionBidder:
-    """Bids what a language model writes.
+    """Bids what a language model writes, asked as ``ask`` says; ``limit`` is the largest alpha accepted.
 
     The first alpha of the day is the CPA target, as LBM-Act's. In between two questions, and where a text is not
-    accepted, the last alpha stays. Whoever has no budget left is not asked.
-
-    Parameters
-    ----------
-    limit : largest alpha accepted, currency per conversion
-    ask, seed : how and how often the model is asked; of the texts
-    store : jsonl file of all texts; those found there are not written again
+    accepted, the last alpha stays. Whoever has no budget left is not asked. Texts found in the jsonl file ``store`` are
+    reused.
     """
 
     def __init__(
@@ -102,8 +94,7 @@ class TextActionBidder:
     def act(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) alpha, currency per conversion."""
         if observation.tick >= 1 and observation.tick % self.ask.every == 0:
-            left = self.advertisers.budget - observation.costs.sum(axis=1)
-            able = np.flatnonzero(left >= LEAST_BUDGET)
+            able = np.flatnonzero(self.advertisers.budget - observation.costs.sum(axis=1) >= LEAST_BUDGET)
             if len(able):
                 self._ask(observation[able], able)
         return self._alphas.copy()

@@ -85,13 +85,7 @@ class StateEncoder:
 
 
 def log_alpha_ratio(alphas: NDArray, cpa_target: NDArray) -> NDArray[np.float32]:
-    """log(alpha / C), clipped to +-:data:`LOG_RATIO_LIMIT`; the models' action.
-
-    Parameters
-    ----------
-    alphas : (n, ...) currency per conversion, >= 0
-    cpa_target : (n,) currency per conversion, > 0
-    """
+    """log(alpha / C) of (n, ...) alphas >= 0 and (n,) targets, within +-:data:`LOG_RATIO_LIMIT`: the models' action."""
     target = np.asarray(cpa_target, dtype=np.float64).reshape((-1,) + (1,) * (np.ndim(alphas) - 1))
     smallest = np.exp(-LOG_RATIO_LIMIT)
     ratio = np.clip(np.asarray(alphas, dtype=np.float64) / target, smallest, 1.0 / smallest)

@@ -1,7 +1,7 @@
 """Learned bidders of the behaviour population (A.1): small policies trained on an earlier round of the market.
 
-The benchmark's 48 bidders include agents trained by BC, IQL and CQL. Ours are trained by
-:mod:`lbm_core.workshop.calibrate` and committed as weights; bidding with them needs NumPy only.
+The benchmark's include agents trained by BC, IQL and CQL. Ours are trained by :mod:`lbm_core.workshop.calibrate` and
+committed as weights; bidding with them needs NumPy only.
 """
 
 from __future__ import annotations

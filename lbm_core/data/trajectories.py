@@ -71,10 +71,10 @@ class TrajectorySet:
 
     @classmethod
     def from_logs(cls, logs: Iterable[PeriodLog]) -> TrajectorySet:
-        """Cut every advertiser-day at its first ``done`` and stack them; ValueError: no logs, or of several data sets.
+        """Cut every advertiser-day at its first ``done`` and stack them; alphas are clipped at :data:`ALPHA_LIMIT`.
 
-        Alphas are clipped at :data:`ALPHA_LIMIT`; trajectories shorter than :data:`MIN_LENGTH` are dropped and counted
-        in the log.
+        Trajectories shorter than :data:`MIN_LENGTH` are dropped and counted. ValueError: no logs, or of several data
+        sets.
         """
         whole = cls.concatenate([cls.of_day(log, log.dataset, log.period) for log in logs])
         kept = whole.length >= MIN_LENGTH
@@ -177,10 +177,8 @@ def sample_ends(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Draw (n,) rows and end ticks of training windows, uniformly over all pairs with alpha > 0, with replacement.
 
-    Sampling by *end* makes short windows occur at the start of the day, in training as in use.
-
-    Differs from the paper: its authors' release samples window *starts*, so that short windows occur only at the end
-    of a training episode but at the start of an evaluated one.
+    Sampling by *end* makes short windows occur at the start of the day, in training as in use. Differs from the paper:
+    its authors' release samples window *starts*, so that short windows occur only at the end of a training episode.
     """
     pairs = trajectories.acting_pairs
     if len(pairs) == 0:
@@ -190,10 +188,7 @@ def sample_ends(
 
 
 def windows(trajectories: TrajectorySet, rows: ArrayLike, ticks: ArrayLike, length: int = 10) -> Windows:
-    """Windows of the last ``length`` ticks (the paper uses 10) up to and including ``ticks``, left-padded with zeros.
-
-    Rows and ticks are (n,); ValueError: they are not, or a tick is at or after the end of its trajectory.
-    """
+    """Windows of the last ``length`` ticks (paper: 10) up to and including (n,) ``ticks`` of (n,) rows; pads are 0."""
     rows, ticks = np.asarray(rows, dtype=np.int64), np.asarray(ticks, dtype=np.int64)
     _check_ticks(trajectories, rows, ticks)
     return gather_windows(
@@ -211,7 +206,5 @@ def _check_ticks(trajectories: TrajectorySet, rows: NDArray, ticks: NDArray) -> 
         raise ValueError(f"rows {rows.shape} and ticks {ticks.shape} must be (n,)")
     wrong = (ticks < 0) | (ticks >= trajectories.length[rows])
     if wrong.any():
-        k = int(np.argmax(wrong))
-        raise ValueError(
-            f"tick {ticks[k]} of trajectory {rows[k]} lies outside its {trajectories.length[rows[k]]} ticks"
-        )
+        row, tick = rows[wrong][0], ticks[wrong][0]
+        raise ValueError(f"tick {tick} of trajectory {row} lies outside its {trajectories.length[row]} ticks")

@@ -28,9 +28,6 @@ class Delayed:
     missing : probability in [0, 1] that a word never arrives
     until : what holds for an advertiser while nothing new has arrived: "uncertain", or "last", its last word of the day
     every : ask at every k-th tick only: a machine that needs so many for all texts, and then begins with the next ones
-    seed : of what goes missing
-
-    ValueError for a lateness, probability, interval or ``until`` outside its range.
     """
 
     def __init__(
@@ -70,15 +67,11 @@ class Delayed:
 
 
 def lost(observation: Observation, advertisers: Advertisers, tick: int, missing: float, seed: int) -> NDArray[np.bool_]:
-    """Whose words of a tick never arrive.
+    """(n,) whether words asked for at a tick never arrive, as with probability ``missing``.
 
-    Common random numbers: it depends on the seed, the day, the tick and the advertiser only, so a word that is missing
-    at one share is missing at every larger one, whatever the guide or its lateness.
-
-    Parameters
-    ----------
-    observation : of the same day; its first tick's number of impressions tells days apart
-    tick, missing : at which the words were asked for; probability
+    Common random numbers: it depends on the seed, the day (told by its first tick's number of impressions), the tick
+    and the advertiser only, so a word that is missing at one share is missing at every larger one, whatever the guide
+    or its lateness.
     """
     day = int(observation.states[0, 0, FEATURES.index("current_pv_num")])
     drawn = generator(seed, "evaluation", 6, day, tick).random(int(advertisers.index.max()) + 1)

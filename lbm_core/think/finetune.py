@@ -47,6 +47,8 @@ def finetune(
 ) -> tuple[Backbone, pd.DataFrame]:
     """Raise the likelihood of chosen chains of thought (Eq. 14); the prompts' tokens carry no loss.
 
+    The fine-tuned model, and step, loss (mean weighted negative log-likelihood per token of the step's samples).
+
     Parameters
     ----------
     prompts, completions : n rendered prompts (:func:`lbm_core.think.prompt.render`), and a chain of thought for each
@@ -54,15 +56,6 @@ def finetune(
     weights : n factors of the samples' losses, >= 0, best with a mean of 1: Eq. 14's first line with those of
         :func:`lbm_core.think.gqpo.advantage_weights`; default 1 each, its second line
     checkpoints : folder in which a long training is kept until it is finished; None keeps nothing
-
-    Returns
-    -------
-    The fine-tuned model, and step, loss (mean weighted negative log-likelihood per token of the step's samples)
-
-    Raises
-    ------
-    ValueError
-        Nothing to learn from, a sample longer than ``max_length``, or weights that are no such factors.
     """
     if not prompts or len(prompts) != len(completions):
         raise ValueError(

@@ -62,21 +62,15 @@ def generate(
     store: Path | None = None,
     progress: bool = True,
 ) -> list[list[Generation]]:
-    """n chains of thought of every prompt, in the prompts' order.
+    """n >= 1 chains of thought of every prompt (the paper's N, Eq. 13), in the prompts' order.
 
     Batches are of similar length, each with its own seed: a resumed run draws the same texts as an uninterrupted one.
 
     Parameters
     ----------
     prompts : rendered prompts (:func:`lbm_core.think.prompt.render`)
-    n : samples per prompt, >= 1; the paper's N (Eq. 13)
     store : jsonl file with one text per line; texts found there (same model, parameters, seed and prompt) are read
-        instead of generated, new ones are appended batch by batch
-
-    Raises
-    ------
-    ValueError
-        n < 1, or a store with a damaged line before its last one.
+        instead of generated, new ones are appended batch by batch; ValueError: a damaged line
     """
     if n < 1:
         raise ValueError(f"need at least one sample per prompt; got n = {n}")

@@ -107,15 +107,7 @@ def choose_chains(
 ) -> Selection:
     """The whole selection of GQPO for n logged moments, with the fate of every chain of thought.
 
-    Parameters
-    ----------
-    window : n logged windows, their last alpha is the logged action
-    facts, groups : of the n prompts, and N texts of each
-
-    Raises
-    ------
-    ValueError
-        Numbers of windows, facts and groups that differ, groups of different sizes, a moment without a logged bid.
+    The last alpha of the n windows is the logged action, > 0; facts and groups are of the n prompts, with N texts each.
     """
     if not len(window) == len(facts) == len(groups):
         raise ValueError(f"{len(window)} windows, {len(facts)} facts and {len(groups)} groups must be as many")

@@ -25,10 +25,8 @@ Statistic = Callable[[NDArray[np.int64]], NDArray[np.float64]]  # indices of pro
 def hallucination(texts: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     """What becomes of each model's texts, with intervals over prompts.
 
-    Parameters
-    ----------
-    texts : :data:`COLUMNS`, as many rows for every prompt of a model; NaN where a text gives no ratio, direction or
-        recommendation, or the truth is undefined
+    Texts have :data:`COLUMNS`, as many rows for every prompt of a model (else ValueError); NaN where a text gives no
+    ratio, direction or recommendation, or the truth is undefined.
 
     Returns
     -------
@@ -43,11 +41,6 @@ def hallucination(texts: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame
 
     Intervals are NaN below six prompts, and where a quantity is undefined in some resample. Where all prompts agree on
     a share of 0 or 1, the interval is Clopper-Pearson's of as many draws as prompts.
-
-    Raises
-    ------
-    ValueError
-        A missing column, no text, or prompts with different numbers of texts.
     """
     missing = [name for name in COLUMNS if name not in texts]
     if missing or texts.empty:
@@ -59,15 +52,10 @@ def hallucination(texts: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame
 def copied(answers: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     """How often a readable answer is that of the last worked example, per model.
 
-    Parameters
-    ----------
-    answers : model, moment, last, direction (NaN without one valid answer), every moment once with each case last
-
-    Returns
-    -------
-    model, readable (share of the texts), same (share of the readable ones), low, high (of ``same``, over moments),
-    copied (share c of copies that explains it, if other answers do not know the last case: same = c + (1 - c) / cases),
-    moments
+    Answers: model, moment, last, direction (NaN without one valid answer), every moment once with each case last. The
+    result: model, readable (share of the texts), same (share of the readable ones), low, high (of ``same``, over
+    moments), copied (share c of copies that explains it, if other answers do not know the last case: same = c + (1 - c)
+    / cases), moments.
     """
     rows = []
     for model, own in answers.groupby("model", sort=False):

@@ -34,11 +34,8 @@ def tokenized(
 def packed(samples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
     """Samples of :func:`tokenized` behind the beginning that their prompts share.
 
-    Returns
-    -------
-    input_ids, labels, position_ids : (1, T) int; a position is that in the sample's own text
-    attention_mask : (1, 1, T, T) bool, True where a token (row) sees another
-    weights : (1, T) float32, its sample's weight at every token
+    input_ids, labels, position_ids (places in the sample's own text), (1, T) int; attention_mask, (1, 1, T, T) bool,
+    True where a token (row) sees another; weights, (1, T) float32, its sample's weight at every token.
     """
     prompts = [sum(label == IGNORED for label in sample["labels"]) for sample in samples]
     shared = shared_beginning([s["input_ids"][: n - 1] for s, n in zip(samples, prompts, strict=True)])

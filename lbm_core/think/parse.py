@@ -89,15 +89,10 @@ def parse(
 
     Parameters
     ----------
-    true_ratio : (spent / conversions) / C at the time of the prompt; NaN without a conversion
+    true_ratio : (spent / conversions) / C at the time of the prompt, finite; NaN without a conversion
     tolerance : largest relative error of the stated ratio, >= 0
     ratio_required : False accepts on the answer alone (differs from the paper, see :mod:`lbm_core.think.config`)
     truncated : whether the generation stopped at its token limit
-
-    Raises
-    ------
-    ValueError
-        Negative or NaN tolerance, or an infinite true ratio.
     """
     if not tolerance >= 0:
         raise ValueError(f"tolerance must be >= 0; got {tolerance}")

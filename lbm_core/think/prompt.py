@@ -56,14 +56,9 @@ class PromptFacts:
 
 
 def prompt_facts(observation: Observation, advertisers: Advertisers) -> list[PromptFacts]:
-    """Facts of every advertiser for a chain of thought made before ``observation.tick`` (A.3).
+    """Facts of every advertiser for a chain of thought made before ``observation.tick`` >= 1 (A.3).
 
     Only ticks before it enter, never the current state: the chain of thought is made ahead of its tick (Fig. 4).
-
-    Raises
-    ------
-    ValueError
-        Tick 0, where there is no past to speak of, or numbers of advertisers and observed rows that differ.
     """
     tick = observation.tick
     if tick < 1:
@@ -137,10 +132,7 @@ def render(facts: PromptFacts, tokenizer: Any, style: PromptStyle | None = None)
 
 
 def in_template(chat: list[dict[str, str]], tokenizer: Any, opening: str) -> str:
-    """A conversation in the model's own chat template, and the words with which its answer begins.
-
-    ValueError where the tokenizer has no chat template (a base model).
-    """
+    """A conversation in the model's chat template, with its answer's first words; ValueError: a base model has none."""
     if not getattr(tokenizer, "chat_template", None):
         raise ValueError("this model's tokenizer has no chat template: LBM-Think needs an instruction-tuned model")
     return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) + opening

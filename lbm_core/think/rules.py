@@ -28,8 +28,6 @@ def learned(
     rule : one of :data:`RULES`
     most : limit of their number, >= 1; the paper learns 2,000. Where there are more, chance decides.
     ruled : (prompts,) direction in {-1, 0, 1} that a rule gives; for "rule"
-
-    ValueError for no such rule, a limit below 1, or "rule" without directions.
     """
     if rule not in RULES:
         raise ValueError(f"no rule {rule!r} of what is learned; one of {', '.join(RULES)}")

@@ -27,18 +27,9 @@ class ServerBackend:
     """Generation by a server: one request per text, with its own seed, so that servers without ``n`` serve too.
 
     Equal arguments give equal texts as far as the server's arithmetic does not depend on what else it computes. A
-    request is tried again where the server cannot be reached, is overloaded, or fails.
-
-    Parameters
-    ----------
-    base_url : e.g. "http://127.0.0.1:8000/v1"; "/v1" is added to an address without a path
-    files : the model that the server serves under its name, here for its tokenizer
-    batch_size : prompts per call of :meth:`sample`, >= 1
-
-    Raises
-    ------
-    ConnectionError, ValueError
-        No server answers; it does not serve the model, or a setting is out of its range.
+    request is tried again where the server cannot be reached, is overloaded, or fails (in the end: ConnectionError).
+    ``files`` is the model that the server must serve under its name, here for its tokenizer; "/v1" is added to an
+    address without a path.
     """
 
     parallel = 48  # requests in flight

@@ -20,17 +20,12 @@ from lbm_core.think.prompt import prompt_facts, render
 class ThinkGuide:
     """Guide source for :class:`lbm_core.act.decide.LBMActBidder` that asks LBM-Think.
 
-    The prompt for tick t holds ticks before t only, so that its text could be written during the interval before.
-    Text that fails the hallucination check is "uncertain", and so are advertisers without budget, who are not asked
-    about, and all ticks between two consultations (:class:`lbm_core.think.delay.Delayed` can hold the last word).
+    The prompt for tick t holds ticks before t only, so that its text could be written during the interval before. Text
+    that fails the hallucination check is "uncertain", and so are advertisers without budget, who are not asked about,
+    and all ticks between two consultations (:class:`lbm_core.think.delay.Delayed` can hold the last word). Texts found
+    in the jsonl file ``store`` are not written again.
 
     Differs from the paper where ``config.every`` is not 1: there LBM-Think speaks at every tick.
-
-    Parameters
-    ----------
-    config : how the language model is asked, how often, and what of its texts is followed
-    seed : of the texts
-    store : jsonl file of all texts; those found there are not written again
     """
 
     def __init__(

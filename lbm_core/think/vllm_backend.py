@@ -51,7 +51,6 @@ class VllmBackend:
 
     Parameters
     ----------
-    files : instruction-tuned model
     batch_size : prompts per call, >= 1; vLLM decides itself how many texts are in flight
     dtype : "float32", "bfloat16" or "float16"
     longest : tokens of a prompt and its text together, at most; cut down to what the model can read

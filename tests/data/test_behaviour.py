@@ -148,7 +148,7 @@ def test_parameters_round_trip_and_are_checked(tmp_path):
     (tmp_path / "more.json").write_text(json.dumps(stored | {"luck": 1.0}))
     with pytest.raises(ValueError, match="luck"):
         BehaviourParameters.load(tmp_path / "more.json")
-    with pytest.raises(FileNotFoundError, match="no behaviour parameters"):
+    with pytest.raises(FileNotFoundError):
         BehaviourParameters.load(tmp_path / "none.json")
     for change, message in (
         ({"share_pid": 0.99}, "sum to 1"),
