@@ -79,8 +79,8 @@ def answers_by_ratio(frame: pd.DataFrame) -> pd.DataFrame:
     edges = [low for low, _ in RATIO_BINS.values()] + [np.inf]
     words = frame["direction"].astype("float64").map({-1.0: "lower", 0.0: "unsure", 1.0: "raise"}).fillna("none")
     binned = frame.assign(bin=pd.cut(frame["cpa_ratio"], edges, labels=list(RATIO_BINS)), answer=words)
-    levels = {"model": frame["model"].unique(), "bin": list(RATIO_BINS), "answer": ANSWERS}
-    cells = pd.MultiIndex.from_product(levels.values(), names=levels)
+    levels: dict[str, Any] = {"model": frame["model"].unique(), "bin": list(RATIO_BINS), "answer": ANSWERS}
+    cells = pd.MultiIndex.from_product(list(levels.values()), names=list(levels))
     rows = binned.value_counts(list(levels)).reindex(cells, fill_value=0).reset_index()
     total = rows.groupby(["model", "bin"], sort=False)["count"].transform("sum")
     return rows.assign(share=rows["count"] / total.where(total > 0))

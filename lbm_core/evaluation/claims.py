@@ -126,7 +126,7 @@ def in_time(frame: pd.DataFrame, rng: np.random.Generator) -> Judgement:
     _require(frame, "LBM-Think", "LBM-Act", column="module")
     largest = frame.sort_values("batch").groupby("module").last()
     think, act = largest.loc["LBM-Think"], largest.loc["LBM-Act"]
-    texts = think["batch"]
+    texts = float(think["batch"])
     batches = math.ceil(N_ADVERTISERS / texts)
     longest = batches * think["p99_seconds"]
     good = longest < INTERVAL_SECONDS and act["median_seconds"] < batches * think["median_seconds"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -21,8 +23,8 @@ def direction_counts(samples: pd.DataFrame) -> pd.DataFrame:
     moved = samples[samples["delta_a"] != 0]
     side = np.where(moved["cpa_ratio"] < 1, "below_1", "above_1")
     sign = np.where(moved["delta_a"] > 0, "increase", "decrease")
-    levels = {"model": samples["model"].unique(), "delta_a": SIGNS, "cpa_ratio": SIDES}
-    cells = pd.MultiIndex.from_product(levels.values(), names=levels)
+    levels: dict[str, Any] = {"model": samples["model"].unique(), "delta_a": SIGNS, "cpa_ratio": SIDES}
+    cells = pd.MultiIndex.from_product(list(levels.values()), names=list(levels))
     counts = moved.assign(delta_a=sign, cpa_ratio=side).value_counts(list(levels))
     return with_share(counts.reindex(cells, fill_value=0).reset_index())
 

@@ -48,7 +48,12 @@ class Session:
 
     def record(self, experiment: str, frame: pd.DataFrame, **options: Any) -> None:
         """:func:`lbm_core.report.results.record` with this session's tier, data set, seed and output."""
-        own = {"tier": self.tier.name, "dataset": self.dataset, "seeds": self.seed, "output": self.output}
+        own: dict[str, Any] = {
+            "tier": self.tier.name,
+            "dataset": self.dataset,
+            "seeds": self.seed,
+            "output": self.output,
+        }
         self._written.append(results.record(experiment, frame, **(own | options)).name)
 
     def load(self, experiment: str, *, dataset: str | None = "") -> pd.DataFrame:
