@@ -84,7 +84,7 @@ def plain_steps(model: LBMAct, days: TrajectorySet, config: ActConfig) -> Iterat
             batch = replace(batch, guide_ids=words["input_ids"].to(config_device()))
             z = torch.cat([model.token_embedding(batch.guide_ids), _numbers(model, batch)], dim=1)
             hidden = model.transformer(inputs_embeds=z, use_cache=False).last_hidden_state
-            loss = action_loss(model.actions(hidden[:, batch.guide_ids.shape[1] :], batch), batch, config.loss_on)
+            loss = action_loss(model.actions(hidden[:, batch.guide_ids.shape[1] :], batch), batch, config)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_norm)
@@ -108,7 +108,7 @@ def our_steps(model: LBMAct, days: TrajectorySet, config: ActConfig) -> Iterator
         enabled = config.precision == "bfloat16"
         with torch.autocast(config_device(), torch.bfloat16, enabled=enabled):
             predicted = network(batch)
-        loss = action_loss(predicted, batch, config.loss_on)
+        loss = action_loss(predicted, batch, config)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, config.gradient_norm)

@@ -106,7 +106,7 @@ def results(
 @app.command()
 def paper() -> None:
     """Print where every equation, table and figure of the paper is: function, notebook, results file, status."""
-    from lbm_core.report.map import paper_map
+    from lbm_core.report.paper import paper_map
 
     print(paper_map().to_markdown(index=False))
 

@@ -7,6 +7,7 @@ import graphlib
 import re
 import subprocess
 import sys
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -15,60 +16,68 @@ import pytest
 from lbm_core import paths
 
 ROOT = paths.project_root()
-BASE = {"settings", "tiers", "tier_sections", "paths", "seeding", "files"}
-# Floor by floor: what each folder may import besides itself and BASE. Nothing may import pipeline, cli or notebooks
-# but what stands on top of them.
-FLOORS: dict[str, set[str]] = {
-    "auction": set(),
-    "data": {"auction"},
-    "training": {"data"},
-    "act": {"auction", "data", "training"},
-    "critic": {"auction", "data", "training"},
-    "evaluation": {"auction", "data"},
-    "think": {"auction", "data", "act", "critic", "evaluation"},
-    "report": {"auction", "data", "evaluation"},
-    "baselines": {"auction", "data", "act", "critic", "evaluation", "think", "report"},
-    "pipeline": {"auction", "data", "act", "critic", "evaluation", "think", "report", "baselines"},
-    "workshop": {"auction", "data", "act", "critic", "evaluation", "think", "report", "baselines", "pipeline"},
-    "cli": {"auction", "data", "evaluation", "report", "pipeline", "workshop"},
-}
+# The floors of the house from the ground up; a module imports from its own room and from floors below, nowhere else.
+GROUND = ("settings", "paths", "seeding", "files")
+FLOORS: tuple[tuple[str, ...], ...] = (
+    GROUND,
+    ("auction",),
+    ("data",),
+    ("training",),
+    ("evaluation",),
+    ("act", "critic"),
+    ("think",),
+    ("baselines",),
+    ("lab",),
+    ("studies",),
+    ("report",),
+    ("workshop",),
+    ("cli",),
+)
+LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 HEAVY = ("torch", "transformers", "trl", "peft", "vllm")
-NEVER_HEAVY = ("auction", "data", "evaluation", "report")
+NEVER_HEAVY = ("auction", "evaluation", "report", "lab")
+THE_PAPER = ("auction", "data", "act", "critic", "think")  # rooms that a reader of the paper reads
+MOST_LINES = 18_000  # of the library; of these MOST_CODE without docstrings, comments and blank lines
+MOST_CODE = 12_000
+MOST_LINES_OF_THE_PAPER = 8_500
+MOST_LINES_OF_A_MODULE = 300
+MOST_PARAMETERS = 7
 
 
 @cache
 def _modules() -> dict[str, Path]:
-    """Dotted name below lbm_core -> file."""
-    found = {}
+    """Dotted name below lbm_core -> file; the package itself is ""."""
+    files = {}
     for path in sorted(paths.PACKAGE.rglob("*.py")):
         parts = path.relative_to(paths.PACKAGE).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+        files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return files
+
+
+@cache
+def _tree(name: str) -> ast.Module:
+    return ast.parse(_modules()[name].read_text())
+
+
+def _named(name: str, node: ast.AST) -> list[str]:
+    """Full names that an import statement may mean."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        assert node.level == 0, f"{name}: relative import"
+        return [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return []
 
 
 @cache
 def _imports(name: str) -> set[str]:
     """Modules below lbm_core that a module imports anywhere in its text; others by their full name."""
-    tree = ast.parse(_modules()[name].read_text())
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{name}: relative import"
-            names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        for full in names:
-            inner = full.removeprefix("lbm_core.")
-            if full.startswith("lbm_core.") and inner in _modules():
-                found.add(inner)
-            elif not full.startswith("lbm_core"):
-                found.add(full)
-    return found
+    full = {each for node in ast.walk(_tree(name)) for each in _named(name, node)}
+    own = {each.removeprefix("lbm_core.") for each in full if each.startswith("lbm_core.")}
+    return (own & set(_modules())) | {each for each in full if not each.startswith("lbm_core")}
 
 
-def _floor(module: str) -> str:
+def _room(module: str) -> str:
     return module.split(".")[0]
 
 
@@ -77,14 +86,14 @@ def _below() -> list[str]:
 
 
 @pytest.mark.parametrize("module", _below())
-def test_imports_point_one_way(module):
-    floor = _floor(module)
-    assert floor in FLOORS or floor in BASE, f"{module}: give the new folder a place in FLOORS"
-    allowed = BASE | {floor} | FLOORS.get(floor, set())
-    inner = {_floor(name) for name in _imports(module) if name in _modules()}
-    if floor in BASE:
-        allowed = BASE
-    assert inner <= allowed, f"{module} imports {sorted(inner - allowed)}"
+def test_imports_point_down(module):
+    room = _room(module)
+    assert room in LEVEL, f"{module}: give the new room a floor in FLOORS"
+    rooms = {_room(name) for name in _imports(module) & set(_modules())} - {room}
+    if room in GROUND:
+        rooms -= set(GROUND)
+    above = sorted(other for other in rooms if LEVEL[other] >= LEVEL[room])
+    assert not above, f"{module} imports from {above}, which is not below {room}"
 
 
 def test_no_module_imports_itself_in_a_circle():
@@ -95,16 +104,40 @@ def test_no_module_imports_itself_in_a_circle():
     graphlib.TopologicalSorter(graph).prepare()
 
 
-@pytest.mark.parametrize("floor", NEVER_HEAVY)
-def test_floors_that_never_import_torch(floor):
-    names = [name for name in _below() if _floor(name) == floor]
-    text = {name: [other for other in _imports(name) if other.split(".")[0] in HEAVY] for name in names}
-    assert not any(text.values()), text
+def _at_module_level(name: str) -> set[str]:
+    """First parts of what is imported when a module is: statements outside functions and ``if TYPE_CHECKING``."""
+    waiting: list[ast.AST] = [*_tree(name).body]
+    first: set[str] = set()
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting += node.orelse
+            continue
+        first |= {full.split(".")[0] for full in _named(name, node)}
+        waiting += ast.iter_child_nodes(node)
+    return first
+
+
+def _light(names: list[str]) -> None:
+    """Assert that modules import nothing heavy: neither by their text nor through others."""
+    text = {name: _at_module_level(name) & set(HEAVY) for name in names}
+    assert not any(text.values()), {name: heavy for name, heavy in text.items() if heavy}
     listed = ", ".join(f"lbm_core.{name}" for name in names)
     code = f"import sys; import {listed}; print([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("room", NEVER_HEAVY)
+def test_rooms_that_load_no_torch(room):
+    _light([name for name in _below() if _room(name) == room])
+
+
+def test_configurations_load_no_torch():
+    _light([name for name in _below() if name.endswith("config")])
 
 
 def test_importing_the_package_is_light():
@@ -114,9 +147,58 @@ def test_importing_the_package_is_light():
 
 
 @pytest.mark.parametrize("module", _below())
-def test_library_files_are_thin_and_hold_no_pickle(module):
-    assert len(_modules()[module].read_text().splitlines()) <= 350
+def test_modules_are_short_and_hold_no_pickle(module):
+    assert len(_modules()[module].read_text().splitlines()) <= MOST_LINES_OF_A_MODULE
     assert not _imports(module) & {"pickle", "dill", "cloudpickle"}
+
+
+def _is_command(node: ast.FunctionDef) -> bool:
+    """Whether a function's parameters are a command line's options."""
+    given = (*node.args.args, *node.args.kwonlyargs)
+    return any("Option" in ast.unparse(each.annotation) for each in given if each.annotation)
+
+
+@pytest.mark.parametrize("module", _below())
+def test_public_functions_take_few_parameters(module):
+    tree = _tree(module)
+    bodies = [tree.body, *(node.body for node in tree.body if isinstance(node, ast.ClassDef))]
+    for node in (node for body in bodies for node in body if isinstance(node, ast.FunctionDef)):
+        private = node.name.startswith("_") and node.name != "__init__"
+        if private or _is_command(node):
+            continue
+        given = [each.arg for each in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+        taken = [name for name in given if name not in ("self", "cls")]
+        assert len(taken) <= MOST_PARAMETERS, f"{module}.{node.name} takes {', '.join(taken)}"
+
+
+def test_no_two_modules_have_one_name():
+    # Every room's configurations are in its "config".
+    names = [name.split(".")[-1] for name in _below() if _modules()[name].name not in ("__init__.py", "config.py")]
+    assert not sorted(name for name, count in Counter(names).items() if count > 1)
+
+
+def _docstring_lines(tree: ast.Module) -> set[int]:
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    first = [node.body[0] for node in ast.walk(tree) if isinstance(node, documented) and node.body]
+    texts = [node for node in first if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)]
+    spans = [range(node.lineno, node.end_lineno + 1) for node in texts if isinstance(node.value.value, str)]
+    return {line for span in spans for line in span}
+
+
+def _lines(name: str) -> tuple[int, int]:
+    """Lines of a module, and those of them that are neither docstring nor comment nor blank."""
+    lines, documentation = _modules()[name].read_text().splitlines(), _docstring_lines(_tree(name))
+    numbered = [(number, line.strip()) for number, line in enumerate(lines, 1)]
+    code = [line for number, line in numbered if line and not line.startswith("#") and number not in documentation]
+    return len(lines), len(code)
+
+
+def test_the_library_is_thin():
+    counts = {name: _lines(name) for name in _modules()}
+    read = sum(count for name, (count, _) in counts.items() if _room(name) in THE_PAPER)
+    assert sum(count for count, _ in counts.values()) <= MOST_LINES
+    assert sum(code for _, code in counts.values()) <= MOST_CODE
+    assert read <= MOST_LINES_OF_THE_PAPER
 
 
 def _tracked() -> list[Path]:

@@ -15,22 +15,10 @@ _ITEM_LETTERS = ("R", "s", "a")
 
 
 def attention_frame(model: LBMAct, window: Windows, guide: str | None = None) -> pd.DataFrame:
-    """Attention weights of the state token of tick t, the position that the action is read from.
+    """Attention of the state token of tick t, where the action is read, in one window under its guide (None without).
 
-    Parameters
-    ----------
-    window : one window
-    guide : its text; None for a model without guides
-
-    Returns
-    -------
-    layer ("first", "middle", "last"), head, position, label (a word of the guide, or item and tick: "R t-9"),
-    part ("language" or "numbers"), attention (in [0, 1], summing to 1 over the positions of a head)
-
-    Raises
-    ------
-    ValueError
-        More than one window.
+    Columns: layer ("first", "middle", "last"), head, position, label (a word of the guide, or item and tick: "R t-9"),
+    part ("language" or "numbers"), attention (in [0, 1], summing to 1 over the positions of a head).
     """
     if len(window) != 1:
         raise ValueError(f"attention is shown for one window at a time; got {len(window)}")
@@ -49,22 +37,10 @@ def attention_frame(model: LBMAct, window: Windows, guide: str | None = None) ->
 
 
 def language_share(model: LBMAct, window: Windows, guides: Sequence[str]) -> pd.DataFrame:
-    """How much of each head's attention is on words when LBM-Act decides, on average over moments.
+    """How much of each head's attention is on words when LBM-Act decides, on average over n windows and their guides.
 
-    Parameters
-    ----------
-    model : LBMAct that reads words
-    window : n windows
-    guides : n texts
-
-    Returns
-    -------
-    layer (from 0), head, share (in [0, 1]), even (the share that attention spread evenly over positions would have)
-
-    Raises
-    ------
-    ValueError
-        A model that reads no words.
+    Columns: layer (from 0), head, share (in [0, 1]), even (the share that attention spread evenly over positions would
+    have). ValueError for a model that reads no words.
     """
     layers, mask, words = _attentions(model, model.batch(window, guides))
     if not words:

@@ -55,20 +55,12 @@ WHEELS = {
 
 @dataclass(frozen=True)
 class Backbone:
-    """A causal language model with its tokenizer.
+    """A causal language model with its tokenizer."""
 
-    Attributes
-    ----------
-    model : causal LM of transformers, in ``eval()`` mode
-    tokenizer : its tokenizer, with a chat template and a padding token, padding on the left
-    name : what :func:`load_backbone` was asked for
-    revision : which weights these are (package version, hub commit or hash); stored with every checkpoint
-    """
-
-    model: Any
-    tokenizer: Any
-    name: str
-    revision: str
+    model: Any  # causal LM of transformers, in ``eval()`` mode
+    tokenizer: Any  # with a chat template and a padding token, padding on the left
+    name: str  # what :func:`load_backbone` was asked for
+    revision: str  # which weights these are (package version, hub commit or hash); stored with every checkpoint
 
     @property
     def hidden_size(self) -> int:
@@ -79,7 +71,7 @@ class Backbone:
 def load_backbone(
     name: str, *, layers: int | None = None, dtype: str = "float32", random_seed: int | None = None
 ) -> Backbone:
-    """A pretrained language model with its tokenizer.
+    """A pretrained language model; FileNotFoundError, which says what to fetch, where its weights are out of reach.
 
     Differs from the paper: the default is SmolLM2-135M-Instruct (hidden size 576, 30 layers, from a Python package of
     93 MB) in the place of Qwen2.5-0.5B-Instruct (896, 24), which ``name="Qwen/Qwen2.5-0.5B-Instruct"`` gives.
@@ -90,15 +82,7 @@ def load_backbone(
         A path is taken first; the hub is asked only for a name with exactly one slash that is no path.
     layers : keep only the first so many transformer layers; None keeps all
     dtype : "float32", "bfloat16" or "float16"
-    random_seed : replace all weights, token embedding included, by fresh ones of this seed: a model that never read
-        anything; None keeps the pretrained ones
-
-    Raises
-    ------
-    FileNotFoundError
-        The weights are neither in the cache nor reachable; the message says what to fetch and where to put it.
-    ValueError
-        Unknown name or dtype, a file whose sha256 is not the expected one, more layers than the model has.
+    random_seed : replace all weights, token embedding included, by fresh ones: a model that never read anything
     """
     if dtype not in DTYPES:
         raise ValueError(f"unknown dtype {dtype!r}; one of {', '.join(DTYPES)}")
@@ -125,27 +109,17 @@ def backbone_of(config: ActConfig) -> Backbone:
 
 @dataclass(frozen=True)
 class BackboneFiles:
-    """A model that another engine loads (vLLM, a server).
+    """A model that another engine loads (vLLM, a server)."""
 
-    Attributes
-    ----------
-    source : folder in transformers' format, or hub name
-    positions : tokens that it can read
-    tokenizer, name, revision : as of :class:`Backbone`
-    """
-
-    source: str
-    positions: int
-    tokenizer: Any
+    source: str  # folder in transformers' format, or hub name
+    positions: int  # tokens that it can read
+    tokenizer: Any  # this and the rest as of :class:`Backbone`
     name: str
     revision: str
 
 
 def backbone_files(name: str) -> BackboneFiles:
-    """Where the weights of a model lie, and its tokenizer, without loading the weights.
-
-    Parameters and errors as of :func:`load_backbone`.
-    """
+    """Where the weights of a model lie, and its tokenizer, without loading them; names as :func:`load_backbone`'s."""
     source, revision = _locate(name)
     with _loading(name):
         tokenizer, config = _tokenizer(source), AutoConfig.from_pretrained(source)

@@ -28,20 +28,15 @@ def decide(
     guide_scale: float | None = None,
     running: RunningDay | None = None,
 ) -> NDArray[np.float64]:
-    """The action of LBM-Act (Eq. 4), one forward pass for all windows.
+    """The action of LBM-Act (Eq. 4): (n,) alpha, currency per conversion, within the range of the data.
+
+    One forward pass for n windows, whose last alpha is not read, and n guides (None for LLM-DT and Prompt-LLM-DT).
 
     Parameters
     ----------
-    window : n windows; alpha at their last position is not read
-    guides : n texts; None for LLM-DT and Prompt-LLM-DT
     guide_scale : factor on the predicted move of log alpha where a guide names a direction (any text but
         :data:`~lbm_core.act.guides.UNCERTAIN` and :data:`~lbm_core.act.guides.FIRST`); default the config's
-    running : of this model with layout "day", so that what is known of the day is not read again; same decisions up to
-        rounding
-
-    Returns
-    -------
-    (n,) alpha, currency per conversion, within the range of the data
+    running : of this model with layout "day", so that what is known of the day is not read again; same up to rounding
     """
     scale = model.config.guide_scale if guide_scale is None else guide_scale
     with torch.inference_mode():
@@ -71,14 +66,9 @@ class LBMActBidder:
     Parameters
     ----------
     guide_source : texts for the advertisers at each tick after the first, e.g. LBM-Think; default "uncertain" for
-        everyone. A model without guides takes none.
-    target_return : first return-to-go in units of B / C; default the config's
-    guide_scale : see :func:`decide`; default the config's
-
-    Raises
-    ------
-    ValueError
-        A guide source for LLM-DT or Prompt-LLM-DT, a target or scale that is not positive.
+        everyone; a model without guides takes none
+    target_return : > 0, first return-to-go in units of B / C; default the config's
+    guide_scale : > 0, see :func:`decide`; default the config's
     """
 
     def __init__(

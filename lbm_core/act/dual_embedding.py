@@ -63,10 +63,7 @@ class LBMAct(nn.Module):
     guide to count; ``config.predicts == "level"`` gives the action outright. Padding is masked, and positions count
     real tokens only.
 
-    Parameters
-    ----------
-    backbone : language model; its layers become this module's and are trained, so load it anew for each LBMAct
-    encoder : state normalisation, fitted on the training data
+    The backbone's layers become this module's and are trained: load it anew for each LBMAct.
     """
 
     def __init__(self, backbone: Backbone, encoder: StateEncoder, config: ActConfig) -> None:
@@ -118,14 +115,7 @@ class LBMAct(nn.Module):
         return action + (1 - self.config.leak) * previous if self.config.predicts == "change" else action
 
     def embed(self, batch: ActBatch) -> tuple[Tensor, Tensor, int]:
-        """Dual embedding z = {z_cot, z_s} (§3.2).
-
-        Returns
-        -------
-        z : (n, G + 3 L - 1, H)
-        mask : (n, G + 3 L - 1) bool
-        words : G
-        """
+        """Dual embedding z = {z_cot, z_s} (§3.2), (n, G + 3 L - 1, H), its bool mask, and the number G of words."""
         told = None
         if batch.directions is not None:  # like the sentence, it speaks of the last tick only
             told = torch.zeros_like(batch.returns_to_go)
@@ -153,18 +143,10 @@ class LBMAct(nn.Module):
         return torch.stack(embedded, dim=2) + self.embed_time(batch.timesteps)[:, :, None]
 
     def batch(self, window: Windows, guides: Sequence[str] | NDArray[np.int64] | None = None) -> ActBatch:
-        """Tensors of windows and guides, on this module's device.
+        """Tensors of n windows and their guides, on this module's device.
 
-        Parameters
-        ----------
-        window : n windows
-        guides : n texts, or with ``layout="day"`` (n, L) codes; None for LLM-DT (no language) and Prompt-LLM-DT (its
-            text is fixed)
-
-        Raises
-        ------
-        ValueError
-            Guides for a model that takes none, none for a model that needs them, or another number than windows.
+        Guides are n texts, or with ``layout="day"`` (n, L) codes; None for LLM-DT (no language) and Prompt-LLM-DT (its
+        text is fixed). ValueError where they do not fit the model or the windows.
         """
         if len(window) == 0:
             raise ValueError("no windows given")
@@ -230,10 +212,7 @@ class LBMAct(nn.Module):
     def load(cls, folder: Path, config: ActConfig | None = None) -> LBMAct:
         """Read what :meth:`save` wrote, onto the GPU if there is one; frozen tensors come from the backbone.
 
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            No model there; one of another config than the one asked for, or of another revision of the backbone.
+        FileNotFoundError: no model there; ValueError: of another config, or of another revision of the backbone.
         """
         stored, encoder, extra = load_config(folder, ActConfig, config, "LBM-Act")
         backbone = backbone_of(stored)

@@ -15,15 +15,9 @@ INSTRUCTIONS = {"increase": 1, "uncertain": 0, "decrease": -1}
 
 
 def instructed_moves(model: LBMAct, window: Windows) -> pd.DataFrame:
-    """The same moments under each instruction.
+    """n moments under each instruction: instruction, direction, log_move = log(alpha_t / alpha_{t-1}); 3 n rows.
 
-    Parameters
-    ----------
-    window : n windows that do not start a day (the first bid follows no instruction)
-
-    Returns
-    -------
-    instruction, direction, log_move = log(alpha_t / alpha_{t-1}): 3 n rows
+    No window may start a day, whose first bid follows no instruction.
     """
     before = np.maximum(window.previous_alphas[:, -1, 0], 1e-3).astype(np.float64)
     frames = []
@@ -36,20 +30,9 @@ def instructed_moves(model: LBMAct, window: Windows) -> pd.DataFrame:
 def following_rate(log_moves: ArrayLike, directions: ArrayLike) -> pd.DataFrame:
     """Share of decisions moved the way they were told to, and by how much.
 
-    Parameters
-    ----------
-    log_moves : (n,) log(alpha_t / alpha_{t-1})
-    directions : (n,) what was told, in {-1, 0, 1}; decisions told 0 cannot fail and are left out
-
-    Returns
-    -------
-    One row per direction told, and "all": direction, decisions, followed (share in [0, 1]), mean_move and median_move
-    (of log alpha, positive in the direction told)
-
-    Raises
-    ------
-    ValueError
-        Another number of directions than moves, or nobody told to move.
+    Moves are (n,) log(alpha_t / alpha_{t-1}), directions (n,) in {-1, 0, 1}; decisions told 0 cannot fail and are left
+    out. One row per direction told, and "all": direction, decisions, followed (share in [0, 1]), mean_move and
+    median_move (of log alpha, positive in the direction told). ValueError where nobody was told to move.
     """
     move, direction = np.asarray(log_moves, dtype=np.float64), np.asarray(directions)
     if move.shape != direction.shape or not np.isin(direction, (-1, 0, 1)).all():

@@ -98,11 +98,8 @@ def every(k: int, source: GuideSource) -> GuideSource:
 def until(level: float, source: GuideSource) -> GuideSource:
     """Pass a source's direction on only until alpha has got there; "uncertain" beyond.
 
-    A constant word then names a level, "up to 1.2 times the target", instead of a move that is repeated all day.
-
-    Parameters
-    ----------
-    level : > 1, else ValueError; up to level * C an "increase" is passed on, down to C / level a "decrease"
+    A constant word then names a level, "up to 1.2 times the target", instead of a move that is repeated all day:
+    "increase" holds up to level * C, "decrease" down to C / level, with level > 1.
     """
     if not level > 1:
         raise ValueError(f"a level is a factor above 1, on the CPA target; got {level}")
@@ -133,13 +130,7 @@ class Oracle:
         self._tables, self._best = tables, None
 
     def __call__(self, observation: Observation, advertisers: Advertisers) -> list[str]:
-        """One sentence per advertiser.
-
-        Raises
-        ------
-        RuntimeError
-            No day was foreseen: prices that react to the bids (closed loop) cannot be.
-        """
+        """One sentence per advertiser; RuntimeError where no day was foreseen: prices that react to bids cannot be."""
         if self._tables is None:
             raise RuntimeError("the oracle knows replayed days only, and none was shown to it")
         if self._best is None or not np.array_equal(self._best[0], advertisers.budget):
@@ -151,10 +142,7 @@ class Oracle:
 class OracleBidder(LBMActBidder):
     """LBM-Act led by an :class:`Oracle`, which sees each period before it is replayed.
 
-    Parameters
-    ----------
-    guide_source : what passes the oracle's words on, e.g. ``every(2, oracle)``; default the oracle itself
-    options : of :class:`lbm_core.act.decide.LBMActBidder`
+    ``guide_source`` passes the oracle's words on, e.g. ``every(2, oracle)``; default the oracle itself.
     """
 
     def __init__(self, model: LBMAct, oracle: Oracle, guide_source: GuideSource | None = None, **options: Any) -> None:

@@ -29,16 +29,11 @@ GuideSource = Callable[[Observation, Advertisers], list[str]]  # one text per ad
 
 @dataclass(frozen=True)
 class TrainingGuides:
-    """What an LBM-Act with ``guide="cot"`` reads in training.
+    """What an LBM-Act with ``guide="cot"`` reads in training."""
 
-    Attributes
-    ----------
-    texts : one text for each of (n,) trajectories and (n,) ticks
-    moments : (m,) trajectories and (m,) ticks, e.g. those for which texts were written: half of every step's windows
-        end there, and half anywhere; None: all of them end anywhere
-    """
-
-    texts: Callable[[NDArray[np.int64], NDArray[np.int64]], list[str]]
+    texts: Callable[[NDArray[np.int64], NDArray[np.int64]], list[str]]  # one for each of (n,) trajectories and ticks
+    # (m,) trajectories and ticks, e.g. those for which texts were written: half of every step's windows end there, and
+    # half anywhere; None: all of them end anywhere
     moments: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
 
@@ -51,12 +46,9 @@ def sentences(directions: Sequence[int] | NDArray) -> list[str]:
 
 
 def directions(texts: Sequence[str]) -> list[int]:
-    """What guide sentences say, in {-1, 0, 1}: the inverse of :func:`sentences`; the first tick's says 0.
+    """What guide sentences say, in {-1, 0, 1} (the first tick's 0): the inverse of :func:`sentences`.
 
-    Raises
-    ------
-    ValueError
-        A text that is none of the sentences.
+    ValueError for any other text.
     """
     meaning = {text: direction for direction, text in SENTENCES.items()} | {FIRST: 0}
     unknown = [text for text in texts if text not in meaning]
@@ -66,16 +58,9 @@ def directions(texts: Sequence[str]) -> list[int]:
 
 
 def anchor_directions(window: Windows, dead_band: float = 0.0) -> NDArray[np.int64]:
-    """Direction of the logged action, sign(a_t - a_{t-1}), the anchor of §3.2.
+    """Direction of n logged actions, sign(a_t - a_{t-1}), the anchor of §3.2: (n,) in {-1, 0, 1}.
 
-    Parameters
-    ----------
-    window : n windows of logged data (their last alpha is known)
-    dead_band : moves with |log(a_t / a_{t-1})| up to this count as 0
-
-    Returns
-    -------
-    (n,) int in {-1, 0, 1}; at the first tick the direction from the CPA target
+    At the first tick it is the direction from the CPA target. |log(a_t / a_{t-1})| up to ``dead_band`` counts as 0.
     """
     return anchors(window, dead_band)[:, -1]
 
@@ -92,14 +77,12 @@ def training_sentences(
 ) -> list[str]:
     """Guide sentences for language-guided training: the anchor direction, at times withheld.
 
+    A share ``dropout`` of them (release: 0.05) is replaced by :data:`UNCERTAIN`, so that the model can also act
+    unguided.
+
     Differs from the paper: its text lets LBM-Think write a chain of thought and drops it where it conflicts with the
     anchor; its authors' release uses the anchor itself, as here. For the former pass generated texts to
     :func:`lbm_core.act.train.train_act`.
-
-    Parameters
-    ----------
-    dropout : share of sentences replaced by :data:`UNCERTAIN`, so that the model can also act unguided; release: 0.05
-    dead_band : see :func:`anchor_directions`
     """
     texts = sentences(np.where(rng.random(len(window)) < dropout, 0, anchor_directions(window, dead_band)))
     return [FIRST if tick == 0 else text for tick, text in zip(window.timesteps[:, -1], texts, strict=True)]

@@ -39,16 +39,13 @@ Told = list[str] | NDArray[np.int64] | None  # a guide per window, or a code per
 
 
 def action_loss(predicted: Tensor, batch: ActBatch, config: ActConfig) -> Tensor:
-    """Error of log(alpha / C), Eq. 5: squared, or Huber's (``config.loss``).
+    """Error of (n, L) predicted log(alpha / C), Eq. 5: squared, or Huber's (``config.loss``).
+
+    ``config.loss_on`` "last" counts the position that the guide speaks of, "all" every position of the window (the
+    release); in layout "day" every tick has a guide, and counts.
 
     Differs from the paper: Eq. 5 is on alpha itself; see :class:`~lbm_core.act.dual_embedding.LBMAct`. Ticks without a
     bid (the ``done`` row of an exhausted advertiser) do not count.
-
-    Parameters
-    ----------
-    predicted : (n, L)
-    config : ``loss_on`` "last" counts the position that the guide speaks of, "all" every position of the window (the
-        release); in layout "day" every tick has a guide, and counts
     """
     logged, counted = batch.actions, batch.counted
     if config.loss_on == "last" and config.layout == "window":
@@ -74,27 +71,14 @@ def train_act(
     The draws of a step depend on (seed, step) alone, so that a resumed training continues as the uninterrupted one
     would have, and so that under ``accelerate launch`` several processes, each with its share of the step's windows,
     train the model that one would have (up to rounding; with ``loss_on="all"`` up to the shares' numbers of bids).
-    Every process then returns that model; the main one should save it.
+    Every process then returns that model, in ``eval()`` mode; the main one should save it.
 
     Parameters
     ----------
-    trajectories : logged advertiser-days of ``config.dataset``
     checkpoints : folder of the unfinished training, from which a killed one goes on; None keeps nothing
     checkpoint_every : steps between two checkpoints
-    guides : texts, for ``config.guide == "cot"``
-    log_folder : where TensorBoard finds loss, probe loss, learning rate and speed, under the method's name
-
-    Returns
-    -------
-    LBMAct in ``eval()`` mode, on the GPU if there is one, with its ``history``
-
-    Raises
-    ------
-    ValueError
-        Trajectories of another data set, guides missing or not wanted, moments without a bid, a checkpoint of another
-        training, a batch that cannot be shared out evenly.
-    ModuleNotFoundError
-        A log without ``pip install tensorboard``.
+    guides : texts, for ``config.guide == "cot"`` and no other
+    log_folder : where TensorBoard (``pip install tensorboard``) finds loss, probe loss, learning rate and speed
     """
     encoder = fitted_encoder(config, trajectories)
     _check(config, trajectories, guides)
@@ -218,15 +202,12 @@ def training_windows(
     rng: np.random.Generator,
     guides: TrainingGuides | None = None,
 ) -> tuple[Windows, list[str] | None]:
-    """Windows to learn from, and the guide of each; None for LLM-DT and Prompt-LLM-DT.
+    """n windows to learn from, and the guide of each; None for LLM-DT and Prompt-LLM-DT.
+
+    The first half of them ends at ``guides.moments`` where there are some.
 
     Differs from the paper: its authors' release draws a window's *start*, so that short windows occur only at the end
     of a training episode but at the start of an evaluated one; ``config.windows_by == "start"`` does so.
-
-    Parameters
-    ----------
-    n : windows, the first half of them from ``guides.moments`` where there are some
-    guides : texts, for ``config.guide == "cot"``
     """
     rows, ticks = sample_ends(trajectories, n, rng)
     if guides is not None and guides.moments is not None:
@@ -247,14 +228,9 @@ def training_windows(
 
 
 def learning_rates(config: ActConfig, optimizer: torch.optim.Optimizer, start: int = 0) -> LambdaLR:
-    """Linear warm-up, then constant or half a cosine down to 0.
+    """Linear warm-up, then constant or half a cosine down to 0; ``start`` is the step from which a training goes on.
 
     A step ahead of transformers' own count: no step is taken at a rate of 0, neither the first nor the last.
-
-    Parameters
-    ----------
-    optimizer : with an ``initial_lr``
-    start : step from which a training goes on
     """
     rising = max(1, round(config.warm_up * config.steps))
     if config.schedule == "constant":

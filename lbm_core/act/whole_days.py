@@ -33,13 +33,7 @@ _WORD, _PAST, _FORK = 0, 1, 2  # kinds of positions
 
 
 def codes_of(texts: Sequence[str]) -> NDArray[np.int64]:
-    """Codes of guide sentences.
-
-    Raises
-    ------
-    ValueError
-        A text that is none of them: only :data:`CODES` share their keys.
-    """
+    """Codes of guide sentences; ValueError for any other text, because only :data:`CODES` share their keys."""
     directions(texts)
     return np.array([CODES.index(text) for text in texts], dtype=np.int64)
 
@@ -47,12 +41,8 @@ def codes_of(texts: Sequence[str]) -> NDArray[np.int64]:
 class DayLayout:
     """Which position of a day's sequence sees which: guides, then (R, s, a) of each tick, then forked (R, s).
 
-    The last tick's action, which nobody reads, is left out.
-
-    Parameters
-    ----------
-    ticks : length of the days, 48 or that of a day so far
-    forks : ticks (from 0) whose decision is wanted; default all
+    The last tick's action, which nobody reads, is left out. The day has 48 ticks or, while it runs, fewer; ``forks``
+    are the ticks (from 0) whose decision is wanted, by default all.
     """
 
     def __init__(self, model: LBMAct, ticks: int = N_TICKS, forks: Sequence[int] | None = None) -> None:
@@ -101,16 +91,10 @@ class DayLayout:
         return words | before | behind_fork | itself | task
 
     def sequence(self, batch: ActBatch, since: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """The sequence of n days of T ticks, left-padded where a day is younger.
+        """The sequence of n days of T ticks, left-padded where a day is younger, embedded from tick ``since`` on.
 
-        Parameters
-        ----------
-        batch : n days with the ``codes`` of their ticks' guides; None for models without
-        since : first tick that is embedded; those before are kept elsewhere
-
-        Returns
-        -------
-        embedded (n, S, H); (n, S, S) bool, what each position (row) may read; (n, S) places that the transformer counts
+        (n, S, H) embedded; (n, S, S) bool, what each position (row) may read; (n, S) places that the transformer
+        counts.
         """
         codes, device = batch.codes, batch.states.device
         names = ("returns_to_go", "states", "actions", "timesteps")
@@ -140,10 +124,7 @@ class DayLayout:
     def predict(self, batch: ActBatch, cache: DynamicCache | None = None) -> Tensor:
         """(n, D) predicted log(alpha / C) of the decided ticks.
 
-        Parameters
-        ----------
-        batch : as of :meth:`sequence`
-        cache : keys and values of the sequence's beginning, which is not read again; takes those of the rest
+        ``cache`` holds keys and values of the sequence's beginning, not read again, and takes those of the rest.
         """
         kept = 0 if cache is None else cache.get_seq_length()
         since = int(self.tick[kept:][self.kind[kept:] == _PAST].min())
@@ -177,17 +158,9 @@ class DayNetwork(nn.Module):
 def decide_day(
     model: LBMAct, window: Windows, guides: Sequence[str] | None, cache: DynamicCache | None = None
 ) -> Tensor:
-    """(n,) predicted log(alpha / C) at the last tick of n windows that reach back to the day's start.
+    """(n,) predicted log(alpha / C) at the last tick of n windows that reach back to the day's start (else ValueError).
 
-    Parameters
-    ----------
-    guides : n sentences; None for models without
-    cache : see :meth:`DayLayout.predict`
-
-    Raises
-    ------
-    ValueError
-        Windows that start after the day did.
+    Guides are n sentences, None for models without; the cache is that of :meth:`DayLayout.predict`.
     """
     if (window.mask[:, 0] & (window.timesteps[:, 0] > 0)).any():
         raise ValueError("an LBM-Act with layout 'day' reads the day from its start: cut windows of 48 ticks")
@@ -199,11 +172,8 @@ def decide_day(
 class RunningDay:
     """Decisions of a running day: the keys of guides and past ticks are kept, a decision reads a few new positions.
 
-    Same decisions as :func:`decide_day` up to rounding.
-
-    Parameters
-    ----------
-    model : LBMAct trained with ``layout="day"``, in ``eval()`` mode; its weights must not change while this is in use
+    Same decisions as :func:`decide_day` up to rounding. The model, trained with ``layout="day"`` and in ``eval()``
+    mode, must not change while this is in use.
     """
 
     def __init__(self, model: LBMAct) -> None:
@@ -212,13 +182,7 @@ class RunningDay:
 
     @torch.inference_mode()
     def decide(self, window: Windows, guides: Sequence[str] | None) -> Tensor:
-        """(n,) predicted log(alpha / C).
-
-        Parameters
-        ----------
-        window : n windows of tick + 1 ticks, the day so far
-        guides : n sentences; None for models without
-        """
+        """(n,) predicted log(alpha / C) of n windows of tick + 1 ticks, the day so far, and n guides or None."""
         tick, n = window.mask.shape[1] - 1, len(window)
         if n != self._n or tick < self._done or tick == 0:
             self._cache = DynamicCache()

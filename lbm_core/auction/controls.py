@@ -58,21 +58,10 @@ class ScheduledAlpha(_Control):
 def pacing_error(
     observation: Observation, budget: NDArray[np.float64], plan: NDArray[np.float64], memory: int = 3, lag: int = 0
 ) -> NDArray[np.float64]:
-    """Log of spending over planned spending in the last ticks; > 0 when too fast, 0 before the first tick ends.
+    """Log of spending over planned spending in the last ticks, (n,) in [-1, 1]; > 0 when too fast, 0 at the first tick.
 
-    The plan of a tick is its share of the budget left at its start.
-
-    Parameters
-    ----------
-    observation : n advertisers at tick t
-    budget : (n,) currency per period
-    plan : (48,) share of the budget meant for each tick
-    memory : ticks looked at, >= 1
-    lag : look at the error as it was ``lag`` ticks earlier
-
-    Returns
-    -------
-    (n,) in [-1, 1]
+    The plan, (48,) shares of the budget, means of a tick its share of the budget left at its start. The last ``memory``
+    >= 1 ticks are looked at, or those of ``lag`` ticks earlier.
     """
     stop = observation.tick - lag
     if stop <= 0:
@@ -87,12 +76,7 @@ def pacing_error(
 
 
 def cpa_error(observation: Observation, cpa_target: NDArray[np.float64], lag: int = 0) -> NDArray[np.float64]:
-    """Log of the CPA so far over its target, smoothed with two conversions at the target; > 0 when too expensive.
-
-    Returns
-    -------
-    (n,) in [-1, 1]
-    """
+    """(n,) log of the CPA so far over its target, in [-1, 1], smoothed with two conversions at the target."""
     stop = max(observation.tick - lag, 0)
     spent = observation.costs[:, :stop].sum(axis=1)
     count = observation.conversions[:, :stop].sum(axis=1)
@@ -182,12 +166,12 @@ class PacingBidder(_Feedback):
 class OnlineLpBidder(_Control):
     """Online linear program: at every tick the best threshold for the rest of a typical past day.
 
-    Of the program "maximise value subject to budget and CPA target" over the remaining ticks, with curves averaged
-    over past periods, the dual gives alpha: the largest price per conversion that keeps both constraints.
+    Of the program "maximise value subject to budget and CPA target" over the remaining ticks, with curves averaged over
+    past periods (never the one bid for), the dual gives alpha: the largest price per conversion that keeps both
+    constraints.
 
     Parameters
     ----------
-    past : response tables of past periods, never of the one bid for
     price_belief : prices expected today / prices of the past
     cap : largest alpha / CPA target
     """

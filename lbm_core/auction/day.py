@@ -59,18 +59,15 @@ def run_day(
     mean_pvalues: Callable[[int], NDArray[np.float64]],
     auction: Callable[[int, NDArray[np.float64], NDArray[np.float64]], Outcome],
 ) -> Ticks[DayResult]:
-    """The 48 ticks of a period, around any auction.
+    """The 48 ticks of a period, around any auction: yields what n advertisers may know before each tick.
+
+    It expects (n,) alphas, finite and >= 0 (else ValueError).
 
     Parameters
     ----------
-    advertisers : n
     counts : (48,) impressions per tick
     mean_pvalues : tick -> (n,) mean predicted conversion probability; called before the tick's auction
     auction : (tick, (n,) alphas, (n,) currency left) -> what the tick brought; alphas of those who are done are 0
-
-    Yields
-    ------
-    What the n advertisers may know before each tick; expects (n,) alphas, finite and >= 0 (else: ValueError).
     """
     n = len(advertisers)
     builder = StateBuilder(advertisers.budget)
@@ -113,15 +110,10 @@ def play(ticks: Ticks[T], advertisers: Advertisers, bidder: Bidder) -> T:
 
 
 def beside(ticks: Ticks[T], advertisers: Advertisers, population: Bidder, rows: ArrayLike) -> Ticks[T]:
-    """A day in which only some advertisers are asked for alphas; a population of bidders answers for the others.
+    """A day in which only the advertisers of (k,) rows are asked for alphas; a population answers for the others.
 
-    The population is asked for all n, so that its noise draws do not depend on who is replaced; whoever plays sees
-    the chosen rows only.
-
-    Parameters
-    ----------
-    advertisers, population : all n, and who bids for them
-    rows : (k,) distinct positions within the n advertisers
+    The population is asked for all n, so that its noise draws do not depend on who is replaced; whoever plays sees the
+    chosen rows only.
     """
     chosen = np.asarray(rows, dtype=np.int64)
     population.reset(advertisers)

@@ -42,7 +42,8 @@ class AuctionNetEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     """One advertiser's delivery period of 48 decisions.
 
     * observation: the 16 state features, float32, in the order of :data:`lbm_core.auction.state.FEATURES`;
-    * action: log(alpha_t / C), (1,) float32; 0 bids exactly the CPA target per predicted conversion;
+    * action: log(alpha_t / C), (1,) float32, within +-``max_log_ratio`` (2: alpha from 0.14 C to 7.4 C); 0 bids exactly
+      the CPA target per predicted conversion;
     * reward: conversions of the tick;
     * terminated: after 48 ticks, or when less than 0.1 of the budget's currency is left; never truncated;
     * info: ``cost`` and ``conversions`` so far, ``budget_left`` (share), ``cpa_ratio`` so far (0 before anything is
@@ -50,11 +51,6 @@ class AuctionNetEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     The CPA constraint is not part of the reward: use ``info`` to shape one, or to judge a policy with
     :func:`lbm_core.auction.metrics.score`.
-
-    Parameters
-    ----------
-    days : draws a day, given a generator
-    max_log_ratio : largest |log(alpha / C)|; 2 allows alpha from 0.14 C to 7.4 C
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own interface
@@ -82,15 +78,7 @@ class AuctionNetEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         return self._observed(), self._info()
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Bid one tick with alpha = C * exp(action).
-
-        Raises
-        ------
-        ValueError
-            The action is not one finite number within the action space.
-        RuntimeError
-            The period is over: reset first.
-        """
+        """Bid one tick with alpha = C * exp(action); ValueError: no such action, RuntimeError: the period is over."""
         if self._ticks is None:
             raise RuntimeError("the period is over or has not begun: call reset() first")
         ratio = np.asarray(action, dtype=np.float64)

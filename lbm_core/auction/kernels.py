@@ -85,6 +85,21 @@ def _rank(pvalues, alphas, keys):
                     listed[j], tagged[j] = max(listed[j], tagged[j]), min(listed[j], tagged[j])
 
 
+@njit(cache=True, nogil=True)
+def _rank_again(pvalues, alphas, dropped, j, keys):
+    """List of one impression from scratch, without the advertisers whose bids were dropped."""
+    keys[:, j] = 0
+    tagged = np.empty(1, keys.dtype)
+    bids = tagged.view(pvalues.dtype)  # the same bits
+    for advertiser in range(len(alphas)):
+        if alphas[advertiser] == 0 or dropped[advertiser]:
+            continue
+        bids[0] = alphas[advertiser] * pvalues[advertiser, j]
+        key = (tagged[0] & -64) | advertiser
+        for place in range(_LISTED):
+            keys[place, j], key = max(keys[place, j], key), min(keys[place, j], key)
+
+
 @njit(inline="always")
 def _bid(key, pvalues, alphas, j):
     """The bid itself in double precision; in single precision as it was ranked (17 bits), so that order is kept."""
@@ -92,13 +107,6 @@ def _bid(key, pvalues, alphas, j):
         advertiser = key & 63
         return alphas[advertiser] * pvalues[advertiser, j] if key > 63 else 0.0  # nobody filled a key of 0
     return np.float64(np.int32(key & -64).view(np.float32))
-
-
-@njit(inline="always")
-def _read(lists, pvalues, alphas, j, slot, place):
-    """Give a slot of an impression to the bid at a place of its list."""
-    lists.who[j, slot] = lists.keys[place, j] & 63
-    lists.bids[j, slot] = _bid(lists.keys[place, j], pvalues, alphas, j)
 
 
 @njit(inline="always")
@@ -112,19 +120,16 @@ def _uniform(state):
 def allocate(lists, pvalues, alphas, remaining, state, totals):
     """Budget rule: auction the tick, drop random wins of overspenders, repeat until nobody overspends.
 
-    Parameters
-    ----------
-    lists, pvalues, alphas : of :func:`ranked`; the lists are changed
-    remaining : (m,) currency left before the tick
-    state : (1,) uint64 random stream, advanced
-    totals : zeros; cost, won and dropped_bids are written
+    Lists, p-values and alphas are those of :func:`ranked`, ``remaining`` the (m,) currency left, ``state`` a (1,)
+    uint64 random stream. Changed: lists and state; written into the zeros of ``totals``: cost, won and dropped_bids.
     """
     keys, who, bids, depth = lists
     cost, won = totals.cost, totals.won
     n, m = keys.shape[1], len(remaining)
     for j in range(n):
         for k in range(N_SLOTS + 1):
-            _read(lists, pvalues, alphas, j, k, k)
+            who[j, k] = keys[k, j] & 63
+            bids[j, k] = _bid(keys[k, j], pvalues, alphas, j)
         u = _uniform(state)
         depth[j] = 3 if u < _SHOWN_3 else (2 if u < _SHOWN_2 else 1)
         _settle(lists, j, 1, cost, won)
@@ -155,12 +160,11 @@ def allocate(lists, pvalues, alphas, remaining, state, totals):
                         who[j, kept], bids[j, kept] = who[j, k], bids[j, k]
                         kept += 1
                 if used[j] + N_SLOTS + 1 - kept > _LISTED:
-                    keys[:, j] = 0
-                    staying = np.where(dropped[j], 0, alphas).astype(alphas.dtype)
-                    _rank(pvalues[:, j : j + 1], staying, keys[:, j : j + 1])
+                    _rank_again(pvalues, alphas, dropped[j], j, keys)
                     used[j] = kept = 0
                 for k in range(kept, N_SLOTS + 1):
-                    _read(lists, pvalues, alphas, j, k, used[j])
+                    who[j, k] = keys[used[j], j] & 63
+                    bids[j, k] = _bid(keys[used[j], j], pvalues, alphas, j)
                     used[j] += 1
                 _settle(lists, j, 1, cost, won)
         if not _overspenders(cost, remaining, won, over, to_drop, undecided):
@@ -200,16 +204,14 @@ def _overspenders(cost, remaining, won, over, to_drop, undecided):
 
 @njit(cache=True, nogil=True)
 def convert(lists, pvalues, sigma_ratio, shift, state, totals, prices):
-    """Mean least winning cost of a tick; the conversions of the shown ads.
+    """Mean least winning cost of a tick; the conversions of the shown ads, after :func:`allocate`.
+
+    Written: exposures, expected and conversions of ``totals``, and the (n,) least winning costs, ``prices``.
 
     Parameters
     ----------
-    lists, pvalues : from :func:`allocate`, (m, n)
     sigma_ratio : (n, 3) sigma / p-value of the winners, or (1, m) its mean per advertiser
     shift : (m,) see :func:`lbm_core.auction.mechanism.conversion_shift`
-    state : (1,) uint64 random stream, advanced
-    totals : exposures, expected and conversions are written
-    prices : (n,) written: least winning cost
     """
     _, who, bids, depth = lists
     n = len(depth)

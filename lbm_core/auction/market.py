@@ -16,22 +16,11 @@ from lbm_core.auction.traffic import Traffic
 
 
 def run_market(traffic: Traffic, advertisers: Advertisers, bidder: Bidder, rng: np.random.Generator) -> PeriodLog:
-    """Run a delivery period: every tick the bidder chooses 48 alphas and all impressions are auctioned.
+    """Run a delivery period: every tick the bidder chooses 48 alphas, and all impressions are auctioned.
 
-    Parameters
-    ----------
-    advertisers : the 48 advertisers, in order
-    rng : exposure, conversions, and which wins an overspender loses; what the bidder draws is its own affair
-
-    Returns
-    -------
-    The period's log. ``alphas`` are effective as in the published data: sum of the tick's bids over sum of its
-    p-values, hence below what the bidder chose in a tick whose bids were partly dropped for lack of budget.
-
-    Raises
-    ------
-    ValueError
-        Not the 48 advertisers in order, or alphas that are not (48,) finite numbers >= 0.
+    ``rng`` draws exposure, conversions, and which wins an overspender loses. ``alphas`` of the log are effective as in
+    the published data: sum of the tick's bids over sum of its p-values, hence below what the bidder chose in a tick
+    whose bids were partly dropped for lack of budget. ValueError: not the 48 advertisers in order, or wrong alphas.
     """
     return play(market_day(traffic, advertisers, rng), advertisers, bidder)
 
@@ -86,18 +75,15 @@ def auction_tick(
 ) -> tuple[kernels.Lists, kernels.Totals, float]:
     """:func:`lbm_core.auction.mechanism.run_tick` by the compiled kernels, of m advertisers and n impressions.
 
+    The impressions' bids, what the advertisers got, and the mean least winning cost.
+
     Parameters
     ----------
     pvalues : (m, n) float64, or float32 for speed
-    alphas, remaining : (m,) currency per conversion, currency left
+    alphas, remaining, shift : (m,) currency per conversion, currency left, and of
+        :func:`lbm_core.auction.mechanism.conversion_shift`
     sigma_ratio : (n, 4) winners and price setter -> (n, 3) sigma / p-value of the winners, or (1, m) of everybody
-    shift : (m,) see :func:`lbm_core.auction.mechanism.conversion_shift`
-    stream : (1,) random stream, advanced
-    prices : (n,) written: least winning cost
-
-    Returns
-    -------
-    The impressions' bids, what the advertisers got, and the mean least winning cost.
+    stream, prices : (1,) random stream, advanced; (n,) written: least winning cost
     """
     alphas = alphas.astype(pvalues.dtype)
     lists, totals = kernels.ranked(pvalues, alphas), kernels.no_totals(len(alphas))

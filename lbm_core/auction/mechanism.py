@@ -28,12 +28,9 @@ class Allocation(NamedTuple):
 
 
 def allocate(bids: NDArray[np.float64], reserve: float = RESERVE_PRICE) -> Allocation:
-    """Generalised second-price auction of three slots.
+    """Generalised second-price auction of three slots: (n, m) bids in currency, m >= 4, one row per impression.
 
-    Parameters
-    ----------
-    bids : (n, m) currency, m >= 4; one row per impression
-    reserve : currency, floor of every price
+    No price is below the reserve.
     """
     ranking = np.argsort(-bids, axis=1, kind="stable")[:, : N_SLOTS + 1]
     ranked_bids = np.take_along_axis(bids, ranking, axis=1)
@@ -58,12 +55,9 @@ def truncation(n: int, rng: np.random.Generator) -> NDArray[np.float64]:
 def conversion_values(
     pvalues: ArrayLike, sigmas: ArrayLike, limits: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """True conversion probability of shown ads: a normal around the p-value, cut off at -2 v1 sigma and +2 v2 sigma.
+    """True conversion probability of n shown ads: a normal around the p-value, cut off at -2 v1 sigma and +2 v2 sigma.
 
-    Parameters
-    ----------
-    pvalues, sigmas : (n,) prediction and its standard deviation
-    limits : (n, 2) v1 and v2 of each ad's advertiser (:func:`truncation`)
+    P-values and sigmas are (n,), limits the (n, 2) v1 and v2 of each ad's advertiser (:func:`truncation`).
     """
     standard = truncnorm.rvs(-2 * limits[:, 0], 2 * limits[:, 1], random_state=rng)
     return np.clip(np.asarray(pvalues) + np.asarray(sigmas) * standard, 0.0, 1.0)
@@ -103,14 +97,9 @@ def run_tick(
 ) -> TickOutcome:
     """Auction of all impressions of a tick, repeated until nobody overspends.
 
-    Whoever would pay more than is left loses a random share of its wins, slot by slot: those bids become 0 and the
-    auction runs again. Others then win these slots, and may overspend in turn.
-
-    Parameters
-    ----------
-    bids, pvalues, sigmas : (n, m)
-    limits : (m, 2), see :func:`truncation`
-    remaining : (m,) currency left before the tick
+    Whoever would pay more than is left, (m,) ``remaining`` currency, loses a random share of its wins, slot by slot:
+    those bids become 0 and the auction runs again. Others then win these slots, and may overspend in turn. Bids,
+    p-values and sigmas are (n, m), limits (m, 2), see :func:`truncation`.
     """
     bids = np.where(remaining < LEAST_BUDGET, 0.0, bids)
     depth = viewing_depth(len(bids), rng)
@@ -132,5 +121,7 @@ def run_tick(
     converted = np.zeros_like(shown)
     converted[shown] = rng.random(len(who)) < values
     of_advertiser = partial(np.bincount, minlength=len(remaining))
-    counts = (of_advertiser(allocation.winners[slots]) for slots in (converted, allocation.winners >= 0, shown))
-    return TickOutcome(cost, *counts, bids, allocation, shown, converted)
+    conversions, wins, exposures = (
+        of_advertiser(allocation.winners[slots]) for slots in (converted, allocation.winners >= 0, shown)
+    )
+    return TickOutcome(cost.astype(np.float64), conversions, wins, exposures, bids, allocation, shown, converted)

@@ -9,21 +9,14 @@ CPA_RATIO_LIMIT = 100.0  # reported ratio where money bought (almost) no convers
 
 
 def cpa_ratio(conversions: ArrayLike, cost: ArrayLike, cpa_target: ArrayLike) -> NDArray[np.float64]:
-    """Cost per conversion over its target; at most 1 when the target is met.
+    """Cost per conversion over its target, in [0, :data:`CPA_RATIO_LIMIT`]; at most 1 when the target is met.
 
-    Differs from the authors' code, which caps the CPA (not the ratio) at 100 and so hides every violation of a
-    target of 100 or more.
+    Conversions (count, perhaps expected) and cost (currency) are >= 0, the target > 0; their shapes broadcast. The
+    ratio is the limit where money was spent without a conversion, NaN where neither money was spent nor a conversion
+    won.
 
-    Parameters
-    ----------
-    conversions : (...,) count, >= 0; may be an expectation
-    cost : (...,) currency, >= 0
-    cpa_target : (...,) currency per conversion, > 0
-
-    Returns
-    -------
-    (...,) ratio in [0, :data:`CPA_RATIO_LIMIT`]: the limit where money was spent without a conversion, NaN where
-    neither money was spent nor a conversion won (there is no ratio).
+    Differs from the authors' code, which caps the CPA (not the ratio) at 100 and so hides every violation of a target
+    of 100 or more.
     """
     _, cost, owed = _paid_and_owed(conversions, cost, cpa_target)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -31,20 +24,10 @@ def cpa_ratio(conversions: ArrayLike, cost: ArrayLike, cpa_target: ArrayLike) ->
 
 
 def score(conversions: ArrayLike, cost: ArrayLike, cpa_target: ArrayLike, beta: float = 2.0) -> NDArray[np.float64]:
-    """Conversions, penalised where the CPA target is missed: conversions * min(1 / CPA ratio, 1) ** beta.
+    """Conversions, penalised where the CPA target is missed: conversions * min(1 / CPA ratio, 1) ** beta, beta >= 0.
 
     Differs from the paper: its text prints the penalty without an exponent; its preprint, the benchmark and the
-    authors' code use beta = 2.
-
-    Parameters
-    ----------
-    conversions, cost, cpa_target
-        See :func:`cpa_ratio`.
-    beta : >= 0
-
-    Returns
-    -------
-    (...,) in [0, conversions]
+    authors' code use beta = 2. Arguments as of :func:`cpa_ratio`.
     """
     if not beta >= 0:
         raise ValueError(f"beta must be at least 0; got {beta}")
@@ -60,19 +43,11 @@ def summarize(
     cpa_target: ArrayLike,
     expected_conversions: ArrayLike | None = None,
 ) -> dict[str, NDArray[np.float64]]:
-    """All metrics per advertiser, of sampled conversions and, where given, of expected ones.
+    """All metrics per advertiser and period, of (n,) sampled conversions and, where given, expected ones (sum of p).
 
-    Parameters
-    ----------
-    conversions, expected_conversions : (n,) count over the period; expected: sum of p over the wins
-    cost, budget : (n,) currency per period
-    cpa_target : (n,) currency per conversion
-
-    Returns
-    -------
-    dict of (n,) columns: cost, budget_utilization, conversions, cpa_ratio, score, score_beta1 and, with expected
-    conversions, expected_conversions, expected_cpa_ratio, expected_score, expected_score_beta1. Averages over
-    advertisers are the paper's numbers; take ``nanmean`` of a ratio.
+    Columns, (n,): cost, budget_utilization, conversions, cpa_ratio, score, score_beta1 and, with expected conversions,
+    expected_conversions, expected_cpa_ratio, expected_score, expected_score_beta1. Averages over advertisers are the
+    paper's numbers; take ``nanmean`` of a ratio.
     """
     cost, budget = _amounts(cost=cost), _amounts(positive=True, budget=budget)
     table = {"cost": cost, "budget_utilization": cost / budget}

@@ -27,32 +27,16 @@ _ARRAYS = ("counts", "pvalues", "least_winning_cost", "mean_pvalues", "mean_pric
 
 @dataclass(frozen=True)
 class ReplayPeriod:
-    """Impressions and prices of a logged period, laid out advertiser by advertiser (about 200 MB).
-
-    Attributes
-    ----------
-    dataset, period : which period it is
-    advertisers : the period's 48 advertisers
-    counts : (48,) int, impressions per tick
-    pvalues : (48, sum(counts)) probability; each advertiser's impressions in order of time
-    least_winning_cost : (sum(counts),) currency
-    mean_pvalues : (48, 48) mean p-value, (advertiser, tick)
-    mean_prices : (48,) mean least winning cost of each tick, currency
-
-    Raises
-    ------
-    ValueError
-        Arrays that do not fit together, prices that are not positive, p-values outside [0, 1].
-    """
+    """Impressions and prices of a logged period, laid out advertiser by advertiser (about 200 MB)."""
 
     dataset: Dataset
     period: int
-    advertisers: Advertisers
-    counts: NDArray[np.int64]
-    pvalues: NDArray[np.float64]
-    least_winning_cost: NDArray[np.float64]
-    mean_pvalues: NDArray[np.float64] = field(init=False)
-    mean_prices: NDArray[np.float64] = field(init=False)
+    advertisers: Advertisers  # the period's 48
+    counts: NDArray[np.int64]  # (48,) impressions per tick
+    pvalues: NDArray[np.float64]  # (48, sum(counts)) probability; each advertiser's impressions in order of time
+    least_winning_cost: NDArray[np.float64]  # (sum(counts),) currency
+    mean_pvalues: NDArray[np.float64] = field(init=False)  # (48, 48) mean p-value, (advertiser, tick)
+    mean_prices: NDArray[np.float64] = field(init=False)  # (48,) mean least winning cost of each tick
 
     def __post_init__(self) -> None:
         counts = np.asarray(self.counts, dtype=np.int64)
@@ -81,13 +65,7 @@ class ReplayPeriod:
 
     @classmethod
     def from_log(cls, log: PeriodLog) -> ReplayPeriod:
-        """Regenerate a log's impressions from its traffic and put them beside its prices.
-
-        Raises
-        ------
-        ValueError
-            The log's impressions are not those of its traffic, as with the market's "fast" engine.
-        """
+        """A log's impressions, regenerated from its traffic, beside its prices; ValueError: they are other ones."""
         if log.engine == "fast":
             raise ValueError(
                 f"period {log.period} was simulated with engine='fast', whose impressions are its own; use "
@@ -99,7 +77,7 @@ class ReplayPeriod:
         pvalues = np.empty((len(traffic.mean_pvalues), int(traffic.counts.sum())))
         ends = np.cumsum(traffic.counts)
         for tick, (count, end) in enumerate(zip(traffic.counts, ends, strict=True)):
-            pvalues[:, end - count : end] = traffic.tick_pvalues(tick).T
+            pvalues[:, end - count : end] = traffic.market_pvalues(tick)[0]
         return cls(log.dataset, log.period, log.advertisers, log.counts, pvalues, log.least_winning_cost)
 
 
@@ -120,14 +98,10 @@ def replay(
     spent, the last one paying what is left. So spending never falls when alpha rises, except for what the benchmark's
     rule forfeits: with less than 0.1 left an advertiser bids no more.
 
-    Differs from the benchmark, in distribution by less than 4e-5 of a conversion rate: it draws the true value
-    ~ N(p, sigma), clipped to [0, 1], and then the conversion; here the conversion is drawn with probability p.
+    Differs from the benchmark, in distribution by less than 4e-5 of a conversion rate: it draws the true value ~ N(p,
+    sigma), clipped to [0, 1], and then the conversion; here the conversion is drawn with probability p.
 
-    Parameters
-    ----------
-    bidder : asked once per tick for all n advertisers; ValueError: it returns a wrong shape, NaN or a negative alpha
-    advertisers : who bids, default the period's 48; other budgets, targets or repeated advertisers are fine
-    rows : subset of ``advertisers``
+    By default the period's 48 bid; other budgets, targets or repeated advertisers are fine, and ``rows`` is a subset.
     """
     who = bidding(period.advertisers, advertisers, rows)
     return play(replay_day(period, who, rng), who, bidder)

@@ -28,13 +28,7 @@ N_BINS = 240
 class ResponseTables:
     """Cumulative response curves of a period (6.6 MB).
 
-    Attributes
-    ----------
-    dataset, period, advertisers, counts, mean_pvalues, mean_prices
-        See :class:`lbm_core.auction.replay.ReplayPeriod`.
-    alphas : (G,) currency per conversion, log-spaced grid
-    costs, values, wins : (48, 48, G) float32, (tick, advertiser, grid): what ``alphas[g]`` spends, the sum of p it
-        wins, the impressions it wins, if the budget allows
+    What it shares with :class:`lbm_core.auction.replay.ReplayPeriod` comes first, then the curves.
     """
 
     dataset: Dataset
@@ -43,10 +37,10 @@ class ResponseTables:
     counts: NDArray[np.int64]
     mean_pvalues: NDArray[np.float64]
     mean_prices: NDArray[np.float64]
-    alphas: NDArray[np.float64]
-    costs: NDArray[np.float32]
-    values: NDArray[np.float32]
-    wins: NDArray[np.float32]
+    alphas: NDArray[np.float64]  # (G,) currency per conversion, log-spaced grid
+    costs: NDArray[np.float32]  # (48, 48, G), (tick, advertiser, grid): what alphas[g] spends, if the budget allows
+    values: NDArray[np.float32]  # the sum of p that it wins
+    wins: NDArray[np.float32]  # the impressions that it wins
 
     @classmethod
     def from_period(cls, period: ReplayPeriod, bins: int = N_BINS) -> ResponseTables:
@@ -61,17 +55,8 @@ class ResponseTables:
         shared = {field.name: getattr(period, field.name) for field in fields(cls)[:6]}
         return cls(**shared, alphas=alphas, costs=costs, values=values, wins=wins)
 
-    def respond(
-        self, tick: int, index: NDArray[np.int64], alphas: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Cost, value and wins of a tick, the budget aside; linear in log alpha between grid points.
-
-        Parameters
-        ----------
-        tick : int in [0, 48)
-        index : (n,) advertiser numbers
-        alphas : (n,) currency per conversion, >= 0
-        """
+    def respond(self, tick: int, index: NDArray[np.int64], alphas: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        """(n,) cost, value and wins of alphas in a tick, the budget aside; linear in log alpha between grid points."""
         last = len(self.alphas) - 1
         step = np.log(self.alphas[1] / self.alphas[0])
         with np.errstate(divide="ignore"):
@@ -82,7 +67,7 @@ class ResponseTables:
         for curve in (self.costs, self.values, self.wins):
             below = np.where(lower >= 0, curve[tick, index, np.maximum(lower, 0)], 0.0)
             bought.append(below + share * (curve[tick, index, lower + 1] - below))
-        return bought[0], bought[1], bought[2]
+        return bought
 
 
 def table_replay(

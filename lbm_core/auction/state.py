@@ -32,14 +32,10 @@ _LAST_THREE = [3, 8, 9, 10, 11]
 
 
 class StateBuilder:
-    """State features of n advertisers; market and replay share it.
+    """State features of n advertisers with (n,) budgets; market and replay share it.
 
-    Ask for the state of tick t with :meth:`state`, then tell what happened in the tick with :meth:`update`.
-    Apart from the two current features, the state of tick t knows ticks before t only.
-
-    Parameters
-    ----------
-    budget : (n,) currency per period, > 0
+    Ask for the state of tick t with :meth:`state`, then tell what happened in the tick with :meth:`update`. Apart from
+    the two current features, the state of tick t knows ticks before t only.
     """
 
     def __init__(self, budget: ArrayLike) -> None:
@@ -53,12 +49,7 @@ class StateBuilder:
         self._counts: list[int] = []  # impressions of all past ticks
 
     def state(self, pvalue_mean: ArrayLike, count: int) -> NDArray[np.float64]:
-        """(n, 16) state before the current tick, in the order of :data:`FEATURES`.
-
-        Parameters
-        ----------
-        pvalue_mean, count : (n,) mean p-value and number of impressions of the tick about to start
-        """
+        """(n, 16) :data:`FEATURES` before a tick of so many impressions and of a mean p-value for each advertiser."""
         if self.tick >= N_TICKS:
             raise ValueError(f"the period is over: it has {N_TICKS} ticks")
         state = np.zeros((len(self.budget), len(FEATURES)))
@@ -84,14 +75,7 @@ class StateBuilder:
         count: int,
         remaining: ArrayLike,
     ) -> None:
-        """Close the current tick.
-
-        Parameters
-        ----------
-        bid, least_winning_cost, pvalue, conversion_rate, win_rate : scalar or (n,), means per impression of the tick
-        count : int, impressions of the tick
-        remaining : (n,) currency left after the tick
-        """
+        """Close the tick: its means per impression (scalar or (n,)), its impressions, the (n,) currency left."""
         values = np.empty_like(self._sums)
         for row, value in enumerate((bid, least_winning_cost, pvalue, conversion_rate, win_rate)):
             values[row] = value

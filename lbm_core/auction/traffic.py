@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from lbm_core.auction.bidder import N_ADVERTISERS, N_TICKS
-from lbm_core.auction.random_bits import fill_normals
+from lbm_core.auction.random_bits import clipped_normals, sigma_ratios
 from lbm_core.settings import DATASETS, Dataset
 
 Scheme = Literal["data", "public"]
+Level = float | NDArray[np.float64]
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 NOMINAL_IMPRESSIONS = 500_000  # per period; truncation loses a few dozen
 CATEGORY_SIZE = 8  # advertisers per category
@@ -91,17 +92,9 @@ class Traffic:
     dataset : sparse p-values are a tenth of the dense ones
     scheme : "data" reproduces the published data; "public" the benchmark's online environment, where the mean p-values
         also change from period (there: episode) to period
-
-    Attributes
-    ----------
-    counts : (48,) int, impressions per tick
-    mean_pvalues, std_pvalues : (48, 48) mean and standard deviation of the p-values before clipping to [0, 1],
-        (advertiser, tick)
-    sigma_levels : (48,) mean of sigma / p-value
-    engine : "exact": these are the real impressions, bit for bit
     """
 
-    engine = "exact"
+    engine = "exact"  # these are the real impressions, bit for bit
 
     def __init__(self, period: int, dataset: Dataset, scheme: Scheme = "data") -> None:
         if isinstance(period, bool) or not isinstance(period, int | np.integer) or period < 0:
@@ -111,25 +104,22 @@ class Traffic:
         if scheme not in SCHEMES:
             raise ValueError(f"unknown traffic scheme {scheme!r}; choose one of {', '.join(SCHEMES)}")
         self.period, self.dataset, self.scheme = int(period), dataset, scheme
-        self.counts = impression_counts(self.period, scheme)
+        self.counts = impression_counts(self.period, scheme)  # (48,) per tick
+        # (48, 48) mean and standard deviation of the p-values before clipping to [0, 1], (advertiser, tick).
         self.mean_pvalues = mean_pvalues(self.period, dataset, scheme)
         self.std_pvalues = self.mean_pvalues * std_ratios(self.period, scheme)
-        self.sigma_levels = sigma_levels(self.period)
+        self.sigma_levels = sigma_levels(self.period)  # (48,) mean of sigma / p-value
         # One generator draws the p-values of all ticks in order: remember where each tick starts.
         self._starts = [np.random.default_rng(self.period)]
 
     def tick(self, tick: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """P-values and sigmas of a tick.
+        """(counts[tick], 48) p-values in [0, 1], and standard deviations (sigmas) of the true values around them.
 
         The first request of a late tick passes over the earlier ones' draws (80 ms at most); later requests do not.
-
-        Returns
-        -------
-        pvalues : (counts[tick], 48) probability in [0, 1]
-        sigmas : (counts[tick], 48) standard deviation of the true value around the p-value
         """
         pvalues = self.tick_pvalues(tick)
-        return pvalues, pvalues * self._relative_sigmas(tick)
+        relative = np.abs(self._sigma_rng(tick).normal(self.sigma_levels, self.sigma_levels / 2, pvalues.shape))
+        return pvalues, pvalues * np.minimum(relative, LARGEST_SIGMA)
 
     def ticks(self) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:
         """Iterate over ``(tick, pvalues, sigmas)`` of the whole period in order."""
@@ -140,34 +130,32 @@ class Traffic:
         """(counts[tick], 48) p-values of a tick, without the sigmas."""
         if not 0 <= tick < N_TICKS:
             raise ValueError(f"tick must lie in 0..{N_TICKS - 1}, got {tick}")
-        while len(self._starts) <= tick:
-            self._starts.append(copy.deepcopy(self._starts[-1]))
-            self._normals(self._starts[-1], len(self._starts) - 2, 0.0, 1.0)
-        rng = copy.deepcopy(self._starts[tick])
-        pvalues = self._normals(rng, tick, self.mean_pvalues[:, tick], self.std_pvalues[:, tick])
-        if len(self._starts) == tick + 1:
-            self._starts.append(rng)
-        return np.clip(pvalues, 0.0, 1.0, out=pvalues)
+        pvalues = np.empty((int(self.counts[tick]), N_ADVERTISERS))
+        self._draw(tick, pvalues)
+        return pvalues
 
     def market_pvalues(self, tick: int) -> tuple[NDArray, NDArray[np.float64]]:
         """(48, counts[tick]) p-values as the market wants them, advertiser by advertiser, and (48,) their sums."""
-        pvalues = self.tick_pvalues(tick)
-        return np.ascontiguousarray(pvalues.T), pvalues.sum(axis=0)
+        pvalues = np.empty((N_ADVERTISERS, int(self.counts[tick])))
+        return pvalues, self._draw(tick, pvalues.T)
+
+    def _draw(self, tick: int, out: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Write a tick's p-values into (counts[tick], 48) of any strides; (48,) their sums."""
+        while len(self._starts) <= tick:
+            passed = len(self._starts) - 1
+            self._draw(passed, np.empty((int(self.counts[passed]), N_ADVERTISERS)))
+        rng, sums = copy.deepcopy(self._starts[tick]), np.empty(N_ADVERTISERS)
+        clipped_normals(rng, self.mean_pvalues[:, tick].copy(), self.std_pvalues[:, tick].copy(), out, sums)
+        if len(self._starts) == tick + 1:
+            self._starts.append(rng)
+        return sums
 
     def sigma_ratio(self, tick: int, winners: NDArray[np.int8]) -> NDArray[np.float64]:
         """(counts[tick], 3) sigma / p-value of some advertisers of each impression: the first three of ``winners``."""
-        return np.take_along_axis(self._relative_sigmas(tick), winners[:, :3].astype(np.intp), axis=1)
+        ratio = np.empty((len(winners), 3))
+        sigma_ratios(self._sigma_rng(tick), self.sigma_levels, winners, LARGEST_SIGMA, ratio)
+        return ratio
 
-    def _relative_sigmas(self, tick: int) -> NDArray[np.float64]:
-        """(counts[tick], 48) sigma / p-value: |normal(level, level / 2)|, at most 0.3."""
-        rng = np.random.default_rng(self.period * _SIGMA_SEED_STEP + tick)
-        relative = self._normals(rng, tick, self.sigma_levels, self.sigma_levels / 2)
-        return np.minimum(np.abs(relative, out=relative), LARGEST_SIGMA, out=relative)
-
-    def _normals(self, rng: np.random.Generator, tick: int, means: ArrayLike, stds: ArrayLike) -> NDArray[np.float64]:
-        """(counts[tick], 48) ``rng.normal``, bit for bit, in a quarter of its time."""
-        normals = np.empty((int(self.counts[tick]), N_ADVERTISERS))
-        fill_normals(rng, normals)
-        normals *= stds
-        normals += means
-        return normals
+    def _sigma_rng(self, tick: int) -> np.random.Generator:
+        """Generator of a tick's sigmas: |normal(level, level / 2)| per p-value, at most 0.3, times the p-value."""
+        return np.random.default_rng(self.period * _SIGMA_SEED_STEP + tick)

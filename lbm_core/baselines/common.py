@@ -53,13 +53,7 @@ class Opening:
 
 
 class WantingBidder(Opening):
-    """Bids with a model that is asked for a return.
-
-    Parameters
-    ----------
-    model : trained, with a ``config.target_return``
-    target_return : > 0, of the day, in units of B / C; default the config's
-    """
+    """Bids with a trained model that is asked for a return > 0 of the day, in units of B / C; default its config's."""
 
     def __init__(self, model: Any, target_return: float | None = None) -> None:
         self.model = model
@@ -69,20 +63,13 @@ class WantingBidder(Opening):
 
 
 class Stored:
-    """A trained baseline that a folder keeps.
+    """A trained baseline that a folder keeps."""
 
-    Attributes
-    ----------
-    kind, label : class of its configuration, and what it is called where there is none
-    log : attribute that holds the log of its training, an array
-    encoder : fitted on the training trajectories
-    """
-
-    kind: ClassVar[type]
-    label: ClassVar[str]
-    log: ClassVar[str] = "losses"
+    kind: ClassVar[type]  # of its configuration
+    label: ClassVar[str]  # what it is called where there is none
+    log: ClassVar[str] = "losses"  # attribute that holds the log of its training, an array
     config: Any
-    encoder: StateEncoder
+    encoder: StateEncoder  # fitted on the training trajectories
 
     def networks(self) -> dict[str, nn.Module]:
         """What was trained, as far as bidding needs it."""

@@ -1,7 +1,4 @@
-"""Configurations of the baselines that are no language models (§4.1); each names a trained model.
-
-A training's data set and seed are fields, too: whoever trains sets them with :func:`dataclasses.replace`.
-"""
+"""Configurations of the baselines that are no language models (§4.1); each names a trained model."""
 
 from __future__ import annotations
 

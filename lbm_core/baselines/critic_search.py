@@ -19,17 +19,7 @@ STEPS = (0.88, 1.0, 1.14)  # multiples of the last alpha that mean down, stay an
 
 
 class CriticSearch:
-    """Takes the multiple of an alpha that has the highest Q.
-
-    Parameters
-    ----------
-    multiples : candidates in units of that alpha, each > 0
-
-    Raises
-    ------
-    ValueError
-        No multiples, or some not positive.
-    """
+    """Takes the multiple (candidates, each > 0) of an alpha that has the highest Q."""
 
     def __init__(self, critic: Critic | CriticEnsemble, multiples: Sequence[float] = STEPS) -> None:
         if len(multiples) == 0 or not all(multiple > 0 for multiple in multiples):
@@ -54,15 +44,11 @@ class CriticBidder(Opening, CriticSearch):
     """Tries a few multiples of the last alpha and takes the one with the highest Q."""
 
     def bid(self, observation: Observation) -> NDArray[np.float64]:
-        """(n,) alpha after the first tick."""
         return self.best(observation, self.advertisers)[0]
 
 
 class CriticGuide(CriticSearch):
-    """Guide source: the direction, up, stay or down, whose multiple of the last alpha has the highest Q.
-
-    Its three multiples are what "decrease", "uncertain" and "increase" stand for.
-    """
+    """Guide source: up, stay or down, whichever multiple of the last alpha (:data:`STEPS`) has the highest Q."""
 
     def __call__(self, observation: Observation, advertisers: Advertisers) -> list[str]:
         """One sentence per advertiser."""

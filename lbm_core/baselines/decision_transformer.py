@@ -21,19 +21,13 @@ from lbm_core.training import fitted_encoder, small_network
 
 
 class DecisionTransformer(Stored):
-    """A trained decision transformer: predicts log(alpha / C) from (R, s, a) windows.
-
-    Attributes
-    ----------
-    model : transformers' DecisionTransformerModel, without the Tanh that would bound the action
-    losses : (k, 2) gradient step, mean squared error of log(alpha / C) averaged since the row before
-    """
+    """A trained decision transformer: predicts log(alpha / C) from (R, s, a) windows."""
 
     kind, label = DTConfig, "decision transformer"
 
     def __init__(self, config: DTConfig, encoder: StateEncoder) -> None:
         self.config, self.encoder = config, encoder
-        self.losses = np.empty((0, 2))
+        self.losses = np.empty((0, 2))  # step, mean squared error of log(alpha / C) since the row before
         with small_network(integer_seed(config.seed, "train", 0)):
             shape = DecisionTransformerConfig(
                 state_dim=encoder.dimension,
@@ -44,24 +38,24 @@ class DecisionTransformer(Stored):
                 max_ep_len=N_TICKS,
                 n_positions=3 * config.window_length,
                 action_tanh=False,
-                **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), config.dropout),
-                **dict.fromkeys(("bos_token_id", "eos_token_id")),  # there are no tokens
+                resid_pdrop=config.dropout,
+                embd_pdrop=config.dropout,
+                attn_pdrop=config.dropout,
+                bos_token_id=None,  # there are no tokens
+                eos_token_id=None,
                 use_cache=False,
             )
-            self.model = DecisionTransformerModel(shape)
+            self.model = DecisionTransformerModel(shape)  # without the Tanh that would bound the action
 
     def predict(self, window: Windows, penalties: NDArray[np.float32] | float = 1.0) -> Tensor:
         """(n, L) predicted log(alpha / C) at every position of n windows; pads hold nothing of meaning.
 
-        Parameters
-        ----------
-        penalties : (n, L) penalty of the ticks to come, in [0, 1] (Table 3); 1 in use
+        ``penalties`` of the ticks to come, (n, L) in [0, 1], are DT-score's (Table 3); 1 in use.
         """
         unit = return_unit(window.budget, window.cpa_target, self.config.return_scale, self.config.dataset)
         returns = window.returns_to_go / unit[:, None]
         returns = returns + self.config.penalty_weight * np.asarray(penalties, dtype=np.float32)
         actions = log_alpha_ratio(window.alphas, window.cpa_target)
-
         masked = [np.where(window.mask, values, 0.0).astype(np.float32)[..., None] for values in (actions, returns)]
         return self.model(
             states=torch.as_tensor(self.encoder.encode(window)),
@@ -74,10 +68,9 @@ class DecisionTransformer(Stored):
     def imitation(
         self, trajectories: TrajectorySet, rows: NDArray[np.int64], ticks: NDArray[np.int64], penalties: NDArray
     ) -> tuple[Tensor, Tensor]:
-        """Squared error of the logged log(alpha / C) in windows that end at (n,) rows and ticks; (n, L) predicted ones.
+        """Squared error of the logged log(alpha / C) in windows ending at (n,) rows and ticks; (n, L) predicted ones.
 
-        The ``done`` row of an exhausted advertiser (alpha 0) is no action and stays out of the error. ``penalties`` are
-        those of :func:`penalty_to_go`.
+        The ``done`` row of an exhausted advertiser is no action and stays out; penalties are :func:`penalty_to_go`'s.
         """
         window = windows(trajectories, rows, ticks, self.config.window_length)
         predicted = self.predict(window, penalties[rows[:, None], window.timesteps])
@@ -92,15 +85,13 @@ class DecisionTransformer(Stored):
         return np.clip(np.exp(predicted) * window.cpa_target, 0.0, ALPHA_LIMIT[self.config.dataset])
 
     def networks(self) -> dict[str, torch.nn.Module]:
-        """What was trained."""
         return {"dt": self.model}
 
 
 def train_dt(config: DTConfig, trajectories: TrajectorySet, *, progress: bool = True) -> DecisionTransformer:
     """Regress the logged action on its past and the return that followed (Chen et al. 2021).
 
-    Windows are drawn by their end tick, so that short ones start the day, as in use. Errors as of
-    :func:`lbm_core.training.fitted_encoder`.
+    Windows are drawn by their end tick, so that short ones start the day, as in use.
     """
     transformer = DecisionTransformer(config, fitted_encoder(config, trajectories))
     model = transformer.model.train()
@@ -144,6 +135,5 @@ class DTBidder(WantingBidder):
         wanted = self.target_return * self.advertisers.budget / self.advertisers.cpa_target
         gained = np.concatenate([np.zeros((len(observation), 1)), np.cumsum(observation.conversions, axis=1)], axis=1)
         length = self.model.config.window_length
-        return self.model.decide(
-            windows_of_observation(observation, self.advertisers, wanted[:, None] - gained, length)
-        )
+        window = windows_of_observation(observation, self.advertisers, wanted[:, None] - gained, length)
+        return self.model.decide(window)

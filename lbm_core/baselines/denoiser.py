@@ -35,12 +35,9 @@ class _Block(nn.Module):
 
 
 class TemporalUNet(nn.Module):
-    """Clean state path, predicted from a noisy one: 48 ticks, then 24 and 12, and back.
+    """Clean state path, predicted from a noisy one under some conditions: 48 ticks, then 24 and 12, and back.
 
-    Parameters
-    ----------
-    features, conditions : numbers d of a state, and c that the path is conditioned on
-    channels : of the first level, a multiple of 8; twice as many below
+    The first level has ``channels`` channels, a multiple of 8, the others twice as many.
     """
 
     def __init__(self, features: int, conditions: int, channels: int) -> None:

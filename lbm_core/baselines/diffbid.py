@@ -35,13 +35,7 @@ TIME_LEFT = 0  # column of the state
 
 
 class DiffBid(Stored, nn.Module):
-    """Denoiser, inverse dynamics and, for DiffBid-Q, the judge of days.
-
-    Attributes
-    ----------
-    value : judge of days; None for DiffBid
-    losses : (k, 3) gradient step, loss of the states and of the actions, averaged since the row before
-    """
+    """Denoiser, inverse dynamics and, for DiffBid-Q, the judge of days."""
 
     kind, label = DiffBidConfig, "DiffBid"
     context_mean: Tensor
@@ -50,7 +44,7 @@ class DiffBid(Stored, nn.Module):
     def __init__(self, config: DiffBidConfig, encoder: StateEncoder) -> None:
         super().__init__()
         self.config, self.encoder = config, encoder
-        self.losses = np.empty((0, 3))
+        self.losses = np.empty((0, 3))  # step, loss of the states and of the actions, means since the row before
         d = encoder.dimension
         with small_network(integer_seed(config.seed, "train", 0)):
             self.denoiser = TemporalUNet(d, N_CONDITION, config.channels)
@@ -134,7 +128,6 @@ class DiffBid(Stored, nn.Module):
             return self.action(paths[:, tick], paths[:, tick + 1], context).double().numpy()
 
     def networks(self) -> dict[str, nn.Module]:
-        """What was trained."""
         return {"diffbid": self}
 
 
@@ -165,8 +158,7 @@ def train_diffbid(config: DiffBidConfig, trajectories: TrajectorySet, *, progres
     """Train denoiser, inverse dynamics and, for DiffBid-Q, the return model, side by side.
 
     DiffBid learns to denoise whole days. DiffBid-Q is shown a clean beginning of random length and learns the rest.
-    Differs from CBD: the return model chooses among completions in use; the denoiser is not tuned with it. Errors as of
-    :func:`lbm_core.training.fitted_encoder`.
+    Differs from CBD: the return model chooses among completions in use; the denoiser is not tuned with it.
     """
     model = DiffBid(config, fitted_encoder(config, trajectories)).train()
     raw = raw_context(trajectories.budget, trajectories.cpa_target)
@@ -214,7 +206,6 @@ class DiffBidBidder(WantingBidder):
     """Bids towards the day that :class:`DiffBid` draws; keeps its alpha in the last tick."""
 
     def bid(self, observation: Observation) -> NDArray[np.float64]:
-        """(n,) alpha after the first tick."""
         who, tick, model = self.advertisers, observation.tick, self.model
         if tick == N_TICKS - 1:  # no state follows that inverse dynamics could read
             return observation.alphas[:, -1].copy()

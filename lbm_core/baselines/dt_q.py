@@ -1,7 +1,7 @@
 """DT-Q: a decision transformer and a Q-function (§4.1), in both readings.
 
-:class:`DTQSearchBidder` asks the critic at bidding time, as GAS does: it scores alphas around the transformer's and
-bids the best. :func:`finetune_dt` asks it in training, as the paper's text says: the Q-value of the predicted action
+:class:`DTQSearchBidder` asks the critic at bidding time, as GAS does: it bids the best of some alphas around the
+transformer's. :func:`finetune_dt` asks it in training, as the paper's text says: the Q-value of the predicted action
 enters the loss, and the result bids as any DT.
 """
 
@@ -30,17 +30,7 @@ MULTIPLES = (0.90, 0.95, 0.99, 1.0, 1.01, 1.05, 1.10)
 
 
 class DTQSearchBidder(DTBidder):
-    """DT-Q as search in use (GAS): bids the multiple of DT's alpha with the highest Q.
-
-    Parameters
-    ----------
-    multiples : candidates in units of DT's alpha, each > 0
-
-    Raises
-    ------
-    ValueError
-        No multiples, or some not positive; models of different data sets.
-    """
+    """DT-Q as search in use (GAS): bids the multiple of DT's alpha with the highest Q."""
 
     def __init__(
         self,
@@ -68,21 +58,14 @@ def finetune_dt(
 ) -> DecisionTransformer:
     """DT-Q as fine-tuning: squared error of the logged actions minus the weighted Q of the predicted one.
 
-    Q is taken at the last tick of a window, where the critic knows the whole past; the critic stays as it is.
-
-    A copy of the transformer is trained; its ``losses`` are those of the fine-tuning.
-
-    Raises
-    ------
-    ValueError
-        Models or trajectories of different data sets.
+    Q is taken at the last tick of a window, where the critic knows the whole past; the critic stays as it is. A copy of
+    the transformer is trained; its ``losses`` are those of the fine-tuning.
     """
     _check_same_data(transformer, critic)
     if trajectories.dataset != transformer.config.dataset:
         raise ValueError(f"DT is for {transformer.config.dataset} data, the trajectories are {trajectories.dataset}")
-    tuned = copy.deepcopy(transformer)
+    tuned, judge = copy.deepcopy(transformer), copy.deepcopy(critic).requires_grad_(False).eval()
     model = tuned.model.train()
-    judge = copy.deepcopy(critic).requires_grad_(False).eval()
     rng, penalties = generator(config.seed, "train", 3), penalty_to_go(trajectories)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
     losses = []
@@ -90,8 +73,7 @@ def finetune_dt(
         for _ in trange(config.steps, desc="DT-Q", disable=not progress):
             rows, ticks = sample_ends(trajectories, config.batch_size, rng)
             imitation, predicted = tuned.imitation(trajectories, rows, ticks, penalties)
-            judged = windows(trajectories, rows, ticks, critic.config.window_length)
-            states, logged, mask = judge.inputs(judged)
+            states, logged, mask = judge.inputs(windows(trajectories, rows, ticks, critic.config.window_length))
             q = judge.min_q(states, torch.cat([logged[:, :-1], predicted[:, -1:]], dim=1), mask)
             loss = imitation - config.q_weight * q.mean() / q.detach().abs().mean().clamp(min=1e-6)
             optimizer.zero_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from lbm_core.baselines.text_action import parse_alpha
 from lbm_core.baselines.text_config import GRPOTextConfig
 from lbm_core.baselines.text_training import base_model, finished, precision_settings
 from lbm_core.data.trajectories import ALPHA_LIMIT
-from lbm_core.think.trainer import CHECKPOINT_SECONDS, low_rank, run, workplace
+from lbm_core.think.trainer import low_rank, train
 
 WORST = float(np.log(10.0))  # |log alpha - log alpha_data| counts no more; a text without an alpha counts as much
 # Columns of the log, by TRL's names.
@@ -36,19 +37,13 @@ LOGGED = {
 def alpha_reward(texts: Sequence[str], alphas: Sequence[float], limit: float) -> list[float]:
     """-|log alpha - log alpha_data| of each text, at least -:data:`WORST`, which a text without an alpha gets.
 
-    Differs from the paper, whose L1 distance is of alpha itself: there an advertiser with a target of 12 counts twice
-    as much as one of 6, and halving alpha costs less than doubling it.
-
-    Parameters
-    ----------
-    alphas : logged alpha of each text's moment, currency per conversion, > 0
-    limit : as in :func:`~lbm_core.baselines.text_action.parse_alpha`
+    Alphas and their limit are in currency per conversion, > 0. Differs from the paper, whose L1 distance is of alpha
+    itself: there an advertiser with a target of 12 counts twice as much as one of 6, and halving alpha costs less than
+    doubling it.
     """
-    rewards = []
-    for text, logged in zip(texts, alphas, strict=True):
-        alpha = parse_alpha(text, limit).alpha
-        rewards.append(-WORST if alpha is None else -min(abs(float(np.log(alpha / logged))), WORST))
-    return rewards
+    written = [parse_alpha(text, limit).alpha or np.nan for text in texts]
+    distances = np.abs(np.log(np.divide(written, alphas)))
+    return (-np.nan_to_num(distances, nan=WORST).clip(max=WORST)).tolist()
 
 
 def format_reward(texts: Sequence[str], limit: float) -> list[float]:
@@ -88,68 +83,45 @@ def train_grpo(
     *,
     backbone: Backbone | None = None,
     checkpoints: Path | None = None,
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> tuple[Backbone, pd.DataFrame]:
-    """Train by TRL's GRPOTrainer (Eq. 6); the prompts are gone through as often as the steps need.
+    """Train by TRL's GRPOTrainer (Eq. 6); the prompts, at least a step's, are gone through as often as the steps need.
 
     A training that was killed while it went through them a second time may meet them in another order afterwards.
+    Parameters are those of :func:`lbm_core.baselines.sft_text.train_sft`.
 
-    Parameters
-    ----------
-    prompts : n rendered prompts (:func:`lbm_core.baselines.text_prompt.text_prompt`), at least one step's
-    alphas : n logged alphas, currency per conversion, > 0
-    folder, backbone, checkpoints, checkpoint_seconds : as in :func:`lbm_core.baselines.sft_text.train_sft`
-
-    Returns
-    -------
-    backbone : the trained model
-    log : step, length (mean tokens of a text), shortest, longest, cut (share that hit the limit), answered (share with
-        exactly one readable alpha), alpha_reward, reward, idle (share of groups without any difference in reward),
-        loss, entropy
-
-    Raises
-    ------
-    ValueError
-        Too few prompts, an alpha that is not positive, or a tokenizer that would add special tokens to the prompts.
+    The trained model, and step, length (mean tokens of a text), shortest, longest, cut (share that hit the limit),
+    answered (share with exactly one readable alpha), alpha_reward, reward, idle (share of groups without any difference
+    in reward), loss, entropy.
     """
     if len(prompts) < config.prompts_per_step or len(prompts) != len(alphas):
-        raise ValueError(
-            f"GRPO needs as many prompts as alphas, at least {config.prompts_per_step}: {len(prompts)}, {len(alphas)}"
-        )
+        least = config.prompts_per_step
+        raise ValueError(f"GRPO needs as many prompts as alphas, at least {least}: {len(prompts)}, {len(alphas)}")
     if not all(np.isfinite(alpha) and alpha > 0 for alpha in alphas):
         raise ValueError("GRPO needs positive logged alphas")
-    from datasets import Dataset as Samples
     from trl import GRPOConfig, GRPOTrainer
 
     start = backbone or base_model(config)
     if start.tokenizer(prompts[0])["input_ids"] != start.tokenizer(prompts[0], add_special_tokens=False)["input_ids"]:
         raise ValueError("this tokenizer adds special tokens to a prompt that the chat template has written already")
     functions, weights = rewards_of(config)
-    rows = {"prompt": list(prompts), "logged_alpha": [float(alpha) for alpha in alphas]}
-    with workplace(checkpoints, config, rows) as settings:
-        trainer = GRPOTrainer(
-            model=start.model,
-            reward_funcs=functions,
-            args=GRPOConfig(
-                **settings,
-                **precision_settings(config),
-                max_steps=config.steps,
-                per_device_train_batch_size=config.generations,
-                gradient_accumulation_steps=config.prompts_per_step,
-                num_generations=config.generations,
-                max_completion_length=config.max_new_tokens,
-                temperature=config.temperature,
-                epsilon=config.clip,
-                beta=config.kl,
-                loss_type=config.loss_type,
-                # Dr. GRPO also leaves out the division by the group's standard deviation.
-                scale_rewards="none" if config.loss_type == "dr_grpo" else "group",
-                reward_weights=weights,
-            ),
-            train_dataset=Samples.from_dict(rows),
-            processing_class=start.tokenizer,
-            peft_config=low_rank(config.lora_rank, start.model, config.trained_layers),
-        )
-        entries = run(trainer, checkpoints, checkpoint_seconds)
-    log = pd.DataFrame(entries)[list(LOGGED)].set_axis(list(LOGGED.values()), axis=1)
-    return finished(trainer.model, start, config, log, folder), log
+    rows = [{"prompt": text, "logged_alpha": float(alpha)} for text, alpha in zip(prompts, alphas, strict=True)]
+    settings = partial(
+        GRPOConfig,
+        **precision_settings(config),
+        max_steps=config.steps,
+        per_device_train_batch_size=config.generations,
+        gradient_accumulation_steps=config.prompts_per_step,
+        num_generations=config.generations,
+        max_completion_length=config.max_new_tokens,
+        temperature=config.temperature,
+        epsilon=config.clip,
+        beta=config.kl,
+        loss_type=config.loss_type,
+        # Dr. GRPO also leaves out the division by the group's standard deviation.
+        scale_rewards="none" if config.loss_type == "dr_grpo" else "group",
+        reward_weights=weights,
+    )
+    more = {"reward_funcs": functions, "peft_config": low_rank(config.lora_rank, start.model, config.trained_layers)}
+    model, entries = train(GRPOTrainer, settings, start, config, rows, checkpoints, **more)
+    log = entries[list(LOGGED)].set_axis(list(LOGGED.values()), axis=1)
+    return finished(model, start, config, log, folder), log

@@ -33,13 +33,7 @@ class LengthModel:
 
 
 def shares(words: np.ndarray, loss_type: str, limit: int) -> np.ndarray:
-    """Weight of each of a text's tokens in the loss (Eq. 6 is "grpo": one text, one vote).
-
-    Parameters
-    ----------
-    words : (prompts, generations) lengths
-    limit : longest text, which "dr_grpo" divides by
-    """
+    """Weight of each token in the loss, for (prompts, generations) word counts; Eq. 6 is "grpo": one text, one vote."""
     if loss_type == "grpo":
         return 1 / (words * words.size)
     tokens = limit * words.size if loss_type == "dr_grpo" else words.sum()
@@ -55,11 +49,8 @@ def group_advantages(rewards: np.ndarray, loss_type: str = "grpo") -> np.ndarray
 def train_length(model: LengthModel, rng: np.random.Generator) -> pd.DataFrame:
     """Train the chance to stop by Eq. 6's gradient (one update per batch, so nothing is clipped) with Adam.
 
-    A text is rewarded with 1 if none of its words spoiled it, whatever its length.
-
-    Returns
-    -------
-    step (1..), length (mean words of the step's texts), understood (share of the texts that were not spoiled)
+    A text is rewarded with 1 if none of its words spoiled it, whatever its length. The result: step (1..), length (mean
+    words of the step's texts) and understood (share of the texts that were not spoiled).
     """
     odds, mean, square, rows = -math.log(model.first_length - 1), 0.0, 0.0, []
     for step in range(1, model.steps + 1):

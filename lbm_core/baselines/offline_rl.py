@@ -25,19 +25,11 @@ from lbm_core.training import fitted_encoder, small_network, without_notices
 def transitions(
     trajectories: TrajectorySet, encoder: StateEncoder, config: OfflineRLConfig
 ) -> dict[str, NDArray[np.float32]]:
-    """Every logged bid as a decision of one tick, M of them; the ``done`` row (alpha 0) is none.
+    """Every logged bid as a decision of one tick, M > 0 of them (else ValueError); the ``done`` row (alpha 0) is none.
 
-    Returns
-    -------
-    observations, next_observations : (M, d) normalised states; where terminal, the next one is not read
-    actions : (M, 1) log(alpha / C)
-    rewards : (M, 1) discounted reward of the next ``n_step`` ticks
-    terminals : (M, 1) 1 where nothing is to bootstrap from after these rewards, as after the last bid of a day; else 0
-
-    Raises
-    ------
-    ValueError
-        Nobody ever bid.
+    Columns: observations, next_observations (M, d), normalised states; actions, log(alpha / C), rewards, discounted
+    over the next ``n_step`` ticks, and terminals, 1 where nothing is to bootstrap from after these, as after the last
+    bid of a day, (M, 1). Where terminal, the next observation is not read.
     """
     rows, ticks = np.nonzero(trajectories.acting)
     if len(rows) == 0:
@@ -58,12 +50,9 @@ def transitions(
 class OfflinePolicy(Stored):
     """A policy alpha(s), trained or about to be.
 
-    Attributes
-    ----------
-    low, middle, high : range and median of log(alpha / C) in the data. d3rlpy's actions -1, 0 and 1 mean these, linear
-        between them: no policy bids what was never bid, and an untrained one bids like the median. (The middle of the
-        range lies far below the median, and a short training would end there.)
-    losses : (k, 2) gradient step, loss of the critic (of the actions for BC) averaged since the row before
+    ``low``, ``middle`` and ``high`` are range and median of log(alpha / C) in the data. d3rlpy's actions -1, 0 and 1
+    mean these, linear between them: no policy bids what was never bid, and an untrained one bids like the median. (The
+    middle of the range lies far below the median, and a short training would end there.)
     """
 
     kind, label = OfflineRLConfig, "offline-RL policy"
@@ -73,7 +62,7 @@ class OfflinePolicy(Stored):
             raise ValueError(f"the range of log(alpha / C) must be an interval; got {low} … {middle} … {high}")
         self.config, self.encoder = config, encoder
         self.low, self.middle, self.high = float(low), float(middle), float(high)
-        self.losses = np.empty((0, 2))
+        self.losses = np.empty((0, 2))  # step, mean loss of the critic (BC: of the actions) since the row before
 
     @cached_property
     def learner(self) -> Any:
@@ -100,20 +89,13 @@ class OfflinePolicy(Stored):
         return np.interp(action, (-1, 0, 1), (self.low, self.middle, self.high))
 
     def save(self, folder: Path, **extra: Any) -> None:
-        """As of :class:`Stored`, with the range."""
         super().save(folder, range=[self.low, self.middle, self.high], **extra)
 
 
 def train_offline_rl(config: OfflineRLConfig, trajectories: TrajectorySet, *, progress: bool = True) -> OfflinePolicy:
-    """Train BC, BCQ, CQL or IQL on logged trajectories.
+    """Train BC, BCQ, CQL or IQL on logged trajectories; d3rlpy gives networks, losses and updates.
 
-    d3rlpy gives networks, losses and updates. Batches are ours: cut from arrays, which is many times faster than its
-    buffer of single transitions, and seeded.
-
-    Raises
-    ------
-    ValueError
-        Trajectories of another data set than the config's, or without a bid, or all bids equal.
+    Batches are ours: cut from arrays, many times faster than its buffer of single transitions, and seeded.
     """
     encoder = fitted_encoder(config, trajectories)
     data = transitions(trajectories, encoder, config)
@@ -141,7 +123,6 @@ class OfflineRLBidder(Opening):
         self.policy = policy
 
     def bid(self, observation: Observation) -> NDArray[np.float64]:
-        """(n,) alpha after the first tick."""
         states = current_states(self.policy.encoder, observation, self.advertisers)
         return self.advertisers.cpa_target * np.exp(self.policy.decide(states, observation.tick))
 

@@ -51,19 +51,9 @@ _NUMBER = re.compile(r"[+\-−]?(?:\d{1,3}(?:,\d{3})+(?:\.\d*)?|\d+(?:\.\d*)?|\.
 
 
 def parse_alpha(text: str, limit: float, *, truncated: bool = False) -> TextAction:
-    """Read alpha from a text: exactly one tag, one plain number in it, in (0, limit].
+    """Read alpha from a text (without the prompt): exactly one tag, one plain number in it, in (0, limit].
 
-    Parameters
-    ----------
-    text : the model's text, without the prompt
-    limit : largest alpha that is accepted, currency per conversion
-        (:data:`lbm_core.data.trajectories.ALPHA_LIMIT`), > 0
-    truncated : whether the generation stopped at its token limit
-
-    Raises
-    ------
-    ValueError
-        A limit that is not positive.
+    ``limit`` is the largest alpha accepted, currency per conversion; ``truncated`` texts stopped at their token limit.
     """
     if not limit > 0:
         raise ValueError(f"the largest alpha must be positive; got {limit}")
@@ -82,18 +72,11 @@ def parse_alpha(text: str, limit: float, *, truncated: bool = False) -> TextActi
 
 
 class TextActionBidder:
-    """Bids what a language model writes.
+    """Bids what a language model writes, asked as ``ask`` says; ``limit`` is the largest alpha accepted.
 
     The first alpha of the day is the CPA target, as LBM-Act's. In between two questions, and where a text is not
-    accepted, the last alpha stays. Whoever has no budget left is not asked.
-
-    Parameters
-    ----------
-    backend : the language model
-    limit : largest alpha accepted, currency per conversion
-    ask : how and how often the model is asked
-    seed : of the texts
-    store : jsonl file of all texts; those found there are not written again
+    accepted, the last alpha stays. Whoever has no budget left is not asked. Texts found in the jsonl file ``store`` are
+    reused.
     """
 
     def __init__(
@@ -111,8 +94,7 @@ class TextActionBidder:
     def act(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) alpha, currency per conversion."""
         if observation.tick >= 1 and observation.tick % self.ask.every == 0:
-            left = self.advertisers.budget - observation.costs.sum(axis=1)
-            able = np.flatnonzero(left >= LEAST_BUDGET)
+            able = np.flatnonzero(self.advertisers.budget - observation.costs.sum(axis=1) >= LEAST_BUDGET)
             if len(able):
                 self._ask(observation[able], able)
         return self._alphas.copy()
@@ -144,8 +126,3 @@ class TextActionBidder:
     def consultations(self) -> pd.DataFrame:
         """One row per text so far: advertiser, tick, last_alpha, alpha (NaN if not accepted), status, …"""
         return pd.DataFrame(self._rows)
-
-    @property
-    def failures(self) -> int:
-        """Texts so far that were not accepted, so that the last alpha stayed."""
-        return sum(row["status"] != TextStatus.ACCEPTED for row in self._rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -11,10 +11,9 @@ from lbm_core.think.config import Examples, Sampling, TextTraining, Ticks
 
 STOP = "</alpha>"
 ANSWER_TOKENS = 24  # enough for SFT's texts, which hold nothing but the tag
-# How token losses are averaged; Eq. 6 is "grpo": over each text. "dr_grpo" averages over the limit, and does not divide
+# How token losses are averaged; Eq. 6 is "grpo": over each text. "dr_grpo" averages over the limit, without dividing
 # advantages by the group's standard deviation.
 LossType = Literal["grpo", "bnpo", "dapo", "dr_grpo"]
-LOSS_TYPES = get_args(LossType)
 Group = Annotated[int, Field(ge=2)]  # texts of one prompt, to be compared
 
 
@@ -23,8 +22,7 @@ class TextStyle:
     """What the prompt holds."""
 
     reason: bool = True  # ask for a chain of thought before alpha (Prompting, GRPO), or for alpha alone (SFT)
-    # Solved cases before the question, as earlier turns of the conversation. Differs from the paper, whose models need
-    # none; one of 135M hardly ever fills in the tag without.
+    # Solved cases before the question, as in :class:`~lbm_core.think.config.PromptStyle`
     worked_examples: Examples = 0
 
 

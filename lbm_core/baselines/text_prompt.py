@@ -7,16 +7,7 @@ from typing import Any
 import numpy as np
 
 from lbm_core.baselines.text_config import TextStyle
-from lbm_core.think.prompt import (
-    ASSISTANT,
-    EXAMPLES,
-    KNOWLEDGE,
-    PromptFacts,
-    conversation,
-    describe,
-    in_template,
-    number,
-)
+from lbm_core.think.prompt import EXAMPLES, WORDING, PromptFacts, conversation, describe, in_template, number
 
 RELATIVE = "bidding parameter divided by the CPA constraint: {ratios}"
 ANSWER_TASK = (
@@ -37,13 +28,7 @@ _SOLVED = (
 
 
 def answer_text(alpha: float) -> str:
-    """What SFT learns to write: alpha, currency per conversion, with 4 significant digits in its tag.
-
-    Raises
-    ------
-    ValueError
-        alpha that is not a positive number.
-    """
+    """What SFT learns to write: alpha > 0, currency per conversion, with 4 significant digits in its tag."""
     if not (np.isfinite(alpha) and alpha > 0):
         raise ValueError(f"an alpha to write must be a positive number; got {alpha}")
     return f" <alpha>{number(float(alpha), 4)}</alpha>"
@@ -61,10 +46,10 @@ def text_messages(facts: PromptFacts, style: TextStyle | None = None) -> list[di
     The rules are told first, so that all prompts share their beginning.
     """
     style = style or TextStyle()
-    rules = [KNOWLEDGE, REASON_TASK if style.reason else ANSWER_TASK]
+    rules = [WORDING["knowledge"], REASON_TASK if style.reason else ANSWER_TASK]
     solved = []
     for (case, _), (reasoning, alpha) in list(zip(EXAMPLES, _SOLVED, strict=True))[: style.worked_examples]:
-        opening = f"{ASSISTANT} {reasoning}" if style.reason else ANSWER_START
+        opening = f"{WORDING['assistant']} {reasoning}" if style.reason else ANSWER_START
         solved.append((text_facts(case), opening + answer_text(alpha)))
     return conversation(rules, solved, text_facts(facts), rules_first=True)
 
@@ -72,4 +57,4 @@ def text_messages(facts: PromptFacts, style: TextStyle | None = None) -> list[di
 def text_prompt(facts: PromptFacts, tokenizer: Any, style: TextStyle | None = None) -> str:
     """The whole prompt with the first words of the answer; errors as :func:`lbm_core.think.prompt.in_template`'s."""
     style = style or TextStyle()
-    return in_template(text_messages(facts, style), tokenizer, ASSISTANT if style.reason else ANSWER_START)
+    return in_template(text_messages(facts, style), tokenizer, WORDING["assistant"] if style.reason else ANSWER_START)

@@ -17,10 +17,9 @@ def base_model(config: LanguageBaseline) -> Backbone:
     """The pretrained model as training wants it.
 
     Weights that are trained are float32: updates too small for bfloat16 would be lost. Frozen ones, under low-rank
-    updates (which peft keeps in float32), are of the config's precision.
+    updates (float32 in peft), are of the config's precision.
     """
-    dtype = "float32" if config.lora_rank is None else config.precision
-    return load_backbone(config.backbone, dtype=dtype)
+    return load_backbone(config.backbone, dtype="float32" if config.lora_rank is None else config.precision)
 
 
 def precision_settings(config: LanguageBaseline) -> dict[str, Any]:
@@ -34,15 +33,7 @@ def precision_settings(config: LanguageBaseline) -> dict[str, Any]:
 
 
 def finished(model: Any, start: Backbone, config: LanguageBaseline, log: pd.DataFrame, folder: Path | None) -> Backbone:
-    """Keep a trained model (the low-rank updates alone, or all weights) and hand it back ready for use.
-
-    Parameters
-    ----------
-    model : the trainer's model
-    start : what the training began with
-    log : one row per step, kept beside the model
-    folder : where it is kept; :func:`load_text_model` reads it
-    """
+    """Keep a trainer's model (low-rank updates alone, or all weights) and its log in a folder; the model, for use."""
     if folder is not None:
         save_trained(folder, model, start.tokenizer, log, config)
     return Backbone(merged(model), start.tokenizer, start.name, f"{start.revision}, trained with seed {config.seed}")
@@ -51,18 +42,10 @@ def finished(model: Any, start: Backbone, config: LanguageBaseline, log: pd.Data
 def load_text_model(
     folder: Path, config: LanguageBaseline, *, dtype: str = "float32", backbone: Backbone | None = None
 ) -> Backbone:
-    """A model that :func:`finished` kept.
+    """A model that :func:`finished` kept, of the config that it was trained with; FileNotFoundError: there is none.
 
-    Parameters
-    ----------
-    config : that it was trained with; names the pretrained model that low-rank updates are added to
-    dtype : "float32", "bfloat16" or "float16"; updates are added in float32 and rounded afterwards
-    backbone : the pretrained model in float32, changed in place; default the config's
-
-    Raises
-    ------
-    FileNotFoundError
-        No such model.
+    Low-rank updates are added in float32 to the backbone (default the config's, changed in place), then rounded to
+    ``dtype``: "float32", "bfloat16" or "float16".
     """
     if config.lora_rank is None:
         return load_backbone(str(folder), dtype=dtype)

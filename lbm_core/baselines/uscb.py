@@ -1,7 +1,6 @@
 """USCB (He et al., KDD 2021): reinforcement learning that turns alpha up and down, trained online (§4.1).
 
-The policy multiplies the last alpha, alpha_t = alpha_{t-1} (1 + a_t). It learns by bidding in the simulator
-(:mod:`lbm_core.baselines.uscb_train`).
+alpha_t = alpha_{t-1} (1 + a_t); a_t is learned by bidding in the simulator (:mod:`lbm_core.baselines.uscb_train`).
 """
 
 from __future__ import annotations
@@ -21,23 +20,17 @@ from lbm_core.training import small_network
 
 
 class UscbPolicy(Stored):
-    """How much to turn alpha up or down in a state.
-
-    Attributes
-    ----------
-    actor : network from (n, d) normalised states to (n, 1) in [-1, 1]
-    returns : (k, 2) decisions taken, score of a day (in units of B / C) averaged over the days since the row before
-    """
+    """How much to turn alpha up or down in a state."""
 
     kind, label, log = UscbConfig, "USCB policy", "returns"
 
     def __init__(self, config: UscbConfig, encoder: StateEncoder) -> None:
         self.config, self.encoder = config, encoder
-        width = config.hidden_size
+        sizes = encoder.dimension, config.hidden_size, config.hidden_size, 1
         with small_network(integer_seed(config.seed, "train", 1)):
-            # The layout of Stable-Baselines3's actor, so that bidding needs none of it.
-            self.actor = nn.Sequential(*perceptron(encoder.dimension, width, width, 1), nn.Tanh())
-        self.returns = np.empty((0, 2))
+            # (n, d) states to (n, 1) in [-1, 1]. The layout of Stable-Baselines3's actor: bidding needs none of it.
+            self.actor = nn.Sequential(*perceptron(*sizes), nn.Tanh())
+        self.returns = np.empty((0, 2))  # decisions taken, mean score (in units of B / C) of days since the row before
 
     def turn(self, ratio: NDArray[np.float64], moves: NDArray[np.float64]) -> NDArray[np.float64]:
         """alpha_t / C = alpha_{t-1} / C (1 + largest_move * move), within bounds; moves in [-1, 1]."""
@@ -50,7 +43,6 @@ class UscbPolicy(Stored):
             return self.actor(torch.as_tensor(states))[:, 0].double().numpy()
 
     def networks(self) -> dict[str, nn.Module]:
-        """What was trained, as far as bidding needs it."""
         return {"actor": self.actor}
 
 
@@ -61,7 +53,6 @@ class UscbBidder(Opening):
         self.policy = policy
 
     def bid(self, observation: Observation) -> NDArray[np.float64]:
-        """(n,) alpha after the first tick."""
         target = self.advertisers.cpa_target
         moves = self.policy.moves(current_states(self.policy.encoder, observation, self.advertisers))
         alphas = target * self.policy.turn(observation.alphas[:, -1] / target, moves)

@@ -103,15 +103,10 @@ class UscbEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
 
 def train_uscb(config: UscbConfig, trajectories: TrajectorySet, days: Days, *, progress: bool = True) -> UscbPolicy:
-    """Train USCB by bidding; errors as of :func:`lbm_core.training.fitted_encoder`.
+    """Train USCB by bidding in the days that ``days`` draws, e.g. :func:`table_days`.
 
     The reward of a tick is the growth of the day's score, whose sum is the final score: the CPA target counts, as
-    USCB's constraints do.
-
-    Parameters
-    ----------
-    trajectories : what state features are normalised with; nothing is learned from their actions
-    days : draws what is played, e.g. :func:`table_days`
+    USCB's constraints do. Trajectories only normalise the state features; nothing is learned from their actions.
     """
     with without_notices():
         from stable_baselines3 import DDPG

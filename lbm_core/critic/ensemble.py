@@ -12,13 +12,12 @@ from lbm_core.data.windows import Windows
 
 
 class CriticEnsemble:
-    """Critics of one configuration but for the training seed; judges like a :class:`~lbm_core.critic.network.Critic`.
+    """At least two critics that differ in their training seed; judges as a :class:`~lbm_core.critic.network.Critic`.
 
     Its ``config`` is that of the first member. Differs from the paper, which has one pair of twins.
 
     Parameters
     ----------
-    critics : at least two
     pessimism : standard deviations between members that are taken off their mean, >= 0
     """
 

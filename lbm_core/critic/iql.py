@@ -53,17 +53,9 @@ def q_loss(critic: Critic, batch: tuple[Tensor, Tensor, Tensor], returns: Tensor
 def n_step_returns(
     rewards: NDArray[np.float32], last_action: NDArray[np.int64], gamma: float, n_step: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Discounted rewards of ticks t .. t + n - 1, and whether the day is over then.
+    """Discounted rewards of ticks t .. t + n - 1, (N, 48), and whether the day is over then, (N, 48) bool.
 
-    Parameters
-    ----------
-    rewards : (N, 48)
-    last_action : (N,) last tick with a bid, the terminal transition
-
-    Returns
-    -------
-    returns : (N, 48)
-    over : (N, 48) bool, nothing to bootstrap from after these rewards
+    Rewards are (N, 48), ``last_action`` (N,) the last ticks with a bid. Where the day is over, nothing is bootstrapped.
     """
     returns = np.zeros(rewards.shape, dtype=np.float64)
     for k in range(min(n_step, rewards.shape[1])):
@@ -80,24 +72,13 @@ def train_critic(
     checkpoint_every: int = 5_000,
     progress: bool = True,
 ) -> Critic:
-    """Train twin Q and V on logged trajectories.
+    """Train twin Q and V on logged trajectories: a Critic in ``eval()`` mode, on the GPU if there is one.
 
     Differs from the authors' release: the last bid of a day is learned (its target is its reward alone), no dropout
     remains when scoring, and ties need no normalisation. With ``n_step`` > 1 a short training reaches back over the
     day, at the price of following the logged policy for longer; paper: 1.
 
-    Parameters
-    ----------
-    checkpoints : folder of the unfinished training, from which a killed one goes on; None keeps nothing
-
-    Returns
-    -------
-    Critic in ``eval()`` mode, on the GPU if there is one, with its ``history`` of losses
-
-    Raises
-    ------
-    ValueError
-        Trajectories of another data set, a checkpoint of another training.
+    ``checkpoints`` is the folder of the unfinished training, from which a killed one goes on; None keeps nothing.
     """
     encoder = fitted_encoder(config, trajectories)
     resumable = Resumable(checkpoints, asdict(config) | {"data": fingerprint(trajectories)})

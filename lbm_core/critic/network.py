@@ -20,12 +20,8 @@ HISTORY = ("q_loss", "v_loss")  # columns of Critic.history
 class ValueNetwork(nn.Module):
     """Value of the last tick of a window of (s, a) pairs; with the last action it is Q, without it V.
 
-    One token per tick, the sum of its embedded state, action and place in the window. All tokens see each other, pads
-    are masked, and the last token gives the value.
-
-    Parameters
-    ----------
-    inputs : d, features of a state
+    One token per tick, the sum of its embedded state (of ``inputs`` features), action and place in the window. All
+    tokens see each other, pads are masked, and the last token gives the value.
     """
 
     def __init__(self, inputs: int, config: CriticConfig) -> None:
@@ -50,16 +46,7 @@ class ValueNetwork(nn.Module):
 
 
 class Critic(nn.Module):
-    """Q(s, a) = min(Q1, Q2) and V(s) of logged or imagined bids.
-
-    Parameters
-    ----------
-    encoder : state normalisation, fitted on the training data
-
-    Attributes
-    ----------
-    history : (steps, 2) losses of every gradient step, columns :data:`HISTORY`
-    """
+    """Q(s, a) = min(Q1, Q2) and V(s) of logged or imagined bids; the encoder is fitted on the training data."""
 
     def __init__(self, encoder: StateEncoder, config: CriticConfig) -> None:
         super().__init__()
@@ -68,7 +55,7 @@ class Critic(nn.Module):
         self.config, self.encoder = config, encoder
         self.twin_q = nn.ModuleList([ValueNetwork(encoder.dimension, config) for _ in range(2)])
         self.value = ValueNetwork(encoder.dimension, config)
-        self.history = np.empty((0, len(HISTORY)), dtype=np.float32)
+        self.history = np.empty((0, len(HISTORY)), dtype=np.float32)  # losses of every gradient step
 
     def inputs(self, window: Windows) -> tuple[Tensor, Tensor, Tensor]:
         """States (n, L, d), actions (n, L) and mask (n, L) of windows, on this module's device."""
@@ -82,21 +69,10 @@ class Critic(nn.Module):
     @small_network()
     @torch.inference_mode()
     def q(self, window: Windows, alphas: ArrayLike) -> NDArray[np.float64]:
-        """Value of bidding ``alphas`` at the last tick of each window, then on as the data did; min of the twins.
+        """Value of bidding ``alphas`` at the last tick of n windows, then on as the data did; min of the twins.
 
-        Parameters
-        ----------
-        window : n windows; their own last alpha is not read
-        alphas : (n,) or, for K candidates each, (n, K); currency per conversion, > 0
-
-        Returns
-        -------
-        (n,) or (n, K), in units of the reward (B / C conversions by default)
-
-        Raises
-        ------
-        ValueError
-            Alphas that are not positive numbers, or not one row per window.
+        Alphas are (n,) or, for K candidates each, (n, K), currency per conversion, > 0; the values have their shape and
+        the unit of the reward (B / C conversions by default). The windows' own last alpha is not read.
         """
         candidates = np.asarray(alphas, dtype=np.float64)
         if candidates.ndim not in (1, 2) or len(candidates) != len(window):

@@ -16,16 +16,10 @@ PRIOR = 2.0  # imagined conversions bought exactly at the CPA target, so that an
 
 
 def smoothed_score(conversions: NDArray, costs: NDArray, cpa_target: NDArray) -> NDArray[np.float64]:
-    """Score of the day so far, S = (n + 2) min(1, (n + 2) C / (cost + 2 C))^2, conversions.
+    """Score of the day so far, S = (n + 2) min(1, (n + 2) C / (cost + 2 C))^2, of n conversions and a cost in currency.
 
-    The evaluation's score (beta = 2) with :data:`PRIOR` imagined conversions at the target, which keep it from jumping
-    at the first real ones.
-
-    Parameters
-    ----------
-    conversions : n so far, count
-    costs : spent so far, currency
-    cpa_target : C, currency per conversion, > 0
+    The evaluation's score (beta = 2) with :data:`PRIOR` imagined conversions at the target C, which keep it from
+    jumping at the first real ones.
     """
     counted = conversions + PRIOR
     ratio = (costs + PRIOR * cpa_target) / (counted * cpa_target)
@@ -38,19 +32,14 @@ def reward_table(
     scale: ReturnScale = "budget",
     counted: Counted = "expected",
 ) -> NDArray[np.float32]:
-    """Reward of every tick, (N, 48) float32; 0 after the end of a trajectory.
+    """Reward of every tick, (N, 48) float32, in units of :func:`lbm_core.data.returns.return_unit`; 0 after the end.
 
     Differs from the paper: ``"conversions"`` is its reward (§2.2), which never hears of the CPA target.
-    ``"score_to_go"``, the default, is r_t = S_{t+1} - S_t (:func:`smoothed_score`), whose sum over the day is the
-    day's final score; a conversion that cost too much can count negatively.
+    ``"score_to_go"``, the default, is r_t = S_{t+1} - S_t (:func:`smoothed_score`), whose sum over the day is the day's
+    final score; a conversion that cost too much can count negatively.
 
     Conversions are rare, and whether one is drawn is luck that no action explains. ``counted="expected"`` counts the
     sum of p over the impressions shown instead, which the benchmark's logs hold as ``reward_continuous``.
-
-    Parameters
-    ----------
-    trajectories : N of them
-    scale : unit of the reward, :func:`lbm_core.data.returns.return_unit`
     """
     for name, value, kinds in (("reward", reward, Reward), ("conversions", counted, Counted)):
         if value not in get_args(kinds):

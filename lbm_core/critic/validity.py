@@ -26,20 +26,17 @@ def counterfactual_scores(
     *,
     persistent: bool = False,
 ) -> NDArray[np.float64]:
-    """Score of the day if alpha had been another at one tick (or from there on), all else as logged.
+    """(n, F) scores (beta = 2, expected) of days if alpha had been another at one tick, or from there on (persistent).
+
+    All else stays as logged.
 
     Parameters
     ----------
-    tables : response tables of the logged period
-    advertisers : n, one per logged day
-    alphas : (n, 48) logged alphas; ticks after the logged end count as the last positive alpha
+    tables : of the logged period
+    advertisers, alphas : n, one per logged day, and (n, 48) logged; ticks after the logged end count as the last alpha
+        > 0
     ticks : (n,) where alpha is changed
     factors : F multiples of the logged alpha
-    persistent : change all ticks from ``ticks`` on
-
-    Returns
-    -------
-    (n, F) expected score (beta = 2) at the day's end
     """
     # A day cut at its ``done`` goes on as it was: the replay may have budget left.
     script = pd.DataFrame(np.where(alphas > 0, alphas, np.nan)).ffill(axis=1).fillna(0.0).to_numpy(np.float64)
@@ -53,18 +50,11 @@ def counterfactual_scores(
 
 
 def validity(verdicts: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
-    """:func:`agreement` of every critic, change and period.
+    """:func:`agreement` of every critic, change, period and group by further columns, e.g. a bin of the tick.
 
-    Parameters
-    ----------
-    verdicts : variant, change, period, factor, relative_q, gain, and the columns of ``by``
-    by : further columns to split by, e.g. a bin of the tick
-
-    Returns
-    -------
-    variant, change, *by, period, the columns of :func:`agreement`, and says_up, is_up: shares of the alternatives above
-    the logged alpha that are called better, and that are better. Groups in which no alternative changed anything are
-    left out.
+    Verdicts hold variant, change, period, factor, relative_q, gain and ``by``; the result variant, change, *by, period,
+    the columns of :func:`agreement`, and says_up, is_up: shares of the alternatives above the logged alpha that are
+    called better, and that are better. Groups in which no alternative changed anything are left out.
     """
     rows: dict[Any, pd.DataFrame] = {}
     keys = ["variant", "change", *by, "period"]
@@ -80,9 +70,7 @@ def validity(verdicts: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
 def calibration(verdicts: pd.DataFrame, bins: int = 8) -> pd.DataFrame:
     """Mean counterfactual gain where a critic says about the same: bins of equal counts by relative-Q.
 
-    Returns
-    -------
-    variant, change, place (of the bin, from the lowest), relative_q and gain (means), samples
+    Columns: variant, change, place (of the bin, from the lowest), relative_q and gain (means), samples.
     """
     moved = verdicts[verdicts["gain"].abs() > TIE]
     groups = moved.groupby(["variant", "change"], sort=False)["relative_q"]
@@ -93,16 +81,10 @@ def calibration(verdicts: pd.DataFrame, bins: int = 8) -> pd.DataFrame:
 
 
 def agreement(relative_q: NDArray, gain: NDArray) -> pd.DataFrame:
-    """How well relative-Q ranks alternatives to the logged action.
+    """How well a critic's (n, F) relative-Q ranks F alternatives to the logged action by their (n, F) gain in score.
 
-    Parameters
-    ----------
-    relative_q : (n, F) critic's verdict on F alternatives
-    gain : (n, F) counterfactual score minus the logged one; exact ties (no effect at all) are left out
-
-    Returns
-    -------
-    One row: samples, sign_accuracy (0.5 is chance), rank_correlation (Spearman), says_better, is_better (shares)
+    One row: samples, sign_accuracy (0.5 is chance), rank_correlation (Spearman), says_better, is_better (shares). Exact
+    ties (no effect at all) are left out.
     """
     verdict, truth = pd.Series(np.ravel(relative_q)), pd.Series(np.ravel(gain))
     verdict, truth = verdict[truth.abs() > TIE], truth[truth.abs() > TIE]

@@ -36,17 +36,12 @@ def benchmark_advertisers(dataset: Dataset) -> Advertisers:
 
 
 def period_advertisers(dataset: Dataset, period: int) -> Advertisers:
-    """The 48 advertisers of a delivery period.
+    """The 48 advertisers of a delivery period >= 0.
 
     Up to period 27, the last of the real ones, every advertiser keeps its own budget and target: the one advertiser
     published for two periods (0, in 7 and 14) has the same in both. Later periods exist only to give more training
-    data, so there the 48 (budget, target) pairs are dealt anew to the advertisers, seeded by the period: same
-    distribution, same sum of 150,000, same correlation of budget and target, but a model cannot learn an advertiser
-    by heart.
-
-    Parameters
-    ----------
-    period : int >= 0
+    data, so there the 48 (budget, target) pairs are dealt anew, seeded by the period: same distribution, sum of 150,000
+    and correlation of budget and target, but a model cannot learn an advertiser by heart.
     """
     if period < 0:
         raise ValueError(f"period must be at least 0; got {period}")

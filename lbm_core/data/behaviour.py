@@ -1,9 +1,8 @@
 """Who fills the market (A.1): a mix of control and learned bidders with different openings, gains and noise.
 
-The benchmark's 48 bidders (PID, online LP and learned agents) are not public. Ours are drawn anew for every period
-from a distribution whose knobs, one json file per data set, :mod:`lbm_core.workshop.calibrate` fits so that prices and
-states resemble the published ones (:mod:`lbm_core.data.fidelity` compares): some bid far too much and exhaust their
-budget, some hardly spend.
+The benchmark's 48 bidders (PID, online LP and learned agents) are not public. Ours are drawn anew for every period from
+a distribution whose knobs, one json file per data set, :mod:`lbm_core.workshop.calibrate` fits so that prices and
+states resemble the published ones (:mod:`lbm_core.data.fidelity`): some bid far too much, some hardly spend.
 """
 
 from __future__ import annotations
@@ -87,8 +86,6 @@ class BehaviourParameters:
     @classmethod
     def load(cls, path: Path) -> BehaviourParameters:
         """Read a json file of named numbers; ValueError: a knob missing, unknown or out of range."""
-        if not path.is_file():
-            raise FileNotFoundError(f"no behaviour parameters at {path}")
         return cls(**json.loads(path.read_text()))
 
     def save(self, path: Path) -> None:
@@ -114,11 +111,8 @@ def population_key(dataset: Dataset) -> str:
 class Population:
     """Different bidders for different advertisers, with log-normal noise on their alphas: exploration, as in logs.
 
-    Parameters
-    ----------
-    parts : (rows, bidder) pairs; each of the n advertisers is a row of exactly one part
-    noise : (n,) standard deviation of log alpha
-    rng : drawn from once per tick
+    Parts are (rows, bidder) pairs, each of the n advertisers a row of exactly one; ``noise`` is the (n,) standard
+    deviation of log alpha, drawn once per tick.
     """
 
     def __init__(
@@ -149,15 +143,12 @@ def behaviour_population(
     mean_pvalues: NDArray[np.float64] | None = None,
     policies: Sequence[LearnedPolicy] | None = None,
 ) -> Bidder:
-    """Draw a bidder for each advertiser.
+    """Draw a bidder for each of n advertisers; ``rng`` decides who bids how, and drives the bidders' noise.
 
     Parameters
     ----------
-    advertisers : n of them
-    rng : decides who bids how, and drives the bidders' noise
-    parameters : default the data set's committed ones
+    parameters, policies : knobs, and what the learned bidders choose among; default the data set's committed ones
     mean_pvalues : (48, 48) forecast of the online LP, (advertiser, tick); default that of the "data" traffic
-    policies : what the learned bidders choose among; default the data set's committed ones
     """
     knobs = parameters or behaviour_parameters(dataset)
     n = len(advertisers)
@@ -218,31 +209,21 @@ def typical_day(dataset: Dataset) -> ResponseTables:
 def plan_day(dataset: Dataset, mean_pvalues: NDArray[np.float64]) -> ResponseTables:
     """Response curves of a day as an online-LP bidder imagines it: published prices, typical traffic.
 
-    Prices are the published tick means of period 7 (dense), scaled to the published level of the sparse data, each
-    tick's the same for all its impressions.
-
-    Parameters
-    ----------
-    mean_pvalues : (48, 48) mean p-value, (advertiser, tick)
+    Prices are the published tick means of period 7 (dense), scaled to the published level of the sparse data, the same
+    for all impressions of a tick; ``mean_pvalues`` are (48, 48), (advertiser, tick).
     """
     prices = _published_prices(dataset)
     # A normal distribution by its quantiles, with a typical standard deviation of half the mean (A.1).
     normal = np.quantile(np.random.default_rng(0).standard_normal(100_000), (np.arange(_QUANTILES) + 0.5) / _QUANTILES)
     pvalues = np.clip(mean_pvalues[:, :, None] * (1 + 0.5 * normal), 0, 1).reshape(N_ADVERTISERS, -1)
-    day = ReplayPeriod(
-        dataset,
-        _PAST_PERIODS[-1],
-        period_advertisers(dataset, _PAST_PERIODS[-1]),
-        np.full(N_TICKS, _QUANTILES),
-        pvalues,
-        np.repeat(prices, _QUANTILES),
-    )
+    period, count = _PAST_PERIODS[-1], np.full(N_TICKS, _QUANTILES)
+    who = period_advertisers(dataset, period)
+    day = ReplayPeriod(dataset, period, who, count, pvalues, np.repeat(prices, _QUANTILES))
     tables = ResponseTables.from_period(day)
-    counts = past_traffic_share() * impression_counts(_PAST_PERIODS[-1]).sum()
+    counts = past_traffic_share() * impression_counts(period).sum()
     weight = (counts / _QUANTILES)[:, None, None].astype(np.float32)
-    return replace(
-        tables, counts=counts, costs=tables.costs * weight, values=tables.values * weight, wins=tables.wins * weight
-    )
+    curves = {name: getattr(tables, name) * weight for name in ("costs", "values", "wins")}
+    return replace(tables, counts=counts, **curves)
 
 
 def _published_prices(dataset: Dataset) -> NDArray[np.float64]:
@@ -270,12 +251,8 @@ def populated_market(
 ) -> tuple[Ticks[PeriodLog], Advertisers, Bidder]:
     """The day that :func:`simulate_period` plays, its 48 advertisers, and the population that bids for them.
 
-    Parameters
-    ----------
-    period : int >= 0; fixes the traffic and the advertisers
-    seed : int >= 0; with the period, fixes who bids how and what converts
-    traffic : makes the period's impressions
-    parameters, policies : of the population; default the data set's committed ones
+    The period, >= 0, fixes traffic (made by ``traffic``) and advertisers; with the seed, >= 0, who bids how and what
+    converts. Parameters and policies are the population's, by default the data set's committed ones.
     """
     impressions, advertisers = traffic(period, dataset, scheme), period_advertisers(dataset, period)
     forecast = impressions.mean_pvalues if scheme == "public" else None

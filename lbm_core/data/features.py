@@ -32,15 +32,10 @@ class StateEncoder:
 
     Differs from the paper: it feeds the 16 features alone (``kind="paper"``), which hold neither the CPA target nor
     the CPA so far; ``"extended"`` adds :data:`EXTRA_FEATURES`.
-
-    Attributes
-    ----------
-    kind : "paper" or "extended"
-    mean, std : (d,) statistics of the raw features over the training data; d = 16 or 23
     """
 
     kind: StateKind
-    mean: NDArray[np.float32]
+    mean: NDArray[np.float32]  # (d,) of the raw features over the training data; d = 16 or 23
     std: NDArray[np.float32]
 
     def __post_init__(self) -> None:
@@ -90,13 +85,7 @@ class StateEncoder:
 
 
 def log_alpha_ratio(alphas: NDArray, cpa_target: NDArray) -> NDArray[np.float32]:
-    """log(alpha / C), clipped to +-:data:`LOG_RATIO_LIMIT`; the models' action.
-
-    Parameters
-    ----------
-    alphas : (n, ...) currency per conversion, >= 0
-    cpa_target : (n,) currency per conversion, > 0
-    """
+    """log(alpha / C) of (n, ...) alphas >= 0 and (n,) targets, within +-:data:`LOG_RATIO_LIMIT`: the models' action."""
     target = np.asarray(cpa_target, dtype=np.float64).reshape((-1,) + (1,) * (np.ndim(alphas) - 1))
     smallest = np.exp(-LOG_RATIO_LIMIT)
     ratio = np.clip(np.asarray(alphas, dtype=np.float64) / target, smallest, 1.0 / smallest)

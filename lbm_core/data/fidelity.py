@@ -51,15 +51,10 @@ def moment_ratios(ours: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
 
 
 def moment_report(ours: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
-    """All 32 moments of a data set beside the published ones, with the relative error that calibration aims below.
+    """All 32 moments of a data set (feature, mean, std) beside the published ones.
 
-    Parameters
-    ----------
-    ours : feature, mean, std
-
-    Returns
-    -------
-    dataset, feature, moment ("mean" | "std"), ours, real, ratio, tolerance, within
+    Columns: dataset, feature, moment ("mean" | "std"), ours, real, ratio, tolerance (relative error that calibration
+    aims below), within.
     """
     frame = ours.set_index("feature").loc[list(FEATURES)].melt(var_name="moment", value_name="ours", ignore_index=False)
     frame["real"] = published_moments(dataset).set_index("feature").melt()["value"].to_numpy()
@@ -78,15 +73,9 @@ def tick_prices(logs: Iterable[PeriodLog]) -> pd.DataFrame:
 
 
 def price_agreement(ours: pd.DataFrame) -> pd.DataFrame:
-    """Our tick prices against the real ones of the same period.
+    """Our tick prices (period, tick, lwc) against the real dense ones of the same periods.
 
-    Parameters
-    ----------
-    ours : period, tick, lwc, of one data set; the published prices are of the dense one
-
-    Returns
-    -------
-    period, ticks, correlation, relative_error (mean absolute error over the real mean)
+    Columns: period, ticks, correlation, relative_error (mean absolute error over the real mean).
     """
     both = published_prices().merge(ours, on=["period", "tick"], suffixes=("_real", "_ours"))
     if both.empty:
@@ -100,12 +89,7 @@ def price_agreement(ours: pd.DataFrame) -> pd.DataFrame:
 
 
 def table7(trajectories: TrajectorySet, pvalue_range: tuple[float, float]) -> pd.DataFrame:
-    """Our data set in the rows of Table 7: parameter, dataset, low, high.
-
-    Parameters
-    ----------
-    pvalue_range : smallest and largest p-value of the traffic (trajectories hold only means)
-    """
+    """Our data set in the rows of Table 7: parameter, dataset, low, high; trajectories know p-values only as means."""
     conversions = trajectories.conversions.sum(axis=1)
     acting = trajectories.alphas[np.arange(N_TICKS) < trajectories.length[:, None]]
     facts = {

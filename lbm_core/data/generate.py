@@ -1,7 +1,6 @@
 """The data set (§4.1, Table 7): simulated periods in parquet shards.
 
-A shard is a few delivery periods and depends on nothing but (data set, periods, seed, engine), so a stopped run
-resumes, and any shard can be made again alone.
+A shard depends on nothing but (data set, periods, seed, engine): a stopped run resumes, any shard can be made alone.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import asdict, fields
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import joblib
 import numpy as np
@@ -31,7 +30,6 @@ from lbm_core.settings import Count, Dataset, Whole, settings
 
 MANIFEST = "manifest.json"
 Simulate = Callable[[Dataset, int, int, Scheme], PeriodLog]  # (dataset, period, seed, scheme)
-T = TypeVar("T")
 
 
 @settings
@@ -75,16 +73,10 @@ def generate(
 
     Parameters
     ----------
-    out : folder for the shards and ``manifest.json``
-    jobs : worker processes
-    progress : show a bar with an estimate of the time left
+    out : folder for the shards and ``manifest.json``; ValueError: it holds shards of another configuration
+    jobs : worker processes; inside joblib's ``parallel_config``, of the backend that it names
     simulate : what runs a period
     run : calls a function on names, in any order, as on a cluster; default: joblib's processes
-
-    Raises
-    ------
-    ValueError
-        ``out`` holds shards of another configuration.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1; got {jobs}")
@@ -94,15 +86,11 @@ def generate(
     done = len(config.periods) - sum(len(config.shards[name]) for name in missing)
     make = partial(make_shard, config, simulate)
     with tqdm(total=len(config.periods), initial=done, unit="period", disable=not progress, desc=config.dataset) as bar:
-        for name, content in (run or partial(_on_this_machine, jobs))(make, missing):
+        here = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
+        for name, content in run(make, missing) if run else here(joblib.delayed(make)(name) for name in missing):
             with writing_file(out / name) as temporary:
                 temporary.write_bytes(content)
             bar.update(len(config.shards[name]))
-
-
-def _on_this_machine(jobs: int, make: Callable[[str], T], names: Sequence[str]) -> Iterable[T]:
-    """Run in processes; inside joblib's ``parallel_config``, on the backend that it names."""
-    return joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(joblib.delayed(make)(name) for name in names)
 
 
 def make_shard(config: GenerateConfig, simulate: Simulate, name: str) -> tuple[str, bytes]:
@@ -145,13 +133,7 @@ def read_shard(path: str | Path) -> TrajectorySet:
 
 
 def read_shards(folder: str | Path) -> TrajectorySet:
-    """All trajectories of a generated data set, in the order of its periods.
-
-    Raises
-    ------
-    FileNotFoundError
-        No manifest, or a shard is missing: the generation was stopped.
-    """
+    """All trajectories of a generated data set, in the order of its periods; FileNotFoundError: it is not complete."""
     folder = Path(folder)
     if not (folder / MANIFEST).exists():
         raise FileNotFoundError(f"no {MANIFEST} in {folder}: make a data set with 'lbm data generate' first")

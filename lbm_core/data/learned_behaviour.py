@@ -1,7 +1,7 @@
 """Learned bidders of the behaviour population (A.1): small policies trained on an earlier round of the market.
 
-The benchmark's 48 bidders include agents trained by BC, IQL and CQL. Ours are trained by
-:mod:`lbm_core.workshop.calibrate` and committed as weights; bidding with them needs NumPy only.
+The benchmark's include agents trained by BC, IQL and CQL. Ours are trained by :mod:`lbm_core.workshop.calibrate` and
+committed as weights; bidding with them needs NumPy only.
 """
 
 from __future__ import annotations
@@ -31,21 +31,14 @@ def policy_features(states: NDArray[np.floating], cpa_target: NDArray[np.floatin
 
 @dataclass(frozen=True)
 class LearnedPolicy:
-    """A multilayer perceptron from the state to alpha / C.
+    """A multilayer perceptron from the state to alpha / C."""
 
-    Attributes
-    ----------
-    weights, biases : one (out, in) and one (out,) per layer; ReLU between the layers, tanh after the last
-    mean, std : (17,) normalise the features
-    low, high : log(alpha / C) that tanh's -1 and 1 stand for
-    """
-
-    weights: tuple[NDArray[np.float32], ...]
-    biases: tuple[NDArray[np.float32], ...]
-    mean: NDArray[np.float32]
+    weights: tuple[NDArray[np.float32], ...]  # one (out, in) per layer; ReLU between the layers, tanh after the last
+    biases: tuple[NDArray[np.float32], ...]  # one (out,) per layer
+    mean: NDArray[np.float32]  # (17,) normalises the features, as does std
     std: NDArray[np.float32]
-    low: float
-    high: float
+    low: float  # log(alpha / C) that tanh's -1 stands for
+    high: float  # and its 1
 
     def squashed(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, 17) features -> (n,) action in [-1, 1]."""

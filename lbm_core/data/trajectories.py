@@ -30,31 +30,20 @@ _PER_TICK = ("alphas", "conversions", "expected_conversions", "costs")
 class TrajectorySet:
     """Logged advertiser-days as columns; everything at or after ``length`` is zero.
 
-    Attributes
-    ----------
-    dataset : "dense" or "sparse"
-    period : (N,) int, delivery period of each trajectory
-    advertiser : (N,) int in [0, 48)
-    length : (N,) int in 1..48, ticks up to the first ``done``, inclusive
-    budget : (N,) float32, currency per period, > 0
-    cpa_target : (N,) float32, currency per conversion, > 0
-    states : (N, 48, 16) float32, features before each tick
-    alphas : (N, 48) float32, currency per conversion; 0 where the advertiser did not bid. An advertiser whose budget
-        ran out has one last row with alpha 0 (its ``done`` row): :attr:`acting` leaves it out.
-    conversions, expected_conversions, costs : (N, 48) float32, per tick: count, sum of p, currency
+    An advertiser whose budget ran out has one last row with alpha 0 (its ``done`` row): :attr:`acting` leaves it out.
     """
 
     dataset: Dataset
-    period: NDArray[np.int64]
-    advertiser: NDArray[np.int64]
-    length: NDArray[np.int64]
-    budget: NDArray[np.float32]
-    cpa_target: NDArray[np.float32]
-    states: NDArray[np.float32]
-    alphas: NDArray[np.float32]
-    conversions: NDArray[np.float32]
-    expected_conversions: NDArray[np.float32]
-    costs: NDArray[np.float32]
+    period: NDArray[np.int64]  # (N,) delivery period of each trajectory
+    advertiser: NDArray[np.int64]  # (N,) in [0, 48)
+    length: NDArray[np.int64]  # (N,) in 1..48, ticks up to the first ``done``, inclusive
+    budget: NDArray[np.float32]  # (N,) currency per period, > 0
+    cpa_target: NDArray[np.float32]  # (N,) currency per conversion, > 0
+    states: NDArray[np.float32]  # (N, 48, 16) features before each tick
+    alphas: NDArray[np.float32]  # (N, 48) currency per conversion; 0 where the advertiser did not bid
+    conversions: NDArray[np.float32]  # (N, 48) count
+    expected_conversions: NDArray[np.float32]  # (N, 48) sum of p
+    costs: NDArray[np.float32]  # (N, 48) currency
 
     def __post_init__(self) -> None:
         if self.dataset not in DATASETS:
@@ -82,10 +71,10 @@ class TrajectorySet:
 
     @classmethod
     def from_logs(cls, logs: Iterable[PeriodLog]) -> TrajectorySet:
-        """Cut every advertiser-day at its first ``done`` and stack them; ValueError: no logs, or of several data sets.
+        """Cut every advertiser-day at its first ``done`` and stack them; alphas are clipped at :data:`ALPHA_LIMIT`.
 
-        Alphas are clipped at :data:`ALPHA_LIMIT`; trajectories shorter than :data:`MIN_LENGTH` are dropped and counted
-        in the log.
+        Trajectories shorter than :data:`MIN_LENGTH` are dropped and counted. ValueError: no logs, or of several data
+        sets.
         """
         whole = cls.concatenate([cls.of_day(log, log.dataset, log.period) for log in logs])
         kept = whole.length >= MIN_LENGTH
@@ -104,9 +93,9 @@ class TrajectorySet:
             period=np.full(len(who), period),
             advertiser=who.index,
             length=day.lengths,
-            budget=who.budget,
-            cpa_target=who.cpa_target,
-            states=day.states * valid[:, :, None],
+            budget=who.budget.astype(np.float32),
+            cpa_target=who.cpa_target.astype(np.float32),
+            states=(day.states * valid[:, :, None]).astype(np.float32),
             **columns,
         )
 
@@ -186,16 +175,10 @@ class TrajectorySet:
 def sample_ends(
     trajectories: TrajectorySet, n: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw end ticks of training windows, uniformly over all (trajectory, tick) pairs with alpha > 0, with replacement.
+    """Draw (n,) rows and end ticks of training windows, uniformly over all pairs with alpha > 0, with replacement.
 
-    Sampling by *end* makes short windows occur at the start of the day, in training as in use.
-
-    Differs from the paper: its authors' release samples window *starts*, so that short windows occur only at the end
-    of a training episode but at the start of an evaluated one.
-
-    Returns
-    -------
-    rows, ticks : (n,) int each
+    Sampling by *end* makes short windows occur at the start of the day, in training as in use. Differs from the paper:
+    its authors' release samples window *starts*, so that short windows occur only at the end of a training episode.
     """
     pairs = trajectories.acting_pairs
     if len(pairs) == 0:
@@ -205,13 +188,7 @@ def sample_ends(
 
 
 def windows(trajectories: TrajectorySet, rows: ArrayLike, ticks: ArrayLike, length: int = 10) -> Windows:
-    """Windows of the last ``length`` ticks (the paper uses 10) up to and including ``ticks``, left-padded with zeros.
-
-    Raises
-    ------
-    ValueError
-        ``rows`` and ``ticks`` that are not (n,), or a tick at or after the end of its trajectory.
-    """
+    """Windows of the last ``length`` ticks (paper: 10) up to and including (n,) ``ticks`` of (n,) rows; pads are 0."""
     rows, ticks = np.asarray(rows, dtype=np.int64), np.asarray(ticks, dtype=np.int64)
     _check_ticks(trajectories, rows, ticks)
     return gather_windows(
@@ -229,7 +206,5 @@ def _check_ticks(trajectories: TrajectorySet, rows: NDArray, ticks: NDArray) -> 
         raise ValueError(f"rows {rows.shape} and ticks {ticks.shape} must be (n,)")
     wrong = (ticks < 0) | (ticks >= trajectories.length[rows])
     if wrong.any():
-        k = int(np.argmax(wrong))
-        raise ValueError(
-            f"tick {ticks[k]} of trajectory {rows[k]} lies outside its {trajectories.length[rows[k]]} ticks"
-        )
+        row, tick = rows[wrong][0], ticks[wrong][0]
+        raise ValueError(f"tick {tick} of trajectory {row} lies outside its {trajectories.length[row]} ticks")

@@ -44,33 +44,21 @@ class Windows:
 def windows_of_observation(
     observation: Observation, advertisers: Advertisers, returns_to_go: ArrayLike, length: int = 10
 ) -> Windows:
-    """The windows a model sees when it has to bid: same layout and padding as in training.
+    """The windows that n advertisers' model sees when it has to bid at tick t: layout and padding as in training.
 
-    Parameters
-    ----------
-    observation, advertisers : the same n advertisers, at tick t
-    returns_to_go : (n, t + 1) conversions still wanted at ticks 0..t
-    length : L
-
-    Raises
-    ------
-    ValueError
-        Shapes that do not fit, NaN.
+    ``returns_to_go`` are the (n, t + 1) conversions still wanted at ticks 0..t. ValueError for wrong shapes and NaN.
     """
     n, tick = len(observation), observation.tick
     past = {name: getattr(observation, name) for name in ("alphas", "conversions", "costs")}
     target = np.asarray(returns_to_go, dtype=np.float64)
-    for name, values, shape in (
-        ("returns_to_go", target, (n, tick + 1)),
-        *((name, values, (n, tick)) for name, values in past.items()),
-        ("states", observation.states[:, :, 0], (n, tick + 1)),
-        ("advertisers", advertisers.budget, (n,)),
-    ):
+    now = {"returns_to_go": target, "states": observation.states[:, :, 0]}
+    given = [(name, values, (n, tick + 1)) for name, values in now.items()]
+    given += [(name, values, (n, tick)) for name, values in past.items()]
+    for name, values, shape in (*given, ("advertisers", advertisers.budget, (n,))):
         if values.shape != shape:
             raise ValueError(f"{name} of the observation at tick {tick} has shape {values.shape}; expected {shape}")
         if not np.isfinite(values).all():
             raise ValueError(f"{name} of the observation at tick {tick} holds NaN or infinite values")
-
     with_current = {name: np.pad(values, ((0, 0), (0, 1))) for name, values in past.items()}
     totals = {f"{name}_before": values.cumsum(axis=1) for name, values in past.items() if name != "alphas"}
     before = {name: np.pad(values, ((0, 0), (1, 0))) for name, values in totals.items()}

@@ -24,18 +24,11 @@ ANSWERS = ("lower", "unsure", "raise", "none")
 
 
 def measures(frame: pd.DataFrame) -> pd.DataFrame:
-    """What each piece of advice is worth, as 1, 0 or NaN (it cannot be said).
+    """What each piece of advice is worth: model, moment, and each of :data:`MEASURES` as 1, 0 or NaN (cannot be said).
 
-    A text without a valid answer agrees with nobody, so that all shares of a model are of the same moments.
-
-    Parameters
-    ----------
-    frame : model, moment, cpa_ratio, direction, delta_a, relative_q, critic_best, simulator_best, and status and
-        ratio_error (empty for who writes no texts)
-
-    Returns
-    -------
-    model, moment, and the columns of :data:`MEASURES`
+    A text without a valid answer agrees with nobody, so that all shares of a model are of the same moments. ``frame``
+    holds model, moment, cpa_ratio, direction, delta_a, relative_q, critic_best, simulator_best, and status and
+    ratio_error (empty for who writes no texts).
     """
     ratio, advised = frame["cpa_ratio"], frame["direction"].astype("float64")
     simulator, stated = frame["simulator_best"], frame["ratio_error"].astype("float64") <= TOLERANCE + 1e-12
@@ -52,22 +45,10 @@ def measures(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def before_and_after(measured: pd.DataFrame, reference: str, rng: np.random.Generator) -> pd.DataFrame:
-    """Mean of every measure with its bootstrap interval over moments, and the paired difference to the reference.
+    """Mean of every measure with its bootstrap interval over moments, and the paired difference to a reference model.
 
-    Parameters
-    ----------
-    measured : as :func:`measures` gives
-    reference : name of the model to compare with
-
-    Returns
-    -------
-    One row per model and measure: model, measure, mean, low, high, moments, difference, difference_low,
-    difference_high, verdict (of the difference; empty for the reference itself)
-
-    Raises
-    ------
-    ValueError
-        No rows of the reference.
+    One row per model and measure of :func:`measures`: model, measure, mean, low, high, moments, difference,
+    difference_low, difference_high, verdict (of the difference; empty for the reference itself).
     """
     tables = {name: rows.set_index("moment") for name, rows in measured.groupby("model", sort=False)}
     if reference not in tables:
@@ -93,19 +74,13 @@ def before_and_after(measured: pd.DataFrame, reference: str, rng: np.random.Gene
 def answers_by_ratio(frame: pd.DataFrame) -> pd.DataFrame:
     """Share of each answer per bin of the CPA ratio, of moments that have one: model, bin, answer, count, share.
 
-    Parameters
-    ----------
-    frame : model, cpa_ratio, direction
+    ``frame`` holds model, cpa_ratio, direction.
     """
     edges = [low for low, _ in RATIO_BINS.values()] + [np.inf]
     words = frame["direction"].astype("float64").map({-1.0: "lower", 0.0: "unsure", 1.0: "raise"}).fillna("none")
-    binned = frame.assign(bin=pd.cut(frame["cpa_ratio"], edges, labels=list(RATIO_BINS)), answer=words).dropna(
-        subset="bin"
-    )
-    cells = pd.MultiIndex.from_product(
-        [frame["model"].unique(), list(RATIO_BINS), ANSWERS], names=["model", "bin", "answer"]
-    )
-    counts = binned.groupby(["model", "bin", "answer"], observed=True).size().reindex(cells, fill_value=0)
-    rows = counts.rename("count").reset_index()
+    binned = frame.assign(bin=pd.cut(frame["cpa_ratio"], edges, labels=list(RATIO_BINS)), answer=words)
+    levels: dict[str, Any] = {"model": frame["model"].unique(), "bin": list(RATIO_BINS), "answer": ANSWERS}
+    cells = pd.MultiIndex.from_product(list(levels.values()), names=list(levels))
+    rows = binned.value_counts(list(levels)).reindex(cells, fill_value=0).reset_index()
     total = rows.groupby(["model", "bin"], sort=False)["count"].transform("sum")
     return rows.assign(share=rows["count"] / total.where(total > 0))

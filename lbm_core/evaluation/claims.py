@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -38,10 +38,7 @@ class Judgement(NamedTuple):
 def better(
     frame: pd.DataFrame, rng: np.random.Generator, *, pairs: Sequence[tuple[str, str]], metrics: Sequence[str]
 ) -> Judgement:
-    """Every first method above its second one in every metric, on paired periods.
-
-    Supported if every interval lies above 0, not supported if any lies below.
-    """
+    """Every first method above its second one in every metric: each interval of the paired periods lies above 0."""
     rows = []
     for method, reference in pairs:
         _require(frame, method, reference)
@@ -126,12 +123,10 @@ def in_time(frame: pd.DataFrame, rng: np.random.Generator) -> Judgement:
 
     Of each module the largest batch measured counts; the 99th percentile of LBM-Think's is multiplied up to 48.
     """
+    _require(frame, "LBM-Think", "LBM-Act", column="module")
     largest = frame.sort_values("batch").groupby("module").last()
-    for module in ("LBM-Think", "LBM-Act"):
-        if module not in largest.index:
-            raise Untestable(f"no latency of {module}")
     think, act = largest.loc["LBM-Think"], largest.loc["LBM-Act"]
-    texts = frame.loc[frame["module"] == "LBM-Think", "batch"].max()
+    texts = float(think["batch"])
     batches = math.ceil(N_ADVERTISERS / texts)
     longest = batches * think["p99_seconds"]
     good = longest < INTERVAL_SECONDS and act["median_seconds"] < batches * think["median_seconds"]
@@ -167,44 +162,38 @@ def claims() -> pd.DataFrame:
 
 def experiments() -> list[str]:
     """Names of the recorded results that decide claims, in alphabetical order."""
-    table = claims()
-    return sorted(set(table.loc[table["name"].isin(list(JUDGES)), "experiment"]))
+    return sorted(set(claims().query("name in @JUDGES")["experiment"]))
 
 
 def scorecard(frames: Mapping[str, pd.DataFrame], rng: np.random.Generator) -> pd.DataFrame:
-    """Verdict on every claim.
+    """Verdict on every claim: name, claim, section, test, measured, verdict.
+
+    A verdict is "supported", "not supported" (the data say the opposite), "not resolved" (an interval that includes 0,
+    too few periods, trainings or samples, or results of the smoke tier, which prove the path and not the numbers) or
+    "not tested" (``measured`` says why; an experiment that is missing leaves its claims so).
 
     Parameters
     ----------
-    frames : recorded rows by experiment name, of one data set; an experiment that is missing leaves its claims untested
-    rng : for the bootstrap
-
-    Returns
-    -------
-    name, claim, section, test, measured, verdict: "supported", "not supported" (the data say the opposite),
-    "not resolved" (an interval that includes 0, too few periods, trainings or samples, or results of the smoke tier,
-    which prove the path and not the numbers) or "not tested" (``measured`` says why).
+    frames : recorded rows by experiment name, of one data set
     """
-    table = claims()
-    judgements = [_judgement(row, frames.get(row["experiment"]), rng) for row in table.to_dict("records")]
+    table, judgements = claims(), []
+    for row in table.to_dict("records"):
+        frame, judge = frames.get(row["experiment"]), JUDGES.get(row["name"])
+        try:
+            if judge is None:
+                raise Untestable(row["test"])
+            if frame is None:
+                raise Untestable(f"no recorded results of {row['experiment']!r}")
+            judgement = judge(frame, rng)
+            of_smoke = "tier" in frame and (frame["tier"] == "smoke").any()
+            judgements.append(judgement._replace(verdict=NOT_RESOLVED) if of_smoke else judgement)
+        except Untestable as reason:
+            judgements.append(Judgement(str(reason), NOT_TESTED))
     return table.drop(columns="experiment").join(pd.DataFrame(judgements))
 
 
-def _judgement(claim: Mapping[Any, str], frame: pd.DataFrame | None, rng: np.random.Generator) -> Judgement:
-    if claim["name"] not in JUDGES:
-        return Judgement(claim["test"], NOT_TESTED)
-    if frame is None:
-        return Judgement(f"no recorded results of {claim['experiment']!r}", NOT_TESTED)
-    try:
-        judgement = JUDGES[claim["name"]](frame, rng)
-    except Untestable as reason:
-        return Judgement(str(reason), NOT_TESTED)
-    of_smoke = "tier" in frame and (frame["tier"] == "smoke").any()
-    return judgement._replace(verdict=NOT_RESOLVED) if of_smoke else judgement
-
-
 def _all_positive(rows: pd.DataFrame, *, sample: str = "periods", least: float = MIN_PERIODS) -> Judgement:
-    """Supported if every difference is resolved above 0; not supported if one is resolved below."""
+    """Supported if every difference is resolved above 0; not supported if one is resolved below it."""
     enough = rows[sample] >= least
     above, below = (rows["low"] > 0) & enough, (rows["high"] < 0) & enough
     verdict = NOT_SUPPORTED if below.any() else SUPPORTED if above.all() else NOT_RESOLVED
@@ -216,6 +205,5 @@ def _all_positive(rows: pd.DataFrame, *, sample: str = "periods", least: float =
 
 
 def _require(frame: pd.DataFrame, *methods: str, column: str = "method") -> None:
-    missing = [name for name in methods if name not in set(frame[column])]
-    if missing:
+    if missing := [name for name in methods if name not in set(frame[column])]:
         raise Untestable(f"no rows of {missing[0]}")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-if TYPE_CHECKING:
-    from lbm_core.auction.replay import ReplayResult
+from lbm_core.auction.day import DayResult
 
 DEAD_BAND = 0.01  # moves of |log alpha| up to this are none
 LEAST = 5  # conversions that an advertiser must have before its CPA counts for something
@@ -16,23 +15,18 @@ SIGNS, SIDES = ("increase", "decrease"), ("below_1", "above_1")
 
 
 def direction_counts(samples: pd.DataFrame) -> pd.DataFrame:
-    """Fig. 2's counts: model, delta_a (increase | decrease), cpa_ratio (below_1 | above_1), count, share.
+    """Fig. 2's counts: model, delta_a (increase | decrease), cpa_ratio (below_1 | above_1), count, share of the column.
 
-    ``share`` is that of the column (samples with a CPA ratio on the same side of 1). Samples with no change of alpha
-    belong to neither row and are left out.
-
-    Parameters
-    ----------
-    samples : model, cpa_ratio (so far, at the decision), delta_a (log alpha_t / alpha_{t-1})
+    ``samples`` hold model, cpa_ratio (so far, at the decision) and delta_a (log alpha_t / alpha_{t-1}). A column has
+    those with a CPA ratio on one side of 1; samples with no change of alpha are left out.
     """
     moved = samples[samples["delta_a"] != 0]
     side = np.where(moved["cpa_ratio"] < 1, "below_1", "above_1")
     sign = np.where(moved["delta_a"] > 0, "increase", "decrease")
-    cells = pd.MultiIndex.from_product(
-        [samples["model"].unique(), SIGNS, SIDES], names=["model", "delta_a", "cpa_ratio"]
-    )
-    counts = moved.assign(delta_a=sign, cpa_ratio=side).groupby(["model", "delta_a", "cpa_ratio"]).size()
-    return with_share(counts.reindex(cells, fill_value=0).rename("count").reset_index())
+    levels: dict[str, Any] = {"model": samples["model"].unique(), "delta_a": SIGNS, "cpa_ratio": SIDES}
+    cells = pd.MultiIndex.from_product(list(levels.values()), names=list(levels))
+    counts = moved.assign(delta_a=sign, cpa_ratio=side).value_counts(list(levels))
+    return with_share(counts.reindex(cells, fill_value=0).reset_index())
 
 
 def with_share(counts: pd.DataFrame) -> pd.DataFrame:
@@ -41,31 +35,21 @@ def with_share(counts: pd.DataFrame) -> pd.DataFrame:
     return counts.assign(share=counts["count"] / total.where(total > 0))
 
 
-def moves(result: ReplayResult) -> pd.DataFrame:
-    """Every decision after the first, beside the CPA so far.
+def moves(result: DayResult) -> pd.DataFrame:
+    """Every decision after the first, beside the CPA so far: advertiser, tick, alpha_ratio (alpha / C), cpa_ratio (CPA
+    so far / C), move (of log alpha), wrong_way.
 
-    Returns
-    -------
-    One row per advertiser and tick with both bids placed and at least :data:`LEAST` conversions: advertiser, tick,
-    alpha_ratio (alpha / C), cpa_ratio (CPA so far / C), move (log), wrong_way: the ratio is above 1 and alpha rises, or
-    it is below 1 and alpha falls, by more than :data:`DEAD_BAND`
+    A row per advertiser and tick with both bids placed and at least :data:`LEAST` conversions. The wrong way is up
+    where the CPA is above its target, or down where it is below, by more than :data:`DEAD_BAND`.
     """
-    who, alphas = result.advertisers, result.alphas
-    cost = np.cumsum(result.costs, axis=1)[:, :-1]
-    won = np.cumsum(result.conversions, axis=1)[:, :-1]
+    target, alphas = result.advertisers.cpa_target, result.alphas
+    cost, won = (np.cumsum(table, axis=1)[:, :-1] for table in (result.costs, result.conversions))
     row, tick = np.nonzero((alphas[:, 1:] > 0) & (alphas[:, :-1] > 0) & (won >= LEAST))
-    ratio = cost[row, tick] / won[row, tick] / who.cpa_target[row]
-    move = np.log(alphas[row, tick + 1] / alphas[row, tick])
-    return pd.DataFrame(
-        {
-            "advertiser": who.index[row],
-            "tick": tick + 1,
-            "alpha_ratio": alphas[row, tick + 1] / who.cpa_target[row],
-            "cpa_ratio": ratio,
-            "move": move,
-            "wrong_way": ((ratio > 1) & (move > DEAD_BAND)) | ((ratio < 1) & (move < -DEAD_BAND)),
-        }
-    )
+    now, ratio = alphas[row, tick + 1], cost[row, tick] / won[row, tick] / target[row]
+    move = np.log(now / alphas[row, tick])
+    wrong = ((ratio > 1) & (move > DEAD_BAND)) | ((ratio < 1) & (move < -DEAD_BAND))
+    frame = pd.DataFrame({"advertiser": result.advertisers.index[row], "tick": tick + 1})
+    return frame.assign(alpha_ratio=now / target[row], cpa_ratio=ratio, move=move, wrong_way=wrong)
 
 
 def wrong_way(frame: pd.DataFrame) -> pd.Series:

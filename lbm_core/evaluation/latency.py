@@ -18,17 +18,10 @@ _PERCENTILES = {"median_seconds": 0.5, "p90_seconds": 0.9, "p99_seconds": 0.99}
 
 
 def measure(call: Callable[[], object], *, repetitions: int = 10, warm_up: int = 1) -> dict[str, float]:
-    """Wall time of a call.
+    """Wall time of a call: median_seconds, p90_seconds, p99_seconds (the slowest of too few) and repetitions, >= 1.
 
-    Parameters
-    ----------
-    call : what to time; it must wait for its own result (a GPU call that returns early measures nothing)
-    repetitions : timed calls, >= 1
-    warm_up : calls before that are not counted, >= 0
-
-    Returns
-    -------
-    median_seconds, p90_seconds, p99_seconds (the slowest where there are too few repetitions), repetitions
+    The call must wait for its own result (a GPU call that returns early measures nothing). The first ``warm_up`` calls,
+    >= 0, do not count.
     """
     if repetitions < 1 or warm_up < 0:
         raise ValueError(f"need repetitions >= 1 and warm_up >= 0; got {repetitions} and {warm_up}")
@@ -37,9 +30,8 @@ def measure(call: Callable[[], object], *, repetitions: int = 10, warm_up: int =
         start = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - start)
-    counted = seconds[warm_up:]
-    slowest = percentiles(counted, method="higher")
-    return slowest | {"median_seconds": float(np.median(counted)), "repetitions": repetitions}
+    slowest = percentiles(seconds[warm_up:], method="higher")
+    return slowest | {"median_seconds": float(np.median(seconds[warm_up:])), "repetitions": repetitions}
 
 
 def load_per_core() -> float:
@@ -55,25 +47,15 @@ def percentiles(seconds: ArrayLike, method: str = "linear") -> dict[str, float]:
 
 @settings
 class WritingSpeed:
-    """How fast a language model writes a batch of texts at once.
-
-    A batch takes ``prompt_seconds`` for its prompts and first tokens, then ``step_seconds`` for one more token of every
-    text; it is over when its longest text is.
-    """
+    """How fast a language model writes a batch of texts at once; a batch is over when its longest text is."""
 
     batch: Count  # texts at once
-    prompt_seconds: Positive
-    step_seconds: NonNegative
+    prompt_seconds: Positive  # of a batch, until every text has its first token
+    step_seconds: NonNegative  # for one more token of every text
 
     @classmethod
     def measured(cls, write: Callable[[int], object], batch: int, *, repetitions: int = 3, warm_up: int = 1) -> Self:
-        """Time a text of nine tokens and one of a single token; medians of the repetitions.
-
-        Parameters
-        ----------
-        write : writes the batch, with exactly so many tokens in each text
-        warm_up : single tokens written before anything is timed
-        """
+        """Time texts of one and of nine tokens; ``write`` writes the batch, every text with exactly so many."""
         first = measure(lambda: write(1), repetitions=repetitions, warm_up=warm_up)["median_seconds"]
         more = measure(lambda: write(9), repetitions=repetitions, warm_up=0)["median_seconds"]
         return cls(batch, first, max(more - first, 0.0) / 8)
@@ -97,34 +79,19 @@ class WritingSpeed:
 
 
 def advertisers_served(
-    speed: WritingSpeed,
-    lengths: ArrayLike,
-    rng: np.random.Generator,
-    *,
-    interval: float = INTERVAL_SECONDS,
-    quantile: float = 0.99,
+    speed: WritingSpeed, lengths: ArrayLike, rng: np.random.Generator, *, interval: float = INTERVAL_SECONDS
 ) -> int:
-    """Advertisers whose texts one machine writes within every interval, batch after batch.
+    """Advertisers whose texts one machine writes within every interval (seconds, > 0), batch after batch.
 
-    The number of batches is the largest that is done in time with probability ``quantile``; a batch is as slow as its
-    longest text, and lengths are drawn from the observed ones.
-
-    Parameters
-    ----------
-    lengths : observed tokens per text
-    interval : seconds from one decision to the next, > 0
-
-    Raises
-    ------
-    ValueError
-        No length, or an interval or quantile outside its range.
+    The number of batches is the largest that is done in time in 99 % of the intervals; a batch is as slow as its
+    longest text, and lengths are drawn from the observed ones (tokens).
     """
-    if not interval > 0 or not 0 < quantile < 1:
-        raise ValueError(f"interval must be positive and quantile in (0, 1); got {interval} and {quantile}")
+    if not interval > 0:
+        raise ValueError(f"interval must be positive; got {interval}")
     most = int(interval // speed.seconds(np.min(lengths)))
     if most == 0:
         return 0
-    latest = np.quantile(speed.done(lengths, rng, most, _DRAWS), quantile, axis=0)
+    latest = np.quantile(speed.done(lengths, rng, most, _DRAWS), 0.99, axis=0)
     return int(np.searchsorted(latest, interval, side="right")) * speed.batch
 
 

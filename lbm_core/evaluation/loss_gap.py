@@ -15,8 +15,7 @@ MIN_SEEDS = 3  # two differences lie on a line through any two points: no interv
 def relative_losses(losses: pd.DataFrame) -> pd.DataFrame:
     """Losses (method, seed, step, loss) as shares of what they were before the first step.
 
-    Every training seed draws its own windows to measure the loss on, and a few large logged moves decide the level;
-    relative to the start, seeds can be compared.
+    Training seeds can be compared only so: each measures the loss on windows of its own, whose large moves decide it.
     """
     first = losses.sort_values("step").groupby(["method", "seed"])["loss"].transform("first")
     return losses.assign(loss=losses["loss"] / first)
@@ -29,31 +28,20 @@ def final_losses(losses: pd.DataFrame) -> pd.DataFrame:
 
 
 def share_closed(final: pd.DataFrame, control: str) -> pd.DataFrame:
-    """Share of the gap from LLM-DT to LBM-Act that a control closes: 0 as LLM-DT, 1 as LBM-Act.
+    """Share of LLM-DT's gap to LBM-Act that a control closes in :func:`final_losses`: 0 as LLM-DT, 1 as LBM-Act.
 
     The share is a ratio of two differences that are uncertain together, so its interval is Fieller's, over training
     seeds that all three share (the same windows in the same order). Where the gap itself could be 0, no share can be
     named: its bounds are NaN.
 
-    Parameters
-    ----------
-    final : method, seed, loss of :func:`final_losses`
-    control : method
-
     Returns
     -------
     One row: control, seeds, gap (mean loss of LLM-DT less LBM-Act), share, low, high, closes ("resolved" where the 95 %
     interval excludes 0), differs ("resolved" where it excludes 1, so that words and control are not the same)
-
-    Raises
-    ------
-    ValueError
-        A method that is missing, or no seed that all three share.
     """
     plain, guided = "LLM-DT", "LBM-Act"
     table = final.pivot(index="seed", columns="method", values="loss")
-    missing = [name for name in (control, plain, guided) if name not in table]
-    if missing:
+    if missing := [name for name in (control, plain, guided) if name not in table]:
         raise ValueError(f"no losses of {missing[0]!r}; there are those of {', '.join(map(str, table.columns))}")
     table = table[[plain, control, guided]].dropna()
     if table.empty:

@@ -23,16 +23,10 @@ RESOLVED, NOT_RESOLVED = "resolved", "not resolved"
 def mean_interval(
     values: NDArray[np.float64], rng: np.random.Generator, *, n_resamples: int = 4_000
 ) -> tuple[float, float, float]:
-    """Mean and 95 % percentile bootstrap interval; rows and columns are resampled independently of each other.
+    """Mean, low and high of a 95 % percentile bootstrap; rows and columns are resampled independently of each other.
 
-    Parameters
-    ----------
-    values : (training seeds, periods) or (periods,)
-
-    Returns
-    -------
-    mean, low, high : low and high are NaN below :data:`MIN_PERIODS` periods, where the interval would be far too narrow
-        (of two periods it spans exactly the two, and holds the truth half of the time)
+    ``values`` are (training seeds, periods) or (periods,). Below :data:`MIN_PERIODS` periods low and high are NaN: the
+    interval would be far too narrow (of two periods it spans exactly the two, and holds the truth half of the time).
     """
     table = np.atleast_2d(np.asarray(values, dtype=np.float64))
     if table.ndim != 2 or table.size == 0:
@@ -53,16 +47,13 @@ def mean_interval(
 
 
 def period_table(frame: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:
-    """Means of one method over advertisers and conversion draws: one row per training seed, one column per period.
-
-    Raises
-    ------
-    ValueError
-        A missing column, an unknown method, or a period that some training seed did not meet.
-    """
-    rows = _rows(frame, method, metric)
-    if "train_seed" not in rows:
-        rows = rows.assign(train_seed=0)
+    """Means of one method over advertisers and conversion draws: one row per training seed, one column per period."""
+    if missing := [name for name in ("method", "period", metric) if name not in frame]:
+        raise ValueError(f"the result frame has no column {missing[0]!r}; it has {', '.join(map(str, frame.columns))}")
+    rows = frame[frame["method"] == method]
+    if rows.empty:
+        raise ValueError(f"no rows of method {method!r}; there are {', '.join(sorted(frame['method'].unique()))}")
+    rows = rows.assign(train_seed=rows.get("train_seed", 0))
     table = rows.pivot_table(index="train_seed", columns="period", values=metric, aggfunc="mean")
     if table.isna().any(axis=None):
         raise ValueError(f"{method}: some training seeds did not meet all {table.shape[1]} periods")
@@ -72,13 +63,8 @@ def period_table(frame: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:
 def intervals(frame: pd.DataFrame, rng: np.random.Generator, *, metrics: Sequence[str] = METRICS) -> pd.DataFrame:
     """Mean of every method and metric with its bootstrap interval.
 
-    Parameters
-    ----------
-    frame : rows of :func:`lbm_core.evaluation.runner.evaluate` (or their means per period), maybe with ``train_seed``
-
-    Returns
-    -------
-    One row per method and metric: method, metric, mean, low, high, periods, seeds (conversion draws), train_seeds.
+    One row per method and metric of :func:`lbm_core.evaluation.runner.evaluate`'s rows (or their means per period),
+    maybe with ``train_seed``: method, metric, mean, low, high, periods, seeds (conversion draws), train_seeds.
     """
     rows = []
     for method in frame["method"].unique():
@@ -98,33 +84,28 @@ def paired_differences(
     metrics: Sequence[str] = ("conversions", "score"),
     methods: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Every method minus the reference on the same periods, conversion draws and advertisers.
+    """Every method (default: all others) minus the reference on the same periods, conversion draws and advertisers.
 
-    Parameters
-    ----------
-    reference : name of the method to compare with
-    methods : which to compare; default all others
-
-    Returns
-    -------
     One row per method and metric: method, reference, metric, difference, low, high (same unit as the metric),
     relative (difference / mean of the reference), periods, verdict ("resolved" where the interval excludes 0 and at
     least :data:`MIN_PERIODS` periods are paired, else "not resolved").
-
-    Raises
-    ------
-    ValueError
-        The two methods did not meet the same periods, draws and advertisers.
     """
+    bases = {metric: period_table(frame, reference, metric) for metric in metrics}
+    keys = [name for name in ("period", "seed", "advertiser") if name in frame]
+    met = {name: set(part[keys].itertuples(index=False, name=None)) for name, part in frame.groupby("method")}
+    others = [name for name in frame["method"].unique() if name != reference]
     rows = []
-    for method in [name for name in frame["method"].unique() if name != reference] if methods is None else methods:
-        _require_paired(frame, method, reference)
-        for metric in metrics:
-            ours, base = period_table(frame, method, metric), period_table(frame, reference, metric)
-            difference = _subtract(ours, base)
-            mean, low, high = mean_interval(difference, rng)
-            level, periods = float(base.to_numpy().mean()), difference.shape[1]
-            relative = mean / level if level else np.nan
+    for method in others if methods is None else methods:
+        for metric, base in bases.items():
+            ours, level = period_table(frame, method, metric), float(base.to_numpy().mean())
+            if met[method] != met[reference]:
+                raise ValueError(f"{method} and {reference} are not paired: they met other {', '.join(keys)}s")
+            if len(ours) > 1 and len(base) > 1:  # an untrained method, one row, meets every training seed of the other
+                ours, base = ours.align(base, join="inner", axis=0)
+                if ours.empty:
+                    raise ValueError(f"{method} and {reference} share no training seed: they cannot be paired")
+            mean, low, high = mean_interval(ours.to_numpy() - base.to_numpy(), rng)
+            relative, periods = mean / level if level else np.nan, base.shape[1]
             rows.append((method, reference, metric, mean, low, high, relative, periods, verdict(low, high, periods)))
     columns = ["method", "reference", "metric", "difference", "low", "high", "relative", "periods", "verdict"]
     return pd.DataFrame(rows, columns=columns)
@@ -134,30 +115,3 @@ def verdict(low: float, high: float, periods: int) -> str:
     """ "resolved" if an interval of a difference excludes 0 on enough periods, else "not resolved"."""
     excluded = low > 0 or high < 0  # False where the bounds are NaN
     return RESOLVED if excluded and periods >= MIN_PERIODS else NOT_RESOLVED
-
-
-def _subtract(ours: pd.DataFrame, base: pd.DataFrame) -> NDArray[np.float64]:
-    """(training seeds, periods); a method that is not trained (one row) meets every training seed of the other."""
-    if len(ours) > 1 and len(base) > 1:
-        shared = ours.index.intersection(base.index)
-        if shared.empty:
-            raise ValueError("the two methods share no training seed, so their differences cannot be paired")
-        ours, base = ours.loc[shared], base.loc[shared]
-    return ours.to_numpy() - base.to_numpy()
-
-
-def _rows(frame: pd.DataFrame, method: str, *columns: str) -> pd.DataFrame:
-    missing = [name for name in ("method", "period", *columns) if name not in frame]
-    if missing:
-        raise ValueError(f"the result frame has no column {missing[0]!r}; it has {', '.join(map(str, frame.columns))}")
-    rows = frame[frame["method"] == method]
-    if rows.empty:
-        raise ValueError(f"no rows of method {method!r}; there are {', '.join(sorted(frame['method'].unique()))}")
-    return rows
-
-
-def _require_paired(frame: pd.DataFrame, method: str, reference: str) -> None:
-    keys = [name for name in ("period", "seed", "advertiser") if name in frame]
-    ours, base = (set(_rows(frame, name)[keys].itertuples(index=False, name=None)) for name in (method, reference))
-    if ours != base:
-        raise ValueError(f"{method} and {reference} did not meet the same {', '.join(keys)}: their rows are not paired")

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lbm_core.report.style import PALETTE, PAPER_COLOUR, curves, dots, drawn, legend_below, lines
+from lbm_core.report.style import PALETTE, PAPER_COLOUR, curves, dots, drawn, legend_below, lines, sized
 
 # What became of a text keeps its colour in every figure, also where nothing was accepted.
-_STATUS_COLOURS = {
-    "accepted": PALETTE[2],
-    "truncated": PALETTE[7],
-    "no alpha": PALETTE[1],
-    "several alphas": PALETTE[4],
-    "alpha not a number": PALETTE[5],
-    "alpha out of range": PALETTE[3],
-}
+_STATUSES = ("accepted", "truncated", "no alpha", "several alphas", "alpha not a number", "alpha out of range")
+_STATUS_COLOURS = {name: PALETTE[place] for name, place in zip(_STATUSES, (2, 7, 1, 4, 5, 3), strict=True)}
 
 
 @drawn("method", "mean", "low", "high")
 def leader_board(figure: Figure, scores: pd.DataFrame, best_constant: float) -> None:
-    """Scores with intervals, one line per method: method, mean, low, high; the best constant in hindsight is dashed."""
-    figure.set_size_inches(4.8, 0.22 * len(scores) + 1)
-    axes = figure.subplots()
+    """Scores with intervals, one line per method; the best constant in hindsight is dashed."""
+    axes = sized(figure, 4.8, 0.22 * len(scores) + 1)
     dots(axes, scores, scores["method"])
     axes.axvline(best_constant, color=PAPER_COLOUR, linestyle="--")
     axes.set(xlabel="score per advertiser (dashed: best constant in hindsight)", xlim=(0, None))
@@ -31,11 +23,10 @@ def leader_board(figure: Figure, scores: pd.DataFrame, best_constant: float) -> 
 
 @drawn("method", "tick", "alpha_ratio", "cpa_ratio", "wrong_way")
 def black_box_day(figure: Figure, day: pd.DataFrame) -> None:
-    """One advertiser's day under several methods: alpha, and the CPA so far with the moves against it (method, tick,
-    alpha_ratio, cpa_ratio, wrong_way)."""
+    """One advertiser's day under several methods: alpha, and the CPA so far with the moves against it."""
     methods = day.groupby("method", sort=False)
-    figure.set_size_inches(max(len(methods), 2) * 1.75, 3.2)
-    grid = figure.subplots(2, len(methods), sharex=True, sharey="row", squeeze=False)
+    width = max(len(methods), 2) * 1.75
+    grid = sized(figure, width, 3.2, 2, len(methods), sharex=True, sharey="row", squeeze=False)
     for (top, bottom), (name, rows) in zip(grid.T, methods, strict=True):
         top.step(rows["tick"], rows["alpha_ratio"], where="mid")
         bottom.plot(rows["tick"], rows["cpa_ratio"])
@@ -52,11 +43,10 @@ def black_box_day(figure: Figure, day: pd.DataFrame) -> None:
 
 @drawn("method", "train_seed", "step", "name", "value")
 def learning_curves(figure: Figure, losses: pd.DataFrame) -> None:
-    """Losses of every method, each on its own scale: method, train_seed, step, name, value."""
+    """Losses of every method, each on its own scale; a line per training seed."""
     methods, across = losses.groupby("method", sort=False), 4
     down = -(-len(methods) // across)
-    figure.set_size_inches(7, 1.4 * down)
-    grid = figure.subplots(down, across, squeeze=False)
+    grid = sized(figure, 7, 1.4 * down, down, across, squeeze=False)
     for axes, (method, rows) in zip(grid.flat, methods, strict=False):
         for colour, (name, of_name) in zip(PALETTE, rows.groupby("name", sort=False), strict=False):
             for k, (_, line) in enumerate(of_name.groupby("train_seed")):
@@ -76,7 +66,7 @@ def learning_curves(figure: Figure, losses: pd.DataFrame) -> None:
 
 @drawn("method", "change", "score")
 def ablations(figure: Figure, worth: pd.DataFrame) -> None:
-    """Score of methods as tuned (vertical lines) and with one decision undone: method, change, score."""
+    """Score of methods as tuned (vertical lines) and with one decision undone."""
     methods = worth.groupby("method", sort=False)
     counts = [len(rows) - 1 for _, rows in methods]
     figure.set_size_inches(4.8, 0.28 * sum(counts) + 0.35 * len(counts) + 0.4)
@@ -104,7 +94,7 @@ def penalty_sweep(figure: Figure, table: pd.DataFrame) -> None:
 
 @drawn("method", "target_return", "score", "budget_utilization", size=(6.4, 2.4))
 def return_targets(figure: Figure, sweep: pd.DataFrame) -> None:
-    """Score and budget use against the first return-to-go: method, target_return, score, budget_utilization."""
+    """Score and budget use against the first return-to-go."""
     means = sweep.groupby(["method", "target_return"], sort=False)[["score", "budget_utilization"]].mean().reset_index()
     for axes, column in zip(figure.subplots(1, 2), ("score", "budget_utilization"), strict=True):
         curves(axes, means, "target_return", column, "method", marker="o", markersize=3, linewidth=0.9)
@@ -116,11 +106,11 @@ def return_targets(figure: Figure, sweep: pd.DataFrame) -> None:
 
 @drawn("method", "metric", "replay", "closed_loop")
 def protocols(figure: Figure, frame: pd.DataFrame) -> None:
-    """Replay against closed loop, one line per method: method, metric, replay, closed_loop."""
+    """Replay against closed loop, one line per method."""
     panes = figure.subplots(1, 2, sharey=True)
     for axes, metric in zip(panes, ("conversions", "score"), strict=True):
         rows = frame[frame["metric"] == metric]
-        places = np.arange(len(rows))
+        places = range(len(rows))
         axes.hlines(places, rows["replay"], rows["closed_loop"], color=PAPER_COLOUR, linewidth=1)
         axes.plot(rows["replay"], places, "o", color=PALETTE[0], label="replay")
         axes.plot(rows["closed_loop"], places, "D", color=PALETTE[1], label="closed loop")
@@ -131,8 +121,7 @@ def protocols(figure: Figure, frame: pd.DataFrame) -> None:
 
 @drawn("average", "floor", "risk", "step", "length")
 def modelled_lengths(figure: Figure, model: pd.DataFrame) -> None:
-    """Lengths of the model of one parameter over the steps, without and with a floor (dotted): average, floor (words; 0
-    is none), risk (chance per word), step, length (words)."""
+    """Words per text in the model of one parameter, by floor (dotted) and average; risk is the chance per word."""
     floors = sorted(model["floor"].unique())
     panes = figure.subplots(1, len(floors), squeeze=False)[0]
     for axes, floor in zip(panes, floors, strict=True):
@@ -150,7 +139,7 @@ def modelled_lengths(figure: Figure, model: pd.DataFrame) -> None:
 
 @drawn("method", "status", "count", size=(5.2, 1.9))
 def statuses(figure: Figure, answers: pd.DataFrame) -> None:
-    """What became of every consultation: method, status (of ``text_action.TextStatus``), count."""
+    """What became of every consultation: the shares of :class:`~lbm_core.baselines.text_action.TextStatus`."""
     counts = answers.pivot_table(index="method", columns="status", values="count", sort=False, fill_value=0)
     shares = 100 * counts.div(counts.sum(axis=1), axis=0)[[name for name in _STATUS_COLOURS if name in counts]]
     axes = shares.plot.barh(stacked=True, width=0.6, color=_STATUS_COLOURS, ax=figure.subplots(), linewidth=0)

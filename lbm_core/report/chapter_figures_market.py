@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lbm_core.auction.bidder import N_TICKS
-from lbm_core.report.style import PALETTE, PAPER_COLOUR, RATIO_SHOWN, curves, drawn, legend_below, lines
+from lbm_core.report.style import PALETTE, PAPER_COLOUR, RATIO_SHOWN, curves, drawn, legend_below, lines, sized
 
-MOMENTS_SHOWN = (0.5, 1.6)  # ratios beyond are drawn at the edge as an arrow, with their value
 PRICE_ROLES = {7: ", fitted", 14: ", held out"}  # what calibration does with a period
-_BLOCK = 8  # ticks between two changes of the mean p-values
 
 
 @drawn("tick", "impressions", "mean_pvalue", "category")
 def traffic_day(figure: Figure, frame: pd.DataFrame) -> None:
-    """A day of traffic: tick, impressions, mean_pvalue, category."""
-    left, right = figure.subplots(1, 2)
-    counts = frame.drop_duplicates("tick")
+    """A day of traffic, and the mean p-value of each category."""
+    (left, right), counts = figure.subplots(1, 2), frame.drop_duplicates("tick")
     left.bar(counts["tick"], counts["impressions"] / 1000, width=0.85, color=PALETTE[0])
     left.set(xlabel="tick (48 a day)", ylabel="impressions, thousands", title="Traffic")
     curves(right, frame, "tick", "mean_pvalue", "category", drawstyle="steps-mid")
@@ -34,12 +31,8 @@ def traffic_day(figure: Figure, frame: pd.DataFrame) -> None:
 def market_day(figure: Figure, ticks: pd.DataFrame, bidders: pd.DataFrame, groups: Sequence[str]) -> None:
     """A day of the market in four panels: impressions, prices, budgets and CPA of everybody.
 
-    Parameters
-    ----------
-    ticks : tick, impressions, lwc (mean least winning cost, currency)
-    bidders : advertiser, tick, budget_left (share after the tick), cpa_ratio (so far; NaN before there is one), group
-        ("" is drawn in grey)
-    groups : order of the groups' names, at most four
+    ``ticks`` hold the mean least winning cost, ``bidders`` advertiser, tick, budget_left (share after the tick),
+    cpa_ratio (so far; NaN before there is one) and group: one of at most four ``groups``, or "", drawn in grey.
     """
     (traffic, prices), (budgets, ratios) = figure.subplots(2, 2, sharex=True)
     traffic.bar(ticks["tick"], ticks["impressions"] / 1000, width=0.85, color=PALETTE[0])
@@ -55,21 +48,14 @@ def market_day(figure: Figure, ticks: pd.DataFrame, bidders: pd.DataFrame, group
         budgets.plot([], [], **looks[name], label=name or "the others")
     budgets.set(xlabel="tick", ylabel="share of the budget", title="Budget left", ylim=(-0.02, 1.04))
     _ratio_axis(ratios)
-    for axes in (prices, budgets, ratios):
-        _blocks(axes)
+    _blocks(prices, budgets, ratios)
     legend_below(figure, budgets)
     _settle(figure)
 
 
 @drawn(size=(7.0, 4.4))
 def bidders_day(figure: Figure, frame: pd.DataFrame) -> None:
-    """What different bidders made of one advertiser's day.
-
-    Parameters
-    ----------
-    frame : bidder, tick, multiple (alpha over CPA target), budget_left, conversions, cpa_ratio: after each tick, as
-        :func:`lbm_core.report.widgets.day_frame` gives; an empty frame draws empty axes
-    """
+    """What bidders made of an advertiser's day, by :func:`lbm_core.report.widgets.day_frame`; of no rows empty axes."""
     alpha, budget, cpa, conversions = figure.subplots(2, 2, sharex=True).flat
     shown = frame.assign(cpa_ratio=frame["cpa_ratio"].clip(*RATIO_SHOWN))
     curves(alpha, shown, "tick", "multiple", "bidder", linestyle="by", drawstyle="steps-mid")
@@ -80,8 +66,7 @@ def bidders_day(figure: Figure, frame: pd.DataFrame) -> None:
     _ratio_axis(cpa)
     conversions.set(xlabel="tick", ylabel="count", title="Conversions so far", ylim=(0, None))
     conversions.set_xlim(-0.5, N_TICKS - 0.5)
-    for axes in figure.axes:
-        _blocks(axes)
+    _blocks(*figure.axes)
     if len(frame):
         legend_below(figure, alpha, loc="outside upper center")
     _settle(figure)
@@ -89,15 +74,13 @@ def bidders_day(figure: Figure, frame: pd.DataFrame) -> None:
 
 @drawn("dataset", "feature", "moment", "ratio", "tolerance", size=(7.0, 4.2))
 def moment_dots(figure: Figure, report: pd.DataFrame) -> None:
-    """All state moments, ours over the real ones, with the band that each is meant to lie in.
-
-    Parameters
-    ----------
-    report : dataset, feature, moment ("mean" | "std"), ratio, tolerance, as
-        :func:`lbm_core.data.fidelity.moment_report` gives
-    """
+    """State moments of :func:`lbm_core.data.fidelity.moment_report`, ours over the real ones, and the band allowed."""
     features, names = list(report["feature"].unique()), list(report["dataset"].unique())
-    both, (low, high) = figure.subplots(1, 2, sharey=True), MOMENTS_SHOWN
+    both, low, high = (
+        figure.subplots(1, 2, sharey=True),
+        0.5,
+        1.6,
+    )  # beyond: an arrow at the edge, with the value
     for axes, moment, title in zip(both, ("mean", "std"), ("Mean", "Standard deviation"), strict=True):
         part = report[report["moment"] == moment]
         band = part.drop_duplicates("feature").set_index("feature")["tolerance"].astype(float).loc[features]
@@ -123,15 +106,8 @@ def moment_dots(figure: Figure, report: pd.DataFrame) -> None:
 
 @drawn("period", "tick", "lwc")
 def price_fit(figure: Figure, ours: pd.DataFrame, real: pd.DataFrame, agreement: pd.DataFrame) -> None:
-    """Tick prices of periods, the real ones as dots and ours as a line; how far they agree is in each title.
-
-    Parameters
-    ----------
-    ours, real : period, tick, lwc
-    agreement : period, correlation, relative_error (:func:`lbm_core.data.fidelity.price_agreement`)
-    """
-    figure.set_size_inches(3.5 * len(agreement), 2.6)
-    panes = figure.subplots(1, len(agreement), sharey=True, squeeze=False)[0]
+    """Tick prices, ours beside the real ones, and their :func:`lbm_core.data.fidelity.price_agreement` by period."""
+    panes = sized(figure, 3.5 * len(agreement), 2.6, 1, len(agreement), sharey=True, squeeze=False)[0]
     for axes, row in zip(panes, agreement.to_dict("records"), strict=True):
         dots, line = (frame[frame["period"] == row["period"]] for frame in (real, ours))
         axes.plot(line["tick"], line["lwc"], color=PALETTE[0], label="ours")
@@ -161,7 +137,7 @@ def _ratio_axis(axes: Axes) -> None:
     axes.axhline(1, color="0.3", linewidth=0.8, zorder=1)
 
 
-def _blocks(axes: Axes) -> None:
-    """Lines where the mean p-values change, and prices with them."""
-    for start in np.arange(_BLOCK, N_TICKS, _BLOCK):
+def _blocks(*panes: Axes) -> None:
+    """Lines where the mean p-values change (every eight ticks), and prices with them."""
+    for axes, start in itertools.product(panes, range(8, N_TICKS, 8)):
         axes.axvline(start - 0.5, color="0.93", linewidth=0.8, zorder=0)

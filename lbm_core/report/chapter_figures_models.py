@@ -12,25 +12,14 @@ from matplotlib.figure import Figure
 
 from lbm_core.auction.bidder import N_TICKS
 from lbm_core.report import paper
-from lbm_core.report.style import (
-    COLUMN,
-    PALETTE,
-    PAPER_COLOUR,
-    colours,
-    curves,
-    dots,
-    drawn,
-    legend_below,
-    lines,
-    plain,
-)
+from lbm_core.report.style import PALETTE, PAPER_COLOUR, colours, curves, dots, drawn, legend_below, lines, plain, sized
 
 _COLOURS = {"decrease": PALETTE[3], "uncertain": PALETTE[7], "increase": PALETTE[2]}
 
 
-@drawn("instruction", "log_move", size=COLUMN)
+@drawn("instruction", "log_move", size=(3.4, 2.4))
 def instructed_moves(figure: Figure, frame: pd.DataFrame) -> None:
-    """The same moments under three sentences: how far log alpha moves (instruction, log_move)."""
+    """The same moments under three sentences: how far log alpha moves."""
     axes, moves = figure.subplots(), frame.groupby("instruction")["log_move"]
     axes.boxplot([moves.get_group(name) for name in _COLOURS], tick_labels=list(_COLOURS), showfliers=False)
     axes.axhline(0, color=PAPER_COLOUR, linewidth=0.8)
@@ -39,10 +28,10 @@ def instructed_moves(figure: Figure, frame: pd.DataFrame) -> None:
 
 @drawn("layer", "head", "share", "even")
 def language_share(figure: Figure, frame: pd.DataFrame) -> None:
-    """Share of attention on words (layer, head, share, even), one cell per layer and head; even attention is marked."""
+    """Share of attention on words, one cell per layer and head; what even attention would give is marked."""
     table, even = 100 * frame.pivot(index="layer", columns="head", values="share"), 100 * frame["even"].iloc[0]
-    figure.set_size_inches(min(0.36 * table.shape[1] + 2.0, 7.0), 0.26 * len(table) + 1.2)
-    axes, bar = figure.subplots(1, 2, width_ratios=[1, 0.04])
+    width, height = min(0.36 * table.shape[1] + 2.0, 7.0), 0.26 * len(table) + 1.2
+    axes, bar = sized(figure, width, height, 1, 2, width_ratios=[1, 0.04])
     look = {"annot": table.size <= 60, "fmt": ".0f", "annot_kws": {"size": 6}}  # numbers where they can be read
     sns.heatmap(table, ax=axes, cbar_ax=bar, vmin=0, vmax=100, cmap="magma", **look)
     bar.set_ylabel("attention on words, %")
@@ -54,10 +43,7 @@ def language_share(figure: Figure, frame: pd.DataFrame) -> None:
 
 @drawn("method", "tick", "alpha_ratio", "spent")
 def running_away(figure: Figure, days: pd.DataFrame, drift: Mapping[str, float]) -> None:
-    """Alpha and spending over one advertiser's day under constant instructions (method, tick, alpha_ratio, spent).
-
-    ``drift`` is the mean move of log alpha a tick under an instruction, drawn as a straight line (dotted).
-    """
+    """One advertiser's day under constant instructions; dotted: the mean move of log alpha a tick under each."""
     left, right = figure.subplots(1, 2, sharex=True)
     for name, rows in days.groupby("method", sort=False):
         word = next((word for word in _COLOURS if word in str(name)), "uncertain")
@@ -75,18 +61,10 @@ def running_away(figure: Figure, days: pd.DataFrame, drift: Mapping[str, float])
 
 @drawn("instruction", "way", "budget_utilization", "score")
 def instruction_strength(figure: Figure, frame: pd.DataFrame) -> None:
-    """Table 4 and what makes it mild: utilisation and score per way of instructing, the paper's in grey.
-
-    Parameters
-    ----------
-    frame : instruction ("increase", "decrease", "base"), way ("every tick", "scale 0.25", ...), budget_utilization,
-        score: one row per way, and one of the base, whose way does not matter
-    """
-    base = frame[frame["instruction"] == "base"].iloc[0]
-    instructed = frame[frame["instruction"] != "base"]
+    """Table 4 and what makes it mild: utilisation and score by way of instructing ("scale 0.25", …); paper: grey."""
+    base, instructed = frame[frame["instruction"] == "base"].iloc[0], frame[frame["instruction"] != "base"]
     ways, published = list(instructed["way"].unique()), paper.table(4).set_index(["metric", "instruction"])["value"]
-    figure.set_size_inches(7.0, 0.24 * len(ways) + 1.3)
-    panes = figure.subplots(1, 2, sharey=True)
+    panes = sized(figure, 7.0, 0.24 * len(ways) + 1.3, 1, 2, sharey=True)
     labels = {"budget_utilization": "share of the budget spent", "score": "score per advertiser"}
     for axes, (metric, label) in zip(panes, labels.items(), strict=True):
         table = instructed.pivot(index="way", columns="instruction", values=metric).loc[ways].assign(base=base[metric])
@@ -100,17 +78,9 @@ def instruction_strength(figure: Figure, frame: pd.DataFrame) -> None:
 
 @drawn("method", "difference", "low", "high")
 def guides(figure: Figure, differences: pd.DataFrame, spending: pd.Series, reference: str) -> None:
-    """Score of LBM-Act under each guide, less that under the reference, and what is spent.
-
-    Parameters
-    ----------
-    differences : method, difference, low, high (NaN where there are too few days)
-    spending : share of the budget, by method, the reference among them
-    reference : method
-    """
+    """Score of LBM-Act under each guide, less that under the reference, and the share of the budget spent by method."""
     names = differences["method"]
-    figure.set_size_inches(7.0, 0.24 * len(names) + 1.1)
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
+    left, right = sized(figure, 7.0, 0.24 * len(names) + 1.1, 1, 2, sharey=True, width_ratios=[3, 2])
     dots(left, differences.rename(columns={"difference": "mean"}), names.map(_short))
     left.axvline(0, color=PAPER_COLOUR, linewidth=0.8)
     left.set(xlabel=f"score minus that under '{_short(reference)}'", ylabel="guide")
@@ -121,14 +91,13 @@ def guides(figure: Figure, differences: pd.DataFrame, spending: pd.Series, refer
 
 @drawn("size", "loss", "followed", "trained", "seconds")
 def sizes(figure: Figure, frame: pd.DataFrame) -> None:
-    """Sizes of LBM-Act: final loss, obedience and seconds (size, train_seed, loss, followed, trained, seconds)."""
+    """Sizes of LBM-Act over training seeds: final loss, obedience and seconds."""
     trained = frame.groupby("size", sort=False)["trained"].first() / 1e6
-    figure.set_size_inches(7.0, 0.26 * len(trained) + 1.0)
     figure.set_layout_engine("constrained", w_pad=0.08)  # tick labels of neighbours would touch
-    panes, places = figure.subplots(1, 3, sharey=True), frame["size"].map(trained.index.get_loc)
+    panes = sized(figure, 7.0, 0.26 * len(trained) + 1.0, 1, 3, sharey=True)
     labels = {"loss": "loss at the end", "followed": "moves as told, share", "seconds": "training, s"}
     for axes, (column, label) in zip(panes, labels.items(), strict=True):
-        axes.plot(frame[column], places, "o", markersize=4, alpha=0.7)
+        axes.plot(frame[column], frame["size"].map(trained.index.get_loc), "o", markersize=4, alpha=0.7)
         axes.set(xlabel=label)
         axes.grid(axis="y", color="0.92")
     panes[1].set_xlim(-0.03, 1.03)
@@ -138,8 +107,7 @@ def sizes(figure: Figure, frame: pd.DataFrame) -> None:
 
 @drawn("step", "q_loss", "v_loss")
 def says_and_is(figure: Figure, losses: pd.DataFrame, verdicts: pd.DataFrame) -> None:
-    """Losses of IQL (step, q_loss, v_loss), and what the critic says of other alphas against what the replay says
-    (factor, relative_q, gain)."""
+    """Losses of IQL, and what the critic says of other alphas (factor, relative_q) against what the replay gains."""
     left, right = figure.subplots(1, 2)
     for name, label in (("q_loss", "Q (Eq. 9)"), ("v_loss", "V (Eq. 8)")):
         left.plot(losses["step"], losses[name].rolling(10, min_periods=1).median(), label=label)
@@ -155,13 +123,7 @@ def says_and_is(figure: Figure, losses: pd.DataFrame, verdicts: pd.DataFrame) ->
 
 @drawn("method", "metric", "mean", "low", "high")
 def variants(figure: Figure, validity: pd.DataFrame, steered: pd.DataFrame) -> None:
-    """Critics side by side: sign accuracy, rank correlation, and the score where each alone steers.
-
-    Parameters
-    ----------
-    validity : method, metric ("sign_accuracy", "rank_correlation"), mean, low, high
-    steered : method (the same critics, and "constant", drawn as a line), mean, low, high
-    """
+    """Critics side by side: sign_accuracy, rank_correlation, score where each (or "constant", a line) steers alone."""
     names, steering = list(validity["method"].unique()), steered.set_index("method")
     tables = {str(metric): rows.set_index("method") for metric, rows in validity.groupby("metric")}
     figure.set_size_inches(7, 0.24 * len(names) + 1)
@@ -177,8 +139,7 @@ def variants(figure: Figure, validity: pd.DataFrame, steered: pd.DataFrame) -> N
 
 @drawn("variant", "relative_q", "gain", size=(7, 2.3))
 def calibration(figure: Figure, curve: pd.DataFrame, by_tick: pd.DataFrame, by_ratio: pd.DataFrame) -> None:
-    """Mean gain where the critics say about the same (variant, relative_q, gain), and sign accuracy over the day and
-    over the CPA so far (variant, bin in the order to draw, sign_accuracy)."""
+    """Mean gain where the critics say about the same, and sign_accuracy by bins of the tick and of the CPA so far."""
     panes, palette = figure.subplots(1, 3), colours(list(curve["variant"].unique()))
     curves(panes[0], curve, "relative_q", "gain", "variant", palette=palette, marker="o", markersize=3)
     _cross(panes[0])

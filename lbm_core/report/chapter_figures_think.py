@@ -10,30 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lbm_core.evaluation.advice import ANSWERS, MEASURES, RATIO_BINS
-from lbm_core.report.style import (
-    PALETTE,
-    PAPER_COLOUR,
-    RATIO_SHOWN,
-    bars,
-    colours,
-    curves,
-    dots,
-    drawn,
-    legend_below,
-    lines,
-    plain,
-)
+from lbm_core.report.style import PALETTE, PAPER_COLOUR, bars, colours, curves, dots, drawn, legend_below, lines, sized
 
 
 @drawn("model", "quantity", "value", "low", "high", size=(7.4, 2.7))
 def outcomes(figure: Figure, shares: pd.DataFrame, texts: pd.DataFrame) -> None:
-    """What becomes of each model's texts, how wrong their ratios are, and the truth beside what they state.
-
-    Parameters
-    ----------
-    shares : rows of :func:`lbm_core.think.hallucination.hallucination` that are statuses, in the order to draw
-    texts : model, true_ratio, ratio, ratio_error (relative, >= 0)
-    """
+    """What becomes of each model's texts (statuses of :func:`lbm_core.think.hallucination.hallucination`, in the order
+    to draw), how wrong their ratios are (ratio_error, relative), and true_ratio beside the ratio that they state."""
     left, middle, right = figure.subplots(1, 3, width_ratios=[1.15, 1, 1])
     colour = colours(list(shares["model"].unique()))
     heights = shares.pivot(index="quantity", columns="model", values=["value", "low", "high"])
@@ -43,7 +26,7 @@ def outcomes(figure: Figure, shares: pd.DataFrame, texts: pd.DataFrame) -> None:
         stated = texts[texts["model"] == model].dropna(subset="ratio_error")
         if len(stated):
             middle.ecdf(stated["ratio_error"].clip(1e-3, 1e2), color=own)
-        both = stated[["true_ratio", "ratio"]].clip(*RATIO_SHOWN)
+        both = stated[["true_ratio", "ratio"]].clip(0.1, 10)
         right.scatter(both["true_ratio"], both["ratio"], s=9, alpha=0.7, linewidths=0, color=own)
     left.set(xlabel="share of the texts", xlim=(0, None), title="First reason that applies")
     middle.axvline(0.03, color="0.4", linewidth=0.9, linestyle="--")
@@ -54,16 +37,15 @@ def outcomes(figure: Figure, shares: pd.DataFrame, texts: pd.DataFrame) -> None:
     right.set(xscale="log", yscale="log", xlim=(0.085, 12), ylim=(0.085, 12), title="Arithmetic")
     right.set(xlabel="true CPA ratio", ylabel="stated (clipped to 0.1–10)")
     for axis in (right.xaxis, right.yaxis, middle.xaxis):
-        plain(axis)
+        axis.set_major_formatter("{x:g}")
     if len(colour) > 1:
         legend_below(figure, left)
 
 
 @drawn("stage", "count")
 def gqpo_funnel(figure: Figure, frame: pd.DataFrame) -> None:
-    """What is left of the sampled chains of thought after each filter of Eq. 12-13: stage, count, in order."""
-    figure.set_size_inches(4.6, 0.34 * len(frame) + 0.7)
-    axes, total = figure.subplots(), float(frame["count"].iloc[0])
+    """What is left of the sampled chains of thought after each filter of Eq. 12-13, in order."""
+    axes, total = sized(figure, 4.6, 0.34 * len(frame) + 0.7), float(frame["count"].iloc[0])
     shares = [f" {count:.0f}" + (f"  ({count / total:.0%})" if total else "") for count in frame["count"]]
     axes.bar_label(axes.barh(range(len(frame)), frame["count"], height=0.7, color=PALETTE[0]), shares, fontsize=7)
     lines(axes, frame["stage"])
@@ -72,11 +54,10 @@ def gqpo_funnel(figure: Figure, frame: pd.DataFrame) -> None:
 
 @drawn("source", "adviser", "passes", "group", "chosen")
 def coin(figure: Figure, shares: pd.DataFrame) -> None:
-    """Who passes relative-Q > 0: source, adviser, passes, group, chosen."""
+    """Whose texts pass relative-Q > 0: one alone, at least one in a group of three, and the mean of what is learned."""
     advisers = list(shares["adviser"].unique())
-    figure.set_size_inches(7.0, 0.27 * len(advisers) + 0.9)
     titles = ("one text passes", "something learned,\ngroup of three", "mean relative-Q\nof what is learned")
-    panes = figure.subplots(1, 3, sharey=True)
+    panes = sized(figure, 7.0, 0.27 * len(advisers) + 0.9, 1, 3, sharey=True)
     for axes, name, title in zip(panes, ("passes", "group", "chosen"), titles, strict=True):
         for k, (source, rows) in enumerate(shares.groupby("source", sort=False)):
             values, places = rows.set_index("adviser")[name].loc[advisers], np.arange(len(advisers)) + 0.24 * k - 0.12
@@ -90,8 +71,7 @@ def coin(figure: Figure, shares: pd.DataFrame) -> None:
 
 @drawn("temperature", "tolerance", "n", "accepted", "learned", "gain", size=(7.0, 2.4))
 def sweep(figure: Figure, frame: pd.DataFrame) -> None:
-    """N, temperature and tolerance (the last excuses the ratio): share of groups that leave something, gain per group,
-    share of texts accepted: temperature, tolerance, n, accepted, learned, gain."""
+    """What N, temperature and tolerance (the last excuses it) change: groups that teach, gain, texts accepted."""
     panes, temperatures = figure.subplots(1, 3), frame["temperature"].map("T = {:g}".format)
     frame = frame.assign(temperature=temperatures, tolerance=frame["tolerance"].astype("str"))
     ticks, free = sorted(frame["n"].unique()), frame[frame["tolerance"] == frame["tolerance"].iloc[-1]]
@@ -107,11 +87,11 @@ def sweep(figure: Figure, frame: pd.DataFrame) -> None:
 
 @drawn("model", "measure", "mean", "low", "high")
 def before_after(figure: Figure, table: pd.DataFrame) -> None:
-    """Every measure of every model with its interval: model, measure, mean, low, high; empty where none is known."""
+    """Every measure of every model with its interval; empty where none is known."""
     models, measures = list(table["model"].unique()), [name for name in MEASURES if name in set(table["measure"])]
     columns = (len(measures) + 1) // 2
-    figure.set_size_inches(2.3 * columns, 2 * (0.19 * len(models) + 0.65))
-    grid = figure.subplots(2, columns, sharex=True, sharey=True, squeeze=False)
+    height = 2 * (0.19 * len(models) + 0.65)
+    grid = sized(figure, 2.3 * columns, height, 2, columns, sharex=True, sharey=True, squeeze=False)
     for axes, measure in zip(grid.flat, measures, strict=False):
         dots(axes, table[table["measure"] == measure].set_index("model").reindex(models), models)
         axes.set(title=measure, xlim=(-0.03, 1.03))
@@ -123,10 +103,9 @@ def before_after(figure: Figure, table: pd.DataFrame) -> None:
 
 @drawn("model", "bin", "answer", "count", "share")
 def answers_by_ratio(figure: Figure, frame: pd.DataFrame) -> None:
-    """What is advised at which CPA ratio, one panel per model: model, bin, answer, count, share."""
+    """What is advised at which CPA ratio, one panel per model."""
     models, bins = list(frame["model"].unique()), list(RATIO_BINS)
-    figure.set_size_inches(max(3.4, 1.5 * len(models) + 0.6), 2.3)
-    panes = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
+    panes = sized(figure, max(3.4, 1.5 * len(models) + 0.6), 2.3, 1, len(models), sharey=True, squeeze=False)[0]
     for axes, (model, rows) in zip(panes, frame.groupby("model", sort=False), strict=True):
         shares = rows.pivot(index="bin", columns="answer", values="share").loc[bins, list(ANSWERS)]
         look: Any = {"color": [PALETTE[0], "0.8", PALETTE[1], "white"], "edgecolor": "0.6", "linewidth": 0.5}
@@ -141,16 +120,14 @@ def answers_by_ratio(figure: Figure, frame: pd.DataFrame) -> None:
 
 @drawn("guide", "late", "missing", "hold", "every", "mean", "difference", "low", "high")
 def lateness(figure: Figure, costs: pd.DataFrame) -> None:
-    """Score against lateness (left) and against the share of words that never come (right), one colour per guide,
-    dashed where the last word holds: guide, late, missing, hold, every, mean, difference, low, high."""
+    """Score of each guide whose words come late (left) or never (right); dashed where the last word holds."""
     left, right = figure.subplots(1, 2, sharey=True)
     for guide, colour in colours(list(costs["guide"].unique())).items():
         rows = costs[(costs["guide"] == guide) & (costs["missing"] < 1)]
-        all_come, always = rows[rows["missing"] == 0], rows["every"] == 1
+        all_come, one_late = rows[rows["missing"] == 0], rows[(rows["late"] == 1) & (rows["every"] == 1)]
         steady = all_come[(all_come["every"] == 1) & ~all_come["hold"]]
         _line(left, steady, "late", colour, "-", guide)
         _line(left, pd.concat([steady[steady["late"] <= 1], all_come[all_come["every"] > 1]]), "late", colour, "--")
-        one_late = rows[(rows["late"] == 1) & always]
         for hold, line in ((False, "-"), (True, "--")):
             _line(right, one_late[(one_late["missing"] == 0) | (one_late["hold"] == hold)], "missing", colour, line)
     nobody = costs.loc[costs["missing"] == 1, "mean"].iloc[0]
@@ -165,16 +142,8 @@ def lateness(figure: Figure, costs: pd.DataFrame) -> None:
 
 @drawn("advertisers", "median_seconds", "p99_seconds")
 def timeline(figure: Figure, rows: pd.DataFrame, interval: float, act_seconds: float) -> None:
-    """What time is left: when texts asked for at t - 1 are done, for several numbers of advertisers.
-
-    Parameters
-    ----------
-    rows : advertisers, median_seconds, p99_seconds: until all their texts are written
-    interval : seconds between two decisions
-    act_seconds : one decision of LBM-Act
-    """
-    figure.set_size_inches(7.0, 0.34 * len(rows) + 1.25)
-    axes, furthest = figure.subplots(), interval * 1.25
+    """What is left of an interval (seconds) once all texts asked for at t - 1 are done, by number of advertisers."""
+    axes, furthest = sized(figure, 7.0, 0.34 * len(rows) + 1.25), interval * 1.25
     for place, row in enumerate(rows.to_dict("records")):
         median, slow = row["median_seconds"], row["p99_seconds"]
         late, end = slow - interval, min(slow, furthest)
@@ -195,12 +164,10 @@ def timeline(figure: Figure, rows: pd.DataFrame, interval: float, act_seconds: f
 
 @drawn("module", "batch", "median_seconds", "p99_seconds")
 def latencies(figure: Figure, frame: pd.DataFrame, interval: float) -> None:
-    """Median and 99th percentile of every module, alone and in a batch (module, batch, median_seconds, p99_seconds),
-    and the ``interval`` between two decisions in seconds (dashed)."""
+    """Median and 99th percentile of every module, alone and in a batch; dashed the interval between decisions."""
     table = frame.pivot(index="module", columns="batch", values=["median_seconds", "p99_seconds"])
     table = table.loc[frame["module"].unique()]
-    figure.set_size_inches(4.6, 0.5 * len(table) + 1.1)
-    axes = figure.subplots()
+    axes = sized(figure, 4.6, 0.5 * len(table) + 1.1)
     bars(axes, table["median_seconds"], table["median_seconds"], table["p99_seconds"], PALETTE)
     axes.axvline(interval, color=PAPER_COLOUR, linestyle="--")
     axes.set(xscale="log", xlabel="seconds: median, and to the 99th percentile (dashed: one tick)")

@@ -2,35 +2,106 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch, Patch
 from matplotlib.ticker import MaxNLocator
 
 from lbm_core.evaluation.advice import RATIO_BINS
 from lbm_core.evaluation.directions import SIDES, SIGNS, direction_counts, with_share
 from lbm_core.evaluation.statistics import mean_interval
 from lbm_core.report import paper
-from lbm_core.report.diagram import fig1
-from lbm_core.report.style import PALETTE, PAPER_COLOUR, RATIO_SHOWN, colours, curves, drawn, legend_below, plain
+from lbm_core.report.style import PALETTE, PAPER_COLOUR, RATIO_SHOWN, blank, colours, curves, drawn, legend_below, plain
 from lbm_core.seeding import generator
 
-__all__ = ["fig1", "fig2", "fig2_scatter", "fig3", "fig4", "fig5", "fig6"]
+_FILLS: dict[str, Any] = {
+    "trained": (*PALETTE[1], 0.35),
+    "frozen": (*PALETTE[0], 0.25),
+    "data": (0, 0, 0, 0.06),
+    "passed": "white",
+}
+_RELATIVE_Q = "critic, relative-Q (Eq. 12):\n" + r"$\Delta Q_i = Q(s_t, \tilde{a}_t^i) - Q(s_t, a_t)$"
+_BEST = "the best (Eq. 13), if it beats the log:\n" + r"$j = \mathrm{argmax}_i\, \Delta Q_i$ with $\Delta Q_j > 0$"
+# Boxes: left, bottom, width, height in tenths of a panel; what they are; and the text in them.
+_STAGE_1 = (
+    (0.2, 8.6, 4.5, 1.1, "frozen", "LBM-Think"),
+    (5.3, 8.6, 4.5, 1.1, "data", "logged day: $R$, $s$, $a$\nof the last ten ticks"),
+    (0.2, 6.9, 4.5, 1.1, "passed", "chain of thought $c_t$, dropped\nif against the logged move"),
+    (0.2, 2.1, 9.6, 4.3, "passed", ""),
+    (0.6, 5.0, 4.1, 0.9, "frozen", "token embedding"),
+    (5.3, 5.0, 4.1, 0.9, "trained", "decision embedding"),
+    (0.6, 3.6, 8.8, 0.9, "trained", "transformer layers of a language model"),
+    (6.6, 2.4, 2.8, 0.8, "trained", "head (MLP)"),
+    (0.6, 0.4, 3.4, 1.0, "data", "logged action $a_t$"),
+    (6.6, 0.4, 2.8, 1.0, "passed", r"action $\tilde{a}_t$"),
+)
+_STAGE_2 = (
+    (1.7, 8.6, 6.2, 1.1, "data", "a logged decision $(s_t, a_t)$:\nits last four ticks, in words"),
+    (1.7, 7.1, 6.2, 0.9, "trained", "LBM-Think"),
+    (1.2, 5.7, 1.6, 0.8, "passed", "$c_t^1$"),
+    (4.0, 5.7, 1.6, 0.8, "passed", "$c_t^2$"),
+    (6.8, 5.7, 1.6, 0.8, "passed", "$c_t^N$"),
+    (0.6, 4.2, 8.4, 0.9, "frozen", r"LBM-Act: actions $\tilde{a}_t^1 \,\ldots\, \tilde{a}_t^N$"),
+    (0.6, 2.5, 8.4, 1.1, "frozen", _RELATIVE_Q),
+    (0.6, 0.6, 8.4, 1.2, "passed", _BEST),
+)
+# Arrows: from x, y to x, y.
+_FLOW_1 = (
+    *((5.3, 9.15, 4.7, 9.15), (2.45, 8.6, 2.45, 8.0), (2.45, 6.9, 2.45, 5.9), (7.35, 8.6, 7.35, 5.9)),
+    *((2.65, 5.0, 2.65, 4.5), (7.35, 5.0, 7.35, 4.5), (8.0, 3.6, 8.0, 3.2), (8.0, 2.4, 8.0, 1.4)),
+)
+_FLOW_2 = (
+    *((4.8, 8.6, 4.8, 8.0), (2.0, 7.1, 2.0, 6.5), (4.8, 7.1, 4.8, 6.5), (7.6, 7.1, 7.6, 6.5)),
+    *((2.0, 5.7, 2.0, 5.1), (4.8, 5.7, 4.8, 5.1), (7.6, 5.7, 7.6, 5.1), (4.8, 4.2, 4.8, 3.6), (4.8, 2.5, 4.8, 1.8)),
+)
+
+
+def fig1() -> Figure:
+    """Fig. 1: LBM-Act is trained on language-guided decisions (left), then LBM-Think by GQPO (right)."""
+    figure = blank((7.0, 3.7))
+    left, right = figure.subplots(1, 2)
+    for axes, boxes, arrows in ((left, _STAGE_1, _FLOW_1), (right, _STAGE_2, _FLOW_2)):
+        axes.set(xlim=(0, 10), ylim=(0, 10))
+        axes.axis("off")
+        for x, y, width, height, kind, text in boxes:
+            shape, fill = "round,pad=0,rounding_size=0.2", _FILLS[kind]
+            axes.add_patch(FancyBboxPatch((x, y), width, height, shape, facecolor=fill, edgecolor="0.3", linewidth=0.8))
+            axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=7, linespacing=1.3)
+        for arrow in arrows:
+            _arrow(axes, *arrow)
+    left.set_title("Stage I: LBM-Act learns to act as it is guided")
+    right.set_title("Stage II: LBM-Think learns what pays (GQPO)")
+    left.text(0.6, 2.8, "LBM-Act", fontsize=8, weight="bold", va="center")
+    _arrow(left, 4.0, 0.9, 6.6, 0.9, style="<->")
+    left.text(5.3, 1.05, r"$\mathcal{L}_a$ (Eq. 5)", ha="center", fontsize=7)
+    right.text(6.2, 6.1, "…", ha="center", va="center")
+    right.plot([9.0, 9.6, 9.6], [1.2, 1.2, 7.55], color="0.3", linewidth=1)
+    _arrow(right, 9.6, 7.55, 7.9, 7.55)
+    right.text(9.75, 4.4, r"learn $c_t^j$ (Eq. 14)", rotation=90, va="center", ha="left", fontsize=7)
+    names = {"trained": "trained in this stage", "frozen": "frozen", "data": "data"}
+    handles = [Patch(facecolor=_FILLS[kind], edgecolor="0.3", label=name) for kind, name in names.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    return figure
 
 
 @drawn("model", "cpa_ratio", "delta_a")
 def fig2(figure: Figure, samples: pd.DataFrame) -> None:
     """Fig. 2: does alpha go down when the CPA ratio is above 1? Counts of a stratified sample, beside the paper's.
 
-    Parameters
-    ----------
-    samples : model, cpa_ratio (so far, at the decision), delta_a (log alpha_t / alpha_{t-1}); as many below 1 as above
+    A row per decision: cpa_ratio so far, delta_a = log alpha_t / alpha_{t-1}; as many below 1 as above.
     """
     cells = ["model", "delta_a", "cpa_ratio"]
     counts, published = direction_counts(samples).set_index(cells), with_share(paper.figure(2)).set_index(cells)
-    written = _count_and_share(counts) + ("\npaper " + _count_and_share(published)).reindex(counts.index).fillna("")
+    ours, theirs = (
+        frame["count"].astype("str") + frame["share"].map(" ({:.0%})".format).where(frame["share"].notna(), "")
+        for frame in (counts, published)
+    )
+    written = ours + ("\npaper " + theirs).reindex(counts.index).fillna("")
     models = list(samples["model"].unique())
     figure.set_size_inches(max(3.4, 2.35 * len(models)), 2.4)
     for k, (axes, model) in enumerate(zip(figure.subplots(1, len(models), squeeze=False)[0], models, strict=True)):
@@ -47,8 +118,7 @@ def fig2(figure: Figure, samples: pd.DataFrame) -> None:
 
 @drawn("model", "cpa_ratio", "delta_a")
 def fig2_scatter(figure: Figure, samples: pd.DataFrame) -> None:
-    """Every sample of :func:`fig2`: the move of alpha against the CPA ratio, with both marginals; mean move per bin of
-    the ratio with its 95 % interval (none below six samples)."""
+    """Every sample of :func:`fig2` with both marginals; mean per bin and 95 % interval (of six samples and more)."""
     models = list(samples["model"].unique())
     figure.set_size_inches(max(3.4, 2.35 * len(models)), 2.7)
     tops, mains = figure.subplots(2, 2 * len(models), height_ratios=[1, 5], width_ratios=[5, 1] * len(models))
@@ -83,11 +153,7 @@ def fig2_scatter(figure: Figure, samples: pd.DataFrame) -> None:
 def fig3(figure: Figure, losses: pd.DataFrame, *, label: str = r"loss on $\log \alpha$") -> None:
     """Fig. 3: training loss of LLM-DT and LBM-Act, ours and (grey, in the paper's own unit) the published curves.
 
-    Parameters
-    ----------
-    losses : method, step, loss[, seed]; with several seeds the line is their mean and the band their range,
-        of one the raw loss is drawn faintly
-    label : of our losses
+    Of several values of a column ``seed`` the mean and (band) the range; of one the raw loss is drawn faintly, too.
     """
     left, right = figure.subplots(1, 2)
     colour = colours(list(losses["method"].unique()))
@@ -107,26 +173,16 @@ def fig3(figure: Figure, losses: pd.DataFrame, *, label: str = r"loss on $\log \
 
 @drawn("tick", "kind", "alpha_ratio", "cost", "conversions", size=(7.4, 2.5))
 def fig4(figure: Figure, path: pd.DataFrame, case: pd.Series) -> None:
-    """Fig. 4 as numbers: one advice, the decision, and the five hours before and after it, with and without.
-
-    Parameters
-    ----------
-    path : tick, kind ("with" | "without"), alpha_ratio, cost, conversions: of the case's advertiser and advice
-    case : tick, budget of the advice
-    """
+    """Fig. 4 as numbers: one advice (tick, budget), the decision, and the five hours around it, with and without."""
     panes, tick = figure.subplots(1, 3, sharex=True), int(case["tick"])
     for kind, colour, line in (("without", PAPER_COLOUR, "--"), ("with", PALETTE[0], "-")):
         day = path[path["kind"] == kind].sort_values("tick")
-        bought = day["conversions"].cumsum()
-        day = day.assign(
-            spent=day["cost"].cumsum() / case["budget"],
-            bought=bought - (bought[day["tick"] < tick].max() if tick else 0),
-        )
+        spent, bought = day["cost"].cumsum() / case["budget"], day["conversions"].cumsum()
+        day = day.assign(spent=spent, bought=bought - (bought[day["tick"] < tick].max() if tick else 0))
         day = day[day["tick"].between(tick - 10, tick + 10)]
+        look = {"color": colour, "label": f"{kind} the advice", "marker": ".", "markersize": 3}
         for axes, column in zip(panes, ("alpha_ratio", "spent", "bought"), strict=True):
-            axes.plot(
-                day["tick"], day[column], line, color=colour, label=f"{kind} the advice", marker=".", markersize=3
-            )
+            axes.plot(day["tick"], day[column], line, **look)
     for axes in panes:
         axes.axvline(tick, color="0.8", linewidth=1, zorder=0)
         axes.axvspan(tick - 1, tick, color="0.93", zorder=0)
@@ -139,13 +195,7 @@ def fig4(figure: Figure, path: pd.DataFrame, case: pd.Series) -> None:
 
 @drawn("layer", "head", "position", "label", "part", "attention")
 def fig5(figure: Figure, frame: pd.DataFrame) -> None:
-    """Fig. 5: attention of the last query over positions and heads, and each head's share on the language part.
-
-    Parameters
-    ----------
-    frame : layer ("first" | "middle" | "last"), head, position, label, part ("language" | "numbers"), attention in
-        [0, 1], summing to 1 over positions
-    """
+    """Fig. 5: attention of the last query over positions (sums to 1) and heads, and each head's share on language."""
     layers = [name for name in ("first", "middle", "last") if name in set(frame["layer"])]
     heads = frame["head"].nunique()
     figure.set_size_inches(7.0, len(layers) * (0.5 + 0.13 * heads) + 0.5)
@@ -172,12 +222,7 @@ def fig5(figure: Figure, frame: pd.DataFrame) -> None:
 
 @drawn("variant", "step", "length", "answered")
 def fig6(figure: Figure, log: pd.DataFrame) -> None:
-    """Fig. 6: length of GRPO's texts over the steps, the paper's in grey beside ours, and how many of ours name alpha.
-
-    Parameters
-    ----------
-    log : variant, step, length (tokens), answered (share)
-    """
+    """Fig. 6: tokens of GRPO's texts over the steps, the paper's beside ours, and how many of ours name alpha."""
     theirs, ours, answered = figure.subplots(1, 3)
     published = paper.figure(6)
     theirs.plot(published["step"], published["tokens"], color=PAPER_COLOUR)
@@ -195,11 +240,6 @@ def fig6(figure: Figure, log: pd.DataFrame) -> None:
     figure.set_layout_engine("constrained", wspace=0.06)
 
 
-def _count_and_share(counts: pd.DataFrame) -> pd.Series:
-    share = counts["share"].map(" ({:.0%})".format).where(counts["share"].notna(), "")
-    return counts["count"].astype("str") + share
-
-
 def _curve(axes: Axes, rows: pd.DataFrame, colour, label: str, line: str = "-") -> None:
     """The running median of a loss; of several seeds, each smoothed by itself, the mean and the range."""
     several = "seed" in rows and rows["seed"].nunique() > 1
@@ -210,3 +250,8 @@ def _curve(axes: Axes, rows: pd.DataFrame, colour, label: str, line: str = "-") 
     else:
         axes.plot(table.index, table["loss"], color=colour, alpha=0.2, linewidth=0.6)
     axes.plot(curves.index, curves.mean(axis=1), line, color=colour, label=label)
+
+
+def _arrow(axes: Axes, x: float, y: float, to_x: float, to_y: float, style: str = "-|>") -> None:
+    look = {"arrowstyle": style, "color": "0.3", "linewidth": 1, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 8}
+    axes.annotate("", (to_x, to_y), (x, y), arrowprops=look)

@@ -20,8 +20,6 @@ from lbm_core.settings import DATASETS, TIER_NAMES
 COMPUTED_TIERS = tuple(name for name in TIER_NAMES if name != "cached")  # from the smallest to the largest
 PROVENANCE = ("tier", "dataset", "seed", "backbone", "hardware", "commit")
 _TEXT = ("tier", "dataset", "backbone", "hardware", "commit")  # read as text: a commit may have digits only
-# What decides a result: changes elsewhere (figures, results, prose) do not make a tree "dirty".
-_SOURCES = ("lbm_core", "notebooks", "pyproject.toml")
 
 
 def record(
@@ -39,71 +37,49 @@ def record(
     Rows that the file holds for the same tier and data set are replaced; the others stay. Floats keep 6 significant
     digits, so draw and assert from what :func:`load` returns.
 
-    Parameters
-    ----------
-    experiment : lower-case name with digits and underscores, written by one notebook only
-    frame : tidy, non-empty, no infinite values; may hold its own columns ``dataset``, ``seed`` and ``backbone``
-    tier : a computing tier ("cached" records nothing)
-    dataset : "dense", "sparse" or "" where neither applies; ignored if the frame has the column
-    seeds : what was averaged over; ignored if the frame has a column ``seed``
-    output : folder in the place of the checkout
-    provenance : ``backbone``, the language model's name (ignored if the frame has the column), and further constant
-        columns, e.g. ``train_periods=12``. Of a local file or folder only the last part is written, since the path
-        to it says nothing elsewhere.
-
-    Raises
-    ------
-    ValueError
-        Bad name, tier, data set, empty frame, infinite value, or a frame column that provenance writes.
+    An experiment's name is lower case with digits and underscores; one notebook writes it. The frame is tidy and
+    finite; its own columns ``dataset``, ``seed`` and ``backbone`` count before the arguments. ``seeds`` are what was
+    averaged over, ``output`` is a folder in the place of the checkout, ``provenance`` the ``backbone`` and further
+    constant columns; of the path to a local model only the last part is written.
     """
     target = _path(experiment, tier, output)
     if tier not in COMPUTED_TIERS:
         raise ValueError(f"tier {tier!r} computes nothing to record; choose one of {', '.join(COMPUTED_TIERS)}")
     if frame.empty:
         raise ValueError(f"nothing to record for {experiment!r}: the frame has no rows")
-    numbers = frame.select_dtypes("number")
-    infinite = numbers.columns[np.isinf(numbers.to_numpy(dtype=float, na_value=np.nan)).any(axis=0)]
-    if len(infinite):
+    if infinite := [name for name, values in frame.items() if values.isin([np.inf, -np.inf]).any()]:
         raise ValueError(f"column {infinite[0]!r} of {experiment!r} holds infinite values; nothing was recorded")
-    written = {key: _public(str(value)) for key, value in provenance.items() if key != "backbone"}
-    written |= {"tier": tier, "hardware": hardware(), "commit": commit()}
-    if taken := [name for name in written if name in frame]:
+    constant = {key: _public(str(value)) for key, value in provenance.items()}
+    backbone = constant.pop("backbone", "")
+    constant |= {"tier": tier, "hardware": hardware(), "commit": commit()}
+    if taken := [name for name in constant if name in frame]:
         raise ValueError(f"the frame of {experiment!r} already has a column {taken[0]!r}, which record() writes")
-    listed = [seeds] if isinstance(seeds, int) else seeds
-    defaults = {"dataset": dataset, "seed": " ".join(map(str, listed))}
-    defaults["backbone"] = _public(str(provenance.get("backbone", "")))
-    new = frame.assign(**written, **{name: value for name, value in defaults.items() if name not in frame})
+    seed = " ".join(map(str, [seeds] if isinstance(seeds, int) else seeds))
+    defaults = {"dataset": dataset, "seed": seed, "backbone": backbone}
+    new = frame.assign(**constant, **{name: value for name, value in defaults.items() if name not in frame})
     if unknown := set(new["dataset"]) - {"", *DATASETS}:
         raise ValueError(f"unknown dataset {min(unknown)!r} in {experiment!r}; choose one of {', '.join(DATASETS)}")
-    _write(target, _merged(_read(target), new))
+    _add(target, new)
     print(f"wrote {_shown(target, output)} ({len(new)} rows)")
     return target
 
 
 def load(experiment: str, tier: str, output: str | Path = "", *, dataset: str | None = None) -> pd.DataFrame:
-    """Recorded rows of an experiment.
+    """Recorded rows of an experiment, of one data set or (default) of all.
 
-    Parameters
-    ----------
-    tier : a computing tier's rows; "cached": for each data set, the rows of the largest tier in the committed file
-    dataset : keep only its rows; default all
-
-    Raises
-    ------
-    FileNotFoundError
-        Nothing recorded, naming the command that records it.
+    "cached" gives, for each data set, the rows of the largest tier in the committed file. Where nothing is recorded,
+    the FileNotFoundError names the command that records it.
     """
     path = _path(experiment, tier, output)
     rows = whole = _read(path)
-    if rows is not None:
-        if dataset is not None:
-            rows = rows[rows["dataset"].isin([dataset, ""])]
-        if tier == "cached":
-            rank = rows["tier"].map(COMPUTED_TIERS.index)
-            rows = rows[rank == rank.groupby(rows["dataset"]).transform("max")]
-        else:
-            rows = rows[rows["tier"] == tier]
-    if rows is None or whole is None or rows.empty:
+    if dataset is not None:
+        rows = rows[rows["dataset"].isin([dataset, ""])]
+    if tier == "cached":
+        rank = rows["tier"].map(COMPUTED_TIERS.index)
+        rows = rows[rank == rank.groupby(rows["dataset"]).transform("max")]
+    else:
+        rows = rows[rows["tier"] == tier]
+    if rows.empty:
         what = f"{experiment!r} ({dataset})" if dataset else repr(experiment)
         wanted = "smoke' and 'lbm results --tier smoke --keep" if tier == "cached" else tier
         raise FileNotFoundError(
@@ -115,29 +91,16 @@ def load(experiment: str, tier: str, output: str | Path = "", *, dataset: str | 
 
 
 def keep(tier: str, experiments: Iterable[str] = (), output: str | Path = "") -> list[Path]:
-    """Copy what a smoke run recorded into the committed files, its rows still labelled with their tier.
-
-    Other tiers write there themselves.
-
-    Raises
-    ------
-    ValueError
-        Another tier than smoke.
-    FileNotFoundError
-        Nothing recorded.
-    """
+    """Copy what a smoke run recorded into the committed files, its rows still labelled with their tier."""
     if tier != "smoke":
         raise ValueError(f"only smoke results live apart and can be kept; tier {tier!r} writes to results/ itself")
     names = list(experiments) or available(tier, output)
     if not names:
         raise FileNotFoundError("no smoke results yet; make them with 'lbm reproduce --tier smoke'")
-    written = []
-    for name in names:
-        rows = load(name, tier, output)
-        target = _path(name, "cached", output)
-        _write(target, _merged(_read(target), rows))
-        written.append(target)
-    return written
+    targets = [_path(name, "cached", output) for name in names]
+    for name, target in zip(names, targets, strict=True):
+        _add(target, load(name, tier, output))
+    return targets
 
 
 def available(tier: str, output: str | Path = "") -> list[str]:
@@ -156,9 +119,9 @@ def hardware() -> str:
 
 
 def commit() -> str:
-    """Short hash of the checkout, with ``-dirty`` if its sources differ from it; "no-git" outside a repository."""
+    """Short hash of the checkout, ``-dirty`` if what decides results differs from it; "no-git" without git."""
     head = _output("git", "rev-parse", "--short=10", "HEAD")
-    dirty = head and _output("git", "status", "--porcelain", "--", *_SOURCES)
+    dirty = head and _output("git", "status", "--porcelain", "--", "lbm_core", "notebooks", "pyproject.toml")
     return head + ("-dirty" if dirty else "") if head else "no-git"
 
 
@@ -188,9 +151,9 @@ def _shown(path: Path, output: str | Path) -> str:
     return path.relative_to(parent).as_posix()
 
 
-def _read(path: Path) -> pd.DataFrame | None:
+def _read(path: Path) -> pd.DataFrame:
     if not path.is_file():
-        return None
+        return pd.DataFrame(columns=PROVENANCE)
     # A method may be called "None" or "NA": only an empty field is a missing value.
     rows = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(_TEXT, "object"))
     if missing := [name for name in PROVENANCE if name not in rows]:
@@ -198,20 +161,14 @@ def _read(path: Path) -> pd.DataFrame | None:
     return rows.fillna(dict.fromkeys(_TEXT, ""))
 
 
-def _merged(old: pd.DataFrame | None, new: pd.DataFrame) -> pd.DataFrame:
-    """Old rows of other (tier, dataset) pairs and the new rows, by tier and data set; provenance columns outside."""
-    if old is not None:
-        replaced = set(zip(new["tier"], new["dataset"], strict=True))
-        stays = [pair not in replaced for pair in zip(old["tier"], old["dataset"], strict=True)]
-        new = pd.concat([old[stays], new], ignore_index=True) if any(stays) else new
-    new = new.sort_values(
-        ["tier", "dataset"], key=lambda c: c.map(COMPUTED_TIERS.index) if c.name == "tier" else c, kind="stable"
-    )
-    middle = [name for name in new if name not in PROVENANCE]
-    return new[["tier", "dataset", "seed", *middle, "backbone", "hardware", "commit"]]
-
-
-def _write(target: Path, rows: pd.DataFrame) -> None:
+def _add(target: Path, new: pd.DataFrame) -> None:
+    """Write the new rows and the file's of other (tier, dataset) pairs, in that order; provenance columns outside."""
+    old, replaced = _read(target), set(zip(new["tier"], new["dataset"], strict=True))
+    stays = [pair not in replaced for pair in zip(old["tier"], old["dataset"], strict=True)]
+    rows = pd.concat([old[stays], new], ignore_index=True) if any(stays) else new
+    rows = rows.sort_values("dataset", kind="stable")
+    rows = rows.sort_values("tier", key=lambda tiers: tiers.map(COMPUTED_TIERS.index), kind="stable")
+    rows = rows[[*PROVENANCE[:3], *(name for name in rows if name not in PROVENANCE), *PROVENANCE[3:]]]
     with writing_file(target) as temporary:
         rows.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
     target.chmod(0o644)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
@@ -23,25 +23,15 @@ if TYPE_CHECKING:
     from lbm_core.lab.lab import Lab
     from lbm_core.lab.tiers import Tier
 
-_SHOWN_VERSIONS = ("lbm-companion", "torch", "transformers", "trl", "numpy", "pandas")
-
 
 @dataclass(frozen=True)
 class Session:
-    """A notebook's run; made by :func:`begin`.
+    """A notebook's run; made by :func:`begin`."""
 
-    Attributes
-    ----------
-    tier : sizes of every stage, with the notebook's changes
-    dataset : "dense" or "sparse"
-    seed : int >= 0
-    output : folder that takes the checkout's place for results and figures; "" is the checkout
-    """
-
-    tier: Tier = field(repr=False)
+    tier: Tier = field(repr=False)  # sizes of every stage, with the notebook's changes
     dataset: Dataset
     seed: int
-    output: str
+    output: str  # folder that takes the checkout's place for results and figures; "" is the checkout
     _written: list[str] = field(default_factory=list, repr=False)
 
     @cached_property
@@ -56,22 +46,18 @@ class Session:
         """Whether this tier computes its results; "cached" reads the committed ones instead."""
         return self.tier.name != "cached"
 
-    def record(
-        self, experiment: str, frame: pd.DataFrame, *, seeds: int | Iterable[int] | None = None, **provenance: Any
-    ) -> None:
+    def record(self, experiment: str, frame: pd.DataFrame, **options: Any) -> None:
         """:func:`lbm_core.report.results.record` with this session's tier, data set, seed and output."""
-        seeds = self.seed if seeds is None else seeds
-        settings = {"dataset": self.dataset} | provenance
-        path = results.record(experiment, frame, tier=self.tier.name, seeds=seeds, output=self.output, **settings)
-        self._written.append(path.name)
+        own: dict[str, Any] = {
+            "tier": self.tier.name,
+            "dataset": self.dataset,
+            "seeds": self.seed,
+            "output": self.output,
+        }
+        self._written.append(results.record(experiment, frame, **(own | options)).name)
 
     def load(self, experiment: str, *, dataset: str | None = "") -> pd.DataFrame:
-        """Recorded rows: what this tier recorded, or at "cached" the committed ones.
-
-        Parameters
-        ----------
-        dataset : "dense" or "sparse"; default the session's, None for both
-        """
+        """Recorded rows of the session's data set (None: of both): this tier's, or at "cached" the committed ones."""
         wanted = self.dataset if dataset == "" else dataset
         return results.load(experiment, self.tier.name, self.output if self.computes else "", dataset=wanted)
 
@@ -84,27 +70,17 @@ class Session:
         print(f"{len(self._written)} files written: {', '.join(self._written) or 'none'}")
 
     def _repr_markdown_(self) -> str:
-        versions = [("Python", platform.python_version())]
-        versions += [(name, metadata.version(name)) for name in _SHOWN_VERSIONS]
-        rows = [("tier", self.tier.name), ("dataset", self.dataset), ("seed", str(self.seed)), *versions]
+        packages = ("lbm-companion", "torch", "transformers", "trl", "numpy", "pandas")
+        rows = [("tier", self.tier.name), ("dataset", self.dataset), ("seed", self.seed)]
+        rows += [("Python", platform.python_version()), *((name, metadata.version(name)) for name in packages)]
         return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
 
 
 def begin(tier: str, dataset: Dataset, seed: int, output: str = "", changes: Mapping[str, Any] = {}) -> Session:
-    """Check a notebook's parameters and change the tier's sizes.
+    """Check a notebook's parameters and change the tier's sizes; a ValueError says which parameter is wrong.
 
-    Parameters
-    ----------
-    tier : one of :data:`lbm_core.settings.TIER_NAMES`
-    dataset : "dense" or "sparse"
-    seed : int >= 0
-    output : existing or new folder for ``results/`` and ``figures/``; "" is the checkout
-    changes : the notebook's ``SET``, dotted fields of the tier and their values, e.g. ``{"act.steps": 50}``
-
-    Raises
-    ------
-    ValueError
-        Unknown tier, data set or field, negative seed, a value that a field cannot have.
+    ``output`` is an existing or new folder for ``results/`` and ``figures/`` ("" is the checkout), ``changes`` the
+    notebook's ``SET``: dotted fields of the tier and their values, e.g. ``{"act.steps": 50}``.
     """
     from lbm_core.lab import tiers
     from lbm_core.lab.setup import Setup
@@ -126,9 +102,7 @@ def markdown(frame: pd.DataFrame) -> Markdown:
     def shown(value: Any) -> str:
         if not isinstance(value, float):
             return str(value)
-        if math.isnan(value):
-            return ""
-        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+        return "" if math.isnan(value) else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
     text = frame.map(shown).to_markdown(index=False, disable_numparse=True)
     below = [str(frame.attrs[key]) for key in ("note", "source") if frame.attrs.get(key)]

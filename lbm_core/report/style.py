@@ -7,7 +7,7 @@ import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -20,40 +20,22 @@ from numpy.typing import ArrayLike
 from lbm_core import paths
 from lbm_core.files import writing_file
 
-P = ParamSpec("P")
-Drawing = Callable[Concatenate[Figure, pd.DataFrame, P], None]
-Drawn = Callable[Concatenate[pd.DataFrame, P], Figure]
-
 # Inches. A two-column page has columns of about 3.3 in; text of 8 pt stays readable at that width.
-COLUMN = (3.4, 2.4)
-WIDE = (7.0, 2.6)
+COLUMN, WIDE = (3.4, 2.4), (7.0, 2.6)
 PALETTE = sns.color_palette("colorblind")
 RATIO_SHOWN = (0.1, 10.0)  # CPA ratios beyond are drawn at the edge: capped ratios have no finite place
 PAPER_COLOUR = "0.55"  # grey: what the paper published
-DASHES = ("-", "--", ":", "-.")  # of curves that begin on top of each other
 # A method keeps its colour in every figure; the others take the palette's remaining colours in order.
-METHOD_COLOURS = {
-    "DT": PALETTE[1],
-    "LLM-DT": PALETTE[2],
-    "LBM-Act": PALETTE[0],
-    "LBM(P)": PALETTE[9],
-    "LBM(GQPO)": PALETTE[0],
-    "constant": PALETTE[7],
-    "PID": PALETTE[5],
-}
+_PLACES = {"DT": 1, "LLM-DT": 2, "LBM-Act": 0, "LBM(P)": 9, "LBM(GQPO)": 0, "constant": 7, "PID": 5}  # in the palette
+METHOD_COLOURS = {name: PALETTE[place] for name, place in _PLACES.items()}
 _RC = {
     "figure.constrained_layout.use": True,
     "figure.dpi": 110,
     "savefig.dpi": 200,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
     "axes.titlesize": 9,
     "axes.labelsize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "legend.title_fontsize": 7,
-    "legend.frameon": False,
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize", "legend.title_fontsize"), 7),
     "font.size": 8,
     "lines.linewidth": 1.3,
     "svg.hashsalt": "lbm",  # names of clip paths and markers in an SVG come from this salt instead of a random one
@@ -74,24 +56,27 @@ def panels(n: int, size: tuple[float, float] = WIDE) -> tuple[Figure, list[Axes]
     return figure, list(figure.subplots(1, n, squeeze=False)[0])
 
 
-def drawn(*columns: str, size: tuple[float, float] = WIDE) -> Callable[[Drawing[P]], Drawn[P]]:
+def sized(figure: Figure, width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> Any:
+    """The panels of a figure whose size (inches) depends on what it shows."""
+    figure.set_size_inches(width, height)
+    return figure.subplots(rows, columns, **options)
+
+
+def drawn(*columns: str, size: tuple[float, float] = WIDE) -> Callable[[Callable[..., None]], Callable[..., Figure]]:
     """Make a function that draws a frame into a given figure one that returns the figure, in the house style.
 
-    Parameters
-    ----------
-    columns : what the frame must hold; the function then refuses a frame without them, or without a row
-    size : inches; the function may change it
+    It refuses a frame without one of the ``columns``, or without a row; ``size`` is in inches.
     """
 
-    def decorate(draw: Drawing[P]) -> Drawn[P]:
+    def decorate(draw: Callable[..., None]) -> Callable[..., Figure]:
         @functools.wraps(draw)
-        def figure_of(frame: pd.DataFrame, *args: P.args, **kwargs: P.kwargs) -> Figure:
+        def figure_of(frame: pd.DataFrame, *others: Any, **options: Any) -> Figure:
             if missing := [name for name in columns if name not in frame]:
                 raise ValueError(f"the frame has no column {missing[0]!r}; it has {', '.join(map(str, frame.columns))}")
             if columns and frame.empty:
                 raise ValueError("nothing to draw: the frame has no rows")
             figure = blank(size)
-            draw(figure, frame, *args, **kwargs)
+            draw(figure, frame, *others, **options)
             return figure
 
         return figure_of
@@ -100,29 +85,16 @@ def drawn(*columns: str, size: tuple[float, float] = WIDE) -> Callable[[Drawing[
 
 
 def save(figure: Figure, name: str, tier: str, output: str | Path = "") -> list[Path]:
-    """Write ``figures/<name>.png`` and ``.svg`` (``figures/_smoke/`` at the smoke tier); same figure, same bytes.
-
-    Parameters
-    ----------
-    name : lower case with digits and underscores, e.g. "fig3_loss_curves"
-
-    Raises
-    ------
-    ValueError
-        A bad name.
-    """
+    """Write ``figures/<name>.png`` and ``.svg`` (``figures/_smoke/`` at the smoke tier); same figure, same bytes."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise ValueError(f"figure name {name!r} must be lower case letters, digits and underscores")
-    written = []
+    targets = [paths.figures_dir(tier, output) / f"{name}{suffix}" for suffix in (".png", ".svg")]
     # matplotlib would stamp its version into a PNG and the time into an SVG.
-    for suffix, stamp in ((".png", "Software"), (".svg", "Date")):
-        target = paths.figures_dir(tier, output) / f"{name}{suffix}"
+    for target, stamp in zip(targets, ("Software", "Date"), strict=True):
         with writing_file(target) as temporary:
             figure.savefig(temporary, metadata={stamp: None})
-        written.append(target)
-    parent = Path(output) if output else paths.project_root()
-    print(f"wrote {written[0].relative_to(parent).as_posix()} and .svg")
-    return written
+    print(f"wrote {targets[0].relative_to(Path(output) if output else paths.project_root()).as_posix()} and .svg")
+    return targets
 
 
 def colours(names: list[str]) -> dict[str, tuple[float, float, float]]:
@@ -135,7 +107,7 @@ def curves(
     axes: Axes, frame: pd.DataFrame, x: str, y: str, by: str, *, palette: Mapping[str, Any] | None = None, **look: Any
 ) -> None:
     """A line of y over x for each value of ``by``, in its colour and (with ``linestyle="by"``) its own dashes."""
-    dashes = DASHES if look.pop("linestyle", "") == "by" else ("-",)
+    dashes = ("-", "--", ":", "-.") if look.pop("linestyle", "") == "by" else ("-",)
     for k, (name, colour) in enumerate((palette or colours(list(frame[by].unique()))).items()):
         rows = frame[frame[by] == name]
         axes.plot(rows[x], rows[y], **{"color": colour, "linestyle": dashes[k % len(dashes)], "label": name} | look)
@@ -165,11 +137,10 @@ def lines(axes: Axes, names: ArrayLike) -> None:
     axes.set_ylim(len(names) - 0.5, -0.5)
 
 
-def plain(axis: Any, digits: str = "") -> None:
+def plain(axis: Any, digits: str) -> None:
     """Write an axis's numbers as they are, powers of ten included; between powers those that begin with ``digits``."""
-    axis.set_major_formatter(lambda value, _: f"{value:g}")
-    if digits:
-        axis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in digits else "")
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in digits else "")
 
 
 def legend_below(figure: Figure, axes: Axes, **options: Any) -> None:

@@ -1,6 +1,7 @@
 """The paper's tables by number, ours beside the published values: each one function of recorded rows.
 
-Recorded rows are those of :func:`lbm_core.report.results.load`, of one data set.
+Recorded rows are those of :func:`lbm_core.report.results.load`, of one data set: method, period[, train_seed, seed] and
+metrics where a table is about methods.
 """
 
 from __future__ import annotations
@@ -20,12 +21,7 @@ _CRITIC = {"sequence_length": "window_length", "attention_layers": "layers"}  # 
 
 
 def table1(rows: pd.DataFrame) -> pd.DataFrame:
-    """Table 1, auto-bidding baselines, and what of Table 2 was measured with them: differences to DT (:func:`beside`).
-
-    Parameters
-    ----------
-    rows : per method, period[, train_seed, seed]: conversions, score; methods that the papers lack are left out
-    """
+    """Table 1, auto-bidding baselines, with what of Table 2 they were run with: differences to DT (:func:`beside`)."""
     published = paper.main_results()
     named = rows.assign(method=rows["method"].replace({"DT-Q (fine-tuned)": "DT-Q"}))  # the reading the paper describes
     named = named[named["method"].isin(published["method"])]
@@ -33,20 +29,14 @@ def table1(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def table2(rows: pd.DataFrame) -> pd.DataFrame:
-    """Table 2, LLM-based methods: differences to LLM-DT in four metrics (:func:`beside`); rows as :func:`table1`."""
+    """Table 2, LLM-based methods: differences to LLM-DT in four metrics (:func:`beside`)."""
     published = paper.table(2)
     named = rows[rows["method"].isin(published["method"])]
     return beside(published, named, metrics=FOUR_METRICS, reference="LLM-DT", note=_replayed(rows, "texts of"))
 
 
 def table3(rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """Table 3, a penalty in the return-to-go: metric, w, paper, ours, low, high, periods.
-
-    Parameters
-    ----------
-    rows : as of :func:`table1`, methods "w = 0.5"
-    rng : for the bootstrap
-    """
+    """Table 3, a penalty in the return-to-go: metric, w, paper, ours, low, high, periods; of methods "w = 0.5"."""
     ours = statistics.intervals(rows, rng, metrics=["score", "conversions", "cpa_ratio"])
     ours = ours.assign(w=ours["method"].str.removeprefix("w = ").astype(float), ours=ours["mean"])
     published = paper.table(3).query("method == 'DT-score'").rename(columns={"value": "paper"})
@@ -57,23 +47,23 @@ def table3(rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
 def table4(rows: pd.DataFrame) -> pd.DataFrame:
     """Table 4, constant instructions: differences to the base (:func:`beside`); the paper's are of the dense data.
 
-    Parameters
-    ----------
-    rows : as of :func:`table1`, methods "increase", "decrease" and "base", or "uncertain" in its place. The CPA ratio
-        is that of expected conversions: where hardly anything is won, the drawn ones make it jump.
+    Methods are "increase", "decrease" and "base", or "uncertain" in its place. The CPA ratio is that of expected
+    conversions: where hardly anything is won, the drawn ones make it jump.
     """
     if "base" not in set(rows["method"]):
         rows = rows.assign(method=rows["method"].replace({"uncertain": "base"}))
     rows = rows.assign(cpa_ratio=rows["expected_cpa_ratio"])
     ours = rows[rows["method"].isin(["increase", "decrease", "base"])]
-    (dataset, tier), of_dense = rows[["dataset", "tier"]].iloc[0], bool((rows["dataset"] == "dense").all())
+    dataset, tier = rows[["dataset", "tier"]].iloc[0]
     note = f"Ours: {dataset}, replay, tier {tier}, told every tick, simulated prices. Paper: dense."
     published = paper.table(4).rename(columns={"instruction": "method"}).assign(dataset=dataset)
-    return beside(published, ours, metrics=FOUR_METRICS, reference="base", note=note, comparable=of_dense)
+    table = beside(published, ours, metrics=FOUR_METRICS, reference="base", note=note)
+    comparable = (table["method"] == "base") | (dataset == "dense")
+    return table.assign(verdict=table["verdict"].where(comparable, NOT_COMPARABLE))
 
 
 def table5(rows: pd.DataFrame) -> pd.DataFrame:
-    """Table 5, other budgets: method, budget_ratio, paper, ours (conversions an advertiser); rows as :func:`table1`."""
+    """Table 5, other budgets: method, budget_ratio, paper, ours (conversions an advertiser)."""
     keys, published = ["method", "budget_ratio"], paper.table(5).rename(columns={"value": "paper"})
     published = published[published["dataset"].isin(rows["dataset"])]
     ours = rows.groupby(keys)["conversions"].mean().rename("ours").reset_index()
@@ -81,22 +71,14 @@ def table5(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def table6(shares: pd.DataFrame, scores: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Table 6, size of LBM-Think: the paper's scores, and of ours what the texts are worth and (if known) the scores.
+    """Table 6, size of LBM-Think: source, dataset, model, conversions, score, accepted, ratio right, contradiction.
 
-    Parameters
-    ----------
-    shares : model, quantity, value of :func:`lbm_core.think.hallucination.hallucination`
-    scores : model, conversions, score of days that LBM-Act was led by each model
-
-    Returns
-    -------
-    source, dataset, model, conversions, score, accepted, ratio right, contradiction
+    Ours: ``shares`` of :func:`lbm_core.think.hallucination.hallucination` and, if known, scores of days each model led.
     """
     (dataset, tier), texts = shares[["dataset", "tier"]].iloc[0], ["accepted", "ratio right", "contradiction"]
     published = paper.table(6).rename(columns={"model_size": "model"})
     published = published[published["dataset"] == dataset]
-    theirs = published.pivot(index="model", columns="metric", values="value").reset_index()
-    theirs = theirs.sort_values("model", key=lambda sizes: sizes.str.rstrip("B").astype(float))
+    theirs = published.pivot_table(index="model", columns="metric", values="value", sort=False).reset_index()
     ours = shares[shares["quantity"].isin(texts)].pivot(index="model", columns="quantity", values="value").reset_index()
     if scores is not None:
         means = scores.groupby("model")[["conversions", "score"]].mean().reset_index()
@@ -114,65 +96,36 @@ def table7(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def table8(rows: pd.DataFrame) -> pd.DataFrame:
-    """Table 8, latency: module, parameters, seconds, source; ours are medians of one advertiser.
-
-    Parameters
-    ----------
-    rows : module, batch, basis, parameters, median_seconds, hardware, engine
-    """
+    """Table 8, latency: module, parameters, seconds, source; ours are medians of one advertiser."""
     ours = rows[(rows["batch"] == 1) & (rows["basis"] != "whole text")].rename(columns={"median_seconds": "seconds"})
-    ours = ours.assign(
-        source="ours, " + ours["hardware"] + ", " + ours["engine"],
-        parameters=(ours["parameters"] / 1e6).map("{:.1f}M".format),
-    )
+    source, millions = "ours, " + ours["hardware"] + ", " + ours["engine"], ours["parameters"] / 1e6
+    ours = ours.assign(source=source, parameters=millions.map("{:.1f}M".format))
     both = pd.concat([paper.table(8).assign(source="paper, H800, vLLM"), ours], ignore_index=True)
     return both[["module", "parameters", "seconds", "source"]]
 
 
 def table9(config: Any, tier: str) -> pd.DataFrame:
-    """Table 9, Q-value networks: hyperparameter, value_paper, value_ours.
-
-    Parameters
-    ----------
-    config : a :class:`lbm_core.critic.config.CriticConfig`
-    tier : whose it is
-    """
+    """Table 9, Q-value networks: hyperparameter, value_paper, value_ours (of a tier's CriticConfig)."""
     published = paper.table(9)
     fields = {name: _CRITIC.get(name, name) for name in published["hyperparameter"]}
-    rows = [(name, str(getattr(config, field))) for name, field in fields.items() if hasattr(config, field)]
-    ours = pd.DataFrame(rows, columns=["hyperparameter", "value"])
+    values = {name: str(getattr(config, field)) for name, field in fields.items() if hasattr(config, field)}
+    ours = pd.DataFrame(values.items(), columns=["hyperparameter", "value"])
     return side_by_side(published, ours, on=["hyperparameter"], note=f"Ours: tier {tier}.")
 
 
 def beside(
-    published: pd.DataFrame,
-    ours: pd.DataFrame,
-    *,
-    metrics: Sequence[str],
-    reference: str,
-    note: str = "",
-    comparable: bool = True,
+    published: pd.DataFrame, ours: pd.DataFrame, *, metrics: Sequence[str], reference: str, note: str = ""
 ) -> pd.DataFrame:
     """One row per method and metric, the paper's value and ours.
 
     Levels depend on the market, which is ours and not the benchmark's, so the verdict is about the *difference to a
     reference method* on the same periods: "resolved" if its 95 % interval excludes zero (its sign is then in
     ``ours_difference``, the paper's in ``paper_difference``), "not resolved" if it does not, "not comparable" where the
-    paper has no value for the method or the reference, or where ``comparable`` is False.
+    paper has no value for the method or the reference.
 
-    Parameters
-    ----------
-    published : method, dataset, metric, value
-    ours : recorded rows: method, dataset, period, the metrics[, seed, advertiser, train_seed]
-    metrics : columns of ``ours`` and values of ``published["metric"]``
-    reference : a method of ``ours``
-    note : the protocol, kept in ``attrs["note"]`` and shown below the table
-    comparable : False where the protocols differ in more than the market, say why in ``note``
-
-    Returns
-    -------
-    method, metric, paper, ours, low, high, paper_difference, ours_difference, difference_low, difference_high, periods,
-    seeds, verdict: methods in the order of ``ours``; ``attrs["source"]`` is the published frame's.
+    ``ours`` are recorded rows of one data set: method, dataset, period, the metrics[, seed, advertiser, train_seed];
+    ``published`` holds method, dataset, metric, value; ``note`` is shown below the table. Columns: method, metric,
+    paper, ours, low, high, paper_difference, ours_difference, difference_low, difference_high, periods, seeds, verdict.
     """
     rng, dataset = np.random.default_rng(0), ours["dataset"].iloc[0]  # the same table at every call
     wanted = published[published["dataset"] == dataset]
@@ -190,47 +143,35 @@ def beside(
     is_reference = table["method"] == reference
     table["paper_difference"] = (table["paper"] - table["metric"].map(base)).mask(is_reference)
     table = table.merge(differences.drop(columns="periods"), on=["method", "metric"], how="left")
-    unpublished = table["paper_difference"].isna() | (not comparable)
+    unpublished = table["paper_difference"].isna()
     table["verdict"] = table["verdict"].mask(unpublished, NOT_COMPARABLE).mask(is_reference, "reference")
     columns = ["method", "metric", "paper", "ours", "low", "high", "paper_difference", "ours_difference"]
     table = table[[*columns, "difference_low", "difference_high", "periods", "seeds", "verdict"]]
-    table.attrs = {"source": published.attrs.get("source", ""), "note": note, "reference": reference}
+    table.attrs = {"source": published.attrs["source"], "note": note, "reference": reference}
     return table
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """A table of :func:`beside` for the eye: 3 digits, intervals as text, differences named after the reference."""
 
-    def numbers(column: str, sign: str = "") -> list[str]:
-        return ["" if np.isnan(value) else f"{value:{sign}.3g}" for value in table[column]]
-
-    def intervals(mean: str, low: str, high: str, sign: str = "") -> list[str]:
-        bounds = zip(numbers(mean, sign), numbers(low, sign), numbers(high, sign), strict=True)
-        return [f"{middle} [{below}, {above}]" if below else middle for middle, below, above in bounds]
+    def texts(sign: str, *columns: str) -> list[str]:
+        rows = table[list(columns)].map(lambda value: "" if np.isnan(value) else f"{value:{sign}.3g}").to_numpy()
+        return [f"{mean} [{', '.join(bounds)}]" if any(bounds) else mean for mean, *bounds in rows]
 
     reference = table.attrs["reference"]
-    frame = table[["method", "metric"]].assign(
-        **{
-            "paper": numbers("paper"),
-            "ours [95 %]": intervals("ours", "low", "high"),
-            f"paper − {reference}": numbers("paper_difference", "+"),
-            f"ours − {reference} [95 %]": intervals("ours_difference", "difference_low", "difference_high", "+"),
-        }
-    )
-    frame = frame.join(table[["periods", "seeds", "verdict"]])
-    frame.attrs = dict(table.attrs)
-    return frame
+    frame = table[["method", "metric"]].assign(paper=texts("", "paper"))
+    frame["ours [95 %]"] = texts("", "ours", "low", "high")
+    frame[f"paper − {reference}"] = texts("+", "paper_difference")
+    frame[f"ours − {reference} [95 %]"] = texts("+", "ours_difference", "difference_low", "difference_high")
+    return frame.join(table[["periods", "seeds", "verdict"]])
 
 
 def side_by_side(published: pd.DataFrame, ours: pd.DataFrame, *, on: Sequence[str], note: str = "") -> pd.DataFrame:
-    """Published facts that are not evaluations (Tables 7 and 9) beside ours, matched on the columns ``on``.
-
-    Columns of both carry ``_paper`` and ``_ours``; rows that only one side has stay, the paper's first.
-    """
+    """The paper's facts (Tables 7, 9) beside ours, matched on some columns; rows that one side lacks stay."""
     keys = list(on)
     order = pd.concat([published[keys], ours[keys]]).drop_duplicates()
     frame = order.merge(published.merge(ours, on=keys, how="outer", suffixes=("_paper", "_ours")), on=keys)
-    frame.attrs = {"source": published.attrs.get("source", ""), "note": note}
+    frame.attrs = {"source": published.attrs["source"], "note": note}
     return frame
 
 

@@ -19,23 +19,12 @@ from lbm_core.auction.replay import ReplayPeriod, ReplayResult, replay
 from lbm_core.report.chapter_figures_market import bidders_day
 from lbm_core.seeding import generator
 
-HIGHEST_MULTIPLE = 3.0  # end of the slider
 DIRECTIONS = {1: "raise", 0: "unsure", -1: "lower"}
 
 
 def day_frame(result: ReplayResult, bidder: str, row: int = 0) -> pd.DataFrame:
-    """A replayed advertiser's day after each tick.
-
-    Parameters
-    ----------
-    bidder : its name in the frame
-    row : which advertiser of the result
-
-    Returns
-    -------
-    bidder, tick, multiple (alpha over CPA target; NaN once the budget is gone), budget_left (share), conversions
-    (so far), cpa_ratio (so far; NaN before the first conversion)
-    """
+    """A replayed advertiser's day after each tick: bidder, tick, multiple (alpha / CPA target, NaN once the budget is
+    gone), budget_left (share), conversions and cpa_ratio so far (NaN before the first conversion)."""
     budget, target = result.advertisers.budget[row], result.advertisers.cpa_target[row]
     cost, count = result.costs[row].cumsum(), result.conversions[row].cumsum()
     gone = budget - (cost - result.costs[row]) < LEAST_BUDGET
@@ -54,18 +43,14 @@ def day_frame(result: ReplayResult, bidder: str, row: int = 0) -> pd.DataFrame:
 class BiddingGame:
     """A day of 48 decisions for one advertiser, against a PID controller with the same budget, target, prices and luck.
 
-    Parameters
-    ----------
-    period : the day; its prices do not react to the player
-    row : advertiser among the period's
-    seed : decides which impressions would convert
+    Prices do not react to the player; ``seed`` decides which impressions would convert.
     """
 
     def __init__(self, period: ReplayPeriod, row: int, seed: int = 0) -> None:
         self.period, self.row, self.seed = period, row, seed
         self.multiples: list[float] = []
         self.opponent = self._replayed(PidBidder())
-        self.player = self._replayed(ScheduledAlpha(np.zeros((1, N_TICKS))))
+        self.play([])
 
     @property
     def tick(self) -> int:
@@ -73,48 +58,34 @@ class BiddingGame:
         return len(self.multiples)
 
     @property
-    def over(self) -> bool:
-        """Whether all 48 ticks are played."""
-        return self.tick == N_TICKS
-
-    @property
-    def both(self) -> tuple[tuple[str, ReplayResult], tuple[str, ReplayResult]]:
-        """Their names and days."""
-        return ("you", self.player), ("PID", self.opponent)
+    def both(self) -> dict[str, ReplayResult]:
+        """Their days by name."""
+        return {"you": self.player, "PID": self.opponent}
 
     def play(self, multiples: Iterable[float]) -> None:
-        """Bid these multiples of the CPA target per conversion in the next ticks.
-
-        Raises
-        ------
-        RuntimeError
-            The day is over.
-        ValueError
-            Not a finite number >= 0.
-        """
+        """Bid these multiples of the CPA target per conversion in the next ticks; each must be a finite number >= 0."""
         added = [float(multiple) for multiple in multiples]
         if self.tick + len(added) > N_TICKS:
             raise RuntimeError("the day is over: start a new game")
         if not (np.isfinite(added) & (np.array(added) >= 0)).all():
             raise ValueError(f"a multiple of the CPA target must be a finite number >= 0; got {added}")
         self.multiples += added
-        alphas = np.zeros((1, N_TICKS))
-        alphas[0, : self.tick] = self.period.advertisers.cpa_target[self.row] * np.array(self.multiples)
-        self.player = self._replayed(ScheduledAlpha(alphas))  # what is past stays as it was: same draws
+        alphas = self.period.advertisers.cpa_target[self.row] * np.pad(self.multiples, (0, N_TICKS - self.tick))
+        self.player = self._replayed(ScheduledAlpha(alphas[None]))  # what is past stays as it was: same draws
 
     def frame(self) -> pd.DataFrame:
         """Both bidders so far: "you" and "PID", columns of :func:`day_frame`."""
-        return pd.concat([day_frame(result, name).head(self.tick) for name, result in self.both], ignore_index=True)
+        days = [day_frame(result, name).head(self.tick) for name, result in self.both.items()]
+        return pd.concat(days, ignore_index=True)
 
     def standing(self) -> pd.DataFrame:
         """Spending, CPA ratio, conversions and score of both so far, indexed by bidder."""
-        rows = {}
-        for name, result in self.both:
+        rows = []
+        for name, result in self.both.items():
             count, cost = (values[:, : self.tick].sum(axis=1) for values in (result.conversions, result.costs))
             summary = summarize(count, cost, result.advertisers.budget, result.advertisers.cpa_target)
-            rows[name] = {key: float(values[0]) for key, values in summary.items()}
-        table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("bidder")
-        return table[["budget_utilization", "cpa_ratio", "conversions", "score"]]
+            rows.append(pd.DataFrame(summary, index=[name]))
+        return pd.concat(rows).rename_axis("bidder")[["budget_utilization", "cpa_ratio", "conversions", "score"]]
 
     def drawn(self) -> Figure:
         """The game so far."""
@@ -125,20 +96,13 @@ class BiddingGame:
 
 
 class GameBoard:
-    """Slider, buttons and picture around a game; show :attr:`box` as the last value of a cell.
-
-    Attributes
-    ----------
-    slider : alpha over CPA target of the next tick
-    next_tick, finish : buttons; one tick, or all that are left, with the slider's value
-    picture, line : the day so far, as a PNG and in a sentence
-    """
+    """Slider, buttons and picture around a game; show :attr:`box` as the last value of a cell."""
 
     def __init__(self, game: BiddingGame) -> None:
         self.game, who = game, game.period.advertisers[np.array([game.row])]
         head = f"Advertiser {who.index[0]}: budget {who.budget[0]:,.0f}, CPA target C = {who.cpa_target[0]:g}"
         look = {"step": 0.05, "description": "alpha / C", "continuous_update": False}
-        self.slider = ipywidgets.FloatSlider(1.0, min=0.0, max=HIGHEST_MULTIPLE, **look)
+        self.slider = ipywidgets.FloatSlider(1.0, min=0.0, max=3.0, **look)
         self.next_tick = ipywidgets.Button(description="next tick", button_style="primary")
         self.finish = ipywidgets.Button(description="finish the day")
         self.line, self.picture = ipywidgets.HTML(), ipywidgets.Image(format="png", width=700)
@@ -150,9 +114,9 @@ class GameBoard:
 
     def _play(self, ticks: int) -> None:
         self.game.play([self.slider.value] * min(ticks, N_TICKS - self.game.tick))
-        self.next_tick.disabled = self.finish.disabled = self.game.over
+        self.next_tick.disabled = self.finish.disabled = over = self.game.tick == N_TICKS
         scores = ", ".join(f"{name} {score:.1f}" for name, score in self.game.standing()["score"].items())
-        when = "The day is over" if self.game.over else f"Tick {self.game.tick} of {N_TICKS} is next"
+        when = "The day is over" if over else f"Tick {self.game.tick} of {N_TICKS} is next"
         self.line.value = f"{when}. Score so far: {scores}."
         buffer = io.BytesIO()
         self.game.drawn().savefig(buffer, format="png", dpi=110)
@@ -160,12 +124,7 @@ class GameBoard:
 
 
 def example(advice: pd.DataFrame) -> pd.Series:
-    """The piece of advice worth a look: followed, if possible after the whole check; of these, what moved most.
-
-    Parameters
-    ----------
-    advice : recorded rows of a day that LBM-Think led
-    """
+    """The piece of advice of a day worth a look: followed, if possible after the whole check; then what moved most."""
     move = (advice["alpha_with"] - advice["alpha_without"]).abs() / advice["cpa_target"]
     worth = 4 * (advice["followed"] & (advice["check"] == "accepted")) + 2 * advice["followed"]
     return advice.iloc[int(np.argmax(worth + move.fillna(0).clip(0, 1)))]
@@ -204,11 +163,6 @@ def inspector(advice: pd.DataFrame) -> ipywidgets.VBox:
     names = [f"advertiser {row['advertiser']}, tick {row['tick']}" for row in rows]
     first = next(k for k, row in enumerate(rows) if row.name == example(advice).name)
     menu = ipywidgets.Dropdown(options=list(zip(names, range(len(rows)), strict=True)), value=first)
-    shown = ipywidgets.HTML()
-
-    def show(_: object = None) -> None:
-        shown.value = f"<pre style='white-space: pre-wrap'>{html.escape(page(rows[menu.value]))}</pre>"
-
-    menu.observe(show, names="value")
-    show()
+    shown, block = ipywidgets.HTML(), "<pre style='white-space: pre-wrap'>{}</pre>"
+    ipywidgets.dlink((menu, "value"), (shown, "value"), lambda k: block.format(html.escape(page(rows[k]))))
     return ipywidgets.VBox([menu, shown])

@@ -20,23 +20,10 @@ def choose_backend(
 ) -> Backend:
     """The backend of a name, loaded; "auto" prints which it took.
 
-    Parameters
-    ----------
-    name : "transformers", "vllm", "auto" (vLLM if it is installed, else transformers), or the address of a server with
-        OpenAI's completions protocol, which must serve ``model`` under that name
-    model : as :func:`lbm_core.act.backbone.load_backbone` takes it
-    dtype : "float32", "bfloat16" or "float16"; a server has its own
-    options : of :class:`~lbm_core.think.transformers_backend.TransformersBackend`,
-        :class:`~lbm_core.think.vllm_backend.VllmBackend` or :class:`~lbm_core.think.server_backend.ServerBackend`
-
-    Raises
-    ------
-    ValueError
-        Unknown name.
-    ModuleNotFoundError
-        "vllm" without vLLM.
-    ConnectionError
-        No server answers at the address.
+    Names are "transformers", "vllm", "auto" (vLLM if it is installed, else transformers), or the address of a server
+    with OpenAI's completions protocol, which must serve ``model`` under that name. Model and dtype are
+    :func:`lbm_core.act.backbone.load_backbone`'s (a server has its own dtype), options the backend's. ValueError for an
+    unknown name, ModuleNotFoundError for "vllm" without vLLM, ConnectionError without a server.
     """
     from lbm_core.act.backbone import backbone_files, load_backbone
 

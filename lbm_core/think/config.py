@@ -23,8 +23,7 @@ class Sampling:
     max_new_tokens: Count = 128  # length limit of one text; paper: 571 tokens and more (Fig. 6)
     temperature: NonNegative = 0.7  # 0 takes the most likely token
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # probability mass that tokens are drawn from
-    # A text ends behind this string, to save time; "" lets the model end by itself. Since it cuts off whatever would
-    # follow the first answer, "several answers" is then seen only where tags are nested.
+    # A text ends behind this string, to save time; "" lets the model end by itself, and can show "several answers".
     stop: str = "</answer>"
 
 
@@ -32,14 +31,12 @@ class Sampling:
 class PromptStyle:
     """What the prompt holds; the defaults are Fig. 4's. :mod:`lbm_core.think.prompt` renders it."""
 
-    # "facts_last" puts what all prompts have in common first: a small model follows it no worse, and a shared beginning
-    # needs to be computed only once.
+    # "facts_last" puts what all prompts have in common first: no worse for a small model, and computed only once
     order: Literal["facts_first", "facts_last"] = "facts_first"
-    # Solved cases before the question, as earlier turns of the conversation, with invented numbers and one of each
-    # direction. Differs from the paper, whose 3B model needs none; one of 135M hardly ever fills in the tags without.
+    # Solved cases before the question, as earlier turns, with invented numbers and one of each direction. Differs from
+    # the paper, whose 3B model needs none; one of 135M hardly ever fills in the tags without.
     worked_examples: Examples = 0
-    # Which of them comes first; the others follow in turn, so that the one before it stands next to the question.
-    first_example: Whole = 0
+    first_example: Whole = 0  # which of them comes first; the one before it then stands next to the question
     brief: bool = False  # ask for four sentences at most, so that a chain of thought fits into a small token limit
 
     def __post_init__(self) -> None:
@@ -57,8 +54,8 @@ class ThinkConfig:
     style: PromptStyle = PromptStyle()
     sampling: Sampling = Sampling()
     every: Ticks = 1  # ticks between two consultations; the first is at this tick (tick 0 has no past)
-    # Whether a chain of thought must state the CPA ratio correctly to be followed. Differs from the paper where False:
-    # a very small model hardly ever gets it right, and would have nothing left to follow or to learn from.
+    # Whether a chain of thought must state the right CPA ratio to be followed. Differs from the paper where False: a
+    # very small model hardly ever does, and would have nothing left to follow or to learn from.
     ratio_required: bool = True
     tolerance: Share = TOLERANCE
 
@@ -82,9 +79,7 @@ class FinetuneConfig(TextTraining):
     batch_size: Count = 64  # samples per update
     micro_batch_size: Count = 4  # samples per forward pass; bounds the memory, does not change the update
     max_length: Count = 2048  # tokens of prompt and completion; longer samples are refused, never cut
-    lora_rank: Whole = (
-        0  # of low-rank adapters on all linear layers, merged into the weights at the end; 0: all weights
-    )
+    lora_rank: Whole = 0  # of low-rank adapters on all linear layers, merged in at the end; 0: all weights
     checkpointing: bool = True  # compute activations anew in the backward pass: slower, far less memory
 
 

@@ -1,7 +1,7 @@
 """Guides that come late or not at all: what asynchrony does to a guide source (Fig. 4, A.2).
 
-A chain of thought that is used at tick t and was written *during* an earlier interval can only know what was known
-when its writing began. Fig. 4 lets it begin at t - 1: at that moment the outcome of tick t - 1 is still to come.
+A chain of thought used at tick t and written *during* an earlier interval knows only what was known when its writing
+began. Fig. 4 lets it begin at t - 1: the outcome of tick t - 1 is then still to come.
 """
 
 from __future__ import annotations
@@ -16,32 +16,18 @@ from lbm_core.auction.bidder import N_TICKS, Advertisers, Observation
 from lbm_core.auction.state import FEATURES
 from lbm_core.seeding import generator
 
-_COUNT_NOW = FEATURES.index("current_pv_num")
-
 
 class Delayed:
     """Passes on what a guide source says, ``late`` ticks after it was asked, or never (Fig. 4).
 
-    The source is asked at tick t with what is known at its start, the outcomes of ticks before t. Its words arrive at
-    tick t + late: ``late=1`` is Fig. 4, asked at t - 1 and used at t; more means that writing outlasts the interval.
-
-    Common random numbers: whose words go missing depends on the seed, the day, the tick and the advertiser only, so a
-    word that is missing at one share is missing at every larger one, whatever the guide or its lateness.
+    The source, e.g. :class:`lbm_core.think.think_guide.ThinkGuide`, is asked with the outcomes of ticks before.
 
     Parameters
     ----------
-    source : guides of all advertisers at a tick, e.g. :class:`lbm_core.think.think_guide.ThinkGuide`
-    late : ticks from question to use, 0..47
+    late : ticks from question to use, 0..47; 1 is Fig. 4, more means that writing outlasts the interval
     missing : probability in [0, 1] that a word never arrives
     until : what holds for an advertiser while nothing new has arrived: "uncertain", or "last", its last word of the day
-    every : ask at every k-th tick only: a machine that needs several ticks for all texts, and begins with the next
-        ones when it is done
-    seed : of what goes missing
-
-    Raises
-    ------
-    ValueError
-        A lateness, probability, interval or ``until`` outside its range.
+    every : ask at every k-th tick only: a machine that needs so many for all texts, and then begins with the next ones
     """
 
     def __init__(
@@ -55,51 +41,38 @@ class Delayed:
         seed: int = 0,
     ) -> None:
         if not (0 <= late < N_TICKS and 1 <= every <= N_TICKS and 0.0 <= missing <= 1.0):
-            raise ValueError(
-                f"late must lie in 0..{N_TICKS - 1} ticks, every in 1..{N_TICKS}, and missing is a probability; got "
-                f"{late}, {every} and {missing}"
-            )
+            ranges = f"late must lie in 0..{N_TICKS - 1} ticks, every in 1..{N_TICKS}, and missing is a probability"
+            raise ValueError(f"{ranges}; got {late}, {every} and {missing}")
         if until not in ("uncertain", "last"):
             raise ValueError(f"until must be 'uncertain' or 'last'; got {until!r}")
         self.source, self.late, self.missing, self.until = source, late, missing, until
-        self.every, self.seed = every, seed
-        self._pending: dict[int, list[str]] = {}  # words by the tick at which they were asked for
-        self._last: list[str] = []
-        self._tick = 0
+        self.every, self.seed, self._tick = every, seed, N_TICKS
 
     def __call__(self, observation: Observation, advertisers: Advertisers) -> list[str]:
         """Guides that have arrived by the observation's tick."""
-        tick = observation.tick
+        tick, unsure = observation.tick, np.full(len(advertisers), UNCERTAIN, dtype=object)
         if tick <= self._tick:  # a new day
-            self._pending, self._last = {}, []
+            self._pending: dict[int, list[str]] = {}  # words by the tick at which they were asked for
+            self._last = unsure
         self._tick = tick
         if tick % self.every == 0:
             self._pending[tick] = self.source(observation, advertisers)
-        held = self._last or [UNCERTAIN] * len(advertisers)
-        words = self._pending.pop(tick - self.late, None)
+        asked = tick - self.late
+        words = self._pending.pop(asked, None)
         if words is None:
-            words, came = held, np.zeros(len(advertisers), dtype=bool)
-        else:
-            came = ~lost(observation, advertisers, tick - self.late, self.missing, self.seed)
-        self._last = [new if there else old for new, there, old in zip(words, came, held, strict=True)]
-        if self.until == "last":
-            return list(self._last)
-        return [new if there else UNCERTAIN for new, there in zip(words, came, strict=True)]
+            return (self._last if self.until == "last" else unsure).tolist()
+        never = lost(observation, advertisers, asked, self.missing, self.seed)
+        self._last = np.where(never, self._last, words)
+        return (self._last if self.until == "last" else np.where(never, unsure, words)).tolist()
 
 
 def lost(observation: Observation, advertisers: Advertisers, tick: int, missing: float, seed: int) -> NDArray[np.bool_]:
-    """Whose words of a tick never arrive.
+    """(n,) whether words asked for at a tick never arrive, as with probability ``missing``.
 
-    Parameters
-    ----------
-    observation : of the same day; its first tick's number of impressions tells days apart
-    tick : at which the words were asked for
-    missing : probability
-
-    Returns
-    -------
-    (n,) bool
+    Common random numbers: it depends on the seed, the day (told by its first tick's number of impressions), the tick
+    and the advertiser only, so a word that is missing at one share is missing at every larger one, whatever the guide
+    or its lateness.
     """
-    day = int(observation.states[0, 0, _COUNT_NOW])
+    day = int(observation.states[0, 0, FEATURES.index("current_pv_num")])
     drawn = generator(seed, "evaluation", 6, day, tick).random(int(advertisers.index.max()) + 1)
     return drawn[advertisers.index] < missing

@@ -1,26 +1,23 @@
-"""Fine-tune LBM-Think on chosen chains of thought: the update of GQPO (Eq. 14), by TRL's SFTTrainer.
-
-Full parameters as in the paper, or LoRA (Hu et al. 2022) through peft.
-"""
+"""Fine-tune LBM-Think on chosen chains of thought (GQPO's update, Eq. 14) by TRL: all weights, as there, or LoRA."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from datasets import Dataset
 from numpy.typing import NDArray
 from trl import SFTConfig, SFTTrainer
 
 from lbm_core.act.backbone import Backbone, load_backbone
 from lbm_core.think.config import FinetuneConfig
 from lbm_core.think.packing import IGNORED, packed, tokenized
-from lbm_core.think.trainer import CHECKPOINT_SECONDS, low_rank, merged, run, save_trained, workplace
+from lbm_core.think.trainer import low_rank, merged, save_trained, train
 
 
 class WeightedTrainer(SFTTrainer):
@@ -47,32 +44,18 @@ def finetune(
     *,
     weights: Sequence[float] | NDArray[np.float64] | None = None,
     checkpoints: Path | None = None,
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> tuple[Backbone, pd.DataFrame]:
-    """Raise the likelihood of chosen chains of thought (Eq. 14).
+    """Raise the likelihood of chosen chains of thought (Eq. 14); the prompts' tokens carry no loss.
 
-    The loss counts the completion's tokens only, not the prompt's.
+    The fine-tuned model, and step, loss (mean weighted negative log-likelihood per token of the step's samples).
 
     Parameters
     ----------
-    prompts : n rendered prompts (:func:`lbm_core.think.prompt.render`)
-    completions : n chosen chains of thought
-    folder : the model is written into it in transformers' format, which :func:`lbm_core.act.backbone.load_backbone`
-        takes, and its losses as :data:`~lbm_core.think.trainer.LOG`
+    prompts, completions : n rendered prompts (:func:`lbm_core.think.prompt.render`), and a chain of thought for each
+    folder : takes the model (for :func:`~lbm_core.act.backbone.load_backbone`) and its log
     weights : n factors of the samples' losses, >= 0, best with a mean of 1: Eq. 14's first line with those of
         :func:`lbm_core.think.gqpo.advantage_weights`; default 1 each, its second line
     checkpoints : folder in which a long training is kept until it is finished; None keeps nothing
-    checkpoint_seconds : of training between two checkpoints
-
-    Returns
-    -------
-    backbone : the fine-tuned model
-    losses : step, loss (mean weighted negative log-likelihood per token of the step's samples)
-
-    Raises
-    ------
-    ValueError
-        Nothing to learn from, a sample longer than ``max_length``, or weights that are no such factors.
     """
     if not prompts or len(prompts) != len(completions):
         raise ValueError(
@@ -84,27 +67,20 @@ def finetune(
     backbone = load_backbone(config.backbone)
     parts = zip(prompts, completions, factors, strict=True)
     rows = [tokenized(backbone.tokenizer, *sample, longest=config.max_length) for sample in parts]
-    with workplace(checkpoints, config, rows) as settings:
-        trainer = WeightedTrainer(
-            model=backbone.model,
-            args=SFTConfig(
-                **settings,
-                num_train_epochs=config.epochs,
-                per_device_train_batch_size=config.micro_batch_size,
-                gradient_accumulation_steps=max(1, round(min(config.batch_size, len(rows)) / config.micro_batch_size)),
-                gradient_checkpointing=config.checkpointing,
-                max_length=config.max_length,
-                dataset_kwargs={"skip_prepare_dataset": True},  # the samples are tokenized already
-                remove_unused_columns=False,
-                bf16=config.precision == "bfloat16",
-            ),
-            train_dataset=Dataset.from_list(rows),
-            data_collator=packed,
-            processing_class=backbone.tokenizer,
-            peft_config=low_rank(config.lora_rank, backbone.model),
-        )
-        losses = pd.DataFrame(run(trainer, checkpoints, checkpoint_seconds))[["step", "loss"]]
-    model = merged(trainer.model)
+    settings = partial(
+        SFTConfig,
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=config.micro_batch_size,
+        gradient_accumulation_steps=max(1, round(min(config.batch_size, len(rows)) / config.micro_batch_size)),
+        gradient_checkpointing=config.checkpointing,
+        max_length=config.max_length,
+        dataset_kwargs={"skip_prepare_dataset": True},  # the samples are tokenized already
+        remove_unused_columns=False,
+        bf16=config.precision == "bfloat16",
+    )
+    more = {"data_collator": packed, "peft_config": low_rank(config.lora_rank, backbone.model)}
+    trained, log = train(WeightedTrainer, settings, backbone, config, rows, checkpoints, **more)
+    model, losses = merged(trained), log[["step", "loss"]]
     if folder is not None:
         save_trained(folder, model, backbone.tokenizer, losses, config)
     return replace(backbone, model=model), losses

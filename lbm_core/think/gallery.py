@@ -1,8 +1,7 @@
 """What language models write where a ratio and a direction were asked for: a gallery with the verdict on each (A.3).
 
-The texts and verdicts are in ``gallery.json``. The rule behind the verdicts: a text is believed where it can be read in
-one way only. Spaces, signs and a percent sign do not change what was said; anything that a reader would have to guess
-is rejected.
+They are in ``gallery.json``. A text is believed where it can be read in one way only: spaces, signs and a percent sign
+change nothing; anything that a reader would have to guess is rejected.
 """
 
 from __future__ import annotations
@@ -37,14 +36,11 @@ class Case:
 
 def frame() -> pd.DataFrame:
     """The gallery as a table: kind, case, text, and as the parser reads it status, direction, ratio, contradiction."""
-    rows = []
-    for case in CASES:
-        read = case.read()
-        rows.append(
-            (case.kind, case.name, case.text, read.status.value, read.direction, read.ratio, read.contradiction)
-        )
-    columns = ["kind", "case", "text", "status", "direction", "ratio", "contradiction"]
-    return pd.DataFrame(rows, columns=columns, dtype=object)
+    rows = [{"kind": case.kind, "case": case.name, "text": case.text, "read": case.read()} for case in CASES]
+    table = pd.DataFrame(rows, dtype=object)
+    for name in ("status", "direction", "ratio", "contradiction"):
+        table[name] = pd.Series([getattr(read, name) for read in table["read"]], dtype=object)
+    return table.drop(columns="read")
 
 
 _ROWS = json.loads(Path(__file__).with_name("gallery.json").read_text(encoding="utf-8"))

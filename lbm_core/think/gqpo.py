@@ -1,7 +1,7 @@
 """Group relative-Q policy optimisation (§3.3): from sampled chains of thought to the ones worth learning (Eq. 10-14).
 
-Several chains of thought of one logged moment form a group. Each leads LBM-Act to an action; the critic compares that
-action with the logged one (relative-Q, Eq. 12); the best of the group is kept if it beats the log (Eq. 13).
+Each chain of thought about a logged moment leads LBM-Act to an action; the critic compares it with the logged one
+(relative-Q, Eq. 12); the best of the moment's group is kept if it beats the log (Eq. 13).
 """
 
 from __future__ import annotations
@@ -43,26 +43,15 @@ class Selection:
         """
         rows = self.samples
         answered = ~rows["status"].isin([status.value for status in ANSWER_FAILURES])
-        passed = (
-            np.ones(len(rows), dtype=bool),
-            answered,
-            answered & (rows["ratio_error"] <= self.tolerance + 1e-12),
-            rows["relative_q"].notna(),
-            rows["relative_q"] > 0,
-            rows["chosen"],
-        )
-        return pd.DataFrame({"stage": STAGES, "count": [int(np.sum(p)) for p in passed]})
+        right = answered & (rows["ratio_error"] <= self.tolerance + 1e-12)
+        passed = (answered, right, rows["relative_q"].notna(), rows["relative_q"] > 0, rows["chosen"])
+        return pd.DataFrame({"stage": STAGES, "count": [len(rows), *(int(stage.sum()) for stage in passed)]})
 
 
 def led_actions(
     act: LBMAct, window: Windows, groups: Sequence[Group], parsed: Sequence[Sequence[Parsed]]
 ) -> NDArray[np.float64]:
-    """Actions that the chains of thought lead to (Eq. 4).
-
-    Returns
-    -------
-    (n, N) alpha, currency per conversion; NaN for a chain of thought that was not accepted
-    """
+    """(n, N) alpha, currency per conversion, that chains of thought lead to (Eq. 4); NaN for one not accepted."""
     alphas = np.full((len(parsed), max(map(len, parsed))), np.nan)
     texts: dict[str, list[tuple[int, int]]] = {}  # what LBM-Act reads -> whom it concerns
     for i, group in enumerate(parsed):
@@ -79,46 +68,22 @@ def led_actions(
 def relative_qs(
     critic: Critic, window: Windows, alphas: NDArray[np.float64], logged: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Relative-Q of every action, Eq. 12: Q(s, a~) - Q(s, a).
-
-    Parameters
-    ----------
-    alphas : (n, N) as of :func:`led_actions`
-    logged : (n,) logged alpha, > 0
-
-    Returns
-    -------
-    (n, N), NaN where there is no action
-    """
+    """Relative-Q of (n, N) actions, Eq. 12: Q(s, a~) - Q(s, a) with (n,) logged a > 0; NaN where there is no action."""
     known = np.isfinite(alphas)
     difference = critic.relative_q(window, np.where(known, alphas, logged[:, None]), logged)
     return np.where(known, difference, np.nan)
 
 
 def select(relative_q: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The best of each group if it beats the logged action, Eq. 13.
-
-    Parameters
-    ----------
-    relative_q : (n, N), NaN for what may not be chosen
-
-    Returns
-    -------
-    (n,) index of the first largest relative-Q, -1 where none is positive
-    """
-    candidates = np.where(np.isfinite(relative_q) & (relative_q > 0), relative_q, -np.inf)
-    return np.where(np.isfinite(candidates).any(axis=1), candidates.argmax(axis=1), -1).astype(np.int64)
+    """(n,) index of the first largest of (n, N) relative-Q, NaN aside; -1 where none is positive (Eq. 13)."""
+    better = np.where(np.isfinite(relative_q) & (relative_q > 0), relative_q, 0.0)
+    return np.where(better.any(axis=1), better.argmax(axis=1), -1)
 
 
 def advantage_weights(relative_q: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
     """Weights exp(beta * relative-Q) of Eq. 14's first line, scaled to a mean of 1 over the accepted; 0 elsewhere.
 
-    An alternative to :func:`select`, which is Eq. 14's second line.
-
-    Raises
-    ------
-    ValueError
-        beta < 0, or nothing accepted.
+    An alternative to :func:`select`, Eq. 14's second line. ValueError for beta < 0, or where nothing is accepted.
     """
     if not beta >= 0:
         raise ValueError(f"beta must be at least 0; got {beta}")
@@ -142,16 +107,7 @@ def choose_chains(
 ) -> Selection:
     """The whole selection of GQPO for n logged moments, with the fate of every chain of thought.
 
-    Parameters
-    ----------
-    window : n logged windows, their last alpha is the logged action
-    facts : n, the prompts' facts
-    groups : n groups of N texts
-
-    Raises
-    ------
-    ValueError
-        Numbers of windows, facts and groups that differ, groups of different sizes, a moment without a logged bid.
+    The last alpha of the n windows is the logged action, > 0; facts and groups are of the n prompts, with N texts each.
     """
     if not len(window) == len(facts) == len(groups):
         raise ValueError(f"{len(window)} windows, {len(facts)} facts and {len(groups)} groups must be as many")
@@ -161,19 +117,12 @@ def choose_chains(
     parsed = parse_groups(groups, facts, tolerance=tolerance, ratio_required=ratio_required)
     alphas = led_actions(act, window, groups, parsed)
     relative_q = relative_qs(critic, window, alphas, logged)
-    chosen = select(relative_q)
-    rows = [
-        {
-            "prompt": i,
-            "sample": j,
-            **parsed_row(facts[i], groups[i][j], one),
-            "logged_alpha": logged[i],
-            "alpha": alphas[i, j],
-            "relative_q": relative_q[i, j],
-            "chosen": bool(chosen[i] == j),
-        }
-        for i, group in enumerate(parsed)
-        for j, one in enumerate(group)
-    ]
-    numbers = {"ratio": "float64", "direction": "Int64", "stated": "Int64"}
-    return Selection(pd.DataFrame(rows).astype(numbers), chosen, tolerance)
+    chosen, shape = select(relative_q), alphas.shape
+    prompt, sample = (places.ravel() for places in np.indices(shape))
+    rows = [parsed_row(facts[i], groups[i][j], parsed[i][j]) for i, j in np.ndindex(shape)]
+    samples = pd.DataFrame(rows).astype({"ratio": "float64", "direction": "Int64", "stated": "Int64"})
+    samples.insert(0, "prompt", prompt)
+    samples.insert(1, "sample", sample)
+    samples["logged_alpha"], samples["alpha"] = logged[prompt], alphas.ravel()
+    samples["relative_q"], samples["chosen"] = relative_q.ravel(), chosen[prompt] == sample
+    return Selection(samples, chosen, tolerance)

@@ -1,8 +1,7 @@
 """Training samples of LBM-Think, packed so that what their prompts share is read once.
 
 Prompts are long (1,400 tokens with worked examples) and begin alike; chains of thought are short. A pack holds the
-shared beginning once and behind it the rest of each sample, which sees the beginning and itself. Loss and gradient are
-those of the samples one by one.
+shared beginning once, and then the rest of each sample, which sees it and itself: the same loss and gradient.
 """
 
 from __future__ import annotations
@@ -22,53 +21,34 @@ def tokenized(
     """One training sample: token ids, the completion's as labels, the weight of its loss.
 
     Prompt and completion are tokenized apart, as in generation: together, the prompt's last character may merge with
-    the completion's first one (":" and a line break in Qwen's vocabulary), and the model would learn from a prompt that
-    it never sees.
-
-    Raises
-    ------
-    ValueError
-        More than ``longest`` tokens.
+    the completion's first one (":" and a line break in Qwen's vocabulary). ValueError for more than ``longest`` tokens.
     """
     before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     after = [*tokenizer(completion, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
     if longest is not None and len(before + after) > longest:
-        raise ValueError(
-            f"a sample has {len(before + after)} tokens, max_length is {longest}: raise it or shorten the prompts"
-        )
+        count = len(before + after)
+        raise ValueError(f"a sample has {count} tokens, max_length is {longest}: raise it or shorten the prompts")
     return {"input_ids": before + after, "labels": [IGNORED] * len(before) + after, "weight": weight}
 
 
 def packed(samples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
     """Samples of :func:`tokenized` behind the beginning that their prompts share.
 
-    Returns
-    -------
-    input_ids, labels, position_ids : (1, T) int; a position is that in the sample's own text
-    attention_mask : (1, 1, T, T) bool, True where a token (row) sees another
-    weights : (1, T) float32, its sample's weight at every token
+    input_ids, labels, position_ids (places in the sample's own text), (1, T) int; attention_mask, (1, 1, T, T) bool,
+    True where a token (row) sees another; weights, (1, T) float32, its sample's weight at every token.
     """
     prompts = [sum(label == IGNORED for label in sample["labels"]) for sample in samples]
     shared = shared_beginning([s["input_ids"][: n - 1] for s, n in zip(samples, prompts, strict=True)])
-    ids, labels = list(samples[0]["input_ids"][:shared]), [IGNORED] * shared
-    positions, owners, weights = list(range(shared)), [0] * shared, [0.0] * shared
+    tokens = [(token, IGNORED, place, 0, 0.0) for place, token in enumerate(samples[0]["input_ids"][:shared])]
     for number, sample in enumerate(samples, 1):
-        length = len(sample["input_ids"])
-        ids += sample["input_ids"][shared:]
-        labels += sample["labels"][shared:]
-        positions += range(shared, length)
-        owners += [number] * (length - shared)
-        weights += [sample["weight"]] * (length - shared)
-    owner = torch.tensor(owners)
-    mask = torch.ones(len(ids), len(ids), dtype=torch.bool).tril()
+        places = range(shared, len(sample["input_ids"]))
+        tokens += [(sample["input_ids"][k], sample["labels"][k], k, number, sample["weight"]) for k in places]
+    names = ("input_ids", "labels", "position_ids", "owners", "weights")
+    pack = {name: torch.tensor([column]) for name, column in zip(names, zip(*tokens, strict=True), strict=True)}
+    owner = pack.pop("owners")[0]
+    mask = torch.ones(len(owner), len(owner), dtype=torch.bool).tril()
     mask &= (owner[None, :] == 0) | (owner[None, :] == owner[:, None])
-    return {
-        "input_ids": torch.tensor([ids]),
-        "labels": torch.tensor([labels]),
-        "position_ids": torch.tensor([positions]),
-        "attention_mask": mask[None, None],
-        "weights": torch.tensor([weights]),
-    }
+    return pack | {"attention_mask": mask[None, None]}
 
 
 def shared_beginning(rows: Sequence[Sequence[int]]) -> int:

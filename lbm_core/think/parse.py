@@ -1,14 +1,14 @@
 """Read a chain of thought, and reject it where it hallucinates (§3.3, A.3).
 
-A chain of thought is accepted when it states the CPA ratio exactly once and right, inside ``<ratio>`` tags, and gives
-exactly one direction in {-1, 0, 1}, inside ``<answer>`` tags.
+It is accepted when it states the CPA ratio exactly once and right, inside ``<ratio>`` tags, and gives exactly one
+direction in {-1, 0, 1}, inside ``<answer>`` tags.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -35,14 +35,14 @@ class Status(StrEnum):
 
 # Rejections for lack of an answer; the others concern the ratio.
 ANSWER_FAILURES = (Status.TRUNCATED, Status.NO_ANSWER, Status.SEVERAL_ANSWERS, Status.BAD_ANSWER)
+_UNREADABLE = (Status.NO_RATIO, Status.SEVERAL_RATIOS, Status.BAD_RATIO)
 
 
 @dataclass(frozen=True)
 class Parsed:
     """What a chain of thought says, and whether to believe it."""
 
-    # -1 lower, 0 uncertain, 1 raise; None without exactly one valid answer. It is set even where the ratio is rejected,
-    # so that both can be counted.
+    # -1 lower, 0 uncertain, 1 raise; None without exactly one valid answer. Set even where the ratio is rejected
     direction: int | None
     ratio: float | None  # the CPA ratio stated; None without exactly one readable ``<ratio>``
     ratio_error: float  # |ratio - true| / true; NaN where either is missing
@@ -57,10 +57,7 @@ class Parsed:
 
     @property
     def contradiction(self) -> bool:
-        """Whether the answer moves the bid, 1 or -1, and the reasoning recommends the opposite or no direction.
-
-        An answer of 0 moves nothing and contradicts nothing.
-        """
+        """Whether the answer moves the bid, 1 or -1, and the reasoning recommends the opposite or no direction."""
         return self.direction in (-1, 1) and self.stated is not None and self.direction != self.stated
 
 
@@ -86,35 +83,24 @@ _MOVE = re.compile(  # "increase the bidding parameter"; "the bidding parameter 
 
 
 def parse(
-    text: str,
-    true_ratio: float,
-    tolerance: float = TOLERANCE,
-    *,
-    ratio_required: bool = True,
-    truncated: bool = False,
+    text: str, true_ratio: float, tolerance: float = TOLERANCE, *, ratio_required: bool = True, truncated: bool = False
 ) -> Parsed:
-    """Read direction and CPA ratio from a chain of thought; the hallucination check of A.3.
+    """Read direction and CPA ratio from a chain of thought (without the prompt); the hallucination check of A.3.
 
     Parameters
     ----------
-    text : the model's text, without the prompt
-    true_ratio : (spent / conversions) / C at the time of the prompt; NaN without a conversion
+    true_ratio : (spent / conversions) / C at the time of the prompt, finite; NaN without a conversion
     tolerance : largest relative error of the stated ratio, >= 0
-    ratio_required : False accepts a chain of thought on its answer alone. Differs from the paper: a very small model
-        hardly ever gets the ratio right, and would have nothing left to learn from.
+    ratio_required : False accepts on the answer alone (differs from the paper, see :mod:`lbm_core.think.config`)
     truncated : whether the generation stopped at its token limit
-
-    Raises
-    ------
-    ValueError
-        Negative or NaN tolerance, or an infinite true ratio.
     """
     if not tolerance >= 0:
         raise ValueError(f"tolerance must be >= 0; got {tolerance}")
     if math.isinf(true_ratio):
         raise ValueError("the true ratio is infinite; pass NaN where there is no conversion")
-    direction, answer_status = _read_answer(text, truncated)
-    ratio, ratio_status = _read_ratio(text)
+    unanswered = Status.TRUNCATED if truncated or "" in _TAG["answer"].findall(text) else Status.NO_ANSWER
+    direction, answer_status = _read("answer", text, _direction, (unanswered, *ANSWER_FAILURES[2:]))
+    ratio, ratio_status = _read("ratio", text, read_number, _UNREADABLE)
     defined = math.isfinite(true_ratio) and true_ratio > 0
     error = abs(ratio - true_ratio) / true_ratio if ratio is not None and defined else float("nan")
     if ratio_status is None and not defined:
@@ -126,12 +112,7 @@ def parse(
 
 
 def parse_groups(groups: Sequence[Group], facts: Sequence[PromptFacts], **check: Any) -> list[list[Parsed]]:
-    """The hallucination check of every chain of thought of every prompt.
-
-    Parameters
-    ----------
-    check : ``tolerance`` and ``ratio_required`` of :func:`parse`
-    """
+    """:func:`parse` of every text of every prompt; ``check`` holds its ``tolerance`` and ``ratio_required``."""
     return [
         [parse(text.text, fact.true_ratio, truncated=text.truncated, **check) for text in group]
         for group, fact in zip(groups, facts, strict=True)
@@ -140,53 +121,30 @@ def parse_groups(groups: Sequence[Group], facts: Sequence[PromptFacts], **check:
 
 def parsed_row(fact: PromptFacts, text: Generation, parsed: Parsed) -> dict[str, Any]:
     """What tables say of one chain of thought."""
-    return {
-        "tick": fact.tick,
-        "true_ratio": fact.true_ratio,
-        "ratio": parsed.ratio,
-        "ratio_error": parsed.ratio_error,
-        "direction": parsed.direction,
-        "stated": parsed.stated,
-        "status": parsed.status.value,
-        "tokens": text.tokens,
-        "seconds": text.seconds,
-    }
+    row: dict[str, Any] = {"tick": fact.tick, "true_ratio": fact.true_ratio}
+    row |= {name: getattr(parsed, name) for name in ("ratio", "ratio_error", "direction", "stated")}
+    return row | {"status": parsed.status.value, "tokens": text.tokens, "seconds": text.seconds}
 
 
-def _tags(tag: str, text: str) -> tuple[list[str], int, int]:
-    """Contents of the closed tags, and how many openings and closings there are in all."""
-    slashes = _TAG[tag].findall(text)
-    return _BLOCK[tag].findall(text), slashes.count(""), slashes.count("/")
-
-
-def _read_answer(text: str, truncated: bool) -> tuple[int | None, Status | None]:
-    blocks, openings, closings = _tags("answer", text)
+def _read(tag: str, text: str, value_of: Callable[[str], Any], failures: Sequence[Status]) -> tuple[Any, Status | None]:
+    """What a tag's only block says, and how that fails: no block, several, or one that says nothing."""
+    none, several, bad = failures
+    blocks, slashes = _BLOCK[tag].findall(text), _TAG[tag].findall(text)
     if not blocks:
-        return None, Status.TRUNCATED if truncated or openings else Status.NO_ANSWER
-    if openings > 1 or closings > 1:
-        return None, Status.SEVERAL_ANSWERS
-    match = _ANSWER.fullmatch(blocks[0].strip())
-    if match is None:
-        return None, Status.BAD_ANSWER
-    value = int(match[2])
-    return (-value if match[1] in ("-", "−") else value), None
+        return None, none
+    if slashes.count("") > 1 or slashes.count("/") > 1:
+        return None, several
+    value = value_of(blocks[0].strip())
+    return value, bad if value is None else None
 
 
-def _read_ratio(text: str) -> tuple[float | None, Status | None]:
-    blocks, openings, closings = _tags("ratio", text)
-    if not blocks:
-        return None, Status.NO_RATIO
-    if openings > 1 or closings > 1:
-        return None, Status.SEVERAL_RATIOS
-    value = read_number(blocks[0])
-    return value, Status.BAD_RATIO if value is None else None
+def _direction(text: str) -> int | None:
+    match = _ANSWER.fullmatch(text)
+    return match and int(match[2]) * (-1 if match[1] in ("-", "−") else 1)
 
 
 def read_number(text: str) -> float | None:
-    """The one number of a tag's content: "0.66", "66%", "1,234.5", "+1", "0.66 (5.386 / 8.0)", "5.386 / 8 = 0.67".
-
-    None where there is no number, more than one without an "=", or one too large to be finite.
-    """
+    """The one finite number of a tag's content, else None: "0.66", "66%", "1,234.5", "0.7 (5.4 / 8)", "4 / 8 = 0.5"."""
     match = _RATIO.fullmatch(text.strip())
     if match is None:
         return None
@@ -197,12 +155,10 @@ def read_number(text: str) -> float | None:
 def stated_direction(text: str) -> int | None:
     """The last recommendation in the reasoning: 1 raise, -1 lower, 0 no direction, None if there is none.
 
-    A rough reading by keywords (a verb of raising or lowering, then bid, bidding parameter or alpha, or these with
-    "should be raised"); a negated verb ("do not increase the bids") counts for nothing.
+    A rough reading by keywords; a negated verb ("do not increase the bids") counts for nothing.
     """
     matches = _MOVE.finditer(_BLOCK["answer"].sub(" ", text))
-    moves = [match for match in matches if not (match["negation"] or match["kept"])]
-    if not moves:
-        return None
-    last = moves[-1]
-    return 0 if last["none"] else 1 if last["up"] or last["raised"] else -1
+    moves = [
+        0 if m["none"] else 1 if m["up"] or m["raised"] else -1 for m in matches if not (m["negation"] or m["kept"])
+    ]
+    return moves[-1] if moves else None

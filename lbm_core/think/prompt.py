@@ -1,12 +1,10 @@
-"""The prompt of LBM-Think (Fig. 4, A.3): the last ticks as numbers in words, two hints, two tags to fill in.
-
-The content follows Fig. 4; the wording is this project's own.
-"""
+"""The prompt of LBM-Think (Fig. 4, A.3): the last ticks as numbers in words, two hints, two tags to fill in."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,50 +18,21 @@ from lbm_core.settings import Positive, settings
 from lbm_core.think.config import PromptStyle, Ticks
 
 HISTORY = 4  # past ticks shown (A.3)
-# Columns of the state: mean p-value and impressions of its own tick.
-_PVALUE_NOW, _COUNT_NOW = FEATURES.index("current_pvalue_mean"), FEATURES.index("current_pv_num")
+_VALUES = [FEATURES.index("current_pvalue_mean"), FEATURES.index("current_pv_num")]  # columns: mean p, impressions
 
-SYSTEM = (
-    "You steer the bids of one advertiser in online ad auctions. A day has {n_ticks} timesteps. "
-    "Your goal: as many conversions as possible over the whole day, at a realized CPA that stays low."
-)
-FACTS = (
-    "The advertiser has a budget of {budget} and a CPA constraint of {cpa_target}. "
-    "What happened lately, from timestep {first} to timestep {last}:\n"
-    "remaining time ratio: {time_left}\n"
-    "remaining budget ratio: {budget_left}\n"
-    "predicted total impression value: {predicted_values}\n"
-    "conversions in each timestep: {conversions}\n"
-    "bidding parameter in each timestep: {alphas}\n"
-    "Total conversions since timestep 0: {total_conversions}"
-)
-KNOWLEDGE = (
-    "Two things to know:\n"
-    "1. Spend the budget with care and in full over the day, but do not let it run out early.\n"
-    "2. realized CPA = spent budget / total conversions, and spent budget = budget * (1 - latest remaining budget "
-    "ratio). Where you expect the realized CPA to end above the CPA constraint, lower the bidding parameter."
-)
-TASK = (
-    "First sum up the history, and state the current CPA ratio = realized CPA / CPA constraint once, inside "
-    "<ratio></ratio> tags. Then reason about the best direction of the next adjustments of the bidding parameter. "
-    "At the very end you MUST give the direction inside <answer></answer> tags; only three answers exist: "
-    "<answer>1</answer> if you are sure that raising the bidding parameter is better, "
-    "<answer>-1</answer> if you are sure that lowering it is better, "
-    "<answer>0</answer> if you cannot tell."
-)
-ASSISTANT = "I will work through this step by step. My chain of thought:"
+# The words, this project's own: system, facts, knowledge (two hints), task, brief, assistant (the answer's first words)
+WORDING: dict[str, str] = tomllib.loads(Path(__file__).with_name("wording.toml").read_text(encoding="utf-8"))
 
 
 @settings
 class PromptFacts:
     """What one prompt tells about one advertiser, of the h = min(4, tick) ticks before ``tick``."""
 
-    tick: Ticks  # to decide; the facts are of the ticks before it
+    tick: Ticks  # to decide
     budget: Positive  # currency per period
     cpa_target: Positive  # C, currency per conversion
     time_left: tuple[float, ...]  # (h,) share of the day left at the start of each past tick
-    # (h,) share of the budget left at the end of each past tick, so that the last one fits the totals
-    budget_left: tuple[float, ...]
+    budget_left: tuple[float, ...]  # (h,) share of the budget left at the end of each, so that the last fits the totals
     predicted_values: tuple[float, ...]  # (h,) predicted impression value: mean p * number of impressions
     conversions: tuple[float, ...]  # (h,) of each past tick
     alphas: tuple[float, ...]  # (h,) bidding parameter of each past tick, currency per conversion
@@ -82,26 +51,14 @@ class PromptFacts:
     @property
     def true_ratio(self) -> float:
         """CPA ratio (spent / conversions) / C that ``<ratio>`` must state; NaN without a conversion."""
-        if self.total_conversions <= 0:
-            return float("nan")
-        return self.spent / self.total_conversions / self.cpa_target
+        count = self.total_conversions
+        return self.spent / count / self.cpa_target if count > 0 else float("nan")
 
 
 def prompt_facts(observation: Observation, advertisers: Advertisers) -> list[PromptFacts]:
-    """Facts of every advertiser for a chain of thought made before ``observation.tick`` (A.3).
+    """Facts of every advertiser for a chain of thought made before ``observation.tick`` >= 1 (A.3).
 
-    Only ticks before ``observation.tick`` enter, never the current state: the chain of thought is made ahead of its
-    tick (Fig. 4).
-
-    Parameters
-    ----------
-    observation : live, or logged data through :meth:`~lbm_core.data.trajectories.TrajectorySet.observation`
-    advertisers : the n advertisers of the observation
-
-    Raises
-    ------
-    ValueError
-        Tick 0, where there is no past to speak of (LBM-Act gets the guide for the first tick instead).
+    Only ticks before it enter, never the current state: the chain of thought is made ahead of its tick (Fig. 4).
     """
     tick = observation.tick
     if tick < 1:
@@ -109,19 +66,20 @@ def prompt_facts(observation: Observation, advertisers: Advertisers) -> list[Pro
     if len(advertisers) != len(observation):
         raise ValueError(f"{len(observation)} observed rows, but {len(advertisers)} advertisers")
     past = slice(max(0, tick - HISTORY), tick)  # fewer early in the day
-    left = np.clip(1.0 - np.cumsum(observation.costs, axis=1) / advertisers.budget[:, None], 0.0, 1.0)
-    values = observation.states[:, :, _PVALUE_NOW] * observation.states[:, :, _COUNT_NOW]
+    columns = {
+        "budget_left": np.clip(1.0 - np.cumsum(observation.costs, axis=1) / advertisers.budget[:, None], 0.0, 1.0),
+        "predicted_values": observation.states[:, :, _VALUES].prod(axis=2),
+        "conversions": observation.conversions,
+        "alphas": observation.alphas,
+    }
     return [
         PromptFacts(
             tick=tick,
             budget=float(advertisers.budget[i]),
             cpa_target=float(advertisers.cpa_target[i]),
             time_left=_time_left(past),
-            budget_left=tuple(left[i, past].tolist()),
-            predicted_values=tuple(values[i, past].tolist()),
-            conversions=tuple(observation.conversions[i, past].tolist()),
-            alphas=tuple(observation.alphas[i, past].tolist()),
             total_conversions=float(observation.conversions[i].sum()),
+            **{name: tuple(column[i, past].tolist()) for name, column in columns.items()},
         )
         for i in range(len(observation))
     ]
@@ -134,19 +92,18 @@ def _time_left(past: slice) -> tuple[float, ...]:
 def logged_facts(trajectories: TrajectorySet, rows: ArrayLike, ticks: ArrayLike) -> list[PromptFacts]:
     """Facts of logged decisions (row, tick), in the given order; ticks >= 1."""
     rows, ticks = np.asarray(rows), np.asarray(ticks)
-    facts: dict[int, PromptFacts] = {}
+    facts = np.empty(len(rows), dtype=object)
     for tick in np.unique(ticks):  # one observation holds many rows, but one tick
-        at = np.flatnonzero(ticks == tick)
-        observation = trajectories.observation(rows[at], int(tick))
-        facts.update(zip(at.tolist(), prompt_facts(observation, trajectories.advertisers(rows[at])), strict=True))
-    return [facts[k] for k in range(len(rows))]
+        own = rows[ticks == tick]
+        facts[ticks == tick] = prompt_facts(trajectories.observation(own, int(tick)), trajectories.advertisers(own))
+    return facts.tolist()
 
 
 def messages(facts: PromptFacts, style: PromptStyle | None = None) -> list[dict[str, str]]:
     """System and user message of a prompt, before any chat template; worked examples are turns between the two."""
     style = style or PromptStyle()
-    rules = [KNOWLEDGE, TASK + (" Use no more than four short sentences." if style.brief else "")]
-    solved = [(describe(case), f"{ASSISTANT} {solution}") for case, solution in examples(style)]
+    rules = [WORDING["knowledge"], WORDING["task"] + (WORDING["brief"] if style.brief else "")]
+    solved = [(describe(case), f"{WORDING['assistant']} {solution}") for case, solution in examples(style)]
     return conversation(rules, solved, describe(facts), rules_first=style.order == "facts_last")
 
 
@@ -159,45 +116,23 @@ def examples(style: PromptStyle) -> tuple[tuple[PromptFacts, str], ...]:
 def conversation(
     rules: list[str], solved: Sequence[tuple[str, str]], question: str, *, rules_first: bool
 ) -> list[dict[str, str]]:
-    """A chat about solved cases and then a question; the rules are told once, with the first case.
+    """A chat about solved cases, each with its answer, and then a question, all in words.
 
-    Parameters
-    ----------
-    rules : paragraphs
-    solved : cases in words, each with its answer
-    question : the case to solve, in words
-    rules_first : whether the rules stand before the first case or behind it
+    The rules (paragraphs) are told once: before the first case, or behind it without ``rules_first``.
     """
-    chat = [{"role": "system", "content": SYSTEM.format(n_ticks=N_TICKS)}]
-    for case, answer in [*solved, (question, None)]:
-        content = case
-        if len(chat) == 1:
-            content = "\n\n".join([*rules, case] if rules_first else [case, *rules])
-        chat.append({"role": "user", "content": content})
-        if answer is not None:
-            chat.append({"role": "assistant", "content": answer})
-    return chat
+    turns = [*(words for case in solved for words in case), question]
+    turns[0] = "\n\n".join([*rules, turns[0]] if rules_first else [turns[0], *rules])
+    chat = [{"role": ("user", "assistant")[k % 2], "content": words} for k, words in enumerate(turns)]
+    return [{"role": "system", "content": WORDING["system"].format(n_ticks=N_TICKS)}, *chat]
 
 
 def render(facts: PromptFacts, tokenizer: Any, style: PromptStyle | None = None) -> str:
-    """The whole prompt with the first words of the answer (Fig. 4); arguments and errors as :func:`in_template`'s."""
-    return in_template(messages(facts, style), tokenizer, ASSISTANT)
+    """The whole prompt with the first words of the answer (Fig. 4); errors as :func:`in_template`'s."""
+    return in_template(messages(facts, style), tokenizer, WORDING["assistant"])
 
 
 def in_template(chat: list[dict[str, str]], tokenizer: Any, opening: str) -> str:
-    """A conversation in the model's own chat template, and the words with which its answer begins.
-
-    Parameters
-    ----------
-    chat : turns of "system", "user" and "assistant"
-    tokenizer : transformers tokenizer with a chat template
-    opening : first words of the answer, which the model goes on from
-
-    Raises
-    ------
-    ValueError
-        The tokenizer has no chat template (a base model): take an instruction-tuned one.
-    """
+    """A conversation in the model's chat template, with its answer's first words; ValueError: a base model has none."""
     if not getattr(tokenizer, "chat_template", None):
         raise ValueError("this model's tokenizer has no chat template: LBM-Think needs an instruction-tuned model")
     return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) + opening
@@ -205,18 +140,16 @@ def in_template(chat: list[dict[str, str]], tokenizer: Any, opening: str) -> str
 
 def describe(facts: PromptFacts) -> str:
     """The numbers of :class:`PromptFacts` in words."""
-    last = facts.tick - 1
-    return FACTS.format(
+    digits = {"time_left": 3, "predicted_values": 3, "conversions": 4, "alphas": 4}  # significant ones
+    lists = {name: [number(value, n) for value in getattr(facts, name)] for name, n in digits.items()}
+    lists["budget_left"] = [_share_left(share) for share in facts.budget_left]
+    return WORDING["facts"].format(
         budget=number(facts.budget, 6),
         cpa_target=number(facts.cpa_target, 4),
-        first=last - len(facts.time_left) + 1,
-        last=last,
-        time_left=_list(facts.time_left, 3),
-        budget_left="[" + ", ".join(_share_left(share) for share in facts.budget_left) + "]",
-        predicted_values=_list(facts.predicted_values, 3),
-        conversions=_list(facts.conversions, 4),
-        alphas=_list(facts.alphas, 4),
+        first=facts.tick - len(facts.time_left),
+        last=facts.tick - 1,
         total_conversions=number(facts.total_conversions, 6),
+        **{name: f"[{', '.join(words)}]" for name, words in lists.items()},
     )
 
 
@@ -225,28 +158,21 @@ def number(value: float, digits: int) -> str:
     return np.format_float_positional(value, precision=digits, fractional=False, trim="-")
 
 
-def _list(values: Sequence[float], digits: int) -> str:
-    return "[" + ", ".join(number(value, digits) for value in values) + "]"
-
-
 def _share_left(share: float) -> str:
     """At least 3 decimals, and 3 significant digits of what is *spent*: 0.99973 must not read as 1.000."""
     spent = 1.0 - share
-    decimals = 3
-    if 0.0 < spent < 1.0:
-        decimals = min(max(3, 2 - int(np.floor(np.log10(spent)))), 9)
+    decimals = min(max(3, 2 - int(np.floor(np.log10(spent)))), 9) if 0.0 < spent < 1.0 else 3
     whole, _, fraction = f"{share:.{decimals}f}".partition(".")
     return f"{whole}.{fraction.rstrip('0'):0<3}"
 
 
-def _worked_examples() -> Iterator[tuple[PromptFacts, str]]:
-    for case in json.loads(Path(__file__).with_name("worked_examples.json").read_text(encoding="utf-8")):
-        solution, tick = case.pop("solution"), case["tick"]
-        columns: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in case.items()
-        }
-        yield PromptFacts(**columns, time_left=_time_left(slice(tick - HISTORY, tick))), solution
+def _worked_example(solution: str, **case: Any) -> tuple[PromptFacts, str]:
+    columns: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in case.items()}
+    return PromptFacts(**columns, time_left=_time_left(slice(case["tick"] - HISTORY, case["tick"]))), solution
 
 
 # Invented cases in which arithmetic and answer are right, for styles that show worked examples.
-EXAMPLES = tuple(_worked_examples())
+EXAMPLES = tuple(
+    _worked_example(**case)
+    for case in json.loads(Path(__file__).with_name("worked_examples.json").read_text(encoding="utf-8"))
+)

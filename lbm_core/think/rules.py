@@ -18,30 +18,16 @@ RULES = {
 
 
 def learned(
-    samples: pd.DataFrame,
-    rule: str,
-    rng: np.random.Generator,
-    *,
-    most: int,
-    ruled: ArrayLike | None = None,
+    samples: pd.DataFrame, rule: str, rng: np.random.Generator, *, most: int, ruled: ArrayLike | None = None
 ) -> pd.DataFrame:
     """The texts that a rule learns: as many as Eq. 13 gives, so that only the choice differs, not the amount.
 
     Parameters
     ----------
-    samples : as of :class:`lbm_core.think.gqpo.Selection`
+    samples : as of :class:`lbm_core.think.gqpo.Selection`; the result is some of its rows, by prompt
     rule : one of :data:`RULES`
     most : limit of their number, >= 1; the paper learns 2,000. Where there are more, chance decides.
     ruled : (prompts,) direction in {-1, 0, 1} that a rule gives; for "rule"
-
-    Returns
-    -------
-    Rows of ``samples``, by prompt; fewer than Eq. 13's where a rule finds fewer
-
-    Raises
-    ------
-    ValueError
-        No such rule, a limit below 1, or "rule" without directions.
     """
     if rule not in RULES:
         raise ValueError(f"no rule {rule!r} of what is learned; one of {', '.join(RULES)}")
@@ -50,19 +36,16 @@ def learned(
     if rule == "rule" and ruled is None:
         raise ValueError("the rule's directions are needed, one per prompt")
     accepted = samples[samples["relative_q"].notna()]
-    shuffled = accepted.iloc[rng.permutation(len(accepted))]
+    pool = accepted.iloc[rng.permutation(len(accepted))]
     if rule == "argmax":
-        pool = shuffled[shuffled["chosen"]]
+        pool = pool[pool["chosen"]]
     elif rule == "argmin":
         worst = accepted.groupby("prompt")["relative_q"].idxmin()
-        pool = shuffled[shuffled.index.isin(worst) & (shuffled["relative_q"] < 0)]
-    elif rule == "weights":
-        pool = shuffled
-    else:
-        if rule == "rule":
-            directions = np.asarray(ruled)[shuffled["prompt"].to_numpy()]
-            shuffled = shuffled[shuffled["direction"].to_numpy(dtype=np.int64) == directions]
-        pool = shuffled.drop_duplicates("prompt")
+        pool = pool[pool.index.isin(worst) & (pool["relative_q"] < 0)]
+    elif rule == "rule":
+        pool = pool[pool["direction"].to_numpy(dtype=np.int64) == np.asarray(ruled)[pool["prompt"].to_numpy()]]
+    if rule in ("random", "rule"):
+        pool = pool.drop_duplicates("prompt")
     return pool.head(min(most, int(samples["chosen"].sum()))).sort_values(["prompt", "sample"])
 
 

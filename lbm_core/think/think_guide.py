@@ -20,39 +20,25 @@ from lbm_core.think.prompt import prompt_facts, render
 class ThinkGuide:
     """Guide source for :class:`lbm_core.act.decide.LBMActBidder` that asks LBM-Think.
 
-    The prompt for tick t holds ticks before t only, so that its text could be written during the interval before.
-    A text that does not pass the hallucination check becomes "uncertain", and so does an advertiser whose budget is
-    used up: it is not asked about. Between two consultations all is "uncertain";
-    :class:`lbm_core.think.delay.Delayed` can hold the last word instead.
+    The prompt for tick t holds ticks before t only, so that its text could be written during the interval before. Text
+    that fails the hallucination check is "uncertain", and so are advertisers without budget, who are not asked about,
+    and all ticks between two consultations (:class:`lbm_core.think.delay.Delayed` can hold the last word). Texts found
+    in the jsonl file ``store`` are not written again.
 
     Differs from the paper where ``config.every`` is not 1: there LBM-Think speaks at every tick.
-
-    Parameters
-    ----------
-    backend : the language model
-    config : how it is asked, how often, and what of its texts is followed
-    pass_text : hand the whole text to an LBM-Act trained with ``guide="cot"`` instead of a sentence
-    seed : of the texts
-    store : jsonl file of all texts; those found there are not written again
     """
 
     def __init__(
-        self,
-        backend: Backend,
-        config: ThinkConfig | None = None,
-        *,
-        pass_text: bool = False,
-        seed: int = 0,
-        store: Path | None = None,
+        self, backend: Backend, config: ThinkConfig | None = None, *, seed: int = 0, store: Path | None = None
     ) -> None:
-        self.backend, self.config = backend, config or ThinkConfig()
-        self.pass_text, self.seed, self.store = pass_text, seed, store
+        self.backend, self.config, self.seed, self.store = backend, config or ThinkConfig(), seed, store
+        self.every = self.config.every  # ticks between two consultations
         self._rows: list[dict[str, Any]] = []
 
     def __call__(self, observation: Observation, advertisers: Advertisers) -> list[str]:
         """Guides of all advertisers for the observation's tick."""
         guides = np.full(len(advertisers), UNCERTAIN, dtype=object)
-        if observation.tick >= 1 and observation.tick % self.config.every == 0:
+        if observation.tick >= 1 and observation.tick % self.every == 0:
             able = np.flatnonzero(advertisers.budget - observation.costs.sum(axis=1) >= LEAST_BUDGET)
             if len(able):
                 guides[able] = self._ask(observation[able], advertisers[able])
@@ -68,19 +54,10 @@ class ThinkGuide:
         for index, fact, (text,), (read,) in zip(advertisers.index, facts, groups, parsed, strict=True):
             row = parsed_row(fact, text, read)
             self._rows.append({"advertiser": int(index), **row, "last_alpha": fact.alphas[-1], "text": text.text})
-            if not read.accepted or read.direction is None:
-                guides.append(UNCERTAIN)
-            else:
-                guides.append(text.text if self.pass_text else SENTENCES[read.direction])
+            guides.append(SENTENCES[read.direction or 0] if read.accepted else UNCERTAIN)
         return guides
 
     @property
-    def every(self) -> int:
-        """Ticks between two consultations."""
-        return self.config.every
-
-    @property
     def consultations(self) -> pd.DataFrame:
-        """One row per consultation so far: advertiser, those of :func:`~lbm_core.think.parse.parsed_row`, last_alpha,
-        text."""
+        """One row per consultation so far: advertiser, columns of :func:`parsed_row`, last_alpha, text."""
         return pd.DataFrame(self._rows)

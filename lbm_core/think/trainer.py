@@ -7,65 +7,92 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
 
+from lbm_core.act.backbone import Backbone
 from lbm_core.files import config_key
 from lbm_core.think.config import TextTraining
 
 LOG = "steps.csv"  # in the folder of a trained model: one row per step
-CHECKPOINT_SECONDS = 600.0  # a checkpoint of all weights takes a while and gigabytes
+CHECKPOINT_SECONDS = 600.0  # of training between two; one of all weights takes a while and gigabytes
 
 
-@contextmanager
-def workplace(checkpoints: Path | None, config: TextTraining, *samples: Any) -> Iterator[dict[str, Any]]:
-    """The settings that all of TRL's trainers share; the trainer's folder lives as long as the block.
+def train(
+    trainer_of: Callable[..., Any],
+    settings_of: Callable[..., Any],
+    start: Backbone,
+    config: TextTraining,
+    rows: list[dict[str, Any]],
+    checkpoints: Path | None,
+    **more: Any,
+) -> tuple[Any, pd.DataFrame]:
+    """Train by one of TRL's trainers, from the last whole checkpoint on if there is one.
+
+    The trainer's model, perhaps with low-rank updates, and what TRL logged, one row per step.
 
     Parameters
     ----------
-    checkpoints : where an unfinished training is kept, by its configuration and samples, until the block ends without
-        an error; None keeps nothing
-    config : the training's
-    samples : what it learns from, json-plain
+    trainer_of, settings_of : TRL's trainer, and its configuration with everything but what all trainings share
+    start, rows : the model, changed in place; what it learns from, json-plain
+    checkpoints : where an unfinished training is kept, by its configuration and samples; None keeps nothing
     """
     with tempfile.TemporaryDirectory() as scratch:
-        key = config_key([type(config).__name__, asdict(config), *samples])
+        key = config_key([type(config).__name__, asdict(config), rows])
         folder = Path(scratch) if checkpoints is None else checkpoints / key
-        yield {
-            "output_dir": str(folder),
-            "learning_rate": config.learning_rate,
-            "lr_scheduler_type": "constant",
-            "use_cpu": not torch.cuda.is_available(),
-            "logging_steps": 1,
-            "save_strategy": "no",  # _Periodic decides
-            "save_total_limit": 1,
-            "report_to": "none",
-            "seed": config.seed,
-            "disable_tqdm": True,
-            "dataloader_pin_memory": False,
-        }
+        settings = settings_of(
+            output_dir=str(folder),
+            learning_rate=config.learning_rate,
+            lr_scheduler_type="constant",
+            use_cpu=not torch.cuda.is_available(),
+            logging_steps=1,
+            save_strategy="no",  # _Periodic decides
+            save_total_limit=1,
+            report_to="none",
+            seed=config.seed,
+            disable_tqdm=True,
+            dataloader_pin_memory=False,
+        )
+        more |= {"train_dataset": Dataset.from_list(rows), "processing_class": start.tokenizer}
+        trainer = trainer_of(model=start.model, args=settings, **more)
+        trainer.remove_callback(PrinterCallback)  # its lines would fill a notebook; the log is returned
+        if checkpoints is not None:
+            trainer.add_callback(_Periodic())
+        # The trainer's state is what a checkpoint gets last: one without it was being written when the run was killed.
+        whole = [state.parent for state in folder.glob("checkpoint-*/trainer_state.json")]
+        last = max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
         if checkpoints is not None:
             shutil.rmtree(folder, ignore_errors=True)
+    gc.collect()  # circular references would keep the optimiser's tensors until some later collection
+    trainer.model.eval()
+    trainer.model.config.use_cache = True
+    return trainer.model, pd.DataFrame([entry for entry in trainer.state.log_history if "loss" in entry])
+
+
+class _Periodic(TrainerCallback):
+    """Asks for a checkpoint so many seconds after the last one, but not behind the last step."""
+
+    def __init__(self) -> None:
+        self.last = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        if state.global_step < state.max_steps and time.monotonic() - self.last >= CHECKPOINT_SECONDS:
+            control.should_save, self.last = True, time.monotonic()
+        return control
 
 
 def low_rank(rank: int | None, model: Any, last_layers: int | None = None) -> Any:
     """peft's configuration of low-rank updates of the linear layers (Hu et al. 2022); None without a rank.
 
-    Parameters
-    ----------
-    last_layers : change only so many transformer layers, the last ones; None changes all
-
-    Raises
-    ------
-    ValueError
-        More ``last_layers`` than the model has.
+    ``last_layers`` restricts them to so many transformer layers; ValueError where the model has fewer.
     """
     if not rank:
         return None
@@ -82,40 +109,6 @@ def low_rank(rank: int | None, model: Any, last_layers: int | None = None) -> An
     return LoraConfig(r=rank, lora_alpha=2 * rank, task_type="CAUSAL_LM", **where)
 
 
-class _Periodic(TrainerCallback):
-    """Asks for a checkpoint so many seconds after the last one, but not behind the last step."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self.last = seconds, time.monotonic()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        if state.global_step < state.max_steps and time.monotonic() - self.last >= self.seconds:
-            control.should_save, self.last = True, time.monotonic()
-        return control
-
-
-def run(trainer: Any, checkpoints: Path | None, seconds: float) -> list[dict[str, Any]]:
-    """Train, from the last whole checkpoint on if there is one; what was logged at every step.
-
-    Parameters
-    ----------
-    trainer : of TRL, with the settings of :func:`workplace`
-    checkpoints : as of :func:`workplace`
-    seconds : of training between two checkpoints
-    """
-    trainer.remove_callback(PrinterCallback)  # its lines would fill a notebook; the log is returned
-    if checkpoints is not None:
-        trainer.add_callback(_Periodic(seconds))
-    # The trainer's state is what a checkpoint gets last: one without it was being written when the run was killed.
-    states = Path(trainer.args.output_dir).glob("checkpoint-*/trainer_state.json")
-    last = max((state.parent for state in states), key=lambda path: int(path.name.split("-")[1]), default=None)
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
-    gc.collect()  # circular references would keep the optimiser's tensors until some later collection
-    trainer.model.eval()
-    trainer.model.config.use_cache = True
-    return [entry for entry in trainer.state.log_history if "loss" in entry]
-
-
 def merged(model: Any) -> Any:
     """A trained model whose low-rank updates, if it has any, are added to its weights, in float32."""
     return model.float().merge_and_unload() if hasattr(model, "merge_and_unload") else model
@@ -123,8 +116,7 @@ def merged(model: Any) -> Any:
 
 def save_trained(folder: Path, model: Any, tokenizer: Any, log: pd.DataFrame, config: TextTraining) -> None:
     """Write a trained model into a folder, in the format of transformers or peft, with its log and configuration."""
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
+    model.save_pretrained(folder)  # makes it
     tokenizer.save_pretrained(folder)
     log.to_csv(folder / LOG, index=False)
     (folder / "training.json").write_text(json.dumps(asdict(config), indent=1))

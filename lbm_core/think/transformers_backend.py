@@ -24,9 +24,8 @@ def grouped_attention(
 ) -> tuple[Tensor, None]:
     """Grouped-query attention without copying keys and values for each query head.
 
-    transformers' own function copies them wherever there is a mask; on a CPU those copies cost ten times as much as
-    the attention itself. Of one new token a row the query heads of a group are passed as if they were its tokens: they
-    see the same keys, and the fused function is about four times as fast that way.
+    transformers' own function copies them under a mask: on a CPU ten times as costly as the attention. Of one new token
+    a row the query heads of a group, which see the same keys, are passed as its tokens: about four times as fast.
     """
     attend = partial(scaled_dot_product_attention, attn_mask=attention_mask, scale=scaling)
     if query.shape[2] == 1:
@@ -42,12 +41,9 @@ AttentionMaskInterface.register("lbm_grouped", sdpa_mask)
 
 
 class TransformersBackend:
-    """Generation with transformers: left-padded batches, the prompt computed once for its n samples.
+    """Generation with transformers, ``batch_size`` prompts at once, each computed once for its n samples.
 
-    Parameters
-    ----------
-    backbone : instruction-tuned model; bfloat16 is about 2.5 times as fast as float32 on CPUs that know it
-    batch_size : prompts per batch; batch_size * n texts are drawn at once
+    bfloat16 is about 2.5 times as fast as float32 on CPUs that know it.
     """
 
     def __init__(self, backbone: Backbone, batch_size: int = 16) -> None:
@@ -60,9 +56,9 @@ class TransformersBackend:
 
     @torch.no_grad()
     def sample(self, prompts: Sequence[str], n: int, sampling: Sampling, seed: int) -> list[list[Generation]]:
-        """n texts of each prompt (:class:`Backend`)."""
+        """n texts of each prompt."""
         start = time.perf_counter()
-        model, tokenizer = self.backbone.model, self.backbone.tokenizer
+        model, tokenizer = self.backbone.model, self.tokenizer
         # The chat template has written the special tokens already.
         encoded = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
         ids, mask, shared = _pad_behind_shared_beginning(encoded, tokenizer.pad_token_id)
@@ -92,37 +88,33 @@ class TransformersBackend:
                 generation_config=config,
                 tokenizer=tokenizer,
             )
-        written = output[:, ids.shape[1] :].cpu()
+        written = output[:, ids.shape[1] :].tolist()
         seconds = (time.perf_counter() - start) / len(written)
-        texts = [self._read(row, sampling, seconds) for row in written]
+        texts = [self._read(row, sampling.stop, seconds) for row in written]
         return [texts[k : k + n] for k in range(0, len(texts), n)]
 
     def close(self) -> None:
-        """Nothing to give back: the model lies in this process's memory, and other code may use it."""
+        """Nothing to give back: other code may use the model."""
 
     def _read_prompts(self, cache: StaticCache, ids: Tensor, mask: Tensor, shared: int) -> None:
         """Keys and values of all tokens but each prompt's last, the shared beginning computed for one row only."""
-        model, last = self.backbone.model, ids.shape[1] - 1
+        read, last = partial(self.backbone.model, past_key_values=cache, logits_to_keep=1), ids.shape[1] - 1
         if shared:
-            model(ids[:1, :shared], past_key_values=cache, logits_to_keep=1)
+            read(ids[:1, :shared])
             _repeat(cache, len(ids))
         if last > shared:
             positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, shared:last]
-            rest = ids[:, shared:last]
-            model(rest, attention_mask=mask[:, :last], position_ids=positions, past_key_values=cache, logits_to_keep=1)
+            read(ids[:, shared:last], attention_mask=mask[:, :last], position_ids=positions)
 
-    def _read(self, row: Tensor, sampling: Sampling, seconds: float) -> Generation:
-        tokenizer = self.backbone.tokenizer
-        ended = (row == tokenizer.eos_token_id).nonzero()
-        if len(ended):
-            row = row[: int(ended[0])]
-        text = tokenizer.decode(row, skip_special_tokens=True)
-        stopped = bool(sampling.stop) and sampling.stop in text
-        if stopped:
-            text = text[: text.index(sampling.stop) + len(sampling.stop)]
-            # What follows the stop string in the row is padding, written while longer texts of the batch went on.
-            row = row[row != tokenizer.pad_token_id]
-        return Generation(text, len(row), "stop" if stopped or len(ended) else "length", seconds)
+    def _read(self, row: list[int], stop: str, seconds: float) -> Generation:
+        ended = self.tokenizer.eos_token_id in row
+        row = row[: row.index(self.tokenizer.eos_token_id)] if ended else row
+        text = self.tokenizer.decode(row, skip_special_tokens=True)
+        if not (stop and stop in text):
+            return Generation(text, len(row), "stop" if ended else "length", seconds)
+        # What follows the stop string in the row is padding, written while longer texts of the batch went on.
+        tokens = len(row) - row.count(self.tokenizer.pad_token_id)
+        return Generation(text[: text.index(stop) + len(stop)], tokens, "stop", seconds)
 
 
 def _repeat(cache: StaticCache, times: int) -> None:
@@ -135,13 +127,11 @@ def _repeat(cache: StaticCache, times: int) -> None:
 
 
 def _pad_behind_shared_beginning(encoded: list[list[int]], pad: int) -> tuple[Tensor, Tensor, int]:
-    """Batch of token ids (rows, tokens) and mask, with the padding between the beginning that all share and the rest.
+    """Token ids and mask (rows, tokens); the padding stands behind what all share, so that this is computed only once.
 
-    The instructions are the same in every prompt; with the padding behind them, they need to be computed only once.
+    The last token is left to generate(), which needs one to start from.
     """
-    # The last token is left to generate(), which needs one to start from.
-    shared = shared_beginning([row[:-1] for row in encoded])
-    longest = max(map(len, encoded))
+    shared, longest = shared_beginning([row[:-1] for row in encoded]), max(map(len, encoded))
     ids = [row[:shared] + [pad] * (longest - len(row)) + row[shared:] for row in encoded]
     mask = [[1] * shared + [0] * (longest - len(row)) + [1] * (len(row) - shared) for row in encoded]
     return torch.tensor(ids), torch.tensor(mask), shared

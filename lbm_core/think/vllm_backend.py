@@ -1,114 +1,102 @@
 """Text generation with vLLM, behind :func:`lbm_core.think.generate.generate`.
 
-vLLM (Kwon et al. 2023, "Efficient Memory Management for Large Language Model Serving with PagedAttention") keeps many
-texts in flight, replaces each that ends by the next, and reads what prompts share only once. `make vllm` installs it.
+vLLM (Kwon et al. 2023, PagedAttention) keeps many texts in flight, replaces each that ends by the next, and reads what
+prompts share only once. `make vllm` installs it.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lbm_core.act.backbone import DTYPES, BackboneFiles
 from lbm_core.seeding import integer_seed
-from lbm_core.think.backends import engine_of
 from lbm_core.think.config import Sampling
 from lbm_core.think.generate import Generation
 
 # vLLM reads its settings from the environment. Set before it is imported, and only where the user has not set them.
 _ENVIRONMENT = {
-    # The scheduler in this process: it then sees a whole batch at once. In its own process it would begin with as many
-    # prompts as happened to have arrived, and bfloat16 sums depend on what is computed together: other texts each time.
+    # The scheduler in this process: it then sees a whole batch at once. In its own it would begin with the prompts that
+    # happened to have arrived, and bfloat16 sums depend on what is computed together: other texts each time.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     # On CPUs, threads pinned to a core (the default) wait for whatever else runs there, and one core is left out.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",  # a line per weight otherwise, in the notebook's output
 }
-CPU_CACHE_BYTES = 2**30  # keys and values: 46,000 tokens of SmolLM2-135M in bfloat16, what prompts share counted once
-CPU_TEXTS = 48  # texts in flight; more gain nothing on a CPU
-CPU_BLOCK = 32  # tokens; what prompts share is found in whole blocks, and the default of 128 leaves much to read again
+_ON_GPU = {"gpu_memory_utilization": 0.5}  # the rest is left to LBM-Act and the critic
+_ON_CPU = {
+    "kv_cache_memory_bytes": 2**30,  # 46,000 tokens of SmolLM2-135M in bfloat16, what prompts share counted once
+    "max_num_seqs": 48,  # texts in flight; more gain nothing
+    "block_size": 32,  # tokens; what prompts share is found in whole blocks, of which the default of 128 leaves much
+    "enforce_eager": True,  # compiling takes longer than it saves
+    # Every prompt is read in one step: vLLM winds the seed of one read in pieces back by an offset, which generators
+    # on CPUs do not have.
+    "enable_chunked_prefill": False,
+}
 
 
 class VllmBackend:
     """Generation with vLLM, on the GPU where the installed build finds one, else on the CPU.
 
-    The engine starts with the first text, so that a run whose texts are all stored never waits for it. Its worker is a
-    process of its own, whose memory comes back with :meth:`close`, or when this process ends.
+    The engine starts with the first text: a run whose texts are all stored never waits for it. Its worker is a process
+    of its own, whose memory comes back with :meth:`close`.
 
     Parameters
     ----------
-    files : instruction-tuned model
     batch_size : prompts per call, >= 1; vLLM decides itself how many texts are in flight
     dtype : "float32", "bfloat16" or "float16"
     longest : tokens of a prompt and its text together, at most; cut down to what the model can read
-    gpu_share : of the GPU's memory, in (0, 1]; the rest is left to LBM-Act and the critic. Without effect on CPUs
     """
 
     def __init__(
-        self,
-        files: BackboneFiles,
-        batch_size: int = 48,
-        *,
-        dtype: str = "bfloat16",
-        longest: int = 4096,
-        gpu_share: float = 0.5,
+        self, files: BackboneFiles, batch_size: int = 48, *, dtype: str = "bfloat16", longest: int = 4096
     ) -> None:
-        if batch_size < 1 or longest < 2 or dtype not in DTYPES or not 0 < gpu_share <= 1:
-            raise ValueError(
-                f"batch_size must be at least 1, longest 2, dtype one of {', '.join(DTYPES)}, and gpu_share lie in "
-                f"(0, 1]; got {batch_size}, {longest}, {dtype!r} and {gpu_share}"
-            )
-        if engine_of("auto") != "vllm":
+        if batch_size < 1 or longest < 2 or dtype not in DTYPES:
+            wrong = f"got {batch_size}, {longest} and {dtype!r}"
+            raise ValueError(f"batch_size must be at least 1, longest 2, dtype one of {', '.join(DTYPES)}; {wrong}")
+        if importlib.util.find_spec("vllm") is None:
             raise ModuleNotFoundError("vLLM is not installed; install it with 'make vllm'", name="vllm")
         self.files, self.tokenizer, self.batch_size, self.dtype = files, files.tokenizer, batch_size, dtype
-        self.longest, self.gpu_share = min(longest, files.positions), gpu_share
+        self.longest = min(longest, files.positions)
         self.name = f"{files.name} ({files.revision}, {dtype}, vllm)"
         self._engine: Any = None
 
     def sample(self, prompts: Sequence[str], n: int, sampling: Sampling, seed: int) -> list[list[Generation]]:
-        """n texts of each prompt (:class:`Backend`).
-
-        Raises
-        ------
-        ValueError
-            A prompt that with its text is longer than ``longest`` or than the model can read.
-        """
+        """n texts of each prompt; one that with its text is longer than ``longest`` is refused."""
         # Token ids rather than text: the chat template has written the special tokens already.
         encoded = self.tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
         longest = max(map(len, encoded)) + sampling.max_new_tokens
         if longest > self.longest:
-            raise ValueError(
-                f"a prompt and its text take up to {longest} tokens, but the limit is {self.longest}: shorten the "
-                f"prompt or max_new_tokens, or raise 'longest' (this model reads {self.files.positions} tokens)"
-            )
+            limit = f"the limit is {self.longest} of the {self.files.positions} that this model reads"
+            raise ValueError(f"a prompt and its text take up to {longest} tokens, but {limit}: shorten one of the two")
         vllm = _import_vllm()
         engine = self._engine = self._engine or self._start(vllm)
         start = time.perf_counter()
         # What an earlier batch left would change what is computed together, and with it the last bits of bfloat16.
         engine.reset_prefix_cache()
         drawn = n if sampling.temperature > 0 else 1  # vLLM refuses to write the most likely text n times
-        parameters = [
-            vllm.SamplingParams(
-                n=drawn,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                max_tokens=sampling.max_new_tokens,
-                stop=[sampling.stop] if sampling.stop else None,
-                include_stop_str_in_output=True,
-                seed=integer_seed(seed, "think", k),  # vLLM adds 0 … n - 1 for the n texts
-            )
-            for k in range(len(prompts))
-        ]
+        parametrized = partial(
+            vllm.SamplingParams,
+            n=drawn,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_new_tokens,
+            stop=[sampling.stop] if sampling.stop else None,
+            include_stop_str_in_output=True,
+        )
+        # vLLM adds 0 … n - 1 to the seed for the n texts.
+        parameters = [parametrized(seed=integer_seed(seed, "think", k)) for k in range(len(prompts))]
         outputs = engine.generate([{"prompt_token_ids": ids} for ids in encoded], parameters, use_tqdm=False)
         seconds = (time.perf_counter() - start) / (len(prompts) * n)
-        groups = [[self._read(text, seconds) for text in output.outputs] for output in outputs]
-        return groups if drawn == n else [group * n for group in groups]
+        return [[self._read(text, seconds) for text in output.outputs] * (n // drawn) for output in outputs]
 
     def close(self) -> None:
         """End the worker and give its memory back; the next text starts another."""
@@ -119,19 +107,8 @@ class VllmBackend:
     def _start(self, vllm: Any) -> Any:
         from vllm.platforms import current_platform
 
-        options: dict[str, Any] = {"gpu_memory_utilization": self.gpu_share}
-        if current_platform.is_cpu():
-            options = {
-                "kv_cache_memory_bytes": CPU_CACHE_BYTES,
-                "max_num_seqs": CPU_TEXTS,
-                "block_size": CPU_BLOCK,
-                "enforce_eager": True,  # compiling takes longer than it saves
-                # Every prompt is read in one step: vLLM winds the seed of one read in pieces back by an offset, which
-                # generators on CPUs do not have.
-                "enable_chunked_prefill": False,
-                "max_num_batched_tokens": self.longest,
-            }
-        elif not current_platform.is_cuda_alike():
+        on_cpu = current_platform.is_cpu()
+        if not (on_cpu or current_platform.is_cuda_alike()):
             raise RuntimeError("the installed vLLM is the one for GPUs and finds none; run 'make vllm' again")
         with _main_left_alone():
             return vllm.LLM(
@@ -142,23 +119,20 @@ class VllmBackend:
                 enable_prefix_caching=True,
                 generation_config="vllm",  # only the tokenizer's end token ends a text, as with transformers
                 distributed_executor_backend="mp",
-                **options,
+                **(_ON_CPU | {"max_num_batched_tokens": self.longest} if on_cpu else _ON_GPU),
             )
 
     def _read(self, output: Any, seconds: float) -> Generation:
         """One text; its end token is not counted, as with transformers."""
-        ids = output.token_ids
-        ended = len(ids) > 0 and ids[-1] == self.tokenizer.eos_token_id
-        return Generation(output.text, len(ids) - ended, output.finish_reason, seconds)
+        ended = self.tokenizer.eos_token_id in output.token_ids[-1:]
+        return Generation(output.text, len(output.token_ids) - ended, output.finish_reason, seconds)
 
 
 @contextmanager
 def _main_left_alone() -> Iterator[None]:
-    """Keep a new worker from importing the script that is running, which it has no use for.
+    """Keep a new worker from importing the running script, which Python's "spawn" does where main has a name or file.
 
-    Python's "spawn" does that wherever the main module has a name or a file. A script without a guard would then run
-    twice, and one that imports numba ends vLLM's worker on CPUs, which looks at every variable of every module and
-    trips over llvmlite's.
+    Without a guard it would run twice; one that imports numba ends vLLM's worker on CPUs, which trips over llvmlite.
     """
     main: Any = sys.modules["__main__"]
     # No file rather than None in its place, over which the module inspect trips.
@@ -172,16 +146,15 @@ def _main_left_alone() -> Iterator[None]:
 
 def _import_vllm() -> Any:
     """The module vllm, with the settings above; one sentence where its import fails."""
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    os.environ.update({name: value for name, value in _ENVIRONMENT.items() if name not in os.environ})
     try:
         import vllm
 
         vllm.LLM  # noqa: B018 -- this is what imports the rest
     except (ImportError, OSError, RuntimeError) as error:
-        raise ModuleNotFoundError(
-            f"vLLM is installed but cannot be imported ({str(error).splitlines()[0]}); 'make vllm' installs the build "
-            f"for this machine and removes torchvision, torchaudio and torchcodec, which break it",
-            name="vllm",
-        ) from error
+        cause = f"vLLM is installed but cannot be imported ({str(error).splitlines()[0]})"
+        cure = (
+            "'make vllm' installs the build for this machine and removes what breaks it (torchvision, torchaudio, ...)"
+        )
+        raise ModuleNotFoundError(f"{cause}; {cure}", name="vllm") from error
     return vllm

@@ -9,12 +9,12 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 from scipy.stats import norm
 
 from lbm_core.auction.bidder import N_ADVERTISERS
-from lbm_core.auction.random_bits import bits_of, float_of
 from lbm_core.auction.traffic import LARGEST_SIGMA, SCHEMES, Traffic
 from lbm_core.data.behaviour import simulate_period
 
@@ -56,6 +56,22 @@ class FastTraffic(Traffic):
 simulate_fast = functools.partial(simulate_period, traffic=FastTraffic)
 
 
+def _cast(source, target):
+    """Compiled function that reads the bits of a number as another kind's (numba's own ``view`` does not inline)."""
+
+    @intrinsic
+    def cast(typing_context, value):
+        def generate(context, builder, signature, arguments):
+            return builder.bitcast(arguments[0], context.get_value_type(target))
+
+        return target(source), generate
+
+    return cast
+
+
+_bits_of, _float_of = _cast(types.float32, types.uint32), _cast(types.uint32, types.float32)
+
+
 @njit(inline="always")
 def _fold(x, shift):
     return _u(x ^ (x >> _u(shift)))
@@ -73,9 +89,9 @@ def _two_words(counter, key_1, key_2):
 @njit(inline="always")
 def _logarithm(x):
     """ln(x) in single precision for x >= 0.5: exponent plus a polynomial of the mantissa in [0.71, 1.41]."""
-    shifted = _u(bits_of(x) - _u(0x3F3504F3))
+    shifted = _u(_bits_of(x) - _u(0x3F3504F3))
     exponent = _f(_i(shifted) >> _i(23))
-    y = float_of(_u(_u(shifted & _u(0x007FFFFF)) + _u(0x3F3504F3))) - _f(1)
+    y = _float_of(_u(_u(shifted & _u(0x007FFFFF)) + _u(0x3F3504F3))) - _f(1)
     series = _f(7.0376836292e-2)
     series = series * y + _f(-1.1514610310e-1)
     series = series * y + _f(1.1676998740e-1)
@@ -125,7 +141,7 @@ def counter_normals(key_1, key_2, means, stds, out, sums):
                 cosine = _f(4.1666645683e-2) + square * (square * _f(2.44331571e-5) - _f(1.3887316255e-3))
                 cosine = _f(1) + square * (square * cosine - _f(0.5))
                 sign = _u(_u(bits << _u(1)) & _u(0x80000000))
-                scale = std * float_of(_u(bits_of(radii[j]) ^ sign))
+                scale = std * _float_of(_u(_bits_of(radii[j]) ^ sign))
                 swap = _i(bits) < _i(0)
                 left[j] = max(mean + scale * (sine if swap else cosine), _f(0))
                 rights[j] = max(mean + scale * (cosine if swap else sine), _f(0))

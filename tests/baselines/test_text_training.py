@@ -1,6 +1,7 @@
 """SFT and GRPO on text with TRL: weights change, losses and lengths are recorded, the model is found again."""
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from tiny_language_model import tiny_language_model
 from lbm_core.baselines import grpo_text
 from lbm_core.baselines.grpo_text import train_grpo
 from lbm_core.baselines.sft_text import train_sft
-from lbm_core.baselines.text_config import LOSS_TYPES, GRPOTextConfig, SFTTextConfig
+from lbm_core.baselines.text_config import GRPOTextConfig, LossType, SFTTextConfig
 from lbm_core.baselines.text_prompt import answer_text
 from lbm_core.baselines.text_training import load_text_model
 
@@ -84,7 +85,7 @@ def test_only_the_last_layers_on_request(tmp_path):
         SFTTextConfig(trained_layers=1, lora_rank=None)
 
 
-@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+@pytest.mark.parametrize("loss_type", get_args(LossType))
 def test_grpo_changes_weights_and_records_lengths(loss_type, tmp_path, monkeypatch):
     """A tiny model never writes a tag: the reward is made to differ by the first byte written."""
 
@@ -159,7 +160,8 @@ def test_a_killed_training_resumes_to_the_model_of_an_uninterrupted_one(train, c
     monkeypatch.setattr(grpo_text, "format_reward", lambda texts, _: [float(ord((t or " ")[0]) % 7) for t in texts])
     prompts, alphas = [f"{k}. {PROMPTS[0]}" for k in range(4)], [8.0, 9.0, 12.5, 7.0]
     whole, expected = train(config, prompts, alphas, backbone=tiny_language_model())
-    kept = {"checkpoints": tmp_path / "checkpoints", "checkpoint_seconds": 0.0}
+    kept = {"checkpoints": tmp_path / "checkpoints"}
+    monkeypatch.setattr("lbm_core.think.trainer.CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(Killed):
         train(config, prompts, alphas, backbone=killed_after(passes), **kept)
     (only,) = (tmp_path / "checkpoints").glob("*/checkpoint-*")
@@ -171,12 +173,13 @@ def test_a_killed_training_resumes_to_the_model_of_an_uninterrupted_one(train, c
     assert not list((tmp_path / "checkpoints").iterdir()), "a finished training keeps no checkpoint"
 
 
-def test_short_trainings_write_no_checkpoint_and_other_settings_are_another_training(tmp_path):
+def test_short_trainings_write_no_checkpoint_and_other_settings_are_another_training(tmp_path, monkeypatch):
     with pytest.raises(Killed):
         train_sft(SFT, PROMPTS, ALPHAS, backbone=killed_after(7), checkpoints=tmp_path)
     assert not list(tmp_path.glob("*/checkpoint-*"))
+    monkeypatch.setattr("lbm_core.think.trainer.CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(Killed):
-        train_sft(SFT, PROMPTS, ALPHAS, backbone=killed_after(7), checkpoints=tmp_path, checkpoint_seconds=0.0)
+        train_sft(SFT, PROMPTS, ALPHAS, backbone=killed_after(7), checkpoints=tmp_path)
     _, losses = train_sft(replace(SFT, seed=1), PROMPTS, ALPHAS, backbone=tiny_language_model(), checkpoints=tmp_path)
     assert len(losses) == 6
     assert list(tmp_path.glob("*/checkpoint-*")), "of the first one, untouched"

@@ -70,9 +70,6 @@ def test_advertisers_that_a_machine_keeps_up_with():
     longest = advertisers_served(SPEED, [11], rng(), interval=100.0)
     shortest = advertisers_served(SPEED, [1], rng(), interval=100.0)
     assert longest <= mixed < shortest
-    sure = advertisers_served(SPEED, [1, 1, 1, 11], rng(), interval=100.0, quantile=0.999)
-    likely = advertisers_served(SPEED, [1, 1, 1, 11], rng(), interval=100.0, quantile=0.5)
-    assert sure < likely
 
 
 def test_who_is_late_where_there_are_too_many():
@@ -92,8 +89,6 @@ def test_bad_input_is_refused():
             SPEED.batch_seconds(wrong, rng())
     with pytest.raises(ValueError, match="interval"):
         advertisers_served(SPEED, [5], rng(), interval=0.0)
-    with pytest.raises(ValueError, match="quantile"):
-        advertisers_served(SPEED, [5], rng(), quantile=1.0)
     with pytest.raises(ValueError, match="advertiser"):
         late_share(SPEED, [5], 0, rng())
 

@@ -12,7 +12,7 @@ import pytest
 
 from lbm_core import paths
 from lbm_core.report import paper, results
-from lbm_core.report.map import paper_map
+from lbm_core.report.paper import paper_map
 
 FRAMES = {f"table{k}": lambda k=k: paper.table(k) for k in range(1, 10)}
 FRAMES |= {f"figure{k}": lambda k=k: paper.figure(k) for k in (2, 3, 6)} | {"main results": paper.main_results}
@@ -123,7 +123,7 @@ def test_a_status_is_that_of_the_weakest_results(tmp_path):
 
 def test_report_imports_without_torch():
     code = (
-        "import sys; from lbm_core.report import figures, map, paper, session, tables; map.paper_map(); "
+        "import sys; from lbm_core.report import figures, paper, session, tables; paper.paper_map(); "
         "print([name for name in ('torch', 'transformers', 'trl', 'numba') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

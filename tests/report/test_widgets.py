@@ -25,9 +25,8 @@ def test_a_day_played_tick_by_tick_is_the_day_replayed_at_once(period):
     game = BiddingGame(period, 2, seed=3)
     for tick, multiple in enumerate(SCRIPT):
         assert game.tick == tick
-        assert not game.over
         game.play([multiple])
-    assert game.over
+    assert game.tick == N_TICKS
     alphas = period.advertisers.cpa_target[2] * np.array([SCRIPT])
     at_once = replay(period, ScheduledAlpha(alphas), generator(3, "evaluation", period.period), rows=[2])
     assert np.array_equal(game.player.costs, at_once.costs)

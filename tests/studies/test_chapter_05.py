@@ -109,9 +109,9 @@ def test_rounds_build_on_each_other_and_controls_are_kept_apart(lab, monkeypatch
     monkeypatch.setattr("lbm_core.think.finetune.finetune", kept)
     two = lab.changed({"gqpo.rounds": 2, "chapter5.controls": ("argmin", "weights")})
     folders = chapter_05.fine_tuned(two)
-    assert list(folders) == ["GQPO, round 1", "GQPO", "argmin", "weights"]
+    assert list(folders) == ["LBM(GQPO), round 1", "LBM(GQPO)", "argmin", "weights"]
     assert len(set(folders.values())) == 4
-    first, pretrained = folders["GQPO, round 1"], lab.tier.think.backbone
+    first, pretrained = folders["LBM(GQPO), round 1"], lab.tier.think.backbone
     assert models[:2] == [(pretrained, None), (pretrained, first)], "round 2 samples with the model of round 1 …"
     assert [start for start, _, _ in trained] == [pretrained, str(first), pretrained, pretrained], "… and trains it on"
     best, worst = ({_text(f"<answer>{answer}</answer>").text} for answer in (1, -1))

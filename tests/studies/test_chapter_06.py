@@ -80,13 +80,13 @@ def test_target_sweep(lab):
 def test_what_a_training_took_is_kept_with_its_model(lab):
     longer = lab.changed({"rl.steps": 4})
     first, second = (longer.train("BC", tune=False) for _ in range(2))
-    assert (first.computed, second.computed) == (True, False)
+    assert (first["computed"], second["computed"]) == (True, False)
     # Two hidden layers of 8 on 23 features, and one action.
-    assert first.parameters == second.parameters == 23 * 8 + 8 + 8 * 8 + 8 + 8 + 1
-    assert first.steps == 4
-    assert first.seconds == second.seconds > 0
-    assert first.peak_mib > 50
-    assert lab.train("critic").folder.parent.name == "critic"
+    assert first["parameters"] == second["parameters"] == 23 * 8 + 8 + 8 * 8 + 8 + 8 + 1
+    assert first["steps"] == 4
+    assert first["seconds"] == second["seconds"] > 0
+    assert first["peak_mib"] > 50
+    assert lab.train("critic")["folder"].parent.name == "critic"
 
 
 def test_every_search_has_the_same_trials_and_begins_with_the_defaults(lab, capsys):

@@ -102,7 +102,8 @@ def test_adapters_learn_and_are_merged(tiny_folder, tmp_path):
 @pytest.mark.parametrize("rank", [0, 4])
 def test_a_killed_fine_tuning_resumes_to_the_model_of_an_uninterrupted_one(rank, tiny_folder, tmp_path, monkeypatch):
     settings = {"epochs": 3, "batch_size": 1, "micro_batch_size": 1, "learning_rate": 1e-2, "lora_rank": rank}
-    config, kept = FinetuneConfig(tiny_folder, **settings), {"checkpoints": tmp_path, "checkpoint_seconds": 0.0}
+    config, kept = FinetuneConfig(tiny_folder, **settings), {"checkpoints": tmp_path}
+    monkeypatch.setattr("lbm_core.think.trainer.CHECKPOINT_SECONDS", 0.0)
     whole, expected = finetune(config, PROMPTS, TEXTS)
     seen = []
 

@@ -15,8 +15,8 @@ from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.think.config import PromptStyle
 from lbm_core.think.parse import parse
 from lbm_core.think.prompt import (
-    ASSISTANT,
     EXAMPLES,
+    WORDING,
     PromptFacts,
     describe,
     examples,
@@ -94,7 +94,7 @@ def test_render_uses_the_chat_template_and_starts_the_answer():
     assert system.startswith("system\n")
     assert user.startswith("user\n")
     assert describe(FIG4) in user
-    assert assistant == "assistant\n" + ASSISTANT
+    assert assistant == "assistant\n" + WORDING["assistant"]
     for tag in ("<ratio></ratio>", "<answer>1</answer>", "<answer>-1</answer>", "<answer>0</answer>"):
         assert user.count(tag) == 1
 

@@ -58,7 +58,7 @@ def test_a_second_run_reads_and_does_not_generate(tmp_path):
     assert not again.asked
     rows = [json.loads(line) for line in store.read_text().splitlines()]
     assert len(rows) == len(PROMPTS) * 3
-    assert {"model", "temperature", "max_new_tokens", "top_p", "stop", "seed", "n", "prompt_sha256"} <= set(rows[0])
+    assert {"model", "temperature", "max_new_tokens", "top_p", "stop", "seed", "n"} <= set(rows[0])
 
 
 @pytest.mark.parametrize(
