@@ -265,6 +265,6 @@ def populated_market(
 def simulate_trajectories(
     dataset: Dataset, periods: Sequence[int], seed: int, *, progress: bool = True
 ) -> TrajectorySet:
-    """Trajectories of several periods, in memory; :func:`lbm_core.data.generate.generate` writes resumable shards."""
+    """Trajectories of several periods, in memory; :func:`lbm_core.data.generation.generate` writes resumable shards."""
     bar = tqdm(periods, unit="period", disable=not progress)
     return TrajectorySet.from_logs(simulate_period(dataset, period, seed) for period in bar)

@@ -56,7 +56,8 @@ def moment_report(ours: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
     Columns: dataset, feature, moment ("mean" | "std"), ours, real, ratio, tolerance (relative error that calibration
     aims below), within.
     """
-    frame = ours.set_index("feature").loc[list(FEATURES)].melt(var_name="moment", value_name="ours", ignore_index=False)
+    mine = ours.set_index("feature").loc[list(FEATURES), ["mean", "std"]]
+    frame = mine.melt(var_name="moment", value_name="ours", ignore_index=False)
     frame["real"] = published_moments(dataset).set_index("feature").melt()["value"].to_numpy()
     frame = frame.reset_index()
     frame.insert(0, "dataset", dataset)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -125,8 +125,9 @@ def in_time(frame: pd.DataFrame, rng: np.random.Generator) -> Judgement:
     """
     _require(frame, "LBM-Think", "LBM-Act", column="module")
     largest = frame.sort_values("batch").groupby("module").last()
-    think, act = largest.loc["LBM-Think"], largest.loc["LBM-Act"]
-    texts = float(think["batch"])
+    think: Any = largest.loc["LBM-Think"]
+    act: Any = largest.loc["LBM-Act"]
+    texts = think["batch"]
     batches = math.ceil(N_ADVERTISERS / texts)
     longest = batches * think["p99_seconds"]
     good = longest < INTERVAL_SECONDS and act["median_seconds"] < batches * think["median_seconds"]

@@ -12,7 +12,7 @@ from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.replay import ReplayPeriod
 from lbm_core.auction.response_tables import ResponseTables
 from lbm_core.data.behaviour import population_key, simulate_period
-from lbm_core.data.generate import GenerateConfig, generate, read_shards
+from lbm_core.data.generation import GenerateConfig, generate, read_shards
 from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.evaluation.runner import held_out
 from lbm_core.lab.artifacts import Artifact, tell

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -12,6 +13,7 @@ import joblib
 import numpy as np
 import pandas as pd
 
+from lbm_core import paths
 from lbm_core.auction.bidder import Bidder
 from lbm_core.evaluation.closed_loop import BEHAVIOUR, closed_loop, logged_rows
 from lbm_core.evaluation.runner import evaluate, spread_rows
@@ -183,9 +185,12 @@ def side_by_side(groups: Sequence[Sequence[Callable[[], Any]]], jobs: int) -> No
         for group in groups:
             _run(group)
         return
-    joblib.Parallel(n_jobs=jobs)(joblib.delayed(_run)(group) for group in groups)
+    cache = str(paths.cache_dir())  # a process that has worked for another run knows another one
+    joblib.Parallel(n_jobs=jobs)(joblib.delayed(_run)(group, cache) for group in groups)
 
 
-def _run(group: Sequence[Callable[[], Any]]) -> None:
+def _run(group: Sequence[Callable[[], Any]], cache: str = "") -> None:
+    if cache:
+        os.environ["LBM_CACHE"] = cache
     for call in group:
         call()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from lbm_core.auction.bidder import Bidder
 from lbm_core.lab.artifacts import Artifact
@@ -29,7 +29,6 @@ Guide = Literal[
     "LBM-Think",
     "LBM-Think (GQPO)",
 ]
-GUIDES: tuple[Guide, ...] = get_args(Guide)
 
 
 @dataclass(frozen=True)

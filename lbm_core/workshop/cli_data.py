@@ -67,7 +67,7 @@ def data_generate(
 ) -> None:
     """Simulate the market and write its trajectories; a killed run resumes."""
     from lbm_core.data.behaviour import simulate_period
-    from lbm_core.data.generate import GenerateConfig, read_shards
+    from lbm_core.data.generation import GenerateConfig, read_shards
     from lbm_core.workshop.fast_traffic import simulate_fast
     from lbm_core.workshop.shards import generate_on
 

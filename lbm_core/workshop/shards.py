@@ -1,4 +1,4 @@
-"""Generating the data set on a cluster: the shards of :mod:`lbm_core.data.generate`, made by Dask or Ray."""
+"""Generating the data set on a cluster: the shards of :mod:`lbm_core.data.generation`, made by Dask or Ray."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 import joblib
 
-from lbm_core.data.generate import GenerateConfig, generate
+from lbm_core.data.generation import GenerateConfig, generate
 
 ClusterEngine = Literal["local", "dask", "ray"]
 T = TypeVar("T")
@@ -18,7 +18,7 @@ T = TypeVar("T")
 def generate_on(
     engine: ClusterEngine, config: GenerateConfig, out: str | Path, *, address: str | None = None, **options: Any
 ) -> None:
-    """:func:`lbm_core.data.generate.generate` on an engine; the files are the same byte for byte.
+    """:func:`lbm_core.data.generation.generate` on an engine; the files are the same byte for byte.
 
     Workers send their shards back, so that a cluster needs no shared folder. ``address`` is the scheduler of a running
     one, on which ``jobs`` tasks run at a time; None starts one on this machine with so many workers.

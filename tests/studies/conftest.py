@@ -7,7 +7,7 @@ from small_periods import invented_period
 from tiny_backbone import save_tiny_backbone
 from tiny_language_model import tiny_language_model
 
-from lbm_core.data.generate import GenerateConfig, generate
+from lbm_core.data.generation import GenerateConfig, generate
 from lbm_core.lab import days
 from lbm_core.lab.lab import Lab
 

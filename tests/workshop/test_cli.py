@@ -14,7 +14,7 @@ import pytest
 import lbm_core
 from lbm_core import cli
 from lbm_core.auction.traffic import Traffic
-from lbm_core.data.generate import read_shards
+from lbm_core.data.generation import read_shards
 from lbm_core.report import results
 
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from lbm_core.data.generate import GenerateConfig, generate
+from lbm_core.data.generation import GenerateConfig, generate
 from lbm_core.workshop.shards import generate_on
 
 CONFIG = GenerateConfig("dense", (28, 29, 30), periods_per_shard=1)

@@ -8,7 +8,7 @@ import pytest
 from small_periods import invented_period
 
 from lbm_core.data.behaviour import simulate_period
-from lbm_core.data.generate import GenerateConfig, generate, make_shard, read_shard, read_shards
+from lbm_core.data.generation import GenerateConfig, generate, make_shard, read_shard, read_shards
 from lbm_core.data.trajectories import TrajectorySet
 
 PERIODS = (28, 29, 30, 31, 40)
