@@ -13,7 +13,7 @@ reproduce: $(STAMP)
 
 # Two processes, one thread each: most tests use no more.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations=20
 
 # A faster engine for LBM-Think, in the same environment: vLLM's CUDA build where there is a GPU, else its CPU build.
 # The CPU build brings torchvision, torchaudio and torchcodec, whose CUDA builds cannot be imported beside a CPU torch and

@@ -38,8 +38,8 @@ def settings(cls: C) -> C:
         On making one: the field, what it must be, and what it was.
     """
     checked = checked_dataclass(cls, frozen=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
-    made: Any = checked
-    inner = made.__init__
+    built: Any = checked
+    inner = built.__init__
 
     @functools.wraps(inner)
     def checked_init(self: Any, *given: Any, **named: Any) -> None:
@@ -48,17 +48,17 @@ def settings(cls: C) -> C:
         except ValidationError as error:
             raise ValueError(_sentence(cls.__name__, error)) from None
 
-    made.__init__ = checked_init
+    built.__init__ = checked_init
     return cast(C, checked)
 
 
 def _sentence(what: str, error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"] if isinstance(part, str) and "[" not in part)
-    said = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
     if first["type"] == "value_error":  # a rule of the configuration itself, said in full
-        return said
-    return f"{where or 'a field'} of {what} {said}; got {first['input']!r}"
+        return message
+    return f"{where or 'a field'} of {what} {message}; got {first['input']!r}"
 
 
 def override(config: S, changes: dict[str, Any]) -> S:

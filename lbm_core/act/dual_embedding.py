@@ -116,11 +116,11 @@ class LBMAct(nn.Module):
 
     def embed(self, batch: ActBatch) -> tuple[Tensor, Tensor, int]:
         """Dual embedding z = {z_cot, z_s} (§3.2), (n, G + 3 L - 1, H), its bool mask, and the number G of words."""
-        told = None
+        signs = None
         if batch.directions is not None:  # like the sentence, it speaks of the last tick only
-            told = torch.zeros_like(batch.returns_to_go)
-            told[:, -1] = batch.directions
-        z = self.items(batch, told).flatten(1, 2)[:, :-1]  # the last action is what we want to know
+            signs = torch.zeros_like(batch.returns_to_go)
+            signs[:, -1] = batch.directions
+        z = self.items(batch, signs).flatten(1, 2)[:, :-1]  # the last action is what we want to know
         mask = batch.mask.repeat_interleave(len(ITEMS), dim=1)[:, :-1]
         if not self.config.attention_mask:
             mask = torch.ones_like(mask)
@@ -129,11 +129,11 @@ class LBMAct(nn.Module):
         z_words = self.token_embedding(batch.guide_ids).to(z.dtype)
         return torch.cat([z_words, z], dim=1), torch.cat([batch.guide_mask, mask], dim=1), batch.guide_ids.shape[1]
 
-    def items(self, batch: ActBatch, told: Tensor | None = None) -> Tensor:
-        """(n, L, 3, H) embedded return, state and action of every tick; ``told`` are (n, L) directions as numbers."""
+    def items(self, batch: ActBatch, signs: Tensor | None = None) -> Tensor:
+        """(n, L, 3, H) embedded return, state and action of every tick; ``signs`` are (n, L) directions as numbers."""
         states = batch.states
         if self.config.guide == "number":
-            channel = torch.zeros_like(states[..., :1]) if told is None else told[..., None].to(states.dtype)
+            channel = torch.zeros_like(states[..., :1]) if signs is None else signs[..., None].to(states.dtype)
             states = torch.cat([states, channel], dim=-1)
         embedded = [
             self.embed_return(batch.returns_to_go[..., None]),

@@ -116,8 +116,8 @@ def train_act(
             return training_days(config, trajectories, size, rng)
         return training_windows(config, trajectories, size, rng, guides)
 
-    def loss_of(network: Any, window: Windows, told: Told) -> Tensor:
-        batch = model.batch(window, told)
+    def loss_of(network: Any, window: Windows, guide: Told) -> Tensor:
+        batch = model.batch(window, guide)
         return action_loss(network(batch), batch, config)
 
     probe, probe_every = draw(probe_size(config), 3), max(PROBE_STEPS, config.steps // PROBES)
@@ -176,8 +176,8 @@ def probe_size(config: ActConfig) -> int:
 
 
 def _cut(drawn: tuple[Windows, Told], cut: slice) -> tuple[Windows, Told]:
-    window, told = drawn
-    return window[cut], None if told is None else told[cut]
+    window, guide = drawn
+    return window[cut], None if guide is None else guide[cut]
 
 
 def training_days(

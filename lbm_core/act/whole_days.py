@@ -104,8 +104,8 @@ class DayLayout:
         if self.forked:
             again = embedded
             if codes is not None and not len(self.guide_ids):
-                told = torch.tensor(_MEANING, device=device)[codes[:, since:]]
-                again = functional.pad(self.model.items(new, told), (0, 0, 0, 0, since, 0))
+                signs = torch.tensor(_MEANING, device=device)[codes[:, since:]]
+                again = functional.pad(self.model.items(new, signs), (0, 0, 0, 0, since, 0))
             parts.append(again[:, torch.as_tensor(self.decided, device=device), :2].flatten(1, 2))
         if len(self.guide_ids):
             words = self.model.token_embedding(self.guide_ids.reshape(-1)).to(embedded.dtype)

@@ -32,12 +32,12 @@ Play = Callable[[Setup, int, dict[str, Callable[[], Bidder]]], pd.DataFrame]
 def bidders(setup: Setup, methods: Iterable[str | Guided] = MAIN) -> dict[str, Callable[[], Bidder]]:
     """Functions that make each method's bidder and, at its first use, the model; without "LBM(GQPO)" where GQPO found
     nothing to learn from."""
-    made: dict[str, Callable[[], Bidder]] = {}
+    factories: dict[str, Callable[[], Bidder]] = {}
     for one in methods:
         row = method(one)  # a bad name is refused now
         if row.name != "LBM(GQPO)" or gqpo(setup).get(quiet=True) is not None:
-            made[row.name] = partial(_bidder, setup, one)
-    return made
+            factories[row.name] = partial(_bidder, setup, one)
+    return factories
 
 
 def _bidder(setup: Setup, one: str | Guided) -> Bidder:
@@ -120,22 +120,22 @@ def _each_kept(
 ) -> pd.DataFrame:
     """Rows of every training seed, period and method: found, or played and kept."""
     start = time.monotonic()
-    found: list[tuple[Artifact[pd.DataFrame], str, int, int]] = []
+    kept: list[tuple[Artifact[pd.DataFrame], str, int, int]] = []
     light = all(method(one).small for one in methods)
     for step in range(max(method(one).trainings(setup) for one in methods)):
         own = setup.trained_with(setup.seed + step)
         trained = [one for one in methods if step < method(one).trainings(setup)]
-        made = bidders(own, trained)
+        factories = bidders(own, trained)
         for one in trained:
             name = method(one).name
-            if name in made:
-                once, bids = _Once(made[name]), contender(own, one)
+            if name in factories:
+                once, bids = _Once(factories[name]), contender(own, one)
                 for number in numbers:
                     played = partial(play, own, number, {name: once})
                     inputs = (period(own, number), *bids.models)
                     rows = _rows(stage, {**shaped, "bids": bids.config}, inputs, played)
-                    found.append((rows, name, own.training_seed, number))
-    missing = [each for each in found if not each[0].exists]
+                    kept.append((rows, name, own.training_seed, number))
+    missing = [each for each in kept if not each[0].exists]
     for artifact, *_ in missing:  # models first, so that processes that share out the days only load them
         for model in artifact.inputs:
             model.ensure()
@@ -148,7 +148,7 @@ def _each_kept(
     side_by_side(
         [[artifact.ensure for artifact in group] for group in groups.values()], joblib.cpu_count() if apart else 1
     )
-    frames = [rows.load(rows.path).assign(method=name, train_seed=train_seed) for rows, name, train_seed, _ in found]
+    frames = [rows.load(rows.path).assign(method=name, train_seed=train_seed) for rows, name, train_seed, _ in kept]
     tell(f"{len(frames)} {what}", bool(missing), time.monotonic() - start)
     return pd.concat(frames, ignore_index=True)
 

@@ -120,8 +120,8 @@ class Lab(Setup):
         there = artifact.exists
         artifact.get()
         count, size = weights_in(artifact.path)
-        made = {"steps": artifact.config.steps, **asdict(artifact.took), "computed": not there}
-        return {"method": name, "folder": artifact.path, "parameters": count, "mib": size / 2**20} | made
+        making = {"steps": artifact.config.steps, **asdict(artifact.took), "computed": not there}
+        return {"method": name, "folder": artifact.path, "parameters": count, "mib": size / 2**20} | making
 
     def train_all(self, methods: Sequence[str] = ("critic", "DT", *OFFLINE_BASELINES), *, jobs: int = 1) -> None:
         """Tune and train methods with every training seed of the tier, in so many processes of one thread each."""

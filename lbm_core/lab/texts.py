@@ -30,8 +30,8 @@ def sft(setup: Setup) -> Artifact[Path]:
     def make(folder: Path) -> None:
         from lbm_core.baselines.sft_text import train_sft
 
-        asked = _prompts_and_alphas(setup, config.samples, style)
-        train_sft(config, *asked, folder, checkpoints=artifact.checkpoints)
+        points = _prompts_and_alphas(setup, config.samples, style)
+        train_sft(config, *points, folder, checkpoints=artifact.checkpoints)
 
     inputs = (trajectories(setup),)
     artifact = Artifact("sft", [config, style, setup.seed], make, lambda path: path, f"SFT ({setup.label})", inputs)
@@ -57,8 +57,8 @@ def grpo(setup: Setup, variant: str = "") -> Artifact[Path]:
     def make(folder: Path) -> None:
         from lbm_core.baselines.grpo_text import train_grpo
 
-        asked = _prompts_and_alphas(setup, config.prompts, style)
-        train_grpo(config, *asked, folder, checkpoints=artifact.checkpoints)
+        points = _prompts_and_alphas(setup, config.prompts, style)
+        train_grpo(config, *points, folder, checkpoints=artifact.checkpoints)
 
     what, inputs = f"GRPO ({variant or config.loss_type}; {setup.label})", (trajectories(setup),)
     artifact = Artifact("grpo", [config, style, setup.seed], make, lambda path: path, what, inputs)
@@ -96,6 +96,6 @@ def _prompts_and_alphas(setup: Setup, count: int, style: TextStyle) -> tuple[lis
     from lbm_core.act.backbone import backbone_files
     from lbm_core.baselines.text_prompt import text_prompt
 
-    asked = logged_decisions(setup, count)
+    points = logged_decisions(setup, count)
     tokenizer = backbone_files(setup.tier.think.backbone).tokenizer
-    return [text_prompt(fact, tokenizer, style) for fact in asked.facts], asked.window.alphas[:, -1].tolist()
+    return [text_prompt(fact, tokenizer, style) for fact in points.facts], points.window.alphas[:, -1].tolist()

@@ -138,14 +138,14 @@ def chains(
     setup: Setup, round_number: int = 1, before: Tuned | None = None
 ) -> tuple[Decisions, list[list[Generation]]]:
     """The decisions of a round of GQPO and N chains of thought about each (Eq. 3, 13), kept text by text."""
-    asked = decisions(setup, round_number, before)
+    points = decisions(setup, round_number, before)
     model = None if before is None else before.get(quiet=True)
-    return asked, ask(setup, asked.facts, "logged", setup.tier.gqpo.samples, model)
+    return points, ask(setup, points.facts, "logged", setup.tier.gqpo.samples, model)
 
 
 def judged(
     setup: Setup,
-    asked: Decisions,
+    points: Decisions,
     groups: Sequence[Sequence[Generation]],
     *,
     ratio_required: bool | None = None,
@@ -157,8 +157,8 @@ def judged(
     return choose_chains(
         act(setup).get(),
         critic(setup).get(),
-        asked.window,
-        asked.facts,
+        points.window,
+        points.facts,
         groups,
         tolerance=think.tolerance,
         ratio_required=think.ratio_required if ratio_required is None else ratio_required,
@@ -201,15 +201,15 @@ def gqpo(setup: Setup, *, rule: Rule = "argmax", rounds: int | None = None) -> T
         if before is not None and start is None:
             (folder / NOTHING).write_text("the round before learned nothing\n")
             return
-        asked, groups = chains(setup, count, before)
-        samples = judged(setup, asked, groups).samples
+        points, groups = chains(setup, count, before)
+        samples = judged(setup, points, groups).samples
         rng = generator(setup.training_seed, "think", 7, count)
-        rows = learned(samples, rule, rng, most=config.learned, ruled=asked.ruled)
+        rows = learned(samples, rule, rng, most=config.learned, ruled=points.ruled)
         if rows.empty:
             (folder / NOTHING).write_text("no chain of thought was worth learning\n")
             return
         tokenizer = backbone_files(think.backbone).tokenizer
-        prompts = [render(asked.facts[k], tokenizer, think.style) for k in rows["prompt"]]
+        prompts = [render(points.facts[k], tokenizer, think.style) for k in rows["prompt"]]
         texts = [groups[k][j].text for k, j in zip(rows["prompt"], rows["sample"], strict=True)]
         own = replace(finetuning, backbone=str(start)) if start else finetuning
         finetune(

@@ -57,11 +57,11 @@ class Delayed:
         self._tick = tick
         if tick % self.every == 0:
             self._pending[tick] = self.source(observation, advertisers)
-        asked = tick - self.late
-        words = self._pending.pop(asked, None)
+        question = tick - self.late
+        words = self._pending.pop(question, None)
         if words is None:
             return (self._last if self.until == "last" else unsure).tolist()
-        never = lost(observation, advertisers, asked, self.missing, self.seed)
+        never = lost(observation, advertisers, question, self.missing, self.seed)
         self._last = np.where(never, self._last, words)
         return (self._last if self.until == "last" else np.where(never, unsure, words)).tolist()
 

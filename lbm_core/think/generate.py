@@ -76,8 +76,8 @@ def generate(
         raise ValueError(f"need at least one sample per prompt; got n = {n}")
     sampling = sampling or Sampling()
     parameters = {"model": backend.name, **asdict(sampling), "n": n, "seed": seed}
-    asked = pd.Series(prompts, dtype=object)
-    again = asked.groupby(asked, sort=False).cumcount()  # a prompt that occurs twice gets independent texts
+    series = pd.Series(prompts, dtype=object)
+    again = series.groupby(series, sort=False).cumcount()  # a prompt that occurs twice gets independent texts
     keys = [config_key([parameters, *pair]) for pair in zip(prompts, again.tolist(), strict=True)]
     known = _read_store(store) if store else {}
     order = sorted(range(len(prompts)), key=lambda k: (-len(prompts[k]), keys[k]))
