@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -34,7 +35,7 @@ def averaged(losses: ArrayLike, rows: int = 100) -> NDArray[np.float64]:
     return np.column_stack([ends, [piece.mean(axis=0) for piece in pieces]])
 
 
-class Opening:
+class Opening(ABC):
     """Opens at the CPA target, as every learned method here; subclasses bid from the second tick on."""
 
     advertisers: Advertisers
@@ -47,9 +48,9 @@ class Opening:
         """(n,) alpha, currency per conversion, within the range of the data."""
         return self.advertisers.cpa_target.copy() if observation.tick == 0 else self.bid(observation)
 
+    @abstractmethod
     def bid(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) alpha after the first tick."""
-        raise NotImplementedError
 
 
 class WantingBidder(Opening):
@@ -62,7 +63,7 @@ class WantingBidder(Opening):
             raise ValueError(f"target_return must be positive; got {self.target_return}")
 
 
-class Stored:
+class Stored(ABC):
     """A trained baseline that a folder keeps."""
 
     kind: ClassVar[type]  # of its configuration
@@ -71,9 +72,9 @@ class Stored:
     config: Any
     encoder: StateEncoder  # fitted on the training trajectories
 
+    @abstractmethod
     def networks(self) -> dict[str, nn.Module]:
         """What was trained, as far as bidding needs it."""
-        raise NotImplementedError
 
     def save(self, folder: Path, **extra: Any) -> None:
         """Write weights, config, state statistics and the log into a folder."""

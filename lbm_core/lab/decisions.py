@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lbm_core.auction.bidder import N_TICKS
 from lbm_core.auction.replay import ReplayResult
-from lbm_core.data.trajectories import ALPHA_LIMIT, MIN_LENGTH, TrajectorySet, sample_ends, windows
+from lbm_core.data.trajectories import MIN_LENGTH, TrajectorySet, sample_ends, windows
 from lbm_core.data.windows import Windows
 from lbm_core.settings import Dataset
 
@@ -89,19 +88,5 @@ def joined(parts: Sequence[Decisions]) -> Decisions:
 
 def days_of(result: ReplayResult, dataset: Dataset, period: int) -> TrajectorySet:
     """A replay as trajectories, in the form of logged ones; those of fewer than 3 ticks are left out."""
-    valid = np.arange(N_TICKS) < result.lengths[:, None]
-    who = result.advertisers
-    names = ("alphas", "conversions", "expected_conversions", "costs")
-    per_tick = {name: getattr(result, name) * valid for name in names}
-    per_tick["alphas"] = np.clip(per_tick["alphas"], 0.0, ALPHA_LIMIT[dataset])
-    whole = TrajectorySet(
-        dataset=dataset,
-        period=np.full(len(who), period),
-        advertiser=who.index,
-        length=result.lengths,
-        budget=who.budget.astype(np.float32),
-        cpa_target=who.cpa_target.astype(np.float32),
-        states=(result.states * valid[:, :, None]).astype(np.float32),
-        **per_tick,
-    )
+    whole = TrajectorySet.of_day(result, dataset, period)
     return whole.select(result.lengths >= MIN_LENGTH)
