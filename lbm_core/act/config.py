@@ -40,12 +40,12 @@ class ActConfig:
     target_return: Positive = 1.1  # return-to-go asked for at the first tick, in units of B / C; release: 1 / 0.3
     guide_scale: Positive = 1.0  # in use: factor on the move of log alpha where a direction was told
     predicts: Literal["change", "level"] = "change"  # whether the head's output is added to the last log(alpha / C)
-    # Share of the last log(alpha / C) that is let go before the change is added: x_t = (1 - leak) x_{t-1} + change. A
-    # small error of every tick then stays one, and does not add up over the day. Paper: 0.
+    # In use: share of the last log(alpha / C) that is let go, x_t = (1 - leak) x_{t-1} + change. A small error of every
+    # tick then stays one, and does not add up over the day; a constant instruction ends at a level. Paper: 0.
     leak: Share = 0.0
     # "window": a sample is one guide and ten ticks, as in the paper; "day": a whole day with a fork per tick.
     layout: Literal["window", "day"] = "window"
-    loss: Literal["squared", "huber"] = "squared"  # of log(alpha / C); Eq. 5: squared, which a few large moves rule
+    loss: Literal["squared", "huber"] = "huber"  # of log(alpha / C); Eq. 5: squared, which a few large moves rule
     huber_delta: Positive = 0.1  # where Huber's loss turns from squared to absolute
     ema: Share = 0.0  # share of the averaged weights that stays at every step (exponential moving average); 0: none
     loss_on: Literal["last", "all"] = "last"  # positions of a window that count; the guide speaks of the last only
@@ -64,6 +64,8 @@ class ActConfig:
     def __post_init__(self) -> None:
         if self.layout == "day" and (self.guide == "cot" or self.predicts == "level" or self.loss_on == "all"):
             raise ValueError("layout 'day' takes no chains of thought, no levels, and no loss on unguided positions")
+        if self.leak and self.predicts == "level":
+            raise ValueError("a level of alpha cannot leak; predicts 'level' needs leak 0")
         if self.batch_size % self.accumulation:
             raise ValueError(f"accumulation {self.accumulation} must divide the batch size {self.batch_size}")
 

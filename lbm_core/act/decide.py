@@ -12,7 +12,7 @@ from lbm_core.act.config import GUIDED
 from lbm_core.act.dual_embedding import LBMAct
 from lbm_core.act.guides import FIRST, UNCERTAIN, GuideSource, uninstructed
 from lbm_core.act.whole_days import RunningDay, decide_day
-from lbm_core.auction.bidder import Advertisers, Observation
+from lbm_core.auction.bidder import N_TICKS, Advertisers, Observation
 from lbm_core.data.features import log_alpha_ratio
 from lbm_core.data.trajectories import ALPHA_LIMIT
 from lbm_core.data.windows import Windows, windows_of_observation
@@ -26,19 +26,23 @@ def decide(
     guides: Sequence[str] | None = None,
     *,
     guide_scale: float | None = None,
+    leak: float | None = None,
     running: RunningDay | None = None,
 ) -> NDArray[np.float64]:
     """The action of LBM-Act (Eq. 4): (n,) alpha, currency per conversion, within the range of the data.
 
-    One forward pass for n windows, whose last alpha is not read, and n guides (None for LLM-DT and Prompt-LLM-DT).
+    One forward pass for n windows, whose last alpha is not read, and n guides (None for LLM-DT and Prompt-LLM-DT). With
+    x = log(alpha / C), x_t = (1 - leak) x_{t-1} + scale * (predicted move).
 
     Parameters
     ----------
     guide_scale : factor on the predicted move of log alpha where a guide names a direction (any text but
         :data:`~lbm_core.act.guides.UNCERTAIN` and :data:`~lbm_core.act.guides.FIRST`); default the config's
+    leak : share of the last log(alpha / C) that is let go; default the config's
     running : of this model with layout "day", so that what is known of the day is not read again; same up to rounding
     """
     scale = model.config.guide_scale if guide_scale is None else guide_scale
+    leak = model.config.leak if leak is None else leak
     with torch.inference_mode():
         if running is not None:
             ratios = running.decide(window, guides)
@@ -47,13 +51,14 @@ def decide(
             cut = [(window[k : k + DAYS_AT_ONCE], guides and guides[k : k + DAYS_AT_ONCE]) for k in parts]
             ratios = torch.cat([decide_day(model, *part) for part in cut])
         else:
-            ratios = model(model.batch(window, guides))[:, -1]
+            seen = window.last(min(model.config.window_length, window.mask.shape[1]))
+            ratios = model(model.batch(seen, guides))[:, -1]
         predicted = ratios.double().cpu().numpy()
+    last = log_alpha_ratio(window.previous_alphas[:, -1, 0], window.cpa_target).astype(np.float64)
     if guides is not None and scale != 1.0:
-        last = log_alpha_ratio(window.previous_alphas[:, -1, 0], window.cpa_target).astype(np.float64)
-        before = (1 - model.config.leak) * last
         instructed = np.array([text not in (UNCERTAIN, FIRST) for text in guides])
-        predicted = np.where(instructed, before + scale * (predicted - before), predicted)
+        predicted = np.where(instructed, last + scale * (predicted - last), predicted)
+    predicted -= leak * last
     return np.clip(np.exp(predicted) * window.cpa_target, 0.0, ALPHA_LIMIT[model.config.dataset])
 
 
@@ -69,6 +74,7 @@ class LBMActBidder:
         everyone; a model without guides takes none
     target_return : > 0, first return-to-go in units of B / C; default the config's
     guide_scale : > 0, see :func:`decide`; default the config's
+    leak : in [0, 1], see :func:`decide`; default the config's
     """
 
     def __init__(
@@ -78,6 +84,7 @@ class LBMActBidder:
         target_return: float | None = None,
         *,
         guide_scale: float | None = None,
+        leak: float | None = None,
     ) -> None:
         guided = model.config.guide in GUIDED
         if guide_source is not None and not guided:
@@ -90,6 +97,10 @@ class LBMActBidder:
         self.guide_scale = model.config.guide_scale if guide_scale is None else guide_scale
         if not self.guide_scale > 0:
             raise ValueError(f"guide_scale must be positive; got {self.guide_scale}")
+        self.leak = model.config.leak if leak is None else leak
+        if not 0 <= self.leak <= 1:
+            raise ValueError(f"leak must lie in [0, 1]; got {self.leak}")
+        self._unguided = np.zeros(2)  # moves of log alpha that nobody instructed: sum and count
         self.running = RunningDay(model) if model.config.layout == "day" else None
 
     def reset(self, advertisers: Advertisers) -> None:
@@ -101,7 +112,19 @@ class LBMActBidder:
         if observation.tick == 0:
             return self.advertisers.cpa_target.copy()
         guides = None if self.guide_source is None else self.guide_source(observation, self.advertisers)
-        return decide(self.model, self.windows(observation), guides, guide_scale=self.guide_scale, running=self.running)
+        options = {"guide_scale": self.guide_scale, "leak": self.leak}
+        alphas = decide(self.model, self.windows(observation), guides, running=self.running, **options)
+        free = np.array([text == UNCERTAIN for text in guides or [UNCERTAIN] * len(alphas)])
+        counted = free & (observation.alphas[:, -1] > 0)
+        moves = np.log(alphas[counted] / observation.alphas[counted, -1])
+        self._unguided += moves.sum(), len(moves)
+        return alphas
+
+    @property
+    def drift(self) -> float:
+        """47 times the mean move of log alpha that nobody instructed, over all days bid so far: how far alpha would
+        wander in a day; NaN before the first such move."""
+        return float((N_TICKS - 1) * self._unguided[0] / self._unguided[1]) if self._unguided[1] else np.nan
 
     def windows(self, observation: Observation) -> Windows:
         """What the model sees, with the return-to-go it is asked for."""

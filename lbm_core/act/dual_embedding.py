@@ -112,7 +112,7 @@ class LBMAct(nn.Module):
     def move(self, hidden: Tensor, previous: Tensor) -> Tensor:
         """log(alpha / C) from what the (…, H) state positions have become and log(alpha / C) one tick earlier (…)."""
         action = self.head(hidden)[..., 0]
-        return action + (1 - self.config.leak) * previous if self.config.predicts == "change" else action
+        return action + previous if self.config.predicts == "change" else action
 
     def embed(self, batch: ActBatch) -> tuple[Tensor, Tensor, int]:
         """Dual embedding z = {z_cot, z_s} (§3.2), (n, G + 3 L - 1, H), its bool mask, and the number G of words."""

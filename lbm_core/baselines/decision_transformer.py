@@ -81,7 +81,7 @@ class DecisionTransformer(Stored):
     def decide(self, window: Windows) -> NDArray[np.float64]:
         """(n,) alpha at the last tick of each window, currency per conversion, within the range of the data."""
         with small_network(), torch.inference_mode():
-            predicted = self.predict(window)[:, -1].double().numpy()
+            predicted = self.predict(window.last(self.config.window_length))[:, -1].double().numpy()
         return np.clip(np.exp(predicted) * window.cpa_target, 0.0, ALPHA_LIMIT[self.config.dataset])
 
     def networks(self) -> dict[str, torch.nn.Module]:

@@ -58,9 +58,8 @@ class Critic(nn.Module):
         self.history = np.empty((0, len(HISTORY)), dtype=np.float32)  # losses of every gradient step
 
     def inputs(self, window: Windows) -> tuple[Tensor, Tensor, Tensor]:
-        """States (n, L, d), actions (n, L) and mask (n, L) of windows, on this module's device."""
-        if window.mask.shape[1] != self.config.window_length:
-            raise ValueError(f"this critic reads windows of {self.config.window_length}; got {window.mask.shape[1]}")
+        """States (n, L, d), actions (n, L) and mask (n, L) of the last L ticks of windows, on this module's device."""
+        window = window.last(self.config.window_length)
         actions = np.where(window.mask, log_alpha_ratio(window.alphas, window.cpa_target), np.float32(0))
         device = self.value.embed_place.weight.device
         states = torch.as_tensor(self.encoder.encode(window), device=device)

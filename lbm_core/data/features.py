@@ -1,4 +1,4 @@
-"""What a model sees of a tick: the paper's 16 normalised features, or those and seven more."""
+"""What a model sees of a tick: the paper's 16 normalised features, those and seven more, or these without past bids."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbm_core.auction.bidder import N_STATE_FEATURES
+from lbm_core.auction.state import FEATURES
 from lbm_core.data.trajectories import TrajectorySet, windows
 from lbm_core.data.windows import N_PREVIOUS, Windows
 
-StateKind = Literal["paper", "extended"]
+StateKind = Literal["paper", "extended", "no_bids"]
 EXTRA_FEATURES = (
     "log_cpa_target",  # log C
     "log_budget_over_cpa",  # log(B / C): conversions the budget pays for at the target
@@ -22,7 +23,14 @@ EXTRA_FEATURES = (
     "log_alpha_ratio_2",
     "log_alpha_ratio_3",
 )
-N_FEATURES: dict[StateKind, int] = {"paper": N_STATE_FEATURES, "extended": N_STATE_FEATURES + len(EXTRA_FEATURES)}
+# What tells an advertiser's past bids: a critic that does not see them gives the effect of a level of alpha to the action.
+_TELL_BIDS = ("bid_mean", "win_mean", "log_alpha_ratio")
+_BIDS = [k for k, name in enumerate((*FEATURES, *EXTRA_FEATURES)) if any(part in name for part in _TELL_BIDS)]
+N_FEATURES: dict[StateKind, int] = {
+    "paper": N_STATE_FEATURES,
+    "extended": N_STATE_FEATURES + len(EXTRA_FEATURES),
+    "no_bids": N_STATE_FEATURES + len(EXTRA_FEATURES) - len(_BIDS),
+}
 LOG_RATIO_LIMIT = 5.0  # log(alpha / C) is clipped to +-5, so that an alpha of 0 stays finite
 
 
@@ -31,11 +39,12 @@ class StateEncoder:
     """Normalised model input of each tick of a window.
 
     Differs from the paper: it feeds the 16 features alone (``kind="paper"``), which hold neither the CPA target nor
-    the CPA so far; ``"extended"`` adds :data:`EXTRA_FEATURES`.
+    the CPA so far; ``"extended"`` adds :data:`EXTRA_FEATURES`, and ``"no_bids"`` is that without what tells past bids:
+    means of bids and of wins, past alphas.
     """
 
     kind: StateKind
-    mean: NDArray[np.float32]  # (d,) of the raw features over the training data; d = 16 or 23
+    mean: NDArray[np.float32]  # (d,) of the raw features over the training data; d = 16, 23 or 16
     std: NDArray[np.float32]
 
     def __post_init__(self) -> None:
@@ -105,4 +114,5 @@ def _raw(window: Windows, kind: StateKind) -> NDArray[np.float32]:
         window.conversions_before / affordable,
         *np.moveaxis(log_alpha_ratio(window.previous_alphas, window.cpa_target), -1, 0)[:N_PREVIOUS],
     ]
-    return np.concatenate([window.states, np.stack(extras, axis=-1)], axis=-1).astype(np.float32)
+    extended = np.concatenate([window.states, np.stack(extras, axis=-1)], axis=-1).astype(np.float32)
+    return np.delete(extended, _BIDS, axis=-1) if kind == "no_bids" else extended

@@ -40,6 +40,14 @@ class Windows:
         """The windows of some rows."""
         return Windows(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
+    def last(self, length: int) -> Windows:
+        """The last ``length`` positions of windows that are at least as long (else ValueError)."""
+        if length > self.mask.shape[1]:
+            raise ValueError(f"windows of {length} ticks are wanted; these have {self.mask.shape[1]}")
+        columns = {f.name: getattr(self, f.name) for f in fields(self)}
+        cut = {name: values[:, -length:] if np.ndim(values) > 1 else values for name, values in columns.items()}
+        return Windows(**cut)
+
 
 def windows_of_observation(
     observation: Observation, advertisers: Advertisers, returns_to_go: ArrayLike, length: int = 10

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from lbm_core.auction.bidder import N_TICKS
 from lbm_core.auction.replay import ReplayResult
 from lbm_core.data.trajectories import MIN_LENGTH, TrajectorySet, sample_ends, windows
 from lbm_core.data.windows import Windows
@@ -66,7 +67,8 @@ def decisions_at(
         at = np.flatnonzero(ticks == tick)
         ruled[at] = directions(rule(days.observation(rows[at], int(tick)), days.advertisers(rows[at])))
     facts = logged_facts(days, rows, ticks)
-    return Decisions(rows, ticks, windows(days, rows, ticks), facts, ruled, np.full(len(rows), on_policy))
+    window = windows(days, rows, ticks, N_TICKS)  # models read what they need of the day
+    return Decisions(rows, ticks, window, facts, ruled, np.full(len(rows), on_policy))
 
 
 def draw_decisions(days: TrajectorySet, n: int, rng: np.random.Generator, *, on_policy: bool = False) -> Decisions:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lbm_core.act.config import GUIDED
+from lbm_core.auction.bidder import N_TICKS
 from lbm_core.auction.replay import replay
 from lbm_core.data.trajectories import TrajectorySet, sample_ends, windows
 from lbm_core.data.windows import Windows
@@ -51,7 +52,7 @@ def later_moments(days: TrajectorySet, seed: int) -> Windows:
     """Decisions of logged days in which a direction can be followed: any tick with a bid but the first."""
     rows, ticks = sample_ends(days, SAMPLES, generator(seed, "evaluation", 2))
     later = ticks > 0
-    return windows(days, rows[later], ticks[later])
+    return windows(days, rows[later], ticks[later], N_TICKS)
 
 
 def obedience(lab: Lab, moments: Windows) -> pd.DataFrame:

@@ -102,7 +102,9 @@ def _reader(lab: Lab, name: str, decisions: Decisions, texts: Sequence[str], cho
     from lbm_core.act.dual_embedding import LBMAct
     from lbm_core.act.train import train_act
 
-    config, data = lab.bound(lab.tier.act, guide="cot", steps=lab.tier.chapter2.text_steps), trajectories(lab)
+    # Chains of thought are of one decision each: no two share their keys, and whole days cannot be read at once.
+    shape = {"layout": "window", "batch_size": 4 * lab.tier.act.batch_size}
+    config, data = lab.bound(lab.tier.act, guide="cot", steps=lab.tier.chapter2.text_steps, **shape), trajectories(lab)
     places = decisions.rows[chosen], decisions.ticks[chosen]
     reading = list(zip(*(place.tolist() for place in places), compress(texts, chosen), strict=True))
     own = {(row, tick): text for row, tick, text in reading}

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lbm_core.act.guides import INCREASE
+from lbm_core.auction.bidder import N_TICKS
 from lbm_core.data.trajectories import windows
 from lbm_core.evaluation.latency import WritingSpeed, load_per_core, measure, percentiles
 from lbm_core.evaluation.statistics import paired_differences
@@ -95,7 +96,7 @@ def modules(lab: Lab, *, repetitions: int = 5, think_repetitions: int = 1) -> tu
     load = load_per_core()
     table: list[dict[str, Any]] = []
     for batch in (1, largest):
-        window = windows(days, rows[:batch], np.full(batch, TICK))
+        window = windows(days, rows[:batch], np.full(batch, TICK), N_TICKS)
         logged, instructions = np.maximum(window.alphas[:, -1].astype(float), 0.01), [INCREASE] * batch
         for module, network, call in (
             ("critic", judge, lambda w=window, a=logged: judge.q(w, a)),
