@@ -127,20 +127,29 @@ class DayLayout:
         ``cache`` holds keys and values of the sequence's beginning, not read again, and takes those of the rest.
         """
         kept = 0 if cache is None else cache.get_seq_length()
+        given = self.inputs(batch, kept)
+        hidden = self.model.transformer(**given, past_key_values=cache, use_cache=cache is not None).last_hidden_state
+        decided = torch.as_tensor(self.decided, device=hidden.device)
+        return self.model.move(hidden[:, self.deciding - kept], batch.previous_actions[:, decided])
+
+    def inputs(self, batch: ActBatch, kept: int = 0) -> dict[str, Tensor]:
+        """What the transformer reads of n days behind the first ``kept`` positions: embedded, mask and places."""
         since = int(self.tick[kept:][self.kind[kept:] == _PAST].min())
         z, seen, places = (whole[:, kept:] for whole in self.sequence(batch, since))
         blocked = torch.zeros(seen.shape, dtype=z.dtype, device=z.device)
-        hidden = self.model.transformer(
-            inputs_embeds=z,
-            attention_mask=blocked.masked_fill_(~seen, torch.finfo(z.dtype).min)[:, None],
-            position_ids=places,
-            past_key_values=cache,
-            use_cache=cache is not None,
-        ).last_hidden_state
-        deciding = (self.kind == (_FORK if self.forked else _PAST)) & (self.item == ITEMS.index("state"))
-        states = np.flatnonzero(deciding & np.isin(self.tick, self.decided)) - kept
-        decided = torch.as_tensor(self.decided, device=z.device)
-        return self.model.move(hidden[:, states], batch.previous_actions[:, decided])
+        mask = blocked.masked_fill_(~seen, torch.finfo(z.dtype).min)[:, None]
+        return {"inputs_embeds": z, "attention_mask": mask, "position_ids": places}
+
+    @property
+    def deciding(self) -> NDArray[np.int64]:
+        """Positions of the states from which the decided ticks' actions are read."""
+        states = (self.kind == (_FORK if self.forked else _PAST)) & (self.item == ITEMS.index("state"))
+        return np.flatnonzero(states & np.isin(self.tick, self.decided))
+
+    @property
+    def words(self) -> NDArray[np.bool_]:
+        """(S,) which positions are words of a guide."""
+        return self.kind == _WORD
 
 
 class DayNetwork(nn.Module):
@@ -162,11 +171,17 @@ def decide_day(
 
     Guides are n sentences, None for models without; the cache is that of :meth:`DayLayout.predict`.
     """
+    layout, batch = running_day(model, window, guides)
+    return layout.predict(batch, cache)[:, 0]
+
+
+def running_day(model: LBMAct, window: Windows, guides: Sequence[str] | None) -> tuple[DayLayout, ActBatch]:
+    """Layout and tensors of the decision at the last tick of n windows; see :func:`decide_day`."""
     if (window.mask[:, 0] & (window.timesteps[:, 0] > 0)).any():
         raise ValueError("an LBM-Act with layout 'day' reads the day from its start: cut windows of 48 ticks")
     length = window.mask.shape[1]
     codes = None if guides is None else np.repeat(codes_of(guides)[:, None], length, axis=1)
-    return DayLayout(model, length, [length - 1]).predict(model.batch(window, codes), cache)[:, 0]
+    return DayLayout(model, length, [length - 1]), model.batch(window, codes)
 
 
 class RunningDay:

@@ -23,7 +23,7 @@ EXTRA_FEATURES = (
     "log_alpha_ratio_2",
     "log_alpha_ratio_3",
 )
-# What tells an advertiser's past bids: a critic that does not see them gives the effect of a level of alpha to the action.
+# What tells past bids. A critic that does not see them owes the effect of a level of alpha to the action alone.
 _TELL_BIDS = ("bid_mean", "win_mean", "log_alpha_ratio")
 _BIDS = [k for k, name in enumerate((*FEATURES, *EXTRA_FEATURES)) if any(part in name for part in _TELL_BIDS)]
 N_FEATURES: dict[StateKind, int] = {

@@ -8,8 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from lbm_core.auction.bidder import Bidder
+from lbm_core.lab.actor import actor as tuned_actor
 from lbm_core.lab.artifacts import Artifact
-from lbm_core.lab.models import act, critic
+from lbm_core.lab.models import critic
 from lbm_core.lab.setup import Setup
 from lbm_core.lab.thinking import gqpo, think_guide, writer
 from lbm_core.settings import Count, Positive, Share, Whole, settings
@@ -47,6 +48,7 @@ class Guided:
     guide: Guide
     every: Count = 1  # ticks between two instructions
     scale: Positive | None = None  # of the moves that are asked for; None: the model's own
+    leak: Share | None = None  # of log(alpha / C), per tick; None: the model's own
     level: Positive | None = None  # how far it may take alpha, as a factor on the CPA target; None: any distance
     late: Whole = 0  # ticks from question to use
     missing: Share = 0.0  # share of instructions that never arrive
@@ -62,6 +64,7 @@ class Guided:
         parts += [f"missing {self.missing:g}"] if self.missing else []
         parts += ["hold"] if self.hold else []
         parts += [f"scale {self.scale:g}"] if self.scale is not None else []
+        parts += [f"leak {self.leak:g}"] if self.leak is not None else []
         return ", ".join(parts)
 
     @property
@@ -77,7 +80,7 @@ def guided_contender(setup: Setup, guided: Guided) -> Contender:
     ``late`` ticks after they were asked for, a share ``missing`` of them never; where nothing has come, the guide says
     "uncertain", or with ``hold`` its last one (:class:`lbm_core.think.delay.Delayed`).
     """
-    actor, config = act(setup), [asdict(guided), setup.training_seed]
+    actor, config = tuned_actor(setup), [asdict(guided), setup.training_seed]
     models: tuple[Artifact[Any], ...] = (actor,)
     if guided.guide == "critic":
         models = (*models, critic(setup))
@@ -91,12 +94,13 @@ def guided_contender(setup: Setup, guided: Guided) -> Contender:
         from lbm_core.act import guide_sources
         from lbm_core.act.decide import LBMActBidder
 
+        options = {"guide_scale": guided.scale, "leak": guided.leak}
         if guided.guide == "oracle":
             oracle = guide_sources.Oracle()
             source = _passed_on(oracle, guided, setup.training_seed)
-            return guide_sources.OracleBidder(actor.get(quiet=True), oracle, source, guide_scale=guided.scale)
+            return guide_sources.OracleBidder(actor.get(quiet=True), oracle, source, **options)
         source = _passed_on(guide_source(setup, guided.guide), guided, setup.training_seed)
-        return LBMActBidder(actor.get(quiet=True), source, guide_scale=guided.scale)
+        return LBMActBidder(actor.get(quiet=True), source, **options)
 
     return Contender(models, make, config)
 

@@ -18,6 +18,7 @@ from lbm_core.auction.bidder import Bidder
 from lbm_core.auction.response_tables import ResponseTables
 from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.lab import days, evaluations, models, thinking, tuning
+from lbm_core.lab.actor import actor
 from lbm_core.lab.artifacts import Artifact
 from lbm_core.lab.decisions import Decisions
 from lbm_core.lab.guided import Guided
@@ -25,6 +26,7 @@ from lbm_core.lab.methods import MAIN, OFFLINE_BASELINES, TRAINABLE, method
 from lbm_core.lab.setup import Setup
 
 if TYPE_CHECKING:
+    from lbm_core.act.config import Guide
     from lbm_core.act.dual_embedding import LBMAct
     from lbm_core.critic.network import Critic
     from lbm_core.think.config import Rule
@@ -57,6 +59,10 @@ class Lab(Setup):
     def act(self, **changes: Any) -> LBMAct:
         """LBM-Act (§3.2); ``guide="none"`` is LLM-DT, "task" Prompt-LLM-DT, "number" Fig. 3's control."""
         return models.act(self, **changes).get()
+
+    def actor(self, guide: Guide = "sentence") -> LBMAct:
+        """The same as it bids: with the return to ask for, leak and strength of instructions that its search chose."""
+        return actor(self, guide).get()
 
     def critic(self, **changes: Any) -> Critic:
         """Twin Q and V (§3.3)."""

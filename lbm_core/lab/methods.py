@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lbm_core.act.config import Guide as ActGuide
 from lbm_core.auction.bidder import Bidder
 from lbm_core.auction.controls import ConstantAlpha, OnlineLpBidder, PacingBidder, PidBidder
 from lbm_core.baselines.config import DT_SCORE_WEIGHT
 from lbm_core.lab import models
+from lbm_core.lab.actor import actor
 from lbm_core.lab.artifacts import Artifact
 from lbm_core.lab.days import past_periods, tables
 from lbm_core.lab.guided import Contender, Guide, Guided, guided_contender
@@ -52,6 +54,9 @@ class Method:
     space: Mapping[str, tuple[float | str, ...]] = field(default_factory=dict)  # what the search of settings tries
     defaults: Settings = field(default_factory=dict)  # of what is searched and no field of the model's configuration
     starts_from: str = ""  # the method whose tuned training it starts from
+    played: ActGuide | None = (
+        None  # LBM-Act and its relatives: of what they are told; their use is searched, no training
+    )
     seeds: Seeds = "train"  # how many trainings of it are evaluated
     small: bool = True  # whether its networks are small, so that days are shared out among processes
 
@@ -166,14 +171,14 @@ def _text(name: str, seeds: Seeds) -> Method:
     return Method(name, "Table 2", lambda setup, choice: text_contender(setup, name), seeds=seeds, small=False)
 
 
-def _unguided(name: str, guide: str) -> Method:
+def _unguided(name: str, guide: ActGuide) -> Method:
     def contend(setup: Setup, choice: Choice) -> Contender:
         from lbm_core.act.decide import LBMActBidder
 
-        model = models.act(setup, guide=guide)
+        model = actor(setup, guide)
         return Contender((model,), lambda: LBMActBidder(model.get(quiet=True)), "unguided")
 
-    return Method(name, "Table 2", contend, small=False)
+    return Method(name, "Table 2", contend, played=guide, small=False)
 
 
 def _instructed(name: str, table: str, guide: Guide) -> Method:
@@ -218,6 +223,7 @@ _ROWS = (
     _text("Prompting", "none"),
     _text("SFT", "text"),
     _text("GRPO", "text"),
+    _unguided("LBM-Act", "sentence"),
     _unguided("LLM-DT", "none"),
     _unguided("Prompt-LLM-DT", "task"),
     _instructed("LBM(P)", "Table 2", "LBM-Think"),

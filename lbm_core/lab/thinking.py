@@ -13,10 +13,11 @@ from lbm_core.auction.response_tables import table_replay
 from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.evaluation.runner import spread_rows
 from lbm_core.files import config_key
+from lbm_core.lab.actor import actor
 from lbm_core.lab.artifacts import Artifact, tell
 from lbm_core.lab.days import past_periods, tables, trajectories
 from lbm_core.lab.decisions import Decisions, days_of, draw_decisions, joined
-from lbm_core.lab.models import act, critic
+from lbm_core.lab.models import critic
 from lbm_core.lab.setup import Setup, bars
 from lbm_core.seeding import generator
 
@@ -87,10 +88,10 @@ def ask(
 def own_days(setup: Setup, before: Tuned | None = None) -> Artifact[TrajectorySet]:
     """Days that LBM-Act has bid itself under ``gqpo.on_policy_guide`` (or the fine-tuned LBM-Think ``before``), in
     replays of the first training periods."""
-    who, periods, actor = spread_rows(setup.tier.evaluation.advertisers), past_periods(setup), act(setup)
+    who, periods, model = spread_rows(setup.tier.evaluation.advertisers), past_periods(setup), actor(setup)
     guide = setup.tier.gqpo.on_policy_guide
     config: dict[str, Any] = {"guide": guide, "advertisers": who.tolist(), "seed": setup.seed}
-    inputs: tuple[Artifact[Any], ...] = (actor, *periods)
+    inputs: tuple[Artifact[Any], ...] = (model, *periods)
     if guide == "LBM-Think":
         think = setup.tier.think
         config |= {"writer": writer(setup), "every": think.every, "tolerance": think.tolerance}
@@ -101,9 +102,9 @@ def own_days(setup: Setup, before: Tuned | None = None) -> Artifact[TrajectorySe
         from lbm_core.act.decide import LBMActBidder
         from lbm_core.act.guide_sources import spend_rate_rule
 
-        model = None if before is None else before.get(quiet=True)
-        source = spend_rate_rule() if guide == "rule" else think_guide(setup, model)
-        bidder, days = LBMActBidder(actor.get(), source), []
+        thinker = None if before is None else before.get(quiet=True)
+        source = spend_rate_rule() if guide == "rule" else think_guide(setup, thinker)
+        bidder, days = LBMActBidder(model.get(), source), []
         for table in tables(periods):
             result = table_replay(table, bidder, generator(setup.seed, "think", 5, table.period), rows=who)
             days.append(days_of(result, setup.dataset, table.period))
@@ -155,7 +156,7 @@ def judged(
 
     think = setup.tier.think
     return choose_chains(
-        act(setup).get(),
+        actor(setup).get(),
         critic(setup).get(),
         points.window,
         points.facts,
@@ -186,7 +187,7 @@ def gqpo(setup: Setup, *, rule: Rule = "argmax", rounds: int | None = None) -> T
         raise ValueError(f"rule must be one of {', '.join(RULES)} and rounds >= 1; got {rule!r} and {count}")
     before = gqpo(setup, rule=rule, rounds=count - 1) if count > 1 else None
     finetuning = setup.bound(config.finetune, backbone=think.backbone)
-    inputs: tuple[Artifact[Any], ...] = (trajectories(setup), act(setup), critic(setup))
+    inputs: tuple[Artifact[Any], ...] = (trajectories(setup), actor(setup), critic(setup))
     if config.on_policy:
         inputs = (*inputs, own_days(setup, before))
     inputs = inputs if before is None else (*inputs, before)

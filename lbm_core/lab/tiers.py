@@ -99,7 +99,7 @@ _STUDIED = Chapter2(
     guides=("random", "rule", "cumulative rule", "critic", "oracle"),
     guide_scales=(0.25, 0.5),
     guide_intervals=(2, 4),
-    sizes=("default", "1 layer", "2 layers", "random", "frozen", "random, frozen", "LoRA"),
+    sizes=("default", "1 layer", "4 layers", "random", "frozen", "random, frozen", "LoRA"),
     text_steps=100,
     advertisers=8,
 )

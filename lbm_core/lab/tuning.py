@@ -1,23 +1,19 @@
-"""The small search that every method gets: the same number of trials, on periods nobody trains or is judged on."""
+"""What the search of each method of the registry chose, and its models and bidders with that."""
 
 from __future__ import annotations
 
-import json
-import math
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from lbm_core.auction.response_tables import table_replay
-from lbm_core.evaluation.runner import spread_rows
+from lbm_core.auction.bidder import Bidder
+from lbm_core.lab.actor import actor_trials
 from lbm_core.lab.artifacts import Artifact
-from lbm_core.lab.days import tables, tuning_periods
 from lbm_core.lab.guided import Contender, Guided
 from lbm_core.lab.methods import IN_USE, Choice, Method, method
+from lbm_core.lab.search import best_setting, search, searching
 from lbm_core.lab.setup import Setup
 
 
@@ -52,37 +48,28 @@ def model(setup: Setup, name: str, *, tune: bool = True, **changes: Any) -> Arti
 def tuned(setup: Setup, name: str) -> Tuned:
     """What the search of a method chose, among the tier's number of trials; searched once, then loaded.
 
-    Trials differ from each other. Each trains with a share of the method's steps and is replayed on the tuning periods'
-    response curves. A trained trial is an artifact of its own, so that a killed search goes on where it stopped. The
-    search trains with the data's seed.
+    A trial trains with a share of the method's steps. A trained trial is an artifact of its own, so that a killed
+    search goes on where it stopped.
     """
-    row, own = method(name), replace(setup, train_seed=None)
+    row, own = method(name), searching(setup)
+    if row.played:
+        return Tuned(Choice(), actor_trials(own, row.played).get(quiet=True))
     if not row.space:
         raise ValueError(f"{row.name!r} has no settings to tune")
     base = _base(own, row)
     defaults = _defaults(own, row, base)
-    for key, values in row.space.items():
-        if defaults[key] not in values:
-            raise ValueError(f"{key} of {row.name}: the default {defaults[key]} is not among {values}")
-    plain, sizes = row.contend(own, Choice(base=base)), own.tier.tuning
     # A search is named by its untuned contender, whose models it need not train, and by what these are made from.
-    config = {
-        "plain": [row.name, plain.config, [[one.stage, one.key] for one in plain.models]],
-        "space": {key: list(values) for key, values in row.space.items()},
-        "defaults": defaults,
-        "search": asdict(sizes) | {"advertisers": own.tier.evaluation.advertisers, "seed": own.seed},
-    }
-    artifact = Artifact(
-        "tuning",
-        config,
-        lambda folder: _trials(own, row, defaults, base).to_parquet(folder / "trials.parquet"),
-        lambda folder: pd.read_parquet(folder / "trials.parquet"),
-        f"{sizes.trials} trials of {row.name} ({own.dataset})",
-        tuning_periods(own),
-    )
-    trials = artifact.get(quiet=True)  # asked for again at every use of its method
-    best = json.loads(trials.loc[trials["chosen"], "setting"].iloc[0])
-    changed = {key: value for key, value in best.items() if value != defaults[key]}
+    plain, steps = row.contend(own, Choice(base=base)), trial_steps(own, row, base)
+    named = [row.name, plain.config, [[one.stage, one.key] for one in plain.models]]
+
+    def play(setting: dict[str, Any]) -> list[Bidder]:
+        choice = _split(setting)
+        training = {**choice.training, **({"steps": steps} if steps else {})}
+        return [row.contend(own, replace(choice, training=training, base=base)).make()]
+
+    # Asked for again at every use of its method.
+    trials = search(own, row.name, play, row.space, defaults, named, steps=steps).get(quiet=True)
+    changed = {key: value for key, value in best_setting(trials).items() if value != defaults[key]}
     return Tuned(replace(_split(changed), base=base), trials)
 
 
@@ -108,30 +95,3 @@ def _defaults(setup: Setup, row: Method, base: Mapping[str, Any]) -> dict[str, A
     own = {} if row.model is None else asdict(row.model(setup, Choice(base=base)).config)
     known = {"target_return": setup.tier.dt.target_return} | own | dict(row.defaults)
     return {name: known[name] for name in row.space}
-
-
-def _trials(setup: Setup, row: Method, defaults: dict[str, Any], base: Mapping[str, Any]) -> pd.DataFrame:
-    import optuna
-
-    who, days = spread_rows(setup.tier.evaluation.advertisers), tables(tuning_periods(setup))
-    steps = trial_steps(setup, row, base)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=setup.seed))
-    study.enqueue_trial(defaults)
-    rows: list[tuple[Any, ...]] = []
-    scores: dict[str, float] = {}
-    count = min(setup.tier.tuning.trials, math.prod(len(values) for values in row.space.values()))
-    while len(rows) < count:
-        trial, start = study.ask(), time.monotonic()
-        setting = {name: trial.suggest_categorical(name, values) for name, values in row.space.items()}
-        text = json.dumps(setting)
-        if text not in scores:  # one that was drawn before costs no trial
-            choice = _split(setting)
-            training = {**choice.training, **({"steps": steps} if steps else {})}
-            bidder = row.contend(setup, replace(choice, training=training, base=base)).make()
-            means = [table_replay(day, bidder, rows=who).summary()["score"].mean() for day in days]
-            scores[text] = float(np.mean(means))
-            rows.append((row.name, len(rows), scores[text], text, steps, time.monotonic() - start))
-        study.tell(trial, scores[text])
-    frame = pd.DataFrame(rows, columns=["method", "trial", "score", "setting", "steps", "seconds"])
-    return frame.assign(chosen=frame.index == frame["score"].idxmax())

@@ -28,7 +28,7 @@ SAMPLES = 256  # decisions at which obedience is asked for
 SIZES: dict[str, dict[str, Any]] = {  # fields of LBM-Act's configuration that differ from the tier's
     "default": {},
     "1 layer": {"layers": 1},
-    "2 layers": {"layers": 2},
+    "4 layers": {"layers": 4},
     "random": {"initialise": "random"},
     "frozen": {"adapt": "frozen"},
     "random, frozen": {"initialise": "random", "adapt": "frozen"},

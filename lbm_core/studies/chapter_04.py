@@ -104,7 +104,7 @@ def led_day(lab: Lab) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     from lbm_core.act.decide import LBMActBidder
 
-    chapter, actor, period = lab.tier.chapter4, lab.act(), lab.held_out()[-1]
+    chapter, actor, period = lab.tier.chapter4, lab.actor(), lab.held_out()[-1]
     shown = spread_rows(min(few(lab, chapter).tier.evaluation.advertisers, SHOWN_ADVERTISERS))
 
     def day(source: GuideSource) -> ReplayResult:

@@ -48,7 +48,7 @@ def judged_directions(lab: Lab, window: Windows) -> tuple[NDArray[np.float64], N
     """LBM-Act's (n, 3) alphas at n decisions when told each of :data:`DIRECTIONS`, and their relative-Q (Eq. 12)."""
     from lbm_core.act.decide import decide
 
-    actor = lab.act()
+    actor = lab.actor()
     alphas = np.stack([decide(actor, window, [SENTENCES[d]] * len(window)) for d in DIRECTIONS], axis=1)
     return alphas, lab.critic().relative_q(window, alphas, window.alphas[:, -1].astype(np.float64))
 

@@ -92,7 +92,7 @@ def modules(lab: Lab, *, repetitions: int = 5, think_repetitions: int = 1) -> tu
     rows = np.flatnonzero(days.length > TICK)[:largest]
     if len(rows) < largest:
         raise ValueError(f"only {len(rows)} trajectories are longer than {TICK} ticks; chapter9.batch is {largest}")
-    model, judge = lab.act(), lab.critic()
+    model, judge = lab.actor(), lab.critic()
     load = load_per_core()
     table: list[dict[str, Any]] = []
     for batch in (1, largest):

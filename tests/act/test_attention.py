@@ -11,16 +11,17 @@ from lbm_core.act.config import ActConfig
 from lbm_core.act.decide import decide
 from lbm_core.act.dual_embedding import LBMAct
 from lbm_core.act.guides import DECREASE, INCREASE
+from lbm_core.auction.bidder import N_TICKS
 from lbm_core.data.features import StateEncoder
 from lbm_core.data.trajectories import windows
 
 pytestmark = pytest.mark.weights
 
 
-@pytest.fixture(scope="module")
-def model_and_days():
+@pytest.fixture(scope="module", params=["window", "day"])
+def model_and_days(request):
     days = synthetic_trajectories(4, seed=0)
-    config = ActConfig(layers=3)
+    config = ActConfig(layers=3, layout=request.param)
     model = LBMAct(load_backbone("smollm2-135m", layers=3), StateEncoder.fit(days, config.state_kind), config)
     return model.eval(), days
 
@@ -28,7 +29,7 @@ def model_and_days():
 @pytest.mark.parametrize(("tick", "ticks_seen"), [(30, 10), (2, 3)])
 def test_attention_is_a_distribution_over_labelled_positions(model_and_days, tick, ticks_seen):
     model, days = model_and_days
-    frame = attention_frame(model, windows(days, np.array([0]), np.array([tick])), INCREASE)
+    frame = attention_frame(model, windows(days, np.array([0]), np.array([tick]), N_TICKS), INCREASE)
     assert set(frame["layer"]) == {"first", "middle", "last"}
     assert frame.groupby(["layer", "head"])["attention"].sum().to_numpy() == pytest.approx(1, abs=1e-4)
     labels = frame.drop_duplicates("position").set_index("position")
@@ -40,17 +41,17 @@ def test_attention_is_a_distribution_over_labelled_positions(model_and_days, tic
 
 def test_looking_changes_nothing(model_and_days):
     model, days = model_and_days
-    window = windows(days, np.array([1]), np.array([20]))
+    window = windows(days, np.array([1]), np.array([20]), N_TICKS)
     before = decide(model, window, [INCREASE])
     attention_frame(model, window, INCREASE)
     assert decide(model, window, [INCREASE]) == pytest.approx(before, rel=1e-6)
     with pytest.raises(ValueError, match="one window"):
-        attention_frame(model, windows(days, np.array([0, 1]), np.array([20, 20])), INCREASE)
+        attention_frame(model, windows(days, np.array([0, 1]), np.array([20, 20]), N_TICKS), INCREASE)
 
 
 def test_share_of_attention_on_words(model_and_days):
     model, days = model_and_days
-    window, told = windows(days, np.array([0, 1]), np.array([30, 20])), [INCREASE, DECREASE]
+    window, told = windows(days, np.array([0, 1]), np.array([30, 20]), N_TICKS), [INCREASE, DECREASE]
     frame = language_share(model, window, told)
     heads = model.transformer.config.num_attention_heads
     assert frame["layer"].tolist() == list(np.repeat(range(3), heads))

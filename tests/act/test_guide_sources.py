@@ -152,6 +152,32 @@ def test_guide_scale_multiplies_instructed_moves_only(make, days):
         LBMActBidder(model, guide_scale=0.0)
 
 
+def test_a_leak_lets_a_share_of_the_last_level_go(make, days):
+    model = make()
+    full = np.flatnonzero(days.length == 48)
+    window, words = windows(days, full, np.full(len(full), 20)), [INCREASE] * len(full)
+    level = np.log(window.previous_alphas[:, -1, 0] / window.cpa_target)
+    kept, leaking = decide(model, window, words), decide(make(leak=0.1), window, words)
+    np.testing.assert_allclose(np.log(leaking / kept), -0.1 * level, atol=1e-5)
+    np.testing.assert_allclose(decide(model, window, words, leak=0.1), leaking)
+    assert LBMActBidder(make(leak=0.1)).leak == 0.1
+    with pytest.raises(ValueError, match="leak"):
+        LBMActBidder(model, leak=1.5)
+
+
+def test_drift_is_the_mean_move_that_nobody_instructed(make, days):
+    full = np.flatnonzero(days.length == 48)
+    bidder = LBMActBidder(make(), lambda observation, who: [UNCERTAIN, INCREASE] * (len(who) // 2) + [UNCERTAIN])
+    full = full[: len(full) - (len(full) + 1) % 2]  # an odd number
+    bidder.reset(days.advertisers(full))
+    assert np.isnan(bidder.drift)
+    moves = []
+    for tick in (3, 4):
+        observation = days.observation(full, tick)
+        moves.append(np.log(bidder.act(observation) / observation.alphas[:, -1])[::2])
+    assert bidder.drift == pytest.approx(47 * np.mean(moves))
+
+
 def test_following_rate(make, days):
     frame = following_rate([0.1, -0.2, 0.3, -0.4, 9.0], [1, 1, 1, -1, 0]).set_index("direction")
     assert frame.loc["increase", "followed"] == pytest.approx(2 / 3)

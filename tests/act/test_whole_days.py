@@ -27,7 +27,7 @@ def backbone(tmp_path_factory):
 
 
 def _trained(backbone, **changes):
-    settings = {"steps": 12, "batch_size": 4, "learning_rate": 3e-3, "layout": "day", "loss": "huber", "leak": 0.1}
+    settings = {"steps": 12, "batch_size": 4, "learning_rate": 3e-3, "layout": "day", "loss": "huber"}
     return train_act(ActConfig(backbone=backbone, **(settings | changes)), DAYS, progress=False)
 
 

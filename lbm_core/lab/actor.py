@@ -1,0 +1,72 @@
+"""LBM-Act and its relatives as they bid: with the return, leak and strength of instructions that a search chose."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lbm_core.act.config import GUIDED, METHODS, Guide
+from lbm_core.auction.bidder import Bidder
+from lbm_core.lab.artifacts import Artifact
+from lbm_core.lab.models import act, critic
+from lbm_core.lab.search import best_setting, search, searching
+from lbm_core.lab.setup import Setup
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lbm_core.act.dual_embedding import LBMAct
+
+# How a trained model is used: fields of its configuration that no training reads.
+SPACE: dict[str, tuple[float | str, ...]] = {"target_return": (0.8, 1.1, 1.5), "leak": (0.0, 0.05, 0.1)}
+GUIDED_SPACE = SPACE | {"guide_scale": (0.75, 1.0, 1.25)}
+LARGEST_DRIFT = 0.2  # of log alpha in a day without instructions, above which a search warns
+
+
+def actor_trials(setup: Setup, guide: Guide = "sentence") -> Artifact[pd.DataFrame]:
+    """The search of how LBM-Act, LLM-DT or Prompt-LLM-DT is used; trials of :func:`lbm_core.lab.search.search`.
+
+    LBM-Act is tried without instructions and with the critic's, and the mean of both scores counts: what suits a good
+    guide alone would overshoot with a poor one.
+    """
+    own = searching(setup)
+    model, judge = act(own, guide=guide), critic(own)
+    guided = guide in GUIDED
+
+    def play(setting: dict[str, Any]) -> list[Bidder]:
+        from lbm_core.act.decide import LBMActBidder
+        from lbm_core.baselines.critic_search import CriticGuide
+
+        played = LBMActBidder(model.get(quiet=True), **setting)
+        if not guided:
+            return [played]
+        return [played, LBMActBidder(model.get(quiet=True), CriticGuide(judge.get(quiet=True)), **setting)]
+
+    space = GUIDED_SPACE if guided else SPACE
+    defaults = {name: getattr(model.config, name) for name in space}
+    models = (model, judge) if guided else (model,)
+    return search(own, METHODS[guide], play, space, defaults, guide, inputs=models)
+
+
+def actor(setup: Setup, guide: Guide = "sentence") -> Artifact[LBMAct]:
+    """A trained LBM-Act, LLM-DT or Prompt-LLM-DT whose configuration holds what its search chose."""
+    from lbm_core.act.dual_embedding import LBMAct
+
+    model, trials = act(setup, guide=guide), actor_trials(setup, guide)
+
+    def make(folder: Path) -> None:
+        found = trials.get(quiet=True)
+        drift = found.loc[found["chosen"], "drift"].iloc[0]
+        if abs(drift) > LARGEST_DRIFT:
+            warnings.warn(f"{model.what} moves log alpha by {drift:+.2f} a day where nobody instructs it", stacklevel=2)
+        (folder / "in_use.json").write_text(json.dumps(best_setting(found)))
+
+    def load(folder: Path) -> LBMAct:
+        played = LBMAct.load(model.path, model.config)
+        played.config = replace(played.config, **json.loads((folder / "in_use.json").read_text()))
+        return played
+
+    return Artifact("actor", guide, make, load, f"{model.what} as it bids", (model, trials), silent=True)
