@@ -64,7 +64,8 @@ def critic(setup: Setup, **changes: Any) -> Artifact[Critic]:
     def resumed(*given: Any, **options: Any) -> Critic:
         return train_critic(*given, checkpoints=artifact.checkpoints, **options)
 
-    config = setup.bound(setup.tier.critic, **changes)
+    own = dict(setup.tier.critic_on.get(setup.dataset, {}))
+    config = setup.bound(setup.tier.critic, **(own | changes))
     what, inputs = f"critic ({config.reward}; {setup.label})", (trajectories(setup),)
     artifact = _trained("critic", config, resumed, Critic.load, what, inputs)
     return artifact

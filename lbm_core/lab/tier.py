@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any
+
 from lbm_core.act.config import ActConfig
 from lbm_core.auction.bidder import N_ADVERTISERS
 from lbm_core.baselines.config import DiffBidConfig, DTConfig, DTQConfig, OfflineRLConfig, UscbConfig
@@ -74,3 +78,5 @@ class Tier:
     chapter7: Chapter7
     chapter8: Chapter8
     chapter9: Chapter9
+    # Fields of the critic that differ on a data set; its own tuning periods chose them.
+    critic_on: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -33,7 +33,18 @@ _SMOKE = Tier(
         guide_dropout=0.2,
         dead_band=0.02,
     ),
-    critic=CriticConfig(hidden_size=64, layers=2, heads=4, n_step=12, steps=300, learning_rate=1e-3),
+    # It sees no past bids: the effect of a level of alpha then belongs to the action, not to what went before.
+    critic=CriticConfig(
+        state_kind="no_bids",
+        window_length=1,
+        hidden_size=64,
+        layers=2,
+        heads=4,
+        expectile=0.9,
+        n_step=12,
+        steps=300,
+        learning_rate=1e-3,
+    ),
     think=ThinkConfig(
         # Without worked examples, a model of 135M never answers in the tags; at temperature 0.7 it loses the thread.
         style=PromptStyle(order="facts_last", worked_examples=3),
@@ -109,7 +120,16 @@ _LAPTOP = replace(
     data=DataConfig(train_periods=200),
     # Longer trainings learn the log's small moves ever better, and bid no better (chosen on tuning periods).
     act=replace(_SMOKE.act, steps=120, batch_size=8, precision="bfloat16", guide_dropout=0.15, dead_band=0.0),
-    critic=replace(_SMOKE.critic, steps=1_000),
+    critic=replace(_SMOKE.critic, hidden_size=128, steps=8_000),
+    critic_on={
+        "sparse": {
+            "state_kind": "extended",
+            "window_length": 10,
+            "hidden_size": 64,
+            "expectile": 0.7,
+            "steps": 3_000,
+        }
+    },
     think=replace(_SMOKE.think, backend="auto", sampling=Sampling(max_new_tokens=160, temperature=0.5), every=8),
     gqpo=GQPOConfig(
         prompts=200,
@@ -143,7 +163,7 @@ _LAPTOP = replace(
         trained_layers=8,
         precision="bfloat16",
     ),
-    tuning=TuningConfig(trials=6, share=0.25, periods=2),
+    tuning=TuningConfig(trials=6, share=0.25, periods=4),
     # Days differ ten times as much as draws do, so a second draw of conversions would buy next to nothing.
     evaluation=EvaluationConfig(
         periods=12, advertisers=48, train_seeds=3, closed_loop_periods=6, closed_loop_at_once=16
@@ -174,7 +194,8 @@ _GPU = replace(
     act=ActConfig(
         backbone="Qwen/Qwen2.5-0.5B-Instruct", layout="day", steps=20_000, batch_size=16, schedule="cosine", leak=0.1
     ),
-    critic=CriticConfig(steps=40_000),
+    critic=replace(_LAPTOP.critic, hidden_size=256, steps=40_000, learning_rate=3e-4),
+    critic_on={"sparse": {"state_kind": "extended", "window_length": 10, "expectile": 0.7}},
     think=ThinkConfig(backbone="Qwen/Qwen2.5-3B-Instruct", backend="auto", sampling=Sampling(max_new_tokens=768)),
     gqpo=GQPOConfig(finetune=FinetuneConfig(precision="bfloat16")),
     dt=DTConfig(hidden_size=512, layers=6, heads=8, steps=40_000, learning_rate=1e-4),
@@ -219,6 +240,7 @@ _PAPER = replace(
     name="paper",
     data=DataConfig(train_periods=9_987),
     act=replace(_GPU.act, steps=400_000),
+    critic_on={},
     critic=CriticConfig(),
     ask=replace(_GPU.ask, every=1),
     sft=replace(_GPU.sft, samples=400_000, learning_rate=1e-5, lora_rank=None),
@@ -258,4 +280,8 @@ def tier(name: str, changes: dict[str, Any] | None = None) -> Tier:
     for dotted in changes or {}:
         if any(dotted == bound or dotted.endswith(f".{bound}") for bound in _BOUND):
             raise ValueError(f"{dotted!r} is no size of a tier: the run's DATASET, SEED and think.backbone decide it")
-    return override(_TIERS[name], changes or {})
+    # What is asked for holds on every data set.
+    asked = {dotted.removeprefix("critic.") for dotted in changes or {}}
+    chosen = _TIERS[name]
+    kept = {d: {k: v for k, v in own.items() if k not in asked} for d, own in chosen.critic_on.items()}
+    return override(replace(chosen, critic_on=kept), changes or {})
