@@ -26,7 +26,7 @@ GUIDED_SPACE = SPACE | {"guide_scale": (0.75, 1.0, 1.25)}
 LARGEST_DRIFT = 0.2  # of log alpha in a day without instructions, above which a search warns
 
 
-def actor_trials(setup: Setup, guide: Guide = "sentence") -> Artifact[pd.DataFrame]:
+def actor_trials(setup: Setup, guide: Guide) -> Artifact[pd.DataFrame]:
     """The search of how LBM-Act, LLM-DT or Prompt-LLM-DT is used; trials of :func:`lbm_core.lab.search.search`.
 
     LBM-Act is tried without instructions and with the critic's, and the mean of both scores counts: what suits a good
@@ -45,16 +45,18 @@ def actor_trials(setup: Setup, guide: Guide = "sentence") -> Artifact[pd.DataFra
             return [played]
         return [played, LBMActBidder(model.get(quiet=True), CriticGuide(judge.get(quiet=True)), **setting)]
 
-    space = GUIDED_SPACE if guided else SPACE
-    defaults = {name: getattr(model.config, name) for name in space}
+    defaults = {name: getattr(model.config, name) for name in (GUIDED_SPACE if guided else SPACE)}
+    space = {name: tuple(dict.fromkeys((*GUIDED_SPACE[name], value))) for name, value in defaults.items()}
     models = (model, judge) if guided else (model,)
-    return search(own, METHODS[guide], play, space, defaults, guide, inputs=models)
+    named = [guide, [[one.stage, one.key] for one in models]]
+    return search(own, METHODS[guide], play, space, defaults, named)
 
 
-def actor(setup: Setup, guide: Guide = "sentence") -> Artifact[LBMAct]:
-    """A trained LBM-Act, LLM-DT or Prompt-LLM-DT whose configuration holds what its search chose."""
+def actor(setup: Setup, guide: Guide | None = None) -> Artifact[LBMAct]:
+    """A trained LBM-Act, LLM-DT or Prompt-LLM-DT (default the tier's) whose configuration holds what its search chose."""
     from lbm_core.act.dual_embedding import LBMAct
 
+    guide = guide or setup.tier.act.guide
     model, trials = act(setup, guide=guide), actor_trials(setup, guide)
 
     def make(folder: Path) -> None:

@@ -21,7 +21,7 @@ from lbm_core.files import config_key, writing
 
 T = TypeVar("T")
 TOOK = "took.json"  # inside every artifact: seconds of its making and the process's peak memory
-_MODELS = ("act", "critic", "dt", "dt_q", "offline_rl", "uscb", "diffbid", "sft", "grpo", "gqpo")
+_MODELS = ("actor", "critic", "dt", "dt_q", "offline_rl", "uscb", "diffbid", "sft", "grpo", "gqpo")
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ STAGES: dict[str, Stage] = {
         Stage("period", 1),  # a delivery period, priced by the simulated market
         Stage("trajectories", 1),
         Stage("act", 2, ("trajectories",)),
+        Stage("actor", 1, ("act", "tuning")),  # LBM-Act as it bids
         Stage("critic", 2, ("trajectories",)),
         Stage("dt", 2, ("trajectories",)),
         Stage("dt_q", 2, ("trajectories", "dt", "critic")),
@@ -47,8 +48,8 @@ STAGES: dict[str, Stage] = {
         Stage("diffbid", 2, ("trajectories",)),
         Stage("sft", 2, ("trajectories",)),
         Stage("grpo", 2, ("trajectories",)),
-        Stage("own_days", 2, ("act", "period", "gqpo")),
-        Stage("gqpo", 2, ("trajectories", "act", "critic", "own_days", "gqpo")),
+        Stage("own_days", 2, ("actor", "period", "gqpo")),
+        Stage("gqpo", 2, ("trajectories", "actor", "critic", "own_days", "gqpo")),
         Stage("tuning", 2, ("period",)),
         Stage("evaluation", 2, ("period", *_MODELS)),
         Stage("closed_loop", 2, ("period", *_MODELS)),

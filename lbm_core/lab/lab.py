@@ -60,7 +60,7 @@ class Lab(Setup):
         """LBM-Act (§3.2); ``guide="none"`` is LLM-DT, "task" Prompt-LLM-DT, "number" Fig. 3's control."""
         return models.act(self, **changes).get()
 
-    def actor(self, guide: Guide = "sentence") -> LBMAct:
+    def actor(self, guide: Guide | None = None) -> LBMAct:
         """The same as it bids: with the return to ask for, leak and strength of instructions that its search chose."""
         return actor(self, guide).get()
 

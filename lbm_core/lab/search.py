@@ -31,7 +31,6 @@ def search(
     defaults: Mapping[str, Any],
     plain: Any,
     *,
-    inputs: tuple[Artifact[Any], ...] = (),
     steps: int = 0,
 ) -> Artifact[pd.DataFrame]:
     """Trials of a method's settings, the defaults among them.
@@ -42,8 +41,7 @@ def search(
 
     Parameters
     ----------
-    plain : json-plain, what else the trials depend on
-    inputs : models that every trial needs; those that a trial trains are artifacts of their own
+    plain : json-plain, what else the trials depend on: keys of models, which are made when a trial asks for them
     steps : gradient steps of a trial's own training
 
     Raises
@@ -92,7 +90,7 @@ def search(
         lambda folder: trials().to_parquet(folder / "trials.parquet"),
         lambda folder: pd.read_parquet(folder / "trials.parquet"),
         f"{sizes.trials} trials of {name} ({setup.dataset})",
-        (*tuning_periods(setup), *inputs),
+        tuning_periods(setup),
     )
 
 

@@ -107,12 +107,13 @@ _CONTROLS = ("random", "rule", "argmin", "weights")
 _BUDGETS = (0.5, 0.75, 1.0, 1.25, 1.5)
 _STUDIED = Chapter2(
     curves=("none", "task", "sentence", "number"),
-    guides=("random", "rule", "cumulative rule", "critic", "oracle"),
-    guide_scales=(0.25, 0.5),
-    guide_intervals=(2, 4),
+    guides=("random", "rule", "cumulative rule", "critic", "replay-Q", "oracle"),
+    guide_scales=(0.5,),
+    guide_intervals=(4,),
     sizes=("default", "1 layer", "4 layers", "random", "frozen", "random, frozen", "LoRA"),
     text_steps=100,
-    advertisers=8,
+    advertisers=48,
+    train_seeds=3,
 )
 _LAPTOP = replace(
     _SMOKE,

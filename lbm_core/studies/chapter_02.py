@@ -17,9 +17,10 @@ from lbm_core.evaluation.loss_gap import final_losses
 from lbm_core.evaluation.runner import spread_rows
 from lbm_core.lab.guided import Guide, Guided
 from lbm_core.lab.lab import Lab
+from lbm_core.lab.methods import METHODS
 from lbm_core.lab.models import act
 from lbm_core.seeding import generator
-from lbm_core.studies.sizes import few
+from lbm_core.studies.sizes import few, once
 
 if TYPE_CHECKING:
     from lbm_core.act.dual_embedding import LBMAct
@@ -67,11 +68,12 @@ def obedience(lab: Lab, moments: Windows) -> pd.DataFrame:
 
 
 def softer(lab: Lab) -> list[Guided]:
-    """Constant instructions that are followed a part of the way, given now and then, or up to a level."""
+    """Constant instructions that are followed a part of the way, given now and then, up to a level, or with a leak."""
     chapter = lab.tier.chapter2
     ways: list[dict[str, Any]] = [{"scale": scale} for scale in chapter.guide_scales]
     ways += [{"every": ticks} for ticks in chapter.guide_intervals]
     ways += [{"level": level} for level in chapter.guide_levels]
+    ways += [{"leak": leak} for leak in chapter.leaks]
     directions: tuple[Guide, ...] = ("increase", "decrease")
     return [Guided(direction, **way) for way in ways for direction in directions]
 
@@ -84,7 +86,8 @@ def forced(lab: Lab) -> pd.DataFrame:
     """
     methods = CONSTANT | {guided.name: guided for guided in softer(lab)}
     labels = [(name, "base" if one.guide == "none" else one.guide, _way(one)) for name, one in methods.items()]
-    rows = few(lab, lab.tier.chapter2).evaluate([*CONSTANT, *softer(lab)])
+    chapter = few(lab, lab.tier.chapter2)
+    rows = pd.concat([chapter.evaluate([*CONSTANT]), once(chapter).evaluate(softer(lab))], ignore_index=True)
     return rows.merge(pd.DataFrame(labels, columns=["method", "instruction", "way"]), on="method", how="left")
 
 
@@ -95,10 +98,18 @@ def by_strength(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def guides_compared(lab: Lab) -> pd.DataFrame:
-    """LBM-Act under the chapter's guides and constant words; beside the critic's guide the critic without LBM-Act."""
-    guides = lab.tier.chapter2.guides
-    methods = [*CONSTANT.values(), *(Guided(cast(Guide, name)) for name in guides)]
-    return few(lab, lab.tier.chapter2).evaluate([*methods, *(["critic alone"] if "critic" in guides else [])])
+    """LBM-Act under the chapter's guides and constant words; beside critic and replay-Q as guides these two alone.
+
+    Critic and oracle lead, and nobody, every training of the chapter; the others the first one.
+    """
+    chapter = few(lab, lab.tier.chapter2)
+    guides = [cast(Guide, name) for name in chapter.tier.chapter2.guides]
+    often = [Guided(name) for name in guides if name in ("critic", "oracle")]
+    seldom = [Guided(name) for name in guides if Guided(name) not in often]
+    alone = {f"{name} alone" for name in guides} & set(METHODS)
+    parts = [chapter.evaluate([Guided("none"), *often, *(alone - {"replay-Q alone"})])]
+    rest = [CONSTANT["increase"], CONSTANT["decrease"], *seldom, *(alone & {"replay-Q alone"})]
+    return pd.concat([*parts, once(chapter).evaluate(rest)], ignore_index=True)
 
 
 def days_under_instruction(lab: Lab, methods: Sequence[str | Guided]) -> pd.DataFrame:
@@ -133,7 +144,7 @@ def sizes_compared(lab: Lab, moments: Windows) -> pd.DataFrame:
     if unknown := [name for name in names if name not in SIZES]:
         raise ValueError(f"no size {unknown[0]!r}; one of {', '.join(SIZES)}")
     rows = []
-    for own in few(lab, lab.tier.chapter2).trainings():
+    for own in once(lab).trainings():
         for name in names:
             artifact = act(own, **SIZES[name])
             model = artifact.get()
@@ -153,6 +164,8 @@ def _way(guided: Guided) -> str:
         return f"scale {guided.scale:g}"
     if guided.level is not None:
         return f"up to {guided.level:g}"
+    if guided.leak is not None:
+        return f"leak {guided.leak:g}"
     return f"every {guided.every} ticks" if guided.every > 1 else "every tick"
 
 

@@ -13,3 +13,8 @@ def few(lab: Lab, chapter: Any) -> Lab:
     seeds = min(getattr(chapter, "train_seeds", sizes.train_seeds), sizes.train_seeds)
     advertisers = min(chapter.advertisers, sizes.advertisers)
     return lab.changed({"evaluation.advertisers": advertisers, "evaluation.train_seeds": seeds})
+
+
+def once(lab: Lab) -> Lab:
+    """The lab with one training of everything."""
+    return lab.changed({"evaluation.train_seeds": 1})

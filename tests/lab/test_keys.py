@@ -7,13 +7,23 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 
 from lbm_core.lab import evaluations, models, texts, thinking
+from lbm_core.lab.actor import actor
 from lbm_core.lab.guided import Guided, guided_contender
 from lbm_core.lab.lab import Lab
 from lbm_core.lab.tiers import tier
 from lbm_core.settings import override
 
 MODEL_FREE = ("name", "dataset", "seed", "backbone")  # what the lab binds
-BASE = override(tier("smoke"), {"gqpo.on_policy": 0.5, "gqpo.on_policy_guide": "LBM-Think", "dt.penalty_weight": 0.5})
+BASE = override(
+    tier("smoke"),
+    {
+        "gqpo.on_policy": 0.5,
+        "gqpo.on_policy_guide": "LBM-Think",
+        "dt.penalty_weight": 0.5,
+        "act.layout": "window",  # with it, and without a leak, every other option has more than one value
+        "act.leak": 0.0,
+    },
+)
 
 
 def _leaves(config: Any, path: str = "") -> list[str]:
@@ -69,6 +79,7 @@ def _keys(base: Any) -> dict[str, str]:
     lab = Lab(base, "dense", 0)
     made = {
         "act": models.act(lab),
+        "actor": actor(lab),
         "critic": models.critic(lab),
         "dt": models.dt(lab),
         "dt_q": models.dt_q(lab, models.dt(lab)),
@@ -93,6 +104,7 @@ BEFORE = _keys(BASE)
 # What each artifact is made from, by sections of the tier.
 UPSTREAM = {
     "act": ("data", "act"),
+    "actor": ("data", "act", "critic", "tuning"),
     "critic": ("data", "critic"),
     "dt": ("data", "dt"),
     "dt_q": ("data", "dt", "dt_q", "critic"),
@@ -101,7 +113,7 @@ UPSTREAM = {
     "diffbid": ("data", "diffbid"),
     "sft": ("data", "sft"),
     "grpo": ("data", "grpo"),
-    "own_days": ("data", "act", "think"),
+    "own_days": ("data", "act", "critic", "tuning", "think"),  # the critic's instructions tune LBM-Act
     "gqpo": ("data", "act", "critic", "think", "gqpo"),
     "whole days": ("data", "act", "critic", "think", "gqpo"),
     "texts": ("ask", "think.style", "think.sampling"),
@@ -120,6 +132,7 @@ BOUND = {
     "diffbid.method",
     "diffbid.guidance",
     "dt_q.seed",
+    "critic_on",  # per data set: see below
 }
 LEAVES = [
     dotted for dotted in _leaves(BASE) if dotted not in BOUND and dotted.split(".")[-1] not in ("dataset", "seed")
@@ -164,6 +177,16 @@ def test_data_set_and_seeds_name_every_artifact():
 
 def _keys_of(lab: Lab) -> list[str]:
     return [models.act(lab).key, models.critic(lab).key, models.dt(lab).key, thinking.gqpo(lab).key]
+
+
+def test_a_data_set_has_a_critic_of_its_own_until_a_run_asks_for_another():
+    def width(dataset, **changes):
+        return models.critic(Lab.of("laptop", dataset, **changes)).config.hidden_size
+
+    assert (width("dense"), width("sparse")) == (128, 64)
+    assert width("sparse", critic__hidden_size=32) == width("dense", critic__hidden_size=32) == 32
+    own = {"critic_on": {"dense": {"hidden_size": 16}}}
+    assert models.critic(Lab(override(BASE, own), "dense")).config.hidden_size == 16
 
 
 def test_a_tier_refuses_what_is_no_size():
