@@ -73,33 +73,37 @@ class AuctionNetEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         super().reset(seed=seed)
         self._day = self._days(self.np_random)
         self._ticks = self._day.start(np.random.default_rng(self.np_random.integers(2**63)))
-        self._state = next(self._ticks).state[0]
+        self._observation = next(self._ticks)
+        self._state = self._observation.state[0]
         self._cost, self._conversions = 0.0, 0.0
         return self._observed(), self._info()
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Bid one tick with alpha = C * exp(action); ValueError: no such action, RuntimeError: the period is over."""
-        if self._ticks is None:
-            raise RuntimeError("the period is over or has not begun: call reset() first")
         ratio = np.asarray(action, dtype=np.float64)
         if ratio.shape != (1,) or not np.abs(ratio[0]) <= self._max_log_ratio * (1 + 1e-6):
             raise ValueError(f"action {action!r} is not in {self.action_space}")
+        reward, over = self._bid(np.exp(ratio))
+        return self._observed(), reward, over, False, self._info()
+
+    def _bid(self, ratio: NDArray[np.float64]) -> tuple[float, bool]:
+        """Bid one tick with alpha = C * ratio, (1,): its conversions, and whether the period is over."""
+        if self._ticks is None:
+            raise RuntimeError("the period is over or has not begun: call reset() first")
         row, over = 0, False
         try:
-            past = self._ticks.send(self._day.advertiser.cpa_target * np.exp(ratio))
-            self._state = past.state[0]
+            past: Any = self._ticks.send(self._day.advertiser.cpa_target * ratio)
+            self._observation, self._state = past, past.state[0]
         except StopIteration as end:
             past, row, over = end.value, self._day.row, True
-        reward = float(past.conversions[row, -1])
-        self._cost += float(past.costs[row, -1])
-        self._conversions += reward
+        self._cost, self._conversions = float(past.costs[row].sum()), float(past.conversions[row].sum())
         left = float(self._day.advertiser.budget[0]) - self._cost
         if over:  # no tick follows: show the last one's features with nothing left to do
             self._state = np.concatenate([[0.0, left / self._day.advertiser.budget[0]], self._state[2:]])
         over = over or left < LEAST_BUDGET
         if over:
             self.close()
-        return self._observed(), reward, over, False, self._info()
+        return float(past.conversions[row, -1]), over
 
     def close(self) -> None:
         """Drop the period that is being played."""
