@@ -1,7 +1,7 @@
 """Who fills the market (A.1): a mix of control and learned bidders with different openings, gains and noise.
 
 The benchmark's 48 bidders (PID, online LP and learned agents) are not public. Ours are drawn anew for every period from
-a distribution whose knobs, one json file per data set, :mod:`lbm_core.workshop.calibrate` fits so that prices and
+a distribution whose knobs, one json file per data set, ``scripts/calibrate.py`` fits so that prices and
 states resemble the published ones (:mod:`lbm_core.data.fidelity`): some bid far too much, some hardly spend.
 """
 

@@ -1,6 +1,6 @@
 """Learned bidders of the behaviour population (A.1): small policies trained on an earlier round of the market.
 
-The benchmark's include agents trained by BC, IQL and CQL. Ours are trained by :mod:`lbm_core.workshop.calibrate` and
+The benchmark's include agents trained by BC, IQL and CQL. Ours are trained by ``scripts/calibrate.py`` and
 committed as weights; bidding with them needs NumPy only.
 """
 
@@ -87,7 +87,7 @@ def save_policies(policies: Mapping[str, LearnedPolicy], path: Path) -> None:
 def load_policies(path: Path) -> dict[str, LearnedPolicy]:
     """Read named policies; FileNotFoundError: no file, ValueError: not one of ours."""
     if not path.is_file():
-        raise FileNotFoundError(f"no behaviour policies at {path}; `lbm data calibrate` makes them")
+        raise FileNotFoundError(f"no behaviour policies at {path}; scripts/calibrate.py makes them")
     with safe_open(path, "numpy") as file:
         if (file.metadata() or {}).get("format") != FORMAT:
             raise ValueError(f"{path.name} does not hold behaviour policies")

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, replace
 
+import calibrate
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,7 +18,6 @@ from lbm_core.data.learned_behaviour import (
     save_policies,
 )
 from lbm_core.data.trajectories import TrajectorySet
-from lbm_core.workshop import calibrate
 from lbm_core.workshop.fast_traffic import simulate_fast
 
 
@@ -53,7 +53,7 @@ def test_policies_survive_the_file_and_stay_in_their_range(tmp_path):
         assert np.array_equal(policy.multiple(features), restored[name].multiple(features))
         assert (np.log(policy.multiple(features)) >= policy.low - 1e-9).all()
         assert (np.log(policy.multiple(features)) <= policy.high + 1e-9).all()
-    with pytest.raises(FileNotFoundError, match="lbm data calibrate"):
+    with pytest.raises(FileNotFoundError, match=r"scripts/calibrate\.py"):
         load_policies(tmp_path / "none.safetensors")
 
 
