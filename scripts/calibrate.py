@@ -283,8 +283,10 @@ def report(
         logs = _simulate(parallel, dataset, every, parameters=knobs, policies=policies)
     unpriced = logs[: len(periods)]
     lengths = np.concatenate([log.lengths for log in unpriced])
+    moments = fidelity.moment_report(fidelity.state_moments(TrajectorySet.from_logs(unpriced)), dataset)
+    ratios = moments.pivot(index="feature", columns="moment", values="ratio").loc[moments["feature"].unique()]
     tables = {
-        "moments": fidelity.moment_ratios(fidelity.state_moments(TrajectorySet.from_logs(unpriced)), dataset),
+        "moments": ratios.add_suffix("_ratio").reset_index(),
         "lengths": pd.DataFrame({"mean": [lengths.mean()], "share_exhausted": [(lengths < N_TICKS).mean()]}),
     }
     if priced:
