@@ -53,14 +53,13 @@ class AuctionNetEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     :func:`lbm_core.auction.metrics.score`.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own interface
-
     def __init__(self, days: Callable[[np.random.Generator], Day], max_log_ratio: float = 2.0) -> None:
         if not (np.isfinite(max_log_ratio) and max_log_ratio > 0):
             raise ValueError(f"max_log_ratio must be a positive number; got {max_log_ratio}")
         high = np.full(N_STATE_FEATURES, _MONEY_LIMIT, dtype=np.float32)
         high[list(_SHARES)] = 1.0
         high[list(_COUNTS)] = NOMINAL_IMPRESSIONS
+        self._highest = high
         self.observation_space = gymnasium.spaces.Box(np.zeros_like(high), high, dtype=np.float32)
         self.action_space = gymnasium.spaces.Box(-max_log_ratio, max_log_ratio, (1,), np.float32)
         self._days, self._max_log_ratio = days, max_log_ratio
@@ -110,9 +109,7 @@ class AuctionNetEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._ticks = None
 
     def _observed(self) -> NDArray[np.float32]:
-        space = self.observation_space
-        assert isinstance(space, gymnasium.spaces.Box)
-        return np.clip(self._state, space.low, space.high).astype(np.float32)
+        return np.clip(self._state, 0.0, self._highest).astype(np.float32)
 
     def _info(self) -> dict[str, Any]:
         one = self._day.advertiser

@@ -41,7 +41,8 @@ class ServerBackend:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}")
         address = urlsplit(base_url)
         if address.scheme not in ("http", "https") or not address.hostname:
-            raise ValueError(f"{base_url!r} is not the address of a server, such as http://127.0.0.1:8000/v1")
+            known = "auto, transformers, vllm or the address of a server, such as http://127.0.0.1:8000/v1"
+            raise ValueError(f"unknown backend {base_url!r}; one of {known}")
         self.base_url = base_url.rstrip("/") + ("" if address.path.strip("/") else "/v1")
         self.files, self.tokenizer, self.batch_size = files, files.tokenizer, batch_size
         always: dict[str, Any] = {"allowed_methods": None, "raise_on_status": False}  # the last answer says why

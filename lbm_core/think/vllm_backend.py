@@ -153,8 +153,6 @@ def _import_vllm() -> Any:
         vllm.LLM  # noqa: B018 -- this is what imports the rest
     except (ImportError, OSError, RuntimeError) as error:
         cause = f"vLLM is installed but cannot be imported ({str(error).splitlines()[0]})"
-        cure = (
-            "'make vllm' installs the build for this machine and removes what breaks it (torchvision, torchaudio, ...)"
-        )
+        cure = "'make vllm' installs this machine's build and removes what breaks it (torchvision, torchaudio, ...)"
         raise ModuleNotFoundError(f"{cause}; {cure}", name="vllm") from error
     return vllm

@@ -156,7 +156,7 @@ def test_no_server_and_no_address(server):
     with pytest.raises(ConnectionError, match="no answer from"):
         Impatient("http://127.0.0.1:9/v1", FILES)
     for wrong in ("ftp://somewhere", "http://", "localhost"):
-        with pytest.raises(ValueError, match="not the address"):
+        with pytest.raises(ValueError, match="or the address"):
             ServerBackend(wrong, FILES)
     with pytest.raises(ValueError, match="must be at least"):
         ServerBackend(server.url, FILES, batch_size=0)
