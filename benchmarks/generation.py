@@ -86,7 +86,8 @@ def main() -> None:
     backends, starts = {}, {}
     for name in names:
         began = time.perf_counter()
-        backend = choose_backend(name, arguments.backbone, batch_size=arguments.prompts)
+        backend = choose_backend(name, arguments.backbone)
+        backend.batch_size = arguments.prompts
         prompts = [render(fact, backend.tokenizer, style) for fact in facts]
         backend.sample(prompts[:1], 1, Sampling(4), 0)
         backends[name], starts[name] = backend, time.perf_counter() - began

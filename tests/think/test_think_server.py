@@ -158,12 +158,11 @@ def test_no_server_and_no_address(server):
     for wrong in ("ftp://somewhere", "http://", "localhost"):
         with pytest.raises(ValueError, match="or the address"):
             ServerBackend(wrong, FILES)
-    with pytest.raises(ValueError, match="must be at least"):
-        ServerBackend(server.url, FILES, batch_size=0)
 
 
 def test_stored_texts_are_not_asked_for_again(server, tmp_path):
-    backend = ServerBackend(server.url, FILES, batch_size=2)
+    backend = ServerBackend(server.url, FILES)
+    backend.batch_size = 2
     store = tmp_path / "texts.jsonl"
     first = generate(["a", "bb", "ccc"], 2, backend, Sampling(40), store=store, progress=False)
     asked = len(server.asked)
