@@ -13,7 +13,7 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import typer
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 from tqdm.auto import tqdm
 
 from lbm_core import paths
@@ -30,7 +31,7 @@ from lbm_core.auction.bidder import N_TICKS
 from lbm_core.auction.log import PeriodLog
 from lbm_core.data import fidelity
 from lbm_core.data.behaviour import KINDS, BehaviourParameters, behaviour_parameters
-from lbm_core.data.learned_behaviour import LearnedPolicy, load_policies, policy_features, save_policies
+from lbm_core.data.learned_behaviour import FORMAT, LearnedPolicy, load_policies, policy_features
 from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.files import writing_file
 from lbm_core.settings import Count, Dataset, Positive, Whole, settings
@@ -129,7 +130,8 @@ def calibrate(config: CalibrateConfig, out: Path, *, jobs: int = 1) -> Behaviour
         start = {name: value * 0.75 if name.startswith("share_") else value for name, value in start.items()}
         start["share_learned"] = 0.25
         best = BehaviourParameters(**_search(config, start, policies, out, parallel))
-    best.save(out / f"behaviour_{config.dataset}.json")
+    with writing_file(out / f"behaviour_{config.dataset}.json") as temporary:
+        temporary.write_text(json.dumps(asdict(best), indent=1) + "\n")
     return best
 
 
@@ -252,6 +254,18 @@ def _transitions(trajectories: TrajectorySet) -> tuple[NDArray, NDArray, float, 
     columns = [np.clip((features - mean) / std, -5, 5), squashed[:, :, None], reward[:, :, None], ends]
     dataset = d3rlpy.dataset.MDPDataset(*(column[kept].astype(np.float32) for column in columns))
     return mean, std, float(low), float(high), dataset
+
+
+def save_policies(policies: Mapping[str, LearnedPolicy], path: Path) -> None:
+    """Write named policies to one safetensors file."""
+    tensors = {}
+    for name, policy in policies.items():
+        for k, (weight, bias) in enumerate(zip(policy.weights, policy.biases, strict=True)):
+            tensors[f"{name}.{k}.weight"], tensors[f"{name}.{k}.bias"] = weight, bias
+        tensors[f"{name}.mean"], tensors[f"{name}.std"] = policy.mean, policy.std
+        tensors[f"{name}.range"] = np.array([policy.low, policy.high])
+    with writing_file(path) as temporary:
+        save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, temporary, {"format": FORMAT})
 
 
 def install(dataset: Dataset, out: Path) -> None:

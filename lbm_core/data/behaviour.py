@@ -34,7 +34,7 @@ from lbm_core.data import fidelity
 from lbm_core.data.advertisers import period_advertisers
 from lbm_core.data.learned_behaviour import LearnedBidder, LearnedPolicy, committed_policies
 from lbm_core.data.trajectories import TrajectorySet
-from lbm_core.files import config_key, writing_file
+from lbm_core.files import config_key
 from lbm_core.seeding import generator
 from lbm_core.settings import DATASETS, Dataset, NonNegative, Share, settings
 
@@ -87,11 +87,6 @@ class BehaviourParameters:
     def load(cls, path: Path) -> BehaviourParameters:
         """Read a json file of named numbers; ValueError: a knob missing, unknown or out of range."""
         return cls(**json.loads(path.read_text()))
-
-    def save(self, path: Path) -> None:
-        """Write a json file."""
-        with writing_file(path) as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
 
 @functools.cache

@@ -142,7 +142,7 @@ def test_planned_day_of_the_online_lp():
 
 def test_parameters_round_trip_and_are_checked(tmp_path):
     knobs = behaviour_parameters("sparse")
-    knobs.save(tmp_path / "knobs.json")
+    (tmp_path / "knobs.json").write_text(json.dumps(dataclasses.asdict(knobs)))
     assert BehaviourParameters.load(tmp_path / "knobs.json") == knobs
     stored = json.loads((tmp_path / "knobs.json").read_text())
     (tmp_path / "more.json").write_text(json.dumps(stored | {"luck": 1.0}))

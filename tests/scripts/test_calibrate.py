@@ -15,7 +15,6 @@ from lbm_core.data.learned_behaviour import (
     LearnedPolicy,
     load_policies,
     policy_features,
-    save_policies,
 )
 from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.workshop.fast_traffic import simulate_fast
@@ -46,7 +45,7 @@ def _policy(rng, low=-1.0, high=1.0):
 def test_policies_survive_the_file_and_stay_in_their_range(tmp_path):
     rng = np.random.default_rng(0)
     policies = {"BC": _policy(rng), "CQL": _policy(rng, -2.0, 0.5)}
-    save_policies(policies, tmp_path / "p.safetensors")
+    calibrate.save_policies(policies, tmp_path / "p.safetensors")
     restored = load_policies(tmp_path / "p.safetensors")
     features = rng.normal(size=(50, 17)).astype(np.float32)
     for name, policy in policies.items():
