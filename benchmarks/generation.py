@@ -43,7 +43,7 @@ def processor_seconds() -> tuple[float, float]:
 
 def logged_moments(n: int, seed: int = 0) -> list[PromptFacts]:
     """Facts of n moments with a past, of one simulated delivery period."""
-    days = simulate_trajectories("dense", [100], seed, progress=False)
+    days = simulate_trajectories("dense", [100], seed)
     rows, ticks = sample_ends(days, 2 * n + 64, generator(seed, "think", 0))
     past = np.flatnonzero(ticks > 0)[:n]
     return logged_facts(days, rows[past], ticks[past])

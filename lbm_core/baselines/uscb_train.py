@@ -77,9 +77,9 @@ class UscbEnvironment(AuctionNetEnv):
         reward = self.policy.config.reward_multiplier * (self._score - before)
         return self._observed(), reward, over, False, self._info()
 
-    def averages(self, rows: int = 100) -> NDArray[np.float64]:
-        """(k, 2) decisions taken, mean score of the days that ended since the row before; at most ``rows`` rows."""
-        parts = np.array_split(np.asarray(self._scores).reshape(-1, 2), min(rows, max(len(self._scores), 1)))
+    def averages(self) -> NDArray[np.float64]:
+        """(k, 2) decisions taken, mean score of the days that ended since the row before; at most 100 rows."""
+        parts = np.array_split(np.asarray(self._scores).reshape(-1, 2), min(100, max(len(self._scores), 1)))
         return np.array([(part[-1, 0], part[:, 1].mean()) for part in parts if len(part)]).reshape(-1, 2)
 
     def _play(self, ratio: NDArray[np.float64]) -> bool:

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from lbm_core import paths
 from lbm_core.auction.bidder import N_ADVERTISERS, N_TICKS, Advertisers, Bidder, Observation
@@ -257,9 +256,6 @@ def populated_market(
     return day, advertisers, population
 
 
-def simulate_trajectories(
-    dataset: Dataset, periods: Sequence[int], seed: int, *, progress: bool = True
-) -> TrajectorySet:
+def simulate_trajectories(dataset: Dataset, periods: Sequence[int], seed: int) -> TrajectorySet:
     """Trajectories of several periods, in memory; :func:`lbm_core.data.generation.generate` writes resumable shards."""
-    bar = tqdm(periods, unit="period", disable=not progress)
-    return TrajectorySet.from_logs(simulate_period(dataset, period, seed) for period in bar)
+    return TrajectorySet.from_logs(simulate_period(dataset, period, seed) for period in periods)

@@ -105,7 +105,7 @@ def test_public_scheme_runs():
 
 
 def test_simulate_trajectories_stacks_periods(dense):
-    made = simulate_trajectories("dense", [14, 15], seed=0, progress=False)
+    made = simulate_trajectories("dense", [14, 15], seed=0)
     assert set(made.period) == {14, 15}
     one = made.select(made.period == 14)
     np.testing.assert_array_equal(one.costs, TrajectorySet.from_logs([dense]).costs)
