@@ -43,7 +43,7 @@ def processor_seconds() -> tuple[float, float]:
 
 def logged_moments(n: int, seed: int = 0) -> list[PromptFacts]:
     """Facts of n moments with a past, of one simulated delivery period."""
-    days = simulate_trajectories("dense", [100], seed, progress=False)
+    days = simulate_trajectories("dense", [100], seed)
     rows, ticks = sample_ends(days, 2 * n + 64, generator(seed, "think", 0))
     past = np.flatnonzero(ticks > 0)[:n]
     return logged_facts(days, rows[past], ticks[past])
@@ -86,7 +86,8 @@ def main() -> None:
     backends, starts = {}, {}
     for name in names:
         began = time.perf_counter()
-        backend = choose_backend(name, arguments.backbone, batch_size=arguments.prompts)
+        backend = choose_backend(name, arguments.backbone)
+        backend.batch_size = arguments.prompts
         prompts = [render(fact, backend.tokenizer, style) for fact in facts]
         backend.sample(prompts[:1], 1, Sampling(4), 0)
         backends[name], starts[name] = backend, time.perf_counter() - began

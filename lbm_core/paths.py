@@ -20,9 +20,8 @@ def project_root() -> Path:
     """
     root = PACKAGE.parent
     if not (root / "notebooks").is_dir():
-        raise FileNotFoundError(
-            f"no notebooks/ beside {PACKAGE}: lbm_core works from a checkout; install it with 'pip install -e .'"
-        )
+        cure = "lbm_core works from a checkout; install it with 'pip install -e .'"
+        raise FileNotFoundError(f"no notebooks/ beside {PACKAGE}: {cure}")
     return root
 
 

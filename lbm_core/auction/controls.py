@@ -21,7 +21,7 @@ _BUDGET_LEFT = 1  # column of the state
 _PRIOR_CONVERSIONS = 2.0  # conversions at exactly the target that the CPA so far is smoothed with
 
 
-class _Control:
+class Remembering:
     """Keeps the advertisers."""
 
     advertisers: Advertisers
@@ -32,7 +32,7 @@ class _Control:
 
 
 @dataclass
-class ConstantAlpha(_Control):
+class ConstantAlpha(Remembering):
     """alpha = multiplier * CPA target at every tick."""
 
     multiplier: Parameter = 1.0
@@ -43,7 +43,7 @@ class ConstantAlpha(_Control):
 
 
 @dataclass
-class ScheduledAlpha(_Control):
+class ScheduledAlpha(Remembering):
     """Plays given alphas: a logged trajectory, or one with a tick changed (counterfactuals)."""
 
     alphas: NDArray[np.float64]  # (n, 48) currency per conversion, >= 0
@@ -100,7 +100,7 @@ def checked_plan(plan: ArrayLike | None) -> NDArray[np.float64]:
 
 
 @dataclass
-class _Feedback(_Control):
+class _Feedback(Remembering):
     """Compares spending with a plan."""
 
     opening: Parameter = 1.0  # first alpha / CPA target
@@ -163,7 +163,7 @@ class PacingBidder(_Feedback):
         return np.minimum(observation.alphas[:, -1] * np.exp(-self.gain * error), highest)
 
 
-class OnlineLpBidder(_Control):
+class OnlineLpBidder(Remembering):
     """Online linear program: at every tick the best threshold for the rest of a typical past day.
 
     Of the program "maximise value subject to budget and CPA target" over the remaining ticks, with curves averaged over

@@ -77,12 +77,10 @@ def run_day(
     for tick in range(N_TICKS):
         count, pvalues = int(counts[tick]), mean_pvalues(tick)
         states[:, tick] = builder.state(pvalues, count)
-        answer = yield Observation(
-            tick, states[:, : tick + 1], alphas[:, :tick], conversions[:, :tick], costs[:, :tick]
-        )
+        reply = yield Observation(tick, states[:, : tick + 1], alphas[:, :tick], conversions[:, :tick], costs[:, :tick])
         active = builder.remaining >= LEAST_BUDGET
         lengths[~active & (lengths == N_TICKS)] = tick + 1
-        alphas[:, tick] = chosen = np.where(active, checked_alphas(answer, n, tick), 0.0)
+        alphas[:, tick] = chosen = np.where(active, checked_alphas(reply, n, tick), 0.0)
         brought = auction(tick, chosen, builder.remaining)
         costs[:, tick], conversions[:, tick], expected[:, tick], wins[:, tick] = brought[:4]
         builder.update(

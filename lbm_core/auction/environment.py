@@ -53,14 +53,13 @@ class AuctionNetEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     :func:`lbm_core.auction.metrics.score`.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own interface
-
     def __init__(self, days: Callable[[np.random.Generator], Day], max_log_ratio: float = 2.0) -> None:
         if not (np.isfinite(max_log_ratio) and max_log_ratio > 0):
             raise ValueError(f"max_log_ratio must be a positive number; got {max_log_ratio}")
         high = np.full(N_STATE_FEATURES, _MONEY_LIMIT, dtype=np.float32)
         high[list(_SHARES)] = 1.0
         high[list(_COUNTS)] = NOMINAL_IMPRESSIONS
+        self._highest = high
         self.observation_space = gymnasium.spaces.Box(np.zeros_like(high), high, dtype=np.float32)
         self.action_space = gymnasium.spaces.Box(-max_log_ratio, max_log_ratio, (1,), np.float32)
         self._days, self._max_log_ratio = days, max_log_ratio
@@ -73,42 +72,44 @@ class AuctionNetEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         super().reset(seed=seed)
         self._day = self._days(self.np_random)
         self._ticks = self._day.start(np.random.default_rng(self.np_random.integers(2**63)))
-        self._state = next(self._ticks).state[0]
+        self._observation = next(self._ticks)
+        self._state = self._observation.state[0]
         self._cost, self._conversions = 0.0, 0.0
         return self._observed(), self._info()
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Bid one tick with alpha = C * exp(action); ValueError: no such action, RuntimeError: the period is over."""
-        if self._ticks is None:
-            raise RuntimeError("the period is over or has not begun: call reset() first")
         ratio = np.asarray(action, dtype=np.float64)
         if ratio.shape != (1,) or not np.abs(ratio[0]) <= self._max_log_ratio * (1 + 1e-6):
             raise ValueError(f"action {action!r} is not in {self.action_space}")
+        reward, over = self._bid(np.exp(ratio))
+        return self._observed(), reward, over, False, self._info()
+
+    def _bid(self, ratio: NDArray[np.float64]) -> tuple[float, bool]:
+        """Bid one tick with alpha = C * ratio, (1,): its conversions, and whether the period is over."""
+        if self._ticks is None:
+            raise RuntimeError("the period is over or has not begun: call reset() first")
         row, over = 0, False
         try:
-            past = self._ticks.send(self._day.advertiser.cpa_target * np.exp(ratio))
-            self._state = past.state[0]
+            past: Any = self._ticks.send(self._day.advertiser.cpa_target * ratio)
+            self._observation, self._state = past, past.state[0]
         except StopIteration as end:
             past, row, over = end.value, self._day.row, True
-        reward = float(past.conversions[row, -1])
-        self._cost += float(past.costs[row, -1])
-        self._conversions += reward
+        self._cost, self._conversions = float(past.costs[row].sum()), float(past.conversions[row].sum())
         left = float(self._day.advertiser.budget[0]) - self._cost
         if over:  # no tick follows: show the last one's features with nothing left to do
             self._state = np.concatenate([[0.0, left / self._day.advertiser.budget[0]], self._state[2:]])
         over = over or left < LEAST_BUDGET
         if over:
             self.close()
-        return self._observed(), reward, over, False, self._info()
+        return float(past.conversions[row, -1]), over
 
     def close(self) -> None:
         """Drop the period that is being played."""
         self._ticks = None
 
     def _observed(self) -> NDArray[np.float32]:
-        space = self.observation_space
-        assert isinstance(space, gymnasium.spaces.Box)
-        return np.clip(self._state, space.low, space.high).astype(np.float32)
+        return np.clip(self._state, 0.0, self._highest).astype(np.float32)
 
     def _info(self) -> dict[str, Any]:
         one = self._day.advertiser

@@ -67,10 +67,8 @@ class ReplayPeriod:
     def from_log(cls, log: PeriodLog) -> ReplayPeriod:
         """A log's impressions, regenerated from its traffic, beside its prices; ValueError: they are other ones."""
         if log.engine == "fast":
-            raise ValueError(
-                f"period {log.period} was simulated with engine='fast', whose impressions are its own; use "
-                "engine='exact' for a period to replay"
-            )
+            cure = "its impressions are its own; replay a period of engine='exact'"
+            raise ValueError(f"period {log.period} was simulated with engine='fast': {cure}")
         traffic = Traffic(log.period, log.dataset, log.scheme)  # type: ignore[arg-type]
         if not np.array_equal(traffic.counts, log.counts):
             raise ValueError(f"period {log.period}: the log's impression counts are not those of its traffic")

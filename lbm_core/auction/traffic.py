@@ -22,7 +22,6 @@ from lbm_core.auction.random_bits import clipped_normals, sigma_ratios
 from lbm_core.settings import DATASETS, Dataset
 
 Scheme = Literal["data", "public"]
-Level = float | NDArray[np.float64]
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 NOMINAL_IMPRESSIONS = 500_000  # per period; truncation loses a few dozen
 CATEGORY_SIZE = 8  # advertisers per category

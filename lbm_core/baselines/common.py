@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from lbm_core.auction.bidder import Advertisers, Observation
+from lbm_core.auction.controls import Remembering
 from lbm_core.data.features import StateEncoder
 from lbm_core.data.windows import Windows, windows_of_observation
 from lbm_core.training import load_config, load_modules, of_modules, save_model
@@ -35,14 +36,8 @@ def averaged(losses: ArrayLike, rows: int = 100) -> NDArray[np.float64]:
     return np.column_stack([ends, [piece.mean(axis=0) for piece in pieces]])
 
 
-class Opening(ABC):
+class Opening(Remembering, ABC):
     """Opens at the CPA target, as every learned method here; subclasses bid from the second tick on."""
-
-    advertisers: Advertisers
-
-    def reset(self, advertisers: Advertisers) -> None:
-        """Start a period for n advertisers."""
-        self.advertisers = advertisers
 
     def act(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) alpha, currency per conversion, within the range of the data."""

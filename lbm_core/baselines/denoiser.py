@@ -42,20 +42,17 @@ class TemporalUNet(nn.Module):
 
     def __init__(self, features: int, conditions: int, channels: int) -> None:
         super().__init__()
-        embedding = 4 * channels
-        self.channels = channels
-        self.embed = nn.Sequential(
-            nn.Linear(channels + conditions, embedding), nn.Mish(), nn.Linear(embedding, embedding)
-        )
-        self.down1 = _Block(features + 1, channels, embedding)
+        self.channels, hidden = channels, 4 * channels
+        self.embed = nn.Sequential(nn.Linear(channels + conditions, hidden), nn.Mish(), nn.Linear(hidden, hidden))
+        self.down1 = _Block(features + 1, channels, hidden)
         self.half1 = nn.Conv1d(channels, channels, 3, stride=2, padding=1)
-        self.down2 = _Block(channels, 2 * channels, embedding)
+        self.down2 = _Block(channels, 2 * channels, hidden)
         self.half2 = nn.Conv1d(2 * channels, 2 * channels, 3, stride=2, padding=1)
-        self.middle = _Block(2 * channels, 2 * channels, embedding)
+        self.middle = _Block(2 * channels, 2 * channels, hidden)
         self.double2 = nn.ConvTranspose1d(2 * channels, 2 * channels, 4, stride=2, padding=1)
-        self.up2 = _Block(4 * channels, channels, embedding)
+        self.up2 = _Block(4 * channels, channels, hidden)
         self.double1 = nn.ConvTranspose1d(channels, channels, 4, stride=2, padding=1)
-        self.up1 = _Block(2 * channels, channels, embedding)
+        self.up1 = _Block(2 * channels, channels, hidden)
         self.out = nn.Conv1d(channels, features, 1)
 
     def forward(self, noisy: Tensor, known: Tensor, level: Tensor, condition: Tensor) -> Tensor:

@@ -81,7 +81,6 @@ def train_grpo(
     alphas: Sequence[float],
     folder: Path | None = None,
     *,
-    backbone: Backbone | None = None,
     checkpoints: Path | None = None,
 ) -> tuple[Backbone, pd.DataFrame]:
     """Train by TRL's GRPOTrainer (Eq. 6); the prompts, at least a step's, are gone through as often as the steps need.
@@ -100,7 +99,7 @@ def train_grpo(
         raise ValueError("GRPO needs positive logged alphas")
     from trl import GRPOConfig, GRPOTrainer
 
-    start = backbone or base_model(config)
+    start = base_model(config)
     if start.tokenizer(prompts[0])["input_ids"] != start.tokenizer(prompts[0], add_special_tokens=False)["input_ids"]:
         raise ValueError("this tokenizer adds special tokens to a prompt that the chat template has written already")
     functions, weights = rewards_of(config)

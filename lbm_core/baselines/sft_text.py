@@ -22,7 +22,6 @@ def train_sft(
     alphas: Sequence[float],
     folder: Path | None = None,
     *,
-    backbone: Backbone | None = None,
     checkpoints: Path | None = None,
 ) -> tuple[Backbone, pd.DataFrame]:
     """Raise the likelihood of the data's alpha as text; only the answer's tokens carry loss.
@@ -34,14 +33,13 @@ def train_sft(
     prompts : n rendered prompts (:func:`lbm_core.baselines.text_prompt.text_prompt` without reasoning)
     alphas : n logged alphas, currency per conversion, > 0
     folder : takes the model (:func:`lbm_core.baselines.text_training.load_text_model`)
-    backbone : what to start from, changed in place; default the config's
     checkpoints : as in :func:`lbm_core.think.finetune.finetune`
     """
     if not prompts or len(prompts) != len(alphas):
         raise ValueError(f"SFT needs as many prompts as alphas, at least one: {len(prompts)}, {len(alphas)}")
     from trl import SFTConfig, SFTTrainer
 
-    start = backbone or base_model(config)
+    start = base_model(config)
     pairs = zip(prompts, map(answer_text, alphas), strict=True)
     rows = [tokenized(start.tokenizer, *pair, longest=config.max_length) for pair in pairs]
     settings = partial(

@@ -39,13 +39,10 @@ def finished(model: Any, start: Backbone, config: LanguageBaseline, log: pd.Data
     return Backbone(merged(model), start.tokenizer, start.name, f"{start.revision}, trained with seed {config.seed}")
 
 
-def load_text_model(
-    folder: Path, config: LanguageBaseline, *, dtype: str = "float32", backbone: Backbone | None = None
-) -> Backbone:
+def load_text_model(folder: Path, config: LanguageBaseline, *, dtype: str = "float32") -> Backbone:
     """A model that :func:`finished` kept, of the config that it was trained with; FileNotFoundError: there is none.
 
-    Low-rank updates are added in float32 to the backbone (default the config's, changed in place), then rounded to
-    ``dtype``: "float32", "bfloat16" or "float16".
+    Low-rank updates are added in float32, then rounded to ``dtype``: "float32", "bfloat16" or "float16".
     """
     if config.lora_rank is None:
         return load_backbone(str(folder), dtype=dtype)
@@ -54,7 +51,7 @@ def load_text_model(
         raise FileNotFoundError(f"{folder} holds no low-rank updates: adapter_model.safetensors is missing")
     from peft import PeftModel
 
-    start = backbone or load_backbone(config.backbone)
+    start = load_backbone(config.backbone)
     model = merged(PeftModel.from_pretrained(start.model, str(folder))).to(DTYPES[dtype]).eval()
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
     return Backbone(model, start.tokenizer, start.name, f"{start.revision}, updates sha256 {digest}")

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from lbm_core.auction.environment import Day
-from lbm_core.auction.mechanism import LEAST_BUDGET
+from lbm_core.auction.environment import AuctionNetEnv, Day
 from lbm_core.auction.response_tables import ResponseTables, table_day
 from lbm_core.baselines.common import current_states
 from lbm_core.baselines.config import UscbConfig
@@ -43,18 +42,18 @@ def table_days(tables: Sequence[ResponseTables]) -> Days:
     return draw
 
 
-class UscbEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
+class UscbEnvironment(AuctionNetEnv):
     """A day from its second tick on; the first is bid at the CPA target.
 
     * observation: (d,) normalised features of the policy's encoder;
     * action: (1,) in [-1, 1], turned into alpha by :meth:`~lbm_core.baselines.uscb.UscbPolicy.turn`;
     * reward: growth of the day's smoothed score in units of B / C, times ``reward_multiplier``;
-    * terminated: after 48 ticks, or when less than 0.1 of the budget's currency is left;
-    * info: ``conversions`` and ``cost`` so far.
+    * terminated and info as in :class:`~lbm_core.auction.environment.AuctionNetEnv`.
     """
 
     def __init__(self, policy: UscbPolicy, days: Days) -> None:
-        self.policy, self._days = policy, days
+        super().__init__(days)
+        self.policy = policy
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (policy.encoder.dimension,), np.float32)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
         self._scores: list[tuple[int, float]] = []
@@ -65,38 +64,30 @@ class UscbEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Draw a day and play its first tick at the CPA target."""
         super().reset(seed=seed)
-        self._day = self._days(self.np_random)
-        self._ticks = self._day.start(np.random.default_rng(self.np_random.integers(2**63)))
-        self._observation = next(self._ticks)
-        info, over = self._play(np.ones(1))
-        return self.reset(options=options) if over else (self._observed(), info)
+        over = self._play(np.ones(1))
+        return self.reset(options=options) if over else (self._observed(), self._info())
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Turn alpha and bid one tick."""
         before, move = self._score, np.asarray(action, dtype=np.float64).reshape(1)
-        info, over = self._play(self.policy.turn(self._ratio, move))
+        over = self._play(self.policy.turn(self._ratio, move))
         self._decisions += 1
         if over:
             self._scores.append((self._decisions, self._score))
         reward = self.policy.config.reward_multiplier * (self._score - before)
-        return self._observed(), reward, over, False, info
+        return self._observed(), reward, over, False, self._info()
 
-    def averages(self, rows: int = 100) -> NDArray[np.float64]:
-        """(k, 2) decisions taken, mean score of the days that ended since the row before; at most ``rows`` rows."""
-        parts = np.array_split(np.asarray(self._scores).reshape(-1, 2), min(rows, max(len(self._scores), 1)))
+    def averages(self) -> NDArray[np.float64]:
+        """(k, 2) decisions taken, mean score of the days that ended since the row before; at most 100 rows."""
+        parts = np.array_split(np.asarray(self._scores).reshape(-1, 2), min(100, max(len(self._scores), 1)))
         return np.array([(part[-1, 0], part[:, 1].mean()) for part in parts if len(part)]).reshape(-1, 2)
 
-    def _play(self, ratio: NDArray[np.float64]) -> tuple[dict[str, Any], bool]:
-        who, over, row = self._day.advertiser, False, 0
-        try:
-            day: Any = self._ticks.send(ratio * who.cpa_target)
-            self._observation = day
-        except StopIteration as end:
-            day, over, row = end.value, True, self._day.row
-        conversions, cost = day.conversions[row].sum(), day.costs[row].sum()
-        score = smoothed_score(np.array([conversions]), np.array([cost]), who.cpa_target)
+    def _play(self, ratio: NDArray[np.float64]) -> bool:
+        """Bid one tick and note the day's score so far; whether the day is over."""
+        (_, over), who = self._bid(ratio), self._day.advertiser
+        score = smoothed_score(np.array([self._conversions]), np.array([self._cost]), who.cpa_target)
         self._ratio, self._score = ratio, float((score * who.cpa_target / who.budget)[0])
-        return {"conversions": conversions, "cost": cost}, over or who.budget[0] - cost < LEAST_BUDGET
+        return over
 
     def _observed(self) -> NDArray[np.float32]:
         return current_states(self.policy.encoder, self._observation, self._day.advertiser)[0]

@@ -1,7 +1,7 @@
 """Who fills the market (A.1): a mix of control and learned bidders with different openings, gains and noise.
 
 The benchmark's 48 bidders (PID, online LP and learned agents) are not public. Ours are drawn anew for every period from
-a distribution whose knobs, one json file per data set, :mod:`lbm_core.workshop.calibrate` fits so that prices and
+a distribution whose knobs, one json file per data set, ``scripts/calibrate.py`` fits so that prices and
 states resemble the published ones (:mod:`lbm_core.data.fidelity`): some bid far too much, some hardly spend.
 """
 
@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from lbm_core import paths
 from lbm_core.auction.bidder import N_ADVERTISERS, N_TICKS, Advertisers, Bidder, Observation
@@ -34,7 +33,7 @@ from lbm_core.data import fidelity
 from lbm_core.data.advertisers import period_advertisers
 from lbm_core.data.learned_behaviour import LearnedBidder, LearnedPolicy, committed_policies
 from lbm_core.data.trajectories import TrajectorySet
-from lbm_core.files import config_key, writing_file
+from lbm_core.files import config_key
 from lbm_core.seeding import generator
 from lbm_core.settings import DATASETS, Dataset, NonNegative, Share, settings
 
@@ -87,11 +86,6 @@ class BehaviourParameters:
     def load(cls, path: Path) -> BehaviourParameters:
         """Read a json file of named numbers; ValueError: a knob missing, unknown or out of range."""
         return cls(**json.loads(path.read_text()))
-
-    def save(self, path: Path) -> None:
-        """Write a json file."""
-        with writing_file(path) as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
 
 @functools.cache
@@ -262,9 +256,6 @@ def populated_market(
     return day, advertisers, population
 
 
-def simulate_trajectories(
-    dataset: Dataset, periods: Sequence[int], seed: int, *, progress: bool = True
-) -> TrajectorySet:
+def simulate_trajectories(dataset: Dataset, periods: Sequence[int], seed: int) -> TrajectorySet:
     """Trajectories of several periods, in memory; :func:`lbm_core.data.generation.generate` writes resumable shards."""
-    bar = tqdm(periods, unit="period", disable=not progress)
-    return TrajectorySet.from_logs(simulate_period(dataset, period, seed) for period in bar)
+    return TrajectorySet.from_logs(simulate_period(dataset, period, seed) for period in periods)

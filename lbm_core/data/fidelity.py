@@ -44,12 +44,6 @@ def state_moments(trajectories: TrajectorySet) -> pd.DataFrame:
     return pd.DataFrame({"feature": list(FEATURES), "mean": rows.mean(axis=0), "std": rows.std(axis=0)})
 
 
-def moment_ratios(ours: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
-    """Our moments over the published ones: feature, mean_ratio, std_ratio (1 is a perfect match)."""
-    ratios = ours.set_index("feature") / published_moments(dataset).set_index("feature")
-    return ratios.loc[list(FEATURES)].add_suffix("_ratio").reset_index()
-
-
 def moment_report(ours: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
     """All 32 moments of a data set (feature, mean, std) beside the published ones.
 

@@ -1,24 +1,22 @@
 """Learned bidders of the behaviour population (A.1): small policies trained on an earlier round of the market.
 
-The benchmark's include agents trained by BC, IQL and CQL. Ours are trained by :mod:`lbm_core.workshop.calibrate` and
+The benchmark's include agents trained by BC, IQL and CQL. Ours are trained by ``scripts/calibrate.py`` and
 committed as weights; bidding with them needs NumPy only.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from safetensors import safe_open
-from safetensors.numpy import save_file
 
 from lbm_core import paths
 from lbm_core.auction.bidder import N_STATE_FEATURES, Advertisers, Observation
-from lbm_core.files import writing_file
 from lbm_core.settings import Dataset
 
 FORMAT = "lbm behaviour policies 1"
@@ -72,22 +70,10 @@ class LearnedBidder:
         return multiples[self.which, np.arange(len(features))] * self.temper * self.target
 
 
-def save_policies(policies: Mapping[str, LearnedPolicy], path: Path) -> None:
-    """Write named policies to one safetensors file."""
-    tensors = {}
-    for name, policy in policies.items():
-        for k, (weight, bias) in enumerate(zip(policy.weights, policy.biases, strict=True)):
-            tensors[f"{name}.{k}.weight"], tensors[f"{name}.{k}.bias"] = weight, bias
-        tensors[f"{name}.mean"], tensors[f"{name}.std"] = policy.mean, policy.std
-        tensors[f"{name}.range"] = np.array([policy.low, policy.high])
-    with writing_file(path) as temporary:
-        save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, temporary, {"format": FORMAT})
-
-
 def load_policies(path: Path) -> dict[str, LearnedPolicy]:
     """Read named policies; FileNotFoundError: no file, ValueError: not one of ours."""
     if not path.is_file():
-        raise FileNotFoundError(f"no behaviour policies at {path}; `lbm data calibrate` makes them")
+        raise FileNotFoundError(f"no behaviour policies at {path}; scripts/calibrate.py makes them")
     with safe_open(path, "numpy") as file:
         if (file.metadata() or {}).get("format") != FORMAT:
             raise ValueError(f"{path.name} does not hold behaviour policies")

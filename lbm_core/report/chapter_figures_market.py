@@ -76,11 +76,8 @@ def bidders_day(figure: Figure, frame: pd.DataFrame) -> None:
 def moment_dots(figure: Figure, report: pd.DataFrame) -> None:
     """State moments of :func:`lbm_core.data.fidelity.moment_report`, ours over the real ones, and the band allowed."""
     features, names = list(report["feature"].unique()), list(report["dataset"].unique())
-    both, low, high = (
-        figure.subplots(1, 2, sharey=True),
-        0.5,
-        1.6,
-    )  # beyond: an arrow at the edge, with the value
+    both = figure.subplots(1, 2, sharey=True)
+    low, high = 0.5, 1.6  # beyond: an arrow at the edge, with the value
     for axes, moment, title in zip(both, ("mean", "std"), ("Mean", "Standard deviation"), strict=True):
         part = report[report["moment"] == moment]
         band = part.drop_duplicates("feature").set_index("feature")["tolerance"].astype(float).loc[features]

@@ -28,10 +28,6 @@ def choose_backend(
     from lbm_core.act.backbone import backbone_files, load_backbone
 
     engine = engine_of(name)
-    if engine not in ("transformers", "vllm") and not engine.startswith(("http://", "https://")):
-        raise ValueError(
-            f"unknown backend {name!r}; one of auto, transformers, vllm or a server's address (http://...)"
-        )
     if name == "auto":
         print(f"chains of thought are written by {engine}")
     if engine == "transformers":

@@ -58,9 +58,7 @@ def finetune(
     checkpoints : folder in which a long training is kept until it is finished; None keeps nothing
     """
     if not prompts or len(prompts) != len(completions):
-        raise ValueError(
-            f"fine-tuning needs as many prompts as completions, at least one: {len(prompts)}, {len(completions)}"
-        )
+        raise ValueError(f"as many prompts as completions are needed, at least one: {len(prompts)}, {len(completions)}")
     factors = [1.0] * len(prompts) if weights is None else [float(weight) for weight in weights]
     if len(factors) != len(prompts) or not all(0 <= weight < float("inf") for weight in factors) or not any(factors):
         raise ValueError("fine-tuning needs one finite weight >= 0 per sample, not all of them 0")

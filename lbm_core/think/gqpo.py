@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from lbm_core.act.decide import decide
 from lbm_core.act.dual_embedding import LBMAct
@@ -90,9 +91,7 @@ def advantage_weights(relative_q: NDArray[np.float64], beta: float) -> NDArray[n
     known = np.isfinite(relative_q)
     if not known.any():
         raise ValueError("no chain of thought was accepted: there is nothing to weight")
-    exponent = np.where(known, beta * relative_q, -np.inf)
-    weights = np.exp(exponent - exponent[known].max())  # the largest is 1: no overflow
-    return weights / weights[known].mean()
+    return softmax(np.where(known, beta * relative_q, -np.inf)) * known.sum()
 
 
 def choose_chains(

@@ -157,8 +157,6 @@ def stated_direction(text: str) -> int | None:
 
     A rough reading by keywords; a negated verb ("do not increase the bids") counts for nothing.
     """
-    matches = _MOVE.finditer(_BLOCK["answer"].sub(" ", text))
-    moves = [
-        0 if m["none"] else 1 if m["up"] or m["raised"] else -1 for m in matches if not (m["negation"] or m["kept"])
-    ]
+    found = _MOVE.finditer(_BLOCK["answer"].sub(" ", text))
+    moves = [0 if m["none"] else 1 if m["up"] or m["raised"] else -1 for m in found if not (m["negation"] or m["kept"])]
     return moves[-1] if moves else None

@@ -32,18 +32,18 @@ class ServerBackend:
     address without a path.
     """
 
+    batch_size = 16  # prompts per call of generate()
     parallel = 48  # requests in flight
     timeout = (10.0, 600.0)  # seconds to connect, and for one text
     retries = 3  # new attempts; the pause before them grows
 
-    def __init__(self, base_url: str, files: BackboneFiles, batch_size: int = 16) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1; got {batch_size}")
+    def __init__(self, base_url: str, files: BackboneFiles) -> None:
         address = urlsplit(base_url)
         if address.scheme not in ("http", "https") or not address.hostname:
-            raise ValueError(f"{base_url!r} is not the address of a server, such as http://127.0.0.1:8000/v1")
+            known = "auto, transformers, vllm or the address of a server, such as http://127.0.0.1:8000/v1"
+            raise ValueError(f"unknown backend {base_url!r}; one of {known}")
         self.base_url = base_url.rstrip("/") + ("" if address.path.strip("/") else "/v1")
-        self.files, self.tokenizer, self.batch_size = files, files.tokenizer, batch_size
+        self.files, self.tokenizer = files, files.tokenizer
         always: dict[str, Any] = {"allowed_methods": None, "raise_on_status": False}  # the last answer says why
         retry = Retry(self.retries, status_forcelist=FAILING, backoff_factor=0.5, **always)
         self._session = requests.Session()

@@ -46,12 +46,12 @@ class TransformersBackend:
     bfloat16 is about 2.5 times as fast as float32 on CPUs that know it.
     """
 
-    def __init__(self, backbone: Backbone, batch_size: int = 16) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1; got {batch_size}")
+    batch_size = 16
+
+    def __init__(self, backbone: Backbone) -> None:
         if backbone.model.device.type == "cpu" and backbone.model.config._attn_implementation == "sdpa":
             backbone.model.set_attn_implementation("lbm_grouped")
-        self.backbone, self.tokenizer, self.batch_size = backbone, backbone.tokenizer, batch_size
+        self.backbone, self.tokenizer = backbone, backbone.tokenizer
         self.name = f"{backbone.name} ({backbone.revision}, {backbone.model.dtype})".replace("torch.", "")
 
     @torch.no_grad()

@@ -51,20 +51,19 @@ class VllmBackend:
 
     Parameters
     ----------
-    batch_size : prompts per call, >= 1; vLLM decides itself how many texts are in flight
     dtype : "float32", "bfloat16" or "float16"
     longest : tokens of a prompt and its text together, at most; cut down to what the model can read
     """
 
-    def __init__(
-        self, files: BackboneFiles, batch_size: int = 48, *, dtype: str = "bfloat16", longest: int = 4096
-    ) -> None:
-        if batch_size < 1 or longest < 2 or dtype not in DTYPES:
-            wrong = f"got {batch_size}, {longest} and {dtype!r}"
-            raise ValueError(f"batch_size must be at least 1, longest 2, dtype one of {', '.join(DTYPES)}; {wrong}")
+    batch_size = 48  # prompts per call of generate(); vLLM decides itself how many texts are in flight
+
+    def __init__(self, files: BackboneFiles, *, dtype: str = "bfloat16", longest: int = 4096) -> None:
+        if longest < 2 or dtype not in DTYPES:
+            known = ", ".join(DTYPES)
+            raise ValueError(f"longest must be at least 2, dtype one of {known}; got {longest} and {dtype!r}")
         if importlib.util.find_spec("vllm") is None:
             raise ModuleNotFoundError("vLLM is not installed; install it with 'make vllm'", name="vllm")
-        self.files, self.tokenizer, self.batch_size, self.dtype = files, files.tokenizer, batch_size, dtype
+        self.files, self.tokenizer, self.dtype = files, files.tokenizer, dtype
         self.longest = min(longest, files.positions)
         self.name = f"{files.name} ({files.revision}, {dtype}, vllm)"
         self._engine: Any = None
@@ -153,8 +152,6 @@ def _import_vllm() -> Any:
         vllm.LLM  # noqa: B018 -- this is what imports the rest
     except (ImportError, OSError, RuntimeError) as error:
         cause = f"vLLM is installed but cannot be imported ({str(error).splitlines()[0]})"
-        cure = (
-            "'make vllm' installs the build for this machine and removes what breaks it (torchvision, torchaudio, ...)"
-        )
+        cure = "'make vllm' installs this machine's build and removes what breaks it (torchvision, torchaudio, ...)"
         raise ModuleNotFoundError(f"{cause}; {cure}", name="vllm") from error
     return vllm

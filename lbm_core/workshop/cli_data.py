@@ -78,32 +78,6 @@ def data_generate(
     print(f"wrote {len(read_shards(out))} trajectories of {periods} periods to {out}")
 
 
-@data.command("calibrate")
-def data_calibrate(
-    out: Annotated[Path, typer.Option(help="Folder for the knobs, the policies and the trials.")],
-    dataset: DatasetOption = "dense",
-    seed: Annotated[int, typer.Option(help="Of the search, the market and the policies.")] = 2,
-    trials: Annotated[int, typer.Option(help="Trials of the second round, a third of it in the first.")] = 135,
-    policy_steps: Annotated[int, typer.Option(help="Gradient steps of each learned policy.")] = 2_000,
-    jobs: JobsOption = 1,
-    install: Annotated[bool, typer.Option(help="Whether to make the result the population of this checkout.")] = False,
-) -> None:
-    """Fit the behaviour population to the benchmark's published facts; a killed run resumes.
-
-    Prints how well the result fits on draws that the fit has not seen, period 14's prices among them.
-    """
-    from lbm_core.workshop import calibrate
-
-    config = calibrate.CalibrateConfig(dataset, seed, trials, policy_steps)
-    knobs = calibrate.calibrate(config, out, jobs=jobs)
-    policies = calibrate.load_policies(out / f"behaviour_{dataset}.safetensors")
-    for name, table in calibrate.report(dataset, knobs, tuple(policies.values()), jobs=jobs).items():
-        print(f"{name}:\n{table.round(3).to_string(index=False)}")
-    if install:
-        calibrate.install(dataset, out)
-        print(f"the {dataset} population of {calibrate.FOLDER} is now this one")
-
-
 @data.command("import")
 def data_import(
     files: Annotated[list[Path], typer.Argument(help="Traffic or trajectory files: .csv, .csv.gz or .zip.")],

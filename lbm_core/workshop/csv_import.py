@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,7 @@ _WHO = "advertiser {advertiserNumber}, period {deliveryPeriodIndex}"
 
 
 def import_files(
-    paths: Sequence[str | Path],
-    out: str | Path,
-    *,
-    dataset: Dataset | None = None,
-    compare: bool = True,
-    traffic: Callable[[int, Dataset], Traffic] = Traffic,
+    paths: Sequence[str | Path], out: str | Path, *, dataset: Dataset | None = None, compare: bool = True
 ) -> list[dict[str, Any]]:
     """Import traffic and trajectory files, each a ``.csv``, ``.csv.gz`` or ``.zip``; all of them or nothing.
 
@@ -66,9 +61,9 @@ def import_files(
     with writing(out) as folder:
         for source in sources:
             if "state" in source.header:
-                trajectories, check = read_trajectory_csv(source, dataset=dataset, compare=compare, traffic=traffic)
+                trajectories, check = read_trajectory_csv(source, dataset, compare)
             else:
-                log, check = read_traffic_csv(source, dataset=dataset, traffic=traffic)
+                log, check = read_traffic_csv(source, dataset)
                 log.save(folder / f"period-{log.period}.npz")
                 trajectories = TrajectorySet.from_logs([log])
             ours, before = trajectories.dataset, sets[0].dataset if sets else trajectories.dataset
@@ -87,11 +82,7 @@ def import_files(
 
 
 def read_trajectory_csv(
-    source: CsvSource,
-    *,
-    dataset: Dataset | None = None,
-    compare: bool = True,
-    traffic: Callable[[int, Dataset], Traffic] = Traffic,
+    source: CsvSource, dataset: Dataset | None = None, compare: bool = True
 ) -> tuple[TrajectorySet, dict[str, Any]]:
     """Read trajectories, cut at the first ``done`` inclusive, and check them, with the arguments of import_files.
 
@@ -107,7 +98,7 @@ def read_trajectory_csv(
     trajectories = _trajectories(rows, dataset)
     periods = rows["deliveryPeriodIndex"].unique().tolist() if compare else []
     for period in periods:
-        _compare(source, rows[rows["deliveryPeriodIndex"] == period], traffic(period, dataset))
+        _compare(source, rows[rows["deliveryPeriodIndex"] == period], Traffic(period, dataset))
     says = f"{source.name}: {len(trajectories):,} trajectories, not compared with the regenerated traffic"
     if periods:
         says = f"{source.name}: impression counts and mean p-values of {len(trajectories):,} trajectories ({dataset}, "

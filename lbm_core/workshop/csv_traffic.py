@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,7 @@ _SUMMED = ["bids", "pvalues", "wins", "exposures", "costs", "conversions", "expe
 _FLOAT_ERROR = 8 * np.finfo(float).eps  # a number printed in full comes back within this
 
 
-def read_traffic_csv(
-    source: CsvSource, *, dataset: Dataset | None = None, traffic: Callable[[int, Dataset], Traffic] = Traffic
-) -> tuple[PeriodLog, dict[str, Any]]:
+def read_traffic_csv(source: CsvSource, dataset: Dataset | None = None) -> tuple[PeriodLog, dict[str, Any]]:
     """Read a whole delivery period, rows in any order, as a log that the replay takes, and check it.
 
     Arguments, errors and the comparison are those of :func:`lbm_core.workshop.csv_import.import_files`. In the latter
@@ -41,7 +38,7 @@ def read_traffic_csv(
     named = re.match(r"period[-_]?(\d+)\.", Path(source.member or source.path).name)
     if named and int(named[1]) != period:
         raise ValueError(f"{source.name}, line 2: a row of delivery period {period} in the file of period {named[1]}")
-    sums = _PeriodSums(source, first, traffic(period, dataset or nearest_dataset(first)))
+    sums = _PeriodSums(source, first, Traffic(period, dataset or nearest_dataset(first)))
     for rows in itertools.chain([first], parts):
         sums.add(rows)
     return sums.finish()

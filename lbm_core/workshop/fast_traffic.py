@@ -9,10 +9,10 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.integrate import quad_vec
+from scipy.special import ndtr
 
 from lbm_core.auction.bidder import N_ADVERTISERS
 from lbm_core.auction.traffic import LARGEST_SIGMA, SCHEMES, Traffic
@@ -42,34 +42,16 @@ class FastTraffic(Traffic):
 
     @functools.cached_property
     def _mean_sigma_ratio(self) -> NDArray[np.float64]:
-        """(48,) mean of min(|x|, 0.3) for x ~ normal(level, level / 2)."""
-        levels, scale, cut = self.sigma_levels, self.sigma_levels / 2, LARGEST_SIGMA
+        """(48,) mean of min(|x|, 0.3) for x ~ normal(level, level / 2): the integral of how often |x| is larger."""
+        levels, scale = self.sigma_levels, self.sigma_levels / 2
 
-        def partial(low: float, high: float) -> NDArray[np.float64]:  # mean of x on [low, high]
-            a, b = (low - levels) / scale, (high - levels) / scale
-            return levels * (norm.cdf(b) - norm.cdf(a)) + scale * (norm.pdf(a) - norm.pdf(b))
+        def beyond(limit: float) -> NDArray[np.float64]:  # share of x
+            return ndtr((levels - limit) / scale) + ndtr((-limit - levels) / scale)
 
-        beyond = norm.sf((cut - levels) / scale) + norm.cdf((-cut - levels) / scale)
-        return partial(0.0, cut) - partial(-cut, 0.0) + cut * beyond
+        return quad_vec(beyond, 0.0, LARGEST_SIGMA)[0]
 
 
 simulate_fast = functools.partial(simulate_period, traffic=FastTraffic)
-
-
-def _cast(source, target):
-    """Compiled function that reads the bits of a number as another kind's (numba's own ``view`` does not inline)."""
-
-    @intrinsic
-    def cast(typing_context, value):
-        def generate(context, builder, signature, arguments):
-            return builder.bitcast(arguments[0], context.get_value_type(target))
-
-        return target(source), generate
-
-    return cast
-
-
-_bits_of, _float_of = _cast(types.float32, types.uint32), _cast(types.uint32, types.float32)
 
 
 @njit(inline="always")
@@ -89,9 +71,9 @@ def _two_words(counter, key_1, key_2):
 @njit(inline="always")
 def _logarithm(x):
     """ln(x) in single precision for x >= 0.5: exponent plus a polynomial of the mantissa in [0.71, 1.41]."""
-    shifted = _u(_bits_of(x) - _u(0x3F3504F3))
+    shifted = _u(np.float32(x).view(np.uint32) - _u(0x3F3504F3))
     exponent = _f(_i(shifted) >> _i(23))
-    y = _float_of(_u(_u(shifted & _u(0x007FFFFF)) + _u(0x3F3504F3))) - _f(1)
+    y = np.uint32(_u(shifted & _u(0x007FFFFF)) + _u(0x3F3504F3)).view(np.float32) - _f(1)
     series = _f(7.0376836292e-2)
     series = series * y + _f(-1.1514610310e-1)
     series = series * y + _f(1.1676998740e-1)
@@ -141,7 +123,7 @@ def counter_normals(key_1, key_2, means, stds, out, sums):
                 cosine = _f(4.1666645683e-2) + square * (square * _f(2.44331571e-5) - _f(1.3887316255e-3))
                 cosine = _f(1) + square * (square * cosine - _f(0.5))
                 sign = _u(_u(bits << _u(1)) & _u(0x80000000))
-                scale = std * _float_of(_u(_bits_of(radii[j]) ^ sign))
+                scale = std * np.uint32(np.float32(radii[j]).view(np.uint32) ^ sign).view(np.float32)
                 swap = _i(bits) < _i(0)
                 left[j] = max(mean + scale * (sine if swap else cosine), _f(0))
                 rights[j] = max(mean + scale * (cosine if swap else sine), _f(0))

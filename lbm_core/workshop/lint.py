@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from lbm_core.workshop.execute import KERNELSPEC
+from lbm_core.workshop.execute import cleaned
 from lbm_core.workshop.notebooks import parameters_of
 
 MAX_BYTES = 300_000
@@ -35,13 +36,8 @@ def _sentences(path: Path) -> Iterator[str]:
     if path.stat().st_size > MAX_BYTES:
         yield f"{path.stat().st_size} bytes, at most {MAX_BYTES} are allowed"
     notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
-    if (notebook.nbformat, notebook.nbformat_minor) != (4, 5):
-        yield f"notebook format {notebook.nbformat}.{notebook.nbformat_minor}, not 4.5: run 'lbm notebooks strip'"
-        return
-    if notebook.metadata.get("kernelspec") != KERNELSPEC:
-        yield "kernelspec is not python3: run 'lbm notebooks strip'"
-    if extra := set(notebook.metadata) - {"kernelspec", "language_info"}:
-        yield f"metadata {min(extra)!r} left by a tool: run 'lbm notebooks strip'"
+    if notebook != cleaned(copy.deepcopy(notebook)):
+        yield "format is not 4.5, kernelspec not python3, or a tool left metadata: run 'lbm notebooks strip'"
     try:
         parameters_of(notebook)
     except ValueError as error:
@@ -71,8 +67,6 @@ def _anatomy(texts: list[str]) -> Iterator[str]:
 
 
 def _of_cell(cell: NotebookNode) -> Iterator[str]:
-    if extra := set(cell.metadata) - {"tags"}:
-        yield f"metadata {min(extra)!r}: run 'lbm notebooks strip'"
     if not cell.source.strip():
         yield "empty"
     if cell.cell_type == "code" and _SHELL.search(cell.source):

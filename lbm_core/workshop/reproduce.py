@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,9 @@ def reproduce(
     def run(path: Path) -> tuple[Path, Outcome]:
         return path, execute(path, copies[path], parameters[path], progress=jobs == 1 and sys.stderr.isatty())
 
-    for wave in _waves(parameters):
+    order = TopologicalSorter({path: needs(path, parameters) for path in parameters})
+    order.prepare()
+    while wave := sorted(order.get_ready()):
         begun = (joblib.delayed(run)(path) for path in wave if begins(path))
         pool = joblib.Parallel(jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
         for path, outcome in pool(begun):
@@ -70,20 +73,12 @@ def reproduce(
             if not outcome.error:
                 with writing_file(copies[path].with_suffix(".done.json")) as temporary:
                     temporary.write_text(json.dumps({"key": keys[path], "outcome": asdict(outcome)}, indent=1))
+        order.done(*wave)
     table = pd.DataFrame(rows.values())
     with writing_file(next(iter(copies.values())).with_name("summary.csv")) as temporary:
         joined = {name: table[name].map(" ".join) for name in ("tables", "figures")}
         table.assign(**joined).to_csv(temporary, index=False, lineterminator="\n")
     return table
-
-
-def _waves(notebooks: Iterable[Path]) -> Iterator[list[Path]]:
-    """Groups of notebooks that do not build on each other, in order."""
-    left = list(notebooks)
-    while left:
-        wave = [path for path in left if not needs(path, left)]
-        yield wave
-        left = [path for path in left if path not in wave]
 
 
 def _keys(parameters: Mapping[Path, dict[str, Any]], library: Path) -> dict[Path, str]:

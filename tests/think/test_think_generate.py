@@ -121,7 +121,9 @@ def test_bad_sampling_is_refused(wrong):
 def backend():
     from lbm_core.think.transformers_backend import TransformersBackend
 
-    return TransformersBackend(tiny_language_model(), batch_size=4)
+    backend = TransformersBackend(tiny_language_model())
+    backend.batch_size = 4
+    return backend
 
 
 SHARED = "The same rules for all. "

@@ -46,7 +46,8 @@ def contents(groups):
 @pytest.fixture(scope="module")
 def backend():
     # float32, so that the last bits, which differ between engines, do not decide which token comes first.
-    engine = choose_backend("vllm", MODEL, batch_size=2, dtype="float32", longest=512)
+    engine = choose_backend("vllm", MODEL, dtype="float32", longest=512)
+    engine.batch_size = 2
     assert engine.name.endswith("vllm)")
     yield engine
     engine.close()
@@ -114,7 +115,8 @@ def test_a_killed_run_resumes_to_the_texts_of_an_uninterrupted_one(backend, prom
     cut = tmp_path / "cut.jsonl"
     cut.write_bytes(b"".join((tmp_path / "whole.jsonl").read_bytes().splitlines(keepends=True)[:3]))
     assert contents(run(cut, backend)) == contents(whole)
-    idle = choose_backend("vllm", MODEL, batch_size=2, dtype="float32")
+    idle = choose_backend("vllm", MODEL, dtype="float32")
+    idle.batch_size = 2
     assert contents(run(cut, idle)) == contents(whole)
     assert idle._engine is None, "texts that are stored need no engine"
 
@@ -219,8 +221,8 @@ def test_bad_settings_and_prompts_that_are_too_long_are_refused_before_the_engin
     from lbm_core.think.vllm_backend import VllmBackend
 
     files = BackboneFiles("nowhere", 512, tiny_language_model().tokenizer, "tiny", "seed 0")
-    for bad in ({"batch_size": 0}, {"longest": 1}, {"dtype": "int8"}):
-        with pytest.raises(ValueError, match=r"batch_size must be at least 1"):
+    for bad in ({"longest": 1}, {"dtype": "int8"}):
+        with pytest.raises(ValueError, match=r"longest must be at least 2"):
             VllmBackend(files, **bad)
     with pytest.raises(ValueError, match=r"take up to 528 tokens, but the limit is 512"):
         VllmBackend(files).sample(["a" * 400], 1, Sampling(128), 0)

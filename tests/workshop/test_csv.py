@@ -16,13 +16,20 @@ import pytest
 from small_periods import SmallTraffic, WavyBidder, small_advertisers
 
 from lbm_core.auction.log import PeriodLog
-from lbm_core.auction.traffic import Traffic
 from lbm_core.data.behaviour import simulate_period
 from lbm_core.data.trajectories import TrajectorySet
+from lbm_core.workshop import csv_import, csv_traffic
 from lbm_core.workshop.csv_import import import_files, read_trajectory_csv
 from lbm_core.workshop.csv_reading import TRAFFIC_COLUMNS, TRAJECTORY_COLUMNS, CsvSource, csv_sources
 from lbm_core.workshop.csv_traffic import read_traffic_csv
 from lbm_core.workshop.export import export_periods, export_traffic_csv, export_trajectory_csv
+
+
+@pytest.fixture
+def small_traffic(monkeypatch):
+    """Files are compared with periods of a few impressions."""
+    for module in (csv_import, csv_traffic):
+        monkeypatch.setattr(module, "Traffic", SmallTraffic)
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +70,11 @@ def trajectory_lines(exported, tmp_path_factory):
 
 
 def read_traffic(path, **options):
-    return read_traffic_csv(csv_sources(path)[0], traffic=SmallTraffic, **options)
+    return read_traffic_csv(csv_sources(path)[0], **options)
 
 
 def read_trajectories(path, **options):
-    return read_trajectory_csv(csv_sources(path)[0], **{"traffic": SmallTraffic} | options)
+    return read_trajectory_csv(csv_sources(path)[0], **options)
 
 
 def assert_same_log(ours, expected):
@@ -100,6 +107,7 @@ def assert_same_trajectories(ours, expected):
             assert np.array_equal(a, b), field.name
 
 
+@pytest.mark.usefixtures("small_traffic")
 def test_traffic_round_trip(exported):
     path, log = exported
     imported, check = read_traffic(path)
@@ -113,6 +121,7 @@ def test_traffic_round_trip(exported):
     assert "agree with the regenerated traffic to all printed digits; so do the sigmas" in check["says"]
 
 
+@pytest.mark.usefixtures("small_traffic")
 def test_rows_in_any_order_and_other_numberings(exported, lines, tmp_path):
     _, log = exported
     index = TRAFFIC_COLUMNS.index("pvIndex")
@@ -129,6 +138,7 @@ def test_rows_in_any_order_and_other_numberings(exported, lines, tmp_path):
     np.testing.assert_allclose(imported.costs, log.costs, rtol=1e-12)
 
 
+@pytest.mark.usefixtures("small_traffic")
 def test_rounded_pvalues_agree_within_their_digits(exported, lines, tmp_path):
     p, sigma = TRAFFIC_COLUMNS.index("pValue"), TRAFFIC_COLUMNS.index("pValueSigma")
     rows = [line.split(",") for line in lines[1:]]
@@ -147,6 +157,7 @@ def test_rounded_pvalues_agree_within_their_digits(exported, lines, tmp_path):
         read_traffic(path)
 
 
+@pytest.mark.usefixtures("small_traffic")
 def test_other_sigmas_are_told(exported, lines, tmp_path):
     sigma = TRAFFIC_COLUMNS.index("pValueSigma")
     rows = [line.split(",") for line in lines[1:]]
@@ -206,18 +217,20 @@ TRAFFIC_DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", TRAFFIC_DAMAGE)
+@pytest.mark.usefixtures("small_traffic")
 def test_damaged_traffic_files(damage, lines, tmp_path):
     damaged, message = TRAFFIC_DAMAGE[damage]
     path, out = tmp_path / "period-7.csv", tmp_path / "out"
     rows = damaged([line.split(",") for line in lines[1:]])
     path.write_text("\n".join([lines[0], *(",".join(row) for row in rows)]) + "\n")
     with pytest.raises(ValueError, match=message) as caught:
-        import_files([path], out, traffic=SmallTraffic)
+        import_files([path], out)
     assert str(caught.value).startswith("period-7.csv")
     assert "\n" not in str(caught.value)
     assert [p.name for p in tmp_path.iterdir()] == ["period-7.csv"], "something half-imported was left"
 
 
+@pytest.mark.usefixtures("small_traffic")
 def test_wrong_files(exported, lines, tmp_path):
     path = tmp_path / "period-9.csv"
     path.write_text("\n".join(lines))
@@ -238,6 +251,7 @@ def test_wrong_files(exported, lines, tmp_path):
         import_files([tmp_path / "period-8.csv"], tmp_path / "out")
 
 
+@pytest.mark.usefixtures("small_traffic")
 def test_zip_and_gzip(exported, tmp_path):
     path, log = exported
     with zipfile.ZipFile(tmp_path / "periods.zip", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -250,7 +264,7 @@ def test_zip_and_gzip(exported, tmp_path):
         assert_same_log(imported, log)
         assert check["source"].startswith(name)
     with pytest.raises(ValueError, match="period 7 was already in another file"):
-        import_files([path, tmp_path / "periods.zip"], tmp_path / "out", traffic=SmallTraffic)
+        import_files([path, tmp_path / "periods.zip"], tmp_path / "out")
     for name in ("periods.zip", "period-7.csv.gz"):
         whole = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(whole[: len(whole) // 2])
@@ -258,6 +272,7 @@ def test_zip_and_gzip(exported, tmp_path):
             read_traffic(tmp_path / name)
 
 
+@pytest.mark.usefixtures("small_traffic")
 def test_trajectory_round_trip(exported, trajectory_lines, tmp_path):
     _, log = exported
     assert trajectory_lines[0].split(",") == TRAJECTORY_COLUMNS
@@ -270,6 +285,7 @@ def test_trajectory_round_trip(exported, trajectory_lines, tmp_path):
         assert "agree with the regenerated traffic" in check["says"]
 
 
+@pytest.mark.usefixtures("small_traffic")
 def test_import_of_both_formats(exported, trajectory_lines, tmp_path):
     path, log = exported
     written = tmp_path / "8.csv"
@@ -277,7 +293,7 @@ def test_import_of_both_formats(exported, trajectory_lines, tmp_path):
     period_8 = log_of(pd.read_csv(written), day)
     second = export_trajectory_csv(tmp_path / "trajectory.csv", [period_8])
     out = tmp_path / "imported"
-    checks = import_files([path, second], out, traffic=SmallTraffic)
+    checks = import_files([path, second], out)
     assert [check["rows"] for check in checks] == [48 * log.counts.sum(), 48 * 48]
     assert sorted(p.name for p in out.iterdir()) == ["import.json", "period-7.npz", "trajectories.npz"]
     assert_same_log(PeriodLog.load(out / "period-7.npz"), log)
@@ -286,12 +302,12 @@ def test_import_of_both_formats(exported, trajectory_lines, tmp_path):
     assert_same_trajectories(ours, TrajectorySet.concatenate([expected, TrajectorySet.from_logs([period_8])]))
     assert json.loads((out / "import.json").read_text())[0]["periods"] == [7]
     with pytest.raises(FileExistsError, match="is there already"):
-        import_files([path], out, traffic=SmallTraffic)
+        import_files([path], out)
     same = tmp_path / "again.csv"
     same.write_text("\n".join(trajectory_lines))
     for pair in ([path, same], [second, second]):
         with pytest.raises(ValueError, match=r"of advertiser 0, period [78] was already in another file"):
-            import_files(pair, tmp_path / "twice", traffic=SmallTraffic)
+            import_files(pair, tmp_path / "twice")
     assert not (tmp_path / "twice").exists()
 
 
@@ -334,7 +350,7 @@ def test_published_trajectory(tmp_path):
         [*row[:8], "(" + ", ".join(f"np.float64({x})" for x in row[8][1:-1].split(", ")) + ")", *row[9:]]
         for row in published_rows()
     ]
-    again, _ = read_trajectory_csv(csv_sources(write_rows(path, numpy_2))[0], traffic=Traffic)
+    again, _ = read_trajectory_csv(csv_sources(write_rows(path, numpy_2))[0])
     assert np.array_equal(again.states, trajectories.states)
 
 

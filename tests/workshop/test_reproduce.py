@@ -339,7 +339,7 @@ def _spoil(what: str) -> nbformat.NotebookNode:
         cells[1].source = cells[1].source.replace("cached", "smoke")
     elif what == "kernelspec":
         notebook.metadata["kernelspec"]["name"] = "my-env"
-    elif what == "metadata 'papermill'":
+    elif what == "left metadata":
         cells[3].metadata["papermill"] = {}
     elif what == "bytes":
         cells[3].outputs[0].text = "x" * 300_001
@@ -380,7 +380,7 @@ def _spoil(what: str) -> nbformat.NotebookNode:
         "plain literal",
         "must hold TIER",
         "kernelspec",
-        "metadata 'papermill'",
+        "left metadata",
         "bytes",
         "absolute path",
         "memory address",

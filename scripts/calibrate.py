@@ -1,22 +1,29 @@
-"""Fit the behaviour population to the benchmark's published facts (A.1): ``lbm data calibrate``.
+"""Fit the behaviour population to the benchmark's published facts (A.1): how lbm_core/data/behaviour_*.* were made.
+
+    python scripts/calibrate.py --dataset dense --out fit/      # from a seed; a killed run resumes
+    python scripts/calibrate.py --dataset dense --out fit/ --install        # and makes it this checkout's population
 
 Control bidders are fitted; BC, IQL and CQL learn from a market of them and join it; the mix is fitted once more. The
-fit sees the state moments and period 7's tick prices; period 14's are held out.
+fit sees the state moments and period 7's tick prices; period 14's are held out. Needs the ``rl`` extra.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import joblib
 import numpy as np
 import pandas as pd
+import typer
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 from tqdm.auto import tqdm
 
 from lbm_core import paths
@@ -24,11 +31,10 @@ from lbm_core.auction.bidder import N_TICKS
 from lbm_core.auction.log import PeriodLog
 from lbm_core.data import fidelity
 from lbm_core.data.behaviour import KINDS, BehaviourParameters, behaviour_parameters
-from lbm_core.data.learned_behaviour import LearnedPolicy, load_policies, save_policies
+from lbm_core.data.learned_behaviour import FORMAT, LearnedPolicy, load_policies, policy_features
 from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.files import writing_file
 from lbm_core.settings import Count, Dataset, Positive, Whole, settings
-from lbm_core.workshop.behaviour_policies import learn_policies
 from lbm_core.workshop.fast_traffic import simulate_fast
 
 Policies = Sequence[LearnedPolicy]
@@ -124,7 +130,8 @@ def calibrate(config: CalibrateConfig, out: Path, *, jobs: int = 1) -> Behaviour
         start = {name: value * 0.75 if name.startswith("share_") else value for name, value in start.items()}
         start["share_learned"] = 0.25
         best = BehaviourParameters(**_search(config, start, policies, out, parallel))
-    best.save(out / f"behaviour_{config.dataset}.json")
+    with writing_file(out / f"behaviour_{config.dataset}.json") as temporary:
+        temporary.write_text(json.dumps(asdict(best), indent=1) + "\n")
     return best
 
 
@@ -195,6 +202,72 @@ def _from_unit(kinds: Sequence[str], point: NDArray[np.float64], start: dict[str
     return BehaviourParameters(**values)
 
 
+def learn_policies(trajectories: TrajectorySet, steps: int, seed: int) -> dict[str, LearnedPolicy]:
+    """BC, IQL and CQL policies of a market's trajectories, by d3rlpy, with so many gradient steps each.
+
+    The reward is the tick's share of the B / C affordable conversions, plus what was paid below the CPA target (minus
+    what was paid above it) as a share of the budget: a bidder that only counted conversions would ignore its target.
+    """
+    import d3rlpy
+    import structlog
+    import torch
+
+    from lbm_core.training import small_network
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))  # d3rlpy tells a lot
+    mean, std, low, high, dataset = _transitions(trajectories)
+    shape = d3rlpy.models.encoders.VectorEncoderFactory(hidden_units=[64, 64])
+    quiet = {"show_progress": False, "logger_adapter": d3rlpy.logging.NoopAdapterFactory()}
+    policies = {}
+    for name in ("BC", "IQL", "CQL"):
+        config = getattr(d3rlpy.algos, f"{name}Config")
+        networks = {field.name: shape for field in fields(config) if field.name.endswith("encoder_factory")}
+        with small_network(seed):
+            d3rlpy.seed(seed)
+            algorithm = config(batch_size=256, **networks).create(device="cpu:0")
+            algorithm.fit(dataset, n_steps=steps, n_steps_per_epoch=steps, **quiet)
+        named = algorithm.impl.policy.named_modules()
+        layers = [module for key, module in named if isinstance(module, torch.nn.Linear) and "logstd" not in key]
+        weights, biases = (
+            tuple(getattr(layer, kind).detach().numpy().copy() for layer in layers) for kind in ("weight", "bias")
+        )
+        policies[name] = LearnedPolicy(weights, biases, mean, std, low, high)
+        seen = dataset.episodes[0].observations
+        if not np.allclose(policies[name].squashed(seen * std + mean), algorithm.predict(seen)[:, 0], atol=1e-4):
+            raise RuntimeError(f"the weights read from d3rlpy's {name} do not bid as it does: its version is not known")
+    return policies
+
+
+def _transitions(trajectories: TrajectorySet) -> tuple[NDArray, NDArray, float, float, Any]:
+    """Mean and std of the features, range of log(alpha / C), and d3rlpy's data set of standardised transitions."""
+    import d3rlpy
+
+    acting, target = trajectories.acting, trajectories.cpa_target[:, None]
+    features = policy_features(trajectories.states, np.broadcast_to(target, acting.shape))
+    mean, std = features[acting].mean(axis=0), features[acting].std(axis=0) + 1e-6
+    actions = np.log(np.maximum(trajectories.alphas, 1e-3) / target)
+    low, high = np.percentile(actions[acting], [1, 99])
+    squashed = np.clip(2 * (actions - low) / (high - low) - 1, -0.999, 0.999)
+    reward = (2 * trajectories.conversions * target - trajectories.costs) / trajectories.budget[:, None]
+    kept = acting & (acting.sum(axis=1, keepdims=True) > 2)
+    ends = np.arange(acting.shape[1]) == trajectories.last_action[:, None]
+    columns = [np.clip((features - mean) / std, -5, 5), squashed[:, :, None], reward[:, :, None], ends]
+    dataset = d3rlpy.dataset.MDPDataset(*(column[kept].astype(np.float32) for column in columns))
+    return mean, std, float(low), float(high), dataset
+
+
+def save_policies(policies: Mapping[str, LearnedPolicy], path: Path) -> None:
+    """Write named policies to one safetensors file."""
+    tensors = {}
+    for name, policy in policies.items():
+        for k, (weight, bias) in enumerate(zip(policy.weights, policy.biases, strict=True)):
+            tensors[f"{name}.{k}.weight"], tensors[f"{name}.{k}.bias"] = weight, bias
+        tensors[f"{name}.mean"], tensors[f"{name}.std"] = policy.mean, policy.std
+        tensors[f"{name}.range"] = np.array([policy.low, policy.high])
+    with writing_file(path) as temporary:
+        save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, temporary, {"format": FORMAT})
+
+
 def install(dataset: Dataset, out: Path) -> None:
     """Make a fit the data set's population: copy knobs, policies and trials into the package."""
     for name in (f"behaviour_{dataset}.json", f"behaviour_{dataset}.safetensors", f"trials_{dataset}.csv"):
@@ -224,10 +297,43 @@ def report(
         logs = _simulate(parallel, dataset, every, parameters=knobs, policies=policies)
     unpriced = logs[: len(periods)]
     lengths = np.concatenate([log.lengths for log in unpriced])
+    moments = fidelity.moment_report(fidelity.state_moments(TrajectorySet.from_logs(unpriced)), dataset)
+    ratios = moments.pivot(index="feature", columns="moment", values="ratio").loc[moments["feature"].unique()]
     tables = {
-        "moments": fidelity.moment_ratios(fidelity.state_moments(TrajectorySet.from_logs(unpriced)), dataset),
+        "moments": ratios.add_suffix("_ratio").reset_index(),
         "lengths": pd.DataFrame({"mean": [lengths.mean()], "share_exhausted": [(lengths < N_TICKS).mean()]}),
     }
     if priced:
         tables["agreement"] = _agreement(logs[len(periods) :])
     return tables
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Folder for the knobs, the policies and the trials.")],
+    dataset: Annotated[Dataset, typer.Option(help="Dense or sparse conversions.")] = "dense",
+    seed: Annotated[int, typer.Option(help="Of the search, the market and the policies.")] = 2,
+    trials: Annotated[int, typer.Option(help="Trials of the second round, a third of it in the first.")] = 135,
+    policy_steps: Annotated[int, typer.Option(help="Gradient steps of each learned policy.")] = 2_000,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    installed: Annotated[
+        bool, typer.Option("--install", help="Make the result the population of this checkout.")
+    ] = False,
+) -> None:
+    """Fit the behaviour population to the benchmark's published facts; a killed run resumes.
+
+    Prints how well the result fits on draws that the fit has not seen, period 14's prices among them.
+    """
+    knobs = calibrate(CalibrateConfig(dataset, seed, trials, policy_steps), out, jobs=jobs)
+    policies = tuple(load_policies(out / f"behaviour_{dataset}.safetensors").values())
+    for name, table in report(dataset, knobs, policies, jobs=jobs).items():
+        print(f"{name}:\n{table.round(3).to_string(index=False)}")
+    if installed:
+        install(dataset, out)
+        print(f"the {dataset} population of {FOLDER} is now this one")
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")

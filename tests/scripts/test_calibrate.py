@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, replace
 
+import calibrate
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,10 +15,8 @@ from lbm_core.data.learned_behaviour import (
     LearnedPolicy,
     load_policies,
     policy_features,
-    save_policies,
 )
 from lbm_core.data.trajectories import TrajectorySet
-from lbm_core.workshop import calibrate
 from lbm_core.workshop.fast_traffic import simulate_fast
 
 
@@ -46,14 +45,14 @@ def _policy(rng, low=-1.0, high=1.0):
 def test_policies_survive_the_file_and_stay_in_their_range(tmp_path):
     rng = np.random.default_rng(0)
     policies = {"BC": _policy(rng), "CQL": _policy(rng, -2.0, 0.5)}
-    save_policies(policies, tmp_path / "p.safetensors")
+    calibrate.save_policies(policies, tmp_path / "p.safetensors")
     restored = load_policies(tmp_path / "p.safetensors")
     features = rng.normal(size=(50, 17)).astype(np.float32)
     for name, policy in policies.items():
         assert np.array_equal(policy.multiple(features), restored[name].multiple(features))
         assert (np.log(policy.multiple(features)) >= policy.low - 1e-9).all()
         assert (np.log(policy.multiple(features)) <= policy.high + 1e-9).all()
-    with pytest.raises(FileNotFoundError, match="lbm data calibrate"):
+    with pytest.raises(FileNotFoundError, match=r"scripts/calibrate\.py"):
         load_policies(tmp_path / "none.safetensors")
 
 
