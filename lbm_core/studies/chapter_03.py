@@ -71,7 +71,7 @@ def verdicts(
 
     One row per critic, logged state (drawn in every period), factor and change ("one tick" or "rest of the day"):
     variant, period, tick, cpa_ratio (of the day so far, smoothed), factor, change, relative_q (reward units), gain
-    (score, conversions).
+    (score, conversions; of the day replayed from that state on).
     """
     frames = []
     for log in logs:
@@ -84,8 +84,8 @@ def verdicts(
         states = pd.DataFrame({"period": log.period, "tick": ticks, "cpa_ratio": ratio})
         gains = {}
         for change in ("one tick", "rest of the day"):
-            who, tried, lasting = held.advertisers(rows), (1.0, *factors), change != "one tick"
-            scores = counterfactual_scores(tables, who, held.alphas[rows], ticks, tried, persistent=lasting)
+            lasting = change != "one tick"
+            scores = counterfactual_scores(tables, held, rows, ticks, (1.0, *factors), persistent=lasting)
             gains[change] = scores[:, 1:] - scores[:, :1]
         for name, judge in critics.items():
             window = windows(held, rows, ticks, judge.config.window_length)
