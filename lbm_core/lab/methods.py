@@ -79,11 +79,20 @@ def _critic_alone(setup: Setup, choice: Choice) -> Contender:
     judge, step = models.critic(setup), choice.in_use.get("step", 1.14)
 
     def make() -> Bidder:
-        from lbm_core.baselines.critic_search import CriticBidder
+        from lbm_core.baselines.critic_search import CriticSearch, SearchBidder
 
-        return CriticBidder(judge.get(quiet=True), (1 / step, 1.0, step))
+        return SearchBidder(CriticSearch(judge.get(quiet=True), (1 / step, 1.0, step)))
 
     return Contender((judge,), make, ["critic alone", step])
+
+
+def _replay_q_alone(setup: Setup, choice: Choice) -> Contender:
+    def make() -> Bidder:
+        from lbm_core.baselines.critic_search import ReplayQBidder
+
+        return ReplayQBidder(setup.dataset)
+
+    return Contender((), make, "replay-Q alone")
 
 
 def _weights(
@@ -186,6 +195,7 @@ _ROWS = (
     _control("PID", PidBidder, proportional=(0.05, 0.1, 0.2), integral=(0.02, 0.05, 0.1), highest=(1.0, 1.2, 1.5, 2.0)),
     Method("online LP", "", _online_lp, seeds="none"),
     Method("critic alone", "", _critic_alone, space={"step": (1.05, 1.14, 1.3)}, defaults={"step": 1.14}),
+    Method("replay-Q alone", "", _replay_q_alone, seeds="none"),  # an upper reference, no method
     _transformer("DT"),
     _offline("BC"),
     _offline("BCQ", flexibility=(0.02, 0.05, 0.15), n_step=(1, 12)),

@@ -94,10 +94,12 @@ def by_strength(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def guides_compared(lab: Lab) -> pd.DataFrame:
-    """LBM-Act under the chapter's guides and constant words; beside the critic's guide the critic without LBM-Act."""
+    """LBM-Act under the chapter's guides and constant words; beside critic and replay-Q these alone."""
     guides = lab.tier.chapter2.guides
     methods = [*CONSTANT.values(), *(Guided(cast(Guide, name)) for name in guides)]
-    return few(lab, lab.tier.chapter2).evaluate([*methods, *(["critic alone"] if "critic" in guides else [])])
+    return few(lab, lab.tier.chapter2).evaluate(
+        [*methods, *(f"{name} alone" for name in guides if name in ("critic", "replay-Q"))]
+    )
 
 
 def days_under_instruction(lab: Lab, methods: Sequence[str | Guided]) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from lbm_core.auction.controls import ConstantAlpha
 from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.replay import ReplayPeriod
 from lbm_core.auction.response_tables import ResponseTables
-from lbm_core.baselines.critic_search import CriticBidder
+from lbm_core.baselines.critic_search import CriticSearch, SearchBidder
 from lbm_core.critic.ensemble import CriticEnsemble
 from lbm_core.critic.network import Critic
 from lbm_core.critic.validity import counterfactual_scores
@@ -99,7 +99,7 @@ def verdicts(
 
 def steering(lab: Lab, critics: Mapping[str, Judge]) -> pd.DataFrame:
     """Replays in which each critic alone steers, beside nobody steering ("constant", alpha = C all day)."""
-    steered = {name: partial(CriticBidder, judge) for name, judge in critics.items()}
+    steered = {name: partial(SearchBidder, CriticSearch(judge)) for name, judge in critics.items()}
     bidders: dict[str, Callable[[], Bidder]] = {"constant": ConstantAlpha, **steered}
     sizes = lab.tier.evaluation
     return evaluate(bidders, lab.held_out(), range(sizes.draws), rows=spread_rows(sizes.advertisers), progress=False)

@@ -91,6 +91,14 @@ def test_evaluation_of_controls_and_learned_methods(cache, capsys):
     np.testing.assert_allclose(half["budget"], frame.query("method == 'constant'")["budget"] / 2)
 
 
+def test_an_upper_reference_foresees_replayed_days_only(cache):
+    lab = _lab()
+    means = lab.evaluate(["constant", "replay-Q alone"]).groupby("method")["expected_score"].mean()
+    assert means["replay-Q alone"] > means["constant"]
+    with pytest.raises(RuntimeError, match="replayed days only"):
+        lab.closed_loop(["replay-Q alone"])
+
+
 def test_a_killed_evaluation_resumes(cache):
     lab, played = _lab(evaluation__draws=1, evaluation__advertisers=3), []
 
