@@ -118,9 +118,9 @@ class Foresight(ABC):
 
     _day: ResponseTables | None = None
 
-    def foresee(self, tables: ResponseTables) -> None:
+    def foresee(self, period: ReplayPeriod | ResponseTables) -> None:
         """Look at the day that will be replayed."""
-        self._day = tables
+        self._day = period if isinstance(period, ResponseTables) else ResponseTables.from_period(period)
 
     @property
     def day(self) -> ResponseTables:
@@ -156,15 +156,13 @@ class Oracle(Foresight):
 class OracleBidder(LBMActBidder):
     """LBM-Act led by a :class:`Foresight`, which sees each period before it is replayed.
 
-    ``guide_source`` passes the oracle's words on, e.g. ``every(2, oracle)``; default the oracle itself.
+    ``source`` passes the oracle's words on, e.g. ``every(2, oracle)``; default the oracle itself.
     """
 
-    def __init__(
-        self, model: LBMAct, oracle: Foresight, guide_source: GuideSource | None = None, **options: Any
-    ) -> None:
-        super().__init__(model, guide_source or oracle, **options)
+    def __init__(self, model: LBMAct, oracle: Foresight, source: GuideSource | None = None, **options: Any) -> None:
+        super().__init__(model, source or oracle, **options)
         self.oracle = oracle
 
-    def foresee(self, period: ReplayPeriod) -> None:
+    def foresee(self, period: ReplayPeriod | ResponseTables) -> None:
         """Look at a period; :func:`lbm_core.evaluation.runner.evaluate` shows it."""
-        self.oracle.foresee(ResponseTables.from_period(period))
+        self.oracle.foresee(period)

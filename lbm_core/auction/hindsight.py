@@ -43,12 +43,7 @@ def best_constant(tables: ResponseTables, advertisers: Advertisers | None = None
 
 
 def scores_from(
-    tables: ResponseTables,
-    advertisers: Advertisers,
-    ticks: ArrayLike,
-    alphas: NDArray,
-    costs: NDArray,
-    conversions: NDArray,
+    tables: ResponseTables, advertisers: Advertisers, ticks: ArrayLike, alphas: NDArray, spent: NDArray, won: NDArray
 ) -> NDArray[np.float64]:
     """(n, F) scores (beta = 2) of n days that go on from a moment in F ways, in expected conversions from there on.
 
@@ -56,16 +51,16 @@ def scores_from(
     ----------
     ticks : (n,) first that is replayed, in 0..47, or one for all
     alphas : (n, F, 48) currency per conversion, >= 0, or (n, F, 1), held to the end; before ``ticks`` they are not read
-    costs, conversions : (n,) what the days have brought by then; the budget left is the advertiser's without the costs
+    spent, won : (n,) currency and conversions of the days by then; what is left of the budget may still be spent
     """
     plans, ticks = np.broadcast_to(alphas, (*alphas.shape[:2], N_TICKS)), np.reshape(ticks, (-1, 1))
     who = np.broadcast_to(advertisers.index[:, None], plans.shape[:2])
-    cost, count = (np.repeat(before[:, None], plans.shape[1], axis=1).astype(float) for before in (costs, conversions))
+    cost, count = (np.repeat(before[:, None], plans.shape[1], axis=1).astype(np.float64) for before in (spent, won))
     for tick in range(ticks.min(), N_TICKS):
-        paid, won, _ = tables.respond(tick, who, plans[..., tick])
-        share = np.where(tick >= ticks, affordable_share(paid, advertisers.budget[:, None] - cost), 0.0)
-        cost += paid * share
-        count += won * share
+        price, value, _ = tables.respond(tick, who, plans[..., tick])
+        share = np.where(tick >= ticks, affordable_share(price, advertisers.budget[:, None] - cost), 0.0)
+        cost += price * share
+        count += value * share
     return score(count, cost, advertisers.cpa_target[:, None])
 
 

@@ -15,14 +15,11 @@ from lbm_core.act.guide_sources import Foresight
 from lbm_core.act.guides import sentences
 from lbm_core.auction.bidder import Advertisers, Observation
 from lbm_core.auction.hindsight import scores_from
-from lbm_core.auction.replay import ReplayPeriod
-from lbm_core.auction.response_tables import ResponseTables
 from lbm_core.baselines.common import Opening, untargeted
 from lbm_core.critic.ensemble import CriticEnsemble
 from lbm_core.critic.network import Critic
 from lbm_core.data.trajectories import ALPHA_LIMIT
 from lbm_core.settings import Dataset
-from lbm_core.training import small_network
 
 STEPS = (0.88, 1.0, 1.14)  # multiples of the last alpha that mean down, stay and up
 
@@ -39,7 +36,7 @@ class Search(ABC):
         self.dataset, self.multiples = dataset, np.asarray(multiples, dtype=np.float64)
 
     @abstractmethod
-    def q(self, observation: Observation, advertisers: Advertisers, alphas: NDArray[np.float64]) -> NDArray[np.float64]:
+    def q(self, observation: Observation, advertisers: Advertisers, alphas: NDArray) -> NDArray[np.float64]:
         """(n, K) values of bidding (n, K) alphas > 0, currency per conversion."""
 
     def best(
@@ -64,9 +61,15 @@ class CriticSearch(Search):
         super().__init__(critic.config.dataset, multiples)
         self.critic = critic
 
-    def q(self, observation: Observation, advertisers: Advertisers, alphas: NDArray[np.float64]) -> NDArray[np.float64]:
-        with small_network():
-            return self.critic.q(untargeted(observation, advertisers, self.critic.config.window_length), alphas)
+    def q(self, observation: Observation, advertisers: Advertisers, alphas: NDArray) -> NDArray[np.float64]:
+        return self.critic.q(untargeted(observation, advertisers, self.critic.config.window_length), alphas)
+
+
+class CriticBidder(Opening, CriticSearch):
+    """Bids what a critic's search finds around the last alpha."""
+
+    def bid(self, observation: Observation) -> NDArray[np.float64]:
+        return self.best(observation, self.advertisers)[0]
 
 
 class ReplayQ(Search, Foresight):
@@ -75,28 +78,13 @@ class ReplayQ(Search, Foresight):
     What a perfect critic would say, and no method: it knows the prices to come, of lost impressions, too.
     """
 
-    def q(self, observation: Observation, advertisers: Advertisers, alphas: NDArray[np.float64]) -> NDArray[np.float64]:
+    def q(self, observation: Observation, advertisers: Advertisers, alphas: NDArray) -> NDArray[np.float64]:
         before = observation.costs.sum(axis=1), observation.conversions.sum(axis=1)
         return scores_from(self.day, advertisers, observation.tick, alphas[..., None], *before)
 
 
-class SearchBidder(Opening):
-    """Tries a few multiples of the last alpha and takes the one with the highest Q."""
-
-    def __init__(self, search: Search) -> None:
-        self.search = search
+class ReplayQBidder(Opening, ReplayQ):
+    """Bids what replay-Q finds around the last alpha; each period must be shown to it."""
 
     def bid(self, observation: Observation) -> NDArray[np.float64]:
-        return self.search.best(observation, self.advertisers)[0]
-
-
-class ReplayQBidder(SearchBidder):
-    """Bids by :class:`ReplayQ`, which sees each period before it is replayed."""
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.oracle = ReplayQ(dataset)
-        super().__init__(self.oracle)
-
-    def foresee(self, period: ReplayPeriod) -> None:
-        """Look at a period; :func:`lbm_core.evaluation.runner.evaluate` shows it."""
-        self.oracle.foresee(ResponseTables.from_period(period))
+        return self.best(observation, self.advertisers)[0]

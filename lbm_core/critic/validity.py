@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lbm_core.auction.bidder import N_TICKS
 from lbm_core.auction.hindsight import scores_from
@@ -18,15 +18,9 @@ TIE = 1e-9  # gains up to this are no effect at all
 
 
 def counterfactual_scores(
-    tables: ResponseTables,
-    days: TrajectorySet,
-    rows: NDArray[np.int64],
-    ticks: NDArray[np.int64],
-    factors: Sequence[float],
-    *,
-    persistent: bool = False,
+    tables: ResponseTables, days: TrajectorySet, rows: NDArray, ticks: NDArray, factors: ArrayLike, to_end: bool = False
 ) -> NDArray[np.float64]:
-    """(n, F) scores (beta = 2) of logged days if alpha had been another at one tick, or from there on.
+    """(n, F) scores (beta = 2) of logged days if alpha had been another at one tick, or from it to the day's end.
 
     The replay starts from the state that is judged: at its tick, with what the log has spent and won by then; what
     follows is expected conversions. A replay of the whole day would often get there without a budget. All else stays as
@@ -35,13 +29,14 @@ def counterfactual_scores(
     Parameters
     ----------
     tables : of the logged period
-    rows, ticks : (n,) which of the days, and where alpha is changed (``persistent``: from where on)
-    factors : F multiples of the logged alpha; ticks after the logged end count as the last alpha > 0
+    rows, ticks : (n,) which of the days, and when alpha is changed
+    factors : (F,) multiples of the logged alpha; ticks after the logged end count as the last alpha > 0
+    to_end : whether alpha stays changed to the day's end
     """
     alphas = days.alphas[rows]
     # A day cut at its ``done`` goes on as it was: the replay may have budget left.
     script = pd.DataFrame(np.where(alphas > 0, alphas, np.nan)).ffill(axis=1).fillna(0.0).to_numpy(np.float64)
-    changed = persistent | (np.arange(N_TICKS) == ticks[:, None])
+    changed = to_end | (np.arange(N_TICKS) == ticks[:, None])
     scripts = script[:, None] * np.where(changed[:, None], np.asarray(factors)[:, None], 1.0)
     before = days.costs_before[rows, ticks], days.conversions_before[rows, ticks]
     return scores_from(tables, days.advertisers(rows), ticks, scripts, *before)

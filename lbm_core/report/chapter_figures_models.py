@@ -132,15 +132,14 @@ def variants(figure: Figure, validity: pd.DataFrame, steered: pd.DataFrame) -> N
     figure.set_size_inches(7, 0.24 * len(names) + 1)
     titles = ("sign accuracy", "rank correlation", "score, steering alone")
     parts = (tables["sign_accuracy"], tables["rank_correlation"], steering)
-    no_critic = tables["always_lower"]["mean"].iloc[0], 1 - tables["is_better"]["mean"].iloc[0]
-    known = (no_critic, (0.0,), (steering["mean"]["constant"],))
+    told = [tables["always_lower"]["mean"].iloc[0], 1 - tables["is_better"]["mean"].iloc[0]]
+    known = (told, [0.0], [steering["mean"]["constant"]])
     for axes, title, rows, reference in zip(figure.subplots(1, 3, sharey=True), titles, parts, known, strict=True):
         dots(axes, rows.loc[names], names)
         for value, dashes in zip(reference, ("--", ":"), strict=False):
             axes.axvline(value, color=PAPER_COLOUR, linestyle=dashes)
         axes.set(xlabel=title)
-    told = 'dashed: always "lower is better", chance, alpha = C all day; dotted: always "no change is better"'
-    figure.supxlabel(told, fontsize=7)
+    figure.supxlabel('dashed: always "lower", chance, alpha = C all day; dotted: always "not better"', fontsize=7)
 
 
 @drawn("variant", "relative_q", "gain", size=(7, 2.3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,8 @@ from lbm_core.auction.controls import ConstantAlpha
 from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.replay import ReplayPeriod
 from lbm_core.auction.response_tables import ResponseTables
-from lbm_core.baselines.critic_search import CriticSearch, SearchBidder
+from lbm_core.baselines.critic_search import CriticBidder
+from lbm_core.critic.config import CriticConfig
 from lbm_core.critic.ensemble import CriticEnsemble
 from lbm_core.critic.network import Critic
 from lbm_core.critic.validity import counterfactual_scores
@@ -26,13 +28,16 @@ from lbm_core.seeding import generator
 Judge = Critic | CriticEnsemble
 FACTORS = (0.85, 1.15)  # alternatives to the logged alpha
 SAMPLES = 400  # logged states per held-out period
+_RECIPE = {"reward": "conversions", "counted": "sampled", "state_kind": "paper", "n_step": 1, "decay": False}
 VARIANTS: dict[str, dict[str, Any]] = {  # fields of the critic's configuration that differ from the tier's
     "default": {},
     "drawn conversions": {"counted": "sampled"},
     "conversions": {"reward": "conversions"},
     "16 features": {"state_kind": "paper"},
     "conversions, 16 features": {"reward": "conversions", "state_kind": "paper"},
-    "as Table 9": {"reward": "conversions", "counted": "sampled", "state_kind": "paper", "n_step": 1, "decay": False},
+    "paper's recipe, small": _RECIPE,
+    # At its size, which is the default of every field but the data's own.
+    "as Table 9": {k: v for k, v in asdict(CriticConfig()).items() if k not in ("dataset", "seed")} | _RECIPE,
     "one step": {"n_step": 1},
     "Monte Carlo": {"n_step": 48, "expectile": 0.5},
     "expectile 0.5": {"expectile": 0.5},
@@ -84,8 +89,8 @@ def verdicts(
         states = pd.DataFrame({"period": log.period, "tick": ticks, "cpa_ratio": ratio})
         gains = {}
         for change in ("one tick", "rest of the day"):
-            lasting = change != "one tick"
-            scores = counterfactual_scores(tables, held, rows, ticks, (1.0, *factors), persistent=lasting)
+            tried, to_end = (1.0, *factors), change != "one tick"
+            scores = counterfactual_scores(tables, held, rows, ticks, tried, to_end)
             gains[change] = scores[:, 1:] - scores[:, :1]
         for name, judge in critics.items():
             window = windows(held, rows, ticks, judge.config.window_length)
@@ -99,7 +104,7 @@ def verdicts(
 
 def steering(lab: Lab, critics: Mapping[str, Judge]) -> pd.DataFrame:
     """Replays in which each critic alone steers, beside nobody steering ("constant", alpha = C all day)."""
-    steered = {name: partial(SearchBidder, CriticSearch(judge)) for name, judge in critics.items()}
+    steered = {name: partial(CriticBidder, judge) for name, judge in critics.items()}
     bidders: dict[str, Callable[[], Bidder]] = {"constant": ConstantAlpha, **steered}
     sizes = lab.tier.evaluation
     return evaluate(bidders, lab.held_out(), range(sizes.draws), rows=spread_rows(sizes.advertisers), progress=False)

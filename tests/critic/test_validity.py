@@ -39,7 +39,7 @@ def test_factor_one_is_the_logged_day_from_every_moment(tables, days):
 
 def test_at_the_first_tick_it_is_a_replay_of_the_whole_day(tables, days):
     rows = np.arange(len(days))
-    scores = counterfactual_scores(tables, days, rows, np.zeros_like(rows), [0.8], persistent=True)
+    scores = counterfactual_scores(tables, days, rows, np.zeros_like(rows), [0.8], to_end=True)
     script = np.where(days.alphas > 0, days.alphas, np.nan)
     script = pd.DataFrame(script).ffill(axis=1).to_numpy(np.float64)
     scaled = table_replay(tables, ScheduledAlpha(0.8 * script), advertisers=days.advertisers(rows)).summary()
@@ -52,11 +52,11 @@ def test_the_truth_starts_with_the_logged_budget(tables, days):
     low = replace(days, alphas=np.full((len(days), 48), 30.0), length=np.full(len(days), 48), costs=days.costs / 10)
     whole = table_replay(tables, ScheduledAlpha(low.alphas.astype(float)), advertisers=low.advertisers(rows))
     assert (whole.lengths < 44).all(), "the replay from the first tick has nothing left by then"
-    for persistent in (False, True):
-        scores = counterfactual_scores(tables, low, rows, ticks, [1.0, 0.3], persistent=persistent)
+    for to_end in (False, True):
+        scores = counterfactual_scores(tables, low, rows, ticks, [1.0, 0.3], to_end=to_end)
         assert (np.abs(scores[:, 1] - scores[:, 0]) > 1e-3).all()
     spent = replace(low, costs=np.repeat(low.budget[:, None] / 44, 48, axis=1))
-    scores = counterfactual_scores(tables, spent, rows, ticks, [1.0, 0.3], persistent=True)
+    scores = counterfactual_scores(tables, spent, rows, ticks, [1.0, 0.3], to_end=True)
     np.testing.assert_array_equal(scores[:, 0], scores[:, 1])
 
 

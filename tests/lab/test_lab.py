@@ -19,6 +19,7 @@ TINY = {
     "act.layers": 1,
     "critic.steps": 3,
     "dt.steps": 4,
+    "imitation.steps": 5,
     "gqpo.prompts": 4,
     "gqpo.samples": 2,
     "think.sampling.max_new_tokens": 12,
@@ -70,6 +71,10 @@ def test_a_model_is_trained_once_and_again_with_another_seed(cache, capsys):
     assert trained["steps"] == 4
     assert not trained["computed"]
     assert trained["seconds"] > 0
+    taught = lab.train("oracle imitation")
+    assert (taught["steps"], taught["computed"]) == (5, True)
+    assert taught["parameters"] == 6 * 61 * 5, "a mean and five trees of at most 31 leaves, five numbers a node"
+    assert lab.bidder("oracle imitation").model.losses[-1, 0] == 3 * 5
 
 
 def test_evaluation_of_controls_and_learned_methods(cache, capsys):
