@@ -1,11 +1,12 @@
 """Who may lead LBM-Act besides LBM-Think: does a chain of thought tell it more than these do?
 
 Each is a ``GuideSource``: called with what may be known at a tick, it gives one sentence per advertiser. "None" is
-:func:`lbm_core.act.guides.uninstructed`; a critic's is :class:`lbm_core.baselines.critic_search.CriticGuide`.
+:func:`lbm_core.act.guides.uninstructed`; a critic's is :class:`lbm_core.baselines.critic_search.CriticSearch`.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -112,43 +113,56 @@ def until(level: float, source: GuideSource) -> GuideSource:
     return stopped
 
 
-class Oracle:
-    """Knows the replayed day: points toward the constant alpha with the best score in hindsight.
+class Foresight(ABC):
+    """A guide that knows the replayed day: an upper reference, not a method."""
+
+    _day: ResponseTables | None = None
+
+    def foresee(self, period: ReplayPeriod | ResponseTables) -> None:
+        """Look at the day that will be replayed."""
+        self._day = period if isinstance(period, ResponseTables) else ResponseTables.from_period(period)
+
+    @property
+    def day(self) -> ResponseTables:
+        """What was foreseen; RuntimeError where nothing was: prices that react to bids cannot be."""
+        if self._day is None:
+            raise RuntimeError("an oracle knows replayed days only, and none was shown to it")
+        return self._day
+
+    @abstractmethod
+    def __call__(self, observation: Observation, advertisers: Advertisers) -> list[str]:
+        """One sentence per advertiser; RuntimeError as of :attr:`day`."""
+
+
+class Oracle(Foresight):
+    """Points toward the constant alpha with the best score in hindsight.
 
     In a replay the data's next move, which trained LBM-Act, does not exist, because the bidder has left the logged
     path. So the oracle's direction is sign(alpha* - alpha_{t-1}), with alpha* the best constant of the day for each
-    advertiser (:func:`lbm_core.auction.hindsight.best_constant`). An upper reference for guides, not a method.
-    Within :data:`CLOSE` of it the direction is "uncertain".
+    advertiser (:func:`lbm_core.auction.hindsight.best_constant`). Within :data:`CLOSE` of it the direction is
+    "uncertain".
     """
 
-    def __init__(self) -> None:
-        self._tables: ResponseTables | None = None
-        self._best: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None  # budgets and their alpha*
-
-    def foresee(self, tables: ResponseTables) -> None:
-        """Look at the day that will be replayed."""
-        self._tables, self._best = tables, None
+    _best: tuple[ResponseTables, NDArray[np.float64], NDArray[np.float64]] | None = None  # day, budgets, their alpha*
 
     def __call__(self, observation: Observation, advertisers: Advertisers) -> list[str]:
-        """One sentence per advertiser; RuntimeError where no day was foreseen: prices that react to bids cannot be."""
-        if self._tables is None:
-            raise RuntimeError("the oracle knows replayed days only, and none was shown to it")
-        if self._best is None or not np.array_equal(self._best[0], advertisers.budget):
-            self._best = advertisers.budget, best_constant(self._tables, advertisers).alpha
-        distance = np.log(self._best[1] / np.maximum(observation.alphas[:, -1], 1e-9))
+        best = self._best
+        if best is None or best[0] is not self.day or not np.array_equal(best[1], advertisers.budget):
+            best = self._best = self.day, advertisers.budget, best_constant(self.day, advertisers).alpha
+        distance = np.log(best[2] / np.maximum(observation.alphas[:, -1], 1e-9))
         return sentences(np.where(np.abs(distance) > CLOSE, np.sign(distance), 0))
 
 
 class OracleBidder(LBMActBidder):
-    """LBM-Act led by an :class:`Oracle`, which sees each period before it is replayed.
+    """LBM-Act led by a :class:`Foresight`, which sees each period before it is replayed.
 
-    ``guide_source`` passes the oracle's words on, e.g. ``every(2, oracle)``; default the oracle itself.
+    ``source`` passes the oracle's words on, e.g. ``every(2, oracle)``; default the oracle itself.
     """
 
-    def __init__(self, model: LBMAct, oracle: Oracle, guide_source: GuideSource | None = None, **options: Any) -> None:
-        super().__init__(model, guide_source or oracle, **options)
+    def __init__(self, model: LBMAct, oracle: Foresight, source: GuideSource | None = None, **options: Any) -> None:
+        super().__init__(model, source or oracle, **options)
         self.oracle = oracle
 
-    def foresee(self, period: ReplayPeriod) -> None:
+    def foresee(self, period: ReplayPeriod | ResponseTables) -> None:
         """Look at a period; :func:`lbm_core.evaluation.runner.evaluate` shows it."""
-        self.oracle.foresee(ResponseTables.from_period(period))
+        self.oracle.foresee(period)

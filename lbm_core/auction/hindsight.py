@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lbm_core.auction.bidder import N_TICKS, Advertisers
 from lbm_core.auction.metrics import score
@@ -40,6 +40,28 @@ def best_constant(tables: ResponseTables, advertisers: Advertisers | None = None
     scores = score(conversions, cost, who.cpa_target[:, None])
     best = np.arange(len(who)), np.argmax(scores, axis=1)
     return Hindsight(tables.alphas[best[1]], conversions[best], cost[best], scores[best])
+
+
+def scores_from(
+    tables: ResponseTables, advertisers: Advertisers, ticks: ArrayLike, alphas: NDArray, spent: NDArray, won: NDArray
+) -> NDArray[np.float64]:
+    """(n, F) scores (beta = 2) of n days that go on from a moment in F ways, in expected conversions from there on.
+
+    Parameters
+    ----------
+    ticks : (n,) first that is replayed, in 0..47, or one for all
+    alphas : (n, F, 48) currency per conversion, >= 0, or (n, F, 1), held to the end; before ``ticks`` they are not read
+    spent, won : (n,) currency and conversions of the days by then; what is left of the budget may still be spent
+    """
+    plans, ticks = np.broadcast_to(alphas, (*alphas.shape[:2], N_TICKS)), np.reshape(ticks, (-1, 1))
+    who = np.broadcast_to(advertisers.index[:, None], plans.shape[:2])
+    cost, count = (np.repeat(before[:, None], plans.shape[1], axis=1).astype(np.float64) for before in (spent, won))
+    for tick in range(ticks.min(), N_TICKS):
+        price, value, _ = tables.respond(tick, who, plans[..., tick])
+        share = np.where(tick >= ticks, affordable_share(price, advertisers.budget[:, None] - cost), 0.0)
+        cost += price * share
+        count += value * share
+    return score(count, cost, advertisers.cpa_target[:, None])
 
 
 def lp_bound(tables: ResponseTables, advertisers: Advertisers | None = None) -> Hindsight:

@@ -109,6 +109,23 @@ class UscbConfig:
 
 
 @settings
+class ImitationConfig:
+    """Oracle imitation (arXiv 2412.11434)."""
+
+    dataset: Dataset = "dense"
+    state_kind: StateKind = "extended"  # "paper": the 16 features alone
+    periods: Count = 2  # training periods on whose response tables it is taught
+    rounds: Count = 3  # fits; before each the days are bid again, after the first by what was learned
+    steps: Count = 100  # boosted trees per fit
+    leaves: Annotated[int, Field(ge=2)] = 31  # of a tree, at most
+    least_samples: Count = 60  # states per leaf
+    learning_rate: Positive = 0.06  # shrinkage of each tree
+    spread: NonNegative = 0.5  # standard deviation of log(alpha / C) between the days of the first fit
+    noise: NonNegative = 0.1  # of log alpha from tick to tick, while states are collected
+    seed: Whole = 0
+
+
+@settings
 class DiffBidConfig:
     """DiffBid (KDD 2024), or DiffBid-Q (CBD)."""
 

@@ -7,46 +7,39 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from lbm_core.auction.bidder import N_TICKS, Advertisers
-from lbm_core.auction.controls import ScheduledAlpha
-from lbm_core.auction.metrics import score
-from lbm_core.auction.response_tables import ResponseTables, table_replay
+from lbm_core.auction.bidder import N_TICKS
+from lbm_core.auction.hindsight import scores_from
+from lbm_core.auction.response_tables import ResponseTables
+from lbm_core.data.trajectories import TrajectorySet
 
 TIE = 1e-9  # gains up to this are no effect at all
 
 
 def counterfactual_scores(
-    tables: ResponseTables,
-    advertisers: Advertisers,
-    alphas: NDArray,
-    ticks: NDArray[np.int64],
-    factors: Sequence[float],
-    *,
-    persistent: bool = False,
+    tables: ResponseTables, days: TrajectorySet, rows: NDArray, ticks: NDArray, factors: ArrayLike, to_end: bool = False
 ) -> NDArray[np.float64]:
-    """(n, F) scores (beta = 2, expected) of days if alpha had been another at one tick, or from there on (persistent).
+    """(n, F) scores (beta = 2) of logged days if alpha had been another at one tick, or from it to the day's end.
 
-    All else stays as logged.
+    The replay starts from the state that is judged: at its tick, with what the log has spent and won by then; what
+    follows is expected conversions. A replay of the whole day would often get there without a budget. All else stays as
+    logged.
 
     Parameters
     ----------
     tables : of the logged period
-    advertisers, alphas : n, one per logged day, and (n, 48) logged; ticks after the logged end count as the last alpha
-        > 0
-    ticks : (n,) where alpha is changed
-    factors : F multiples of the logged alpha
+    rows, ticks : (n,) which of the days, and when alpha is changed
+    factors : (F,) multiples of the logged alpha; ticks after the logged end count as the last alpha > 0
+    to_end : whether alpha stays changed to the day's end
     """
+    alphas = days.alphas[rows]
     # A day cut at its ``done`` goes on as it was: the replay may have budget left.
     script = pd.DataFrame(np.where(alphas > 0, alphas, np.nan)).ffill(axis=1).fillna(0.0).to_numpy(np.float64)
-    when = np.arange(N_TICKS)
-    changed = when >= ticks[:, None] if persistent else when == ticks[:, None]
-    scripts = np.where(changed[:, None], script[:, None] * np.asarray(factors)[None, :, None], script[:, None])
-    repeated = advertisers[np.repeat(np.arange(len(script)), len(factors))]
-    result = table_replay(tables, ScheduledAlpha(scripts.reshape(-1, N_TICKS)), advertisers=repeated)
-    scores = score(result.expected_conversions.sum(axis=1), result.costs.sum(axis=1), repeated.cpa_target)
-    return scores.reshape(scripts.shape[:2])
+    changed = to_end | (np.arange(N_TICKS) == ticks[:, None])
+    scripts = script[:, None] * np.where(changed[:, None], np.asarray(factors)[:, None], 1.0)
+    before = days.costs_before[rows, ticks], days.conversions_before[rows, ticks]
+    return scores_from(tables, days.advertisers(rows), ticks, scripts, *before)
 
 
 def validity(verdicts: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
@@ -54,13 +47,15 @@ def validity(verdicts: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
 
     Verdicts hold variant, change, period, factor, relative_q, gain and ``by``; the result variant, change, *by, period,
     the columns of :func:`agreement`, and says_up, is_up: shares of the alternatives above the logged alpha that are
-    called better, and that are better. Groups in which no alternative changed anything are left out.
+    called better, and that are better; always_lower: sign accuracy of whoever always calls the lower alpha better.
+    Groups in which no alternative changed anything are left out.
     """
     rows: dict[Any, pd.DataFrame] = {}
     keys = ["variant", "change", *by, "period"]
     for key, moved in verdicts[verdicts["gain"].abs() > TIE].groupby(keys, sort=False, observed=True):
         up = moved[moved["factor"] > 1]
         shares = {"says_up": (up["relative_q"] > 0).mean(), "is_up": (up["gain"] > 0).mean()}
+        shares["always_lower"] = ((moved["gain"] > 0) == (moved["factor"] < 1)).mean()
         rows[key] = agreement(moved["relative_q"].to_numpy(), moved["gain"].to_numpy()).assign(**shares)
     if not rows:
         raise ValueError("no alternative changed anything: nothing to compare the critics with")
@@ -83,8 +78,8 @@ def calibration(verdicts: pd.DataFrame, bins: int = 8) -> pd.DataFrame:
 def agreement(relative_q: NDArray, gain: NDArray) -> pd.DataFrame:
     """How well a critic's (n, F) relative-Q ranks F alternatives to the logged action by their (n, F) gain in score.
 
-    One row: samples, sign_accuracy (0.5 is chance), rank_correlation (Spearman), says_better, is_better (shares). Exact
-    ties (no effect at all) are left out.
+    One row: samples, sign_accuracy, rank_correlation (Spearman), says_better, is_better (shares). Exact ties (no effect
+    at all) are left out. Without a look at the state, "never better" has a sign accuracy of 1 - is_better.
     """
     verdict, truth = pd.Series(np.ravel(relative_q)), pd.Series(np.ravel(gain))
     verdict, truth = verdict[truth.abs() > TIE], truth[truth.abs() > TIE]

@@ -38,12 +38,12 @@ def actor_trials(setup: Setup, guide: Guide) -> Artifact[pd.DataFrame]:
 
     def play(setting: dict[str, Any]) -> list[Bidder]:
         from lbm_core.act.decide import LBMActBidder
-        from lbm_core.baselines.critic_search import CriticGuide
+        from lbm_core.baselines.critic_search import CriticSearch
 
         played = LBMActBidder(model.get(quiet=True), **setting)
         if not guided:
             return [played]
-        return [played, LBMActBidder(model.get(quiet=True), CriticGuide(judge.get(quiet=True)), **setting)]
+        return [played, LBMActBidder(model.get(quiet=True), CriticSearch(judge.get(quiet=True)), **setting)]
 
     defaults = {name: getattr(model.config, name) for name in (GUIDED_SPACE if guided else SPACE)}
     space = {name: tuple(dict.fromkeys((*GUIDED_SPACE[name], value))) for name, value in defaults.items()}
@@ -53,7 +53,7 @@ def actor_trials(setup: Setup, guide: Guide) -> Artifact[pd.DataFrame]:
 
 
 def actor(setup: Setup, guide: Guide | None = None) -> Artifact[LBMAct]:
-    """A trained LBM-Act, LLM-DT or Prompt-LLM-DT (default the tier's) whose configuration holds what its search chose."""
+    """LBM-Act, LLM-DT or Prompt-LLM-DT (default: the tier's) whose configuration holds what its search chose."""
     from lbm_core.act.dual_embedding import LBMAct
 
     guide = guide or setup.tier.act.guide

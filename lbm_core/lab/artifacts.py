@@ -21,7 +21,7 @@ from lbm_core.files import config_key, writing
 
 T = TypeVar("T")
 TOOK = "took.json"  # inside every artifact: seconds of its making and the process's peak memory
-_MODELS = ("actor", "critic", "dt", "dt_q", "offline_rl", "uscb", "diffbid", "sft", "grpo", "gqpo")
+_MODELS = ("actor", "critic", "dt", "dt_q", "offline_rl", "uscb", "oracle_imitation", "diffbid", "sft", "grpo", "gqpo")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ STAGES: dict[str, Stage] = {
         Stage("dt_q", 2, ("trajectories", "dt", "critic")),
         Stage("offline_rl", 2, ("trajectories",)),
         Stage("uscb", 2, ("trajectories", "period")),
+        Stage("oracle_imitation", 1, ("trajectories", "period")),
         Stage("diffbid", 2, ("trajectories",)),
         Stage("sft", 2, ("trajectories",)),
         Stage("grpo", 2, ("trajectories",)),

@@ -27,6 +27,7 @@ Guide = Literal[
     "cumulative rule",
     "critic",
     "oracle",
+    "replay-Q",
     "LBM-Think",
     "LBM-Think (GQPO)",
 ]
@@ -91,25 +92,24 @@ def guided_contender(setup: Setup, guided: Guided) -> Contender:
         models = (*models, gqpo(setup))
 
     def make() -> Bidder:
-        from lbm_core.act import guide_sources
         from lbm_core.act.decide import LBMActBidder
+        from lbm_core.act.guide_sources import Foresight, OracleBidder
 
-        options = {"guide_scale": guided.scale, "leak": guided.leak}
-        if guided.guide == "oracle":
-            oracle = guide_sources.Oracle()
-            source = _passed_on(oracle, guided, setup.training_seed)
-            return guide_sources.OracleBidder(actor.get(quiet=True), oracle, source, **options)
-        source = _passed_on(guide_source(setup, guided.guide), guided, setup.training_seed)
-        return LBMActBidder(actor.get(quiet=True), source, **options)
+        source, options = guide_source(setup, guided.guide), {"guide_scale": guided.scale, "leak": guided.leak}
+        told = _passed_on(source, guided, setup.training_seed)
+        if isinstance(source, Foresight):
+            return OracleBidder(actor.get(quiet=True), source, told, **options)
+        return LBMActBidder(actor.get(quiet=True), told, **options)
 
     return Contender(models, make, config)
 
 
 def guide_source(setup: Setup, guide: Guide) -> GuideSource:
-    """A guide but "oracle", which is bound to its bidder; a ValueError where GQPO found nothing to learn from."""
+    """A guide; a :class:`~lbm_core.act.guide_sources.Foresight` must be shown the day. A ValueError where GQPO found
+    nothing to learn from."""
     from lbm_core.act import guide_sources
     from lbm_core.act.guides import uninstructed
-    from lbm_core.baselines.critic_search import CriticGuide
+    from lbm_core.baselines.critic_search import CriticSearch, ReplayQ
 
     def after_gqpo() -> GuideSource:
         model = gqpo(setup).get()
@@ -124,7 +124,9 @@ def guide_source(setup: Setup, guide: Guide) -> GuideSource:
         "random": partial(guide_sources.random_directions, setup.training_seed),
         "rule": guide_sources.spend_rate_rule,
         "cumulative rule": guide_sources.cumulative_rule,
-        "critic": lambda: CriticGuide(critic(setup).get()),
+        "critic": lambda: CriticSearch(critic(setup).get()),
+        "oracle": guide_sources.Oracle,
+        "replay-Q": partial(ReplayQ, setup.dataset),
         "LBM-Think": lambda: think_guide(setup),
         "LBM-Think (GQPO)": after_gqpo,
     }

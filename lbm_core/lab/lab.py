@@ -48,10 +48,6 @@ class Lab(Setup):
         """Evaluation periods, the benchmark's own 7 … 27."""
         return days.held_out_periods(self)
 
-    def past_tables(self) -> list[ResponseTables]:
-        """Response curves of the first training periods, which the online LP plans with."""
-        return days.tables(days.past_periods(self))
-
     def tuning_tables(self) -> list[ResponseTables]:
         """Response curves of the periods on which settings are chosen."""
         return days.tables(days.tuning_periods(self))

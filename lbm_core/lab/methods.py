@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Literal
 
 from lbm_core.act.config import Guide as ActGuide
@@ -29,6 +30,10 @@ _TARGETS = (0.8, 1.1, 1.5, 2.0)  # first return-to-go, in units of B / C
 _RATES = (1e-4, 3e-4, 1e-3, 3e-3)
 # With past alphas among the features, an action can only be judged against them; without, by its level.
 _RL = {"learning_rate": _RATES, "state_kind": ("extended", "paper")}
+_USCB = {"learning_rate": _RATES, "noise": (0.1, 0.3, 0.6), "largest_move": (0.1, 0.2, 0.4)}
+_DT_Q = {"span": (0.02, 0.1, 0.2), "target_return": _TARGETS}
+_DT_TUNED = {"q_weight": (1.0, 10.0, 100.0), "target_return": _TARGETS}
+_DT_BIDDER = "baselines.decision_transformer.DTBidder"
 # Settings of a bidder; all others are of its training.
 IN_USE = ("cap", "gain", "proportional", "integral", "highest", "step", "span", "target_return")
 
@@ -42,6 +47,9 @@ class Choice:
     base: Settings = field(default_factory=dict)  # as ``training``, of the method that it starts from
 
 
+_Model = Callable[[Setup, Choice], Artifact[Any]]
+
+
 @dataclass(frozen=True)
 class Method:
     """Something that bids."""
@@ -50,7 +58,7 @@ class Method:
     table: str  # of the paper, or "" for what the paper does not have
     contend: Callable[[Setup, Choice], Contender]  # how it bids in a setup with some settings
     # Its own weights; None where it learns nothing, or bids with other methods' models.
-    model: Callable[[Setup, Choice], Artifact[Any]] | None = None
+    model: _Model | None = None
     space: Mapping[str, tuple[float | str, ...]] = field(default_factory=dict)  # what the search of settings tries
     defaults: Settings = field(default_factory=dict)  # of what is searched and no field of the model's configuration
     starts_from: str = ""  # the method whose tuned training it starts from
@@ -80,87 +88,61 @@ def _online_lp(setup: Setup, choice: Choice) -> Contender:
     return Contender(periods, lambda: OnlineLpBidder(tables(periods)), "online LP")
 
 
+def _bidder(place: str, *given: Any, **in_use: Any) -> Bidder:
+    """A bidder by its module, imported where it is used, and name, e.g. "baselines.uscb.UscbBidder"."""
+    module, _, name = place.rpartition(".")
+    return getattr(import_module(f"lbm_core.{module}"), name)(*given, **in_use)
+
+
+def _model(make: Callable[..., Artifact[Any]], *given: Any, **fixed: Any) -> _Model:
+    """A model with the settings that are chosen."""
+    return lambda setup, choice: make(setup, *given, **{**fixed, **choice.training})
+
+
 def _critic_alone(setup: Setup, choice: Choice) -> Contender:
     judge, step = models.critic(setup), choice.in_use.get("step", 1.14)
+    place, multiples = "baselines.critic_search.CriticBidder", (1 / step, 1.0, step)
+    return Contender((judge,), lambda: _bidder(place, judge.get(quiet=True), multiples), ["critic alone", step])
 
-    def make() -> Bidder:
-        from lbm_core.baselines.critic_search import CriticBidder
 
-        return CriticBidder(judge.get(quiet=True), (1 / step, 1.0, step))
-
-    return Contender((judge,), make, ["critic alone", step])
+def _replay_q_alone(setup: Setup, choice: Choice) -> Contender:
+    return Contender((), lambda: _bidder("baselines.critic_search.ReplayQBidder", setup.dataset), "replay-Q alone")
 
 
 def _weights(
-    name: str,
-    model: Callable[[Setup, Choice], Artifact[Any]],
-    bidder: Callable[[Any, Settings], Bidder],
-    space: Mapping[str, tuple[float | str, ...]],
-    **more: Any,
+    name: str, model: _Model, bidder: str, space: Mapping[str, Any], table: str = "Table 1", starts_from: str = ""
 ) -> Method:
-    """A row of Table 1 with weights of its own."""
+    """A method with weights of its own."""
 
     def contend(setup: Setup, choice: Choice) -> Contender:
-        own = model(setup, choice)
-        return Contender((own,), lambda: bidder(own.get(quiet=True), choice.in_use), [name, dict(choice.in_use)])
+        own, in_use = model(setup, choice), dict(choice.in_use)
+        return Contender((own,), lambda: _bidder(bidder, own.get(quiet=True), **in_use), [name, in_use])
 
-    return Method(name, "Table 1", contend, model, space, **more)
-
-
-def _dt_bidder(model: Any, in_use: Settings) -> Bidder:
-    from lbm_core.baselines.decision_transformer import DTBidder
-
-    return DTBidder(model, in_use.get("target_return"))
-
-
-def _offline_bidder(model: Any, in_use: Settings) -> Bidder:
-    from lbm_core.baselines.offline_rl import OfflineRLBidder
-
-    return OfflineRLBidder(model)
-
-
-def _uscb_bidder(model: Any, in_use: Settings) -> Bidder:
-    from lbm_core.baselines.uscb import UscbBidder
-
-    return UscbBidder(model)
-
-
-def _diffusion_bidder(model: Any, in_use: Settings) -> Bidder:
-    from lbm_core.baselines.diffbid import DiffBidBidder
-
-    return DiffBidBidder(model, in_use.get("target_return"))
+    return Method(name, table, contend, model, space, starts_from=starts_from)
 
 
 def _dt_q_search(setup: Setup, choice: Choice) -> Contender:
     plain, judge, span = models.dt(setup, **choice.base), models.critic(setup), choice.in_use.get("span", 0.1)
 
     def make() -> Bidder:
-        from lbm_core.baselines.dt_q import DTQSearchBidder
-
         tried = tuple(round(1 + span * share, 6) for share in (-1, -0.5, -0.1, 0, 0.1, 0.5, 1))
-        return DTQSearchBidder(plain.get(quiet=True), judge.get(quiet=True), tried, choice.in_use.get("target_return"))
+        given = plain.get(quiet=True), judge.get(quiet=True), tried, choice.in_use.get("target_return")
+        return _bidder("baselines.dt_q.DTQSearchBidder", *given)
 
     return Contender((plain, judge), make, ["DT-Q (search)", dict(choice.in_use)])
 
 
 def _transformer(name: str, **fixed: Any) -> Method:
-    def model(setup: Setup, choice: Choice) -> Artifact[Any]:
-        return models.dt(setup, **(fixed | dict(choice.training)))
-
-    return _weights(name, model, _dt_bidder, {"learning_rate": _RATES, "target_return": _TARGETS})
+    return _weights(name, _model(models.dt, **fixed), _DT_BIDDER, {"learning_rate": _RATES, "target_return": _TARGETS})
 
 
 def _offline(name: Literal["BC", "BCQ", "CQL", "IQL"], **space: tuple[float, ...]) -> Method:
-    return _weights(
-        name, lambda setup, choice: models.offline_rl(setup, name, **choice.training), _offline_bidder, _RL | space
-    )
+    return _weights(name, _model(models.offline_rl, name), "baselines.offline_rl.OfflineRLBidder", _RL | space)
 
 
 def _diffusion(name: Literal["DiffBid", "DiffBid-Q"]) -> Method:
     space = {"learning_rate": (2e-4, 5e-4, 1e-3), "guidance": (1.0, 1.2, 2.0), "target_return": _TARGETS}
-    return _weights(
-        name, lambda setup, choice: models.diffbid(setup, name, **choice.training), _diffusion_bidder, space
-    )
+    return _weights(name, _model(models.diffbid, name), "baselines.diffbid.DiffBidBidder", space)
 
 
 def _dt_q(setup: Setup, choice: Choice) -> Artifact[Any]:
@@ -173,10 +155,8 @@ def _text(name: str, seeds: Seeds) -> Method:
 
 def _unguided(name: str, guide: ActGuide) -> Method:
     def contend(setup: Setup, choice: Choice) -> Contender:
-        from lbm_core.act.decide import LBMActBidder
-
         model = actor(setup, guide)
-        return Contender((model,), lambda: LBMActBidder(model.get(quiet=True)), "unguided")
+        return Contender((model,), lambda: _bidder("act.decide.LBMActBidder", model.get(quiet=True)), "unguided")
 
     return Method(name, "Table 2", contend, played=guide, small=False)
 
@@ -191,33 +171,18 @@ _ROWS = (
     _control("PID", PidBidder, proportional=(0.05, 0.1, 0.2), integral=(0.02, 0.05, 0.1), highest=(1.0, 1.2, 1.5, 2.0)),
     Method("online LP", "", _online_lp, seeds="none"),
     Method("critic alone", "", _critic_alone, space={"step": (1.05, 1.14, 1.3)}, defaults={"step": 1.14}),
+    Method("replay-Q alone", "", _replay_q_alone, seeds="none"),  # an upper reference, no method
     _transformer("DT"),
     _offline("BC"),
     _offline("BCQ", flexibility=(0.02, 0.05, 0.15), n_step=(1, 12)),
     _offline("CQL", conservative_weight=(1.0, 5.0, 10.0), n_step=(1, 12)),
     _offline("IQL", expectile=(0.5, 0.7, 0.9), temperature=(0.3, 1.0, 3.0), n_step=(1, 12)),
-    _weights(
-        "USCB",
-        lambda setup, choice: models.uscb(setup, **choice.training),
-        _uscb_bidder,
-        {"learning_rate": _RATES, "noise": (0.1, 0.3, 0.6), "largest_move": (0.1, 0.2, 0.4)},
-    ),
+    _weights("USCB", _model(models.uscb), "baselines.uscb.UscbBidder", _USCB),
+    # Taught with prices of lost impressions; nothing is searched.
+    _weights("oracle imitation", _model(models.oracle_imitation), "baselines.oracle_imitation.ImitationBidder", {}, ""),
     _transformer("DT-score", penalty_weight=DT_SCORE_WEIGHT),
-    Method(
-        "DT-Q (search)",
-        "Table 1",
-        _dt_q_search,
-        space={"span": (0.02, 0.1, 0.2), "target_return": _TARGETS},
-        defaults={"span": 0.1},
-        starts_from="DT",
-    ),
-    _weights(
-        "DT-Q (fine-tuned)",
-        _dt_q,
-        _dt_bidder,
-        {"q_weight": (1.0, 10.0, 100.0), "target_return": _TARGETS},
-        starts_from="DT",
-    ),
+    Method("DT-Q (search)", "Table 1", _dt_q_search, None, _DT_Q, {"span": 0.1}, starts_from="DT"),
+    _weights("DT-Q (fine-tuned)", _dt_q, _DT_BIDDER, _DT_TUNED, starts_from="DT"),
     _diffusion("DiffBid"),
     _diffusion("DiffBid-Q"),
     _text("Prompting", "none"),

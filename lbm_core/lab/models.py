@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lbm_core.baselines.decision_transformer import DecisionTransformer
     from lbm_core.baselines.diffbid import DiffBid
     from lbm_core.baselines.offline_rl import OfflinePolicy
+    from lbm_core.baselines.oracle_imitation import OracleImitation
     from lbm_core.baselines.uscb import UscbPolicy
     from lbm_core.critic.network import Critic
 
@@ -26,14 +27,22 @@ def _trained(
     load: Callable[[Path, Any], Any],
     what: str,
     inputs: tuple[Artifact[Any], ...],
+    past: tuple[Artifact[Any], ...] = (),
+    resumable: bool = False,
     **options: Any,
 ) -> Artifact[Any]:
-    """What ``train(config, *inputs, ...)`` gives and ``load(folder, config)`` reads again."""
+    """What ``train(config, *inputs, ...)`` gives and ``load(folder, config)`` reads again.
+
+    The tables of ``past`` periods are another argument of ``train``; a ``resumable`` one is told where to keep itself.
+    """
 
     def make(folder: Path) -> None:
-        train(config, *(one.get() for one in inputs), progress=bars(), **options).save(folder)
+        given = [one.get() for one in inputs] + ([tables(past)] if past else [])
+        kept = {"checkpoints": artifact.checkpoints} if resumable else {}
+        train(config, *given, progress=bars(), **kept, **options).save(folder)
 
-    return Artifact(stage, config, make, lambda folder: load(folder, config), what, inputs)
+    artifact = Artifact(stage, config, make, lambda folder: load(folder, config), what, (*inputs, *past))
+    return artifact
 
 
 def act(
@@ -47,13 +56,10 @@ def act(
     from lbm_core.act.dual_embedding import LBMAct
     from lbm_core.act.train import train_act
 
-    def resumed(*given: Any, **options: Any) -> LBMAct:
-        return train_act(*given, checkpoints=artifact.checkpoints, **options)
-
-    config, options = setup.bound(setup.tier.act, **changes), {"log_folder": log_folder}
+    options: dict[str, Any] = {"log_folder": log_folder, "checkpoint_every": checkpoint_every}
+    config = setup.bound(setup.tier.act, **changes)
     what, inputs = f"{config.method} ({setup.label})", (trajectories(setup),)
-    artifact = _trained("act", config, resumed, LBMAct.load, what, inputs, checkpoint_every=checkpoint_every, **options)
-    return artifact
+    return _trained("act", config, train_act, LBMAct.load, what, inputs, resumable=True, **options)
 
 
 def critic(setup: Setup, **changes: Any) -> Artifact[Critic]:
@@ -61,14 +67,10 @@ def critic(setup: Setup, **changes: Any) -> Artifact[Critic]:
     from lbm_core.critic.iql import train_critic
     from lbm_core.critic.network import Critic
 
-    def resumed(*given: Any, **options: Any) -> Critic:
-        return train_critic(*given, checkpoints=artifact.checkpoints, **options)
-
     own = dict(setup.tier.critic_on.get(setup.dataset, {}))
     config = setup.bound(setup.tier.critic, **(own | changes))
     what, inputs = f"critic ({config.reward}; {setup.label})", (trajectories(setup),)
-    artifact = _trained("critic", config, resumed, Critic.load, what, inputs)
-    return artifact
+    return _trained("critic", config, train_critic, Critic.load, what, inputs, resumable=True)
 
 
 def dt(setup: Setup, **changes: Any) -> Artifact[DecisionTransformer]:
@@ -106,13 +108,20 @@ def uscb(setup: Setup, **changes: Any) -> Artifact[UscbPolicy]:
     from lbm_core.baselines.uscb import UscbPolicy
     from lbm_core.baselines.uscb_train import table_days, train_uscb
 
-    config = setup.bound(setup.tier.uscb, **changes)
-    past = past_periods(setup, config.periods)
+    def train(config: Any, data: Any, days: Any, **options: Any) -> UscbPolicy:
+        return train_uscb(config, data, table_days(days), **options)
 
-    def train(config: Any, data: Any, *periods: Any, progress: bool) -> UscbPolicy:
-        return train_uscb(config, data, table_days(tables(past)), progress=progress)
+    config, what, inputs = setup.bound(setup.tier.uscb, **changes), f"USCB ({setup.label})", (trajectories(setup),)
+    return _trained("uscb", config, train, UscbPolicy.load, what, inputs, past=past_periods(setup, config.periods))
 
-    return _trained("uscb", config, train, UscbPolicy.load, f"USCB ({setup.label})", (trajectories(setup), *past))
+
+def oracle_imitation(setup: Setup, **changes: Any) -> Artifact[OracleImitation]:
+    """Oracle imitation, taught on the response tables of past periods: those of impressions it has lost, too."""
+    from lbm_core.baselines.oracle_imitation import OracleImitation, train_imitation
+
+    config, what = setup.bound(setup.tier.imitation, **changes), f"oracle imitation ({setup.label})"
+    inputs, past = (trajectories(setup),), past_periods(setup, config.periods)
+    return _trained("oracle_imitation", config, train_imitation, OracleImitation.load, what, inputs, past=past)
 
 
 def diffbid(setup: Setup, name: Literal["DiffBid", "DiffBid-Q"], **changes: Any) -> Artifact[DiffBid]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lbm_core.act.config import ActConfig
 from lbm_core.auction.bidder import N_ADVERTISERS
-from lbm_core.baselines.config import DiffBidConfig, DTConfig, DTQConfig, OfflineRLConfig, UscbConfig
+from lbm_core.baselines.config import DiffBidConfig, DTConfig, DTQConfig, ImitationConfig, OfflineRLConfig, UscbConfig
 from lbm_core.baselines.text_config import AskConfig, GRPOTextConfig, SFTTextConfig
 from lbm_core.critic.config import CriticConfig
 from lbm_core.lab.chapters import Chapter2, Chapter3, Chapter4, Chapter5, Chapter6, Chapter7, Chapter8, Chapter9
@@ -64,6 +64,7 @@ class Tier:
     dt_q: DTQConfig
     rl: OfflineRLConfig  # BC, BCQ, CQL and IQL
     uscb: UscbConfig
+    imitation: ImitationConfig  # of the oracle
     diffbid: DiffBidConfig  # and DiffBid-Q, which draws ``candidates``
     ask: AskConfig  # Prompting, SFT and GRPO in use
     sft: SFTTextConfig

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from lbm_core.act.config import ActConfig
-from lbm_core.baselines.config import DiffBidConfig, DTConfig, DTQConfig, OfflineRLConfig, UscbConfig
+from lbm_core.baselines.config import DiffBidConfig, DTConfig, DTQConfig, ImitationConfig, OfflineRLConfig, UscbConfig
 from lbm_core.baselines.text_config import AskConfig, GRPOTextConfig, SFTTextConfig, TextStyle
 from lbm_core.critic.config import CriticConfig
 from lbm_core.lab.chapters import Chapter2, Chapter3, Chapter4, Chapter5, Chapter6, Chapter7, Chapter8, Chapter9
@@ -62,6 +62,7 @@ _SMOKE = Tier(
     # Rewards are summed over twelve ticks: one-step bootstrapping needs many steps to reach back over a day.
     rl=OfflineRLConfig(hidden_size=64, steps=300, batch_size=64, learning_rate=1e-3, n_step=12),
     uscb=UscbConfig(hidden_size=64, periods=2, steps=1_500, n_step=12),
+    imitation=ImitationConfig(),
     diffbid=DiffBidConfig(channels=16, steps=150, sampling_steps=5, candidates=2),
     ask=AskConfig(every=24, style=TextStyle(worked_examples=2), max_new_tokens=56, temperature=0.5),
     sft=SFTTextConfig(samples=4, batch_size=4, learning_rate=2e-4, lora_rank=8, trained_layers=4, precision="bfloat16"),
@@ -93,7 +94,7 @@ _CRITICS = (
     "conversions",
     "16 features",
     "conversions, 16 features",
-    "as Table 9",
+    "paper's recipe, small",
     "one step",
     "Monte Carlo",
     "expectile 0.5",
@@ -148,6 +149,7 @@ _LAPTOP = replace(
     dt_q=DTQConfig(steps=150),
     rl=OfflineRLConfig(hidden_size=128, steps=4_000, n_step=12),
     uscb=UscbConfig(hidden_size=128, periods=10, steps=15_000, n_step=12),
+    imitation=ImitationConfig(periods=24, steps=400),
     diffbid=DiffBidConfig(channels=32, steps=1_500, sampling_steps=5, candidates=2),
     ask=AskConfig(every=12, style=TextStyle(worked_examples=2), max_new_tokens=64, temperature=0.5),
     sft=SFTTextConfig(
@@ -221,6 +223,7 @@ _GPU = replace(
         periods=20, draws=5, advertisers=48, train_seeds=3, closed_loop_periods=6, closed_loop_at_once=6
     ),
     chapter2=replace(_STUDIED, guides=(*_STUDIED.guides, "LBM-Think"), text_steps=2_000, advertisers=48),
+    chapter3=Chapter3(variants=(*_CRITICS, "as Table 9")),
     chapter4=Chapter4(
         models=tuple(f"Qwen/Qwen2.5-{size}-Instruct" for size in ("0.5B", "1.5B", "7B")), day_every=1, advertisers=48
     ),
@@ -248,7 +251,7 @@ _PAPER = replace(
     grpo=replace(_GPU.grpo, prompts=3_200, steps=400, prompts_per_step=8, learning_rate=1e-6, lora_rank=None),
     evaluation=replace(_GPU.evaluation, train_seeds=5, text_train_seeds=5),
     chapter2=replace(_GPU.chapter2, text_steps=20_000, train_seeds=3),
-    chapter3=Chapter3(),
+    chapter3=Chapter3(variants=(*Chapter3().variants, "as Table 9")),
     chapter4=replace(_GPU.chapter4, models=tuple(f"Qwen/Qwen2.5-{size}-Instruct" for size in ("7B", "32B"))),
     chapter7=replace(
         _GPU.chapter7,

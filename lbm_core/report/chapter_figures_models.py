@@ -123,34 +123,43 @@ def says_and_is(figure: Figure, losses: pd.DataFrame, verdicts: pd.DataFrame) ->
 
 @drawn("method", "metric", "mean", "low", "high")
 def variants(figure: Figure, validity: pd.DataFrame, steered: pd.DataFrame) -> None:
-    """Critics side by side: sign_accuracy, rank_correlation, score where each (or "constant", a line) steers alone."""
+    """Critics side by side: sign_accuracy, rank_correlation, score where each (or "constant", a line) steers alone.
+
+    ``validity`` holds the metrics always_lower and is_better, too: lines at what needs no critic.
+    """
     names, steering = list(validity["method"].unique()), steered.set_index("method")
     tables = {str(metric): rows.set_index("method") for metric, rows in validity.groupby("metric")}
     figure.set_size_inches(7, 0.24 * len(names) + 1)
     titles = ("sign accuracy", "rank correlation", "score, steering alone")
     parts = (tables["sign_accuracy"], tables["rank_correlation"], steering)
-    known = (0.5, 0.0, steering["mean"]["constant"])
+    told = [tables["always_lower"]["mean"].iloc[0], 1 - tables["is_better"]["mean"].iloc[0]]
+    known = (told, [0.0], [steering["mean"]["constant"]])
     for axes, title, rows, reference in zip(figure.subplots(1, 3, sharey=True), titles, parts, known, strict=True):
         dots(axes, rows.loc[names], names)
-        axes.axvline(reference, color=PAPER_COLOUR, linestyle="--")
+        for value, dashes in zip(reference, ("--", ":"), strict=False):
+            axes.axvline(value, color=PAPER_COLOUR, linestyle=dashes)
         axes.set(xlabel=title)
-    figure.supxlabel("dashed: chance, chance, alpha = C all day", fontsize=7)
+    figure.supxlabel('dashed: always "lower", chance, alpha = C all day; dotted: always "not better"', fontsize=7)
 
 
 @drawn("variant", "relative_q", "gain", size=(7, 2.3))
 def calibration(figure: Figure, curve: pd.DataFrame, by_tick: pd.DataFrame, by_ratio: pd.DataFrame) -> None:
-    """Mean gain where the critics say about the same, and sign_accuracy by bins of the tick and of the CPA so far."""
+    """Mean gain where the critics say about the same, and sign_accuracy by bins of the tick and of the CPA so far.
+
+    The dashed line is always_lower, of the same bins.
+    """
     panes, palette = figure.subplots(1, 3), colours(list(curve["variant"].unique()))
     curves(panes[0], curve, "relative_q", "gain", "variant", palette=palette, marker="o", markersize=3)
     _cross(panes[0])
     panes[0].set(xlabel="relative-Q (mean of a bin)", ylabel="replayed gain (score)")
     for axes, frame, label in zip(panes[1:], (by_tick, by_ratio), ("tick", "CPA so far / C"), strict=True):
         curves(axes, frame, "bin", "sign_accuracy", "variant", palette=palette, marker="o", markersize=3)
-        axes.axhline(0.5, color=PAPER_COLOUR, linestyle="--")
+        lower = frame.groupby("bin", sort=False)["always_lower"].mean()
+        axes.plot(lower.index, lower, color=PAPER_COLOUR, linestyle="--", label='"lower" always')
         axes.set(xlabel=label, ylim=(0, 1))
         axes.tick_params(axis="x", rotation=30)
     panes[1].set_ylabel("sign accuracy")
-    legend_below(figure, panes[0])
+    legend_below(figure, panes[1])
 
 
 def _spans(axes: Axes, places: Sequence[int], table: pd.DataFrame, colour: str = "") -> None:

@@ -17,7 +17,6 @@ from lbm_core.evaluation.loss_gap import final_losses
 from lbm_core.evaluation.runner import spread_rows
 from lbm_core.lab.guided import Guide, Guided
 from lbm_core.lab.lab import Lab
-from lbm_core.lab.methods import METHODS
 from lbm_core.lab.models import act
 from lbm_core.seeding import generator
 from lbm_core.studies.sizes import few, once
@@ -104,12 +103,12 @@ def guides_compared(lab: Lab) -> pd.DataFrame:
     """
     chapter = few(lab, lab.tier.chapter2)
     guides = [cast(Guide, name) for name in chapter.tier.chapter2.guides]
-    often = [Guided(name) for name in guides if name in ("critic", "oracle")]
-    seldom = [Guided(name) for name in guides if Guided(name) not in often]
-    alone = {f"{name} alone" for name in guides} & set(METHODS)
-    parts = [chapter.evaluate([Guided("none"), *often, *(alone - {"replay-Q alone"})])]
-    rest = [CONSTANT["increase"], CONSTANT["decrease"], *seldom, *(alone & {"replay-Q alone"})]
-    return pd.concat([*parts, once(chapter).evaluate(rest)], ignore_index=True)
+    often = [name for name in guides if name in ("critic", "oracle")]
+    seldom: list[str | Guided] = [Guided(name) for name in guides if name not in often]
+    seldom += [CONSTANT["increase"], CONSTANT["decrease"], *(["replay-Q alone"] if "replay-Q" in guides else [])]
+    alone = ["critic alone"] if "critic" in guides else []
+    main = chapter.evaluate([Guided("none"), *map(Guided, often), *alone])
+    return pd.concat([main, once(chapter).evaluate(seldom)], ignore_index=True)
 
 
 def days_under_instruction(lab: Lab, methods: Sequence[str | Guided]) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.replay import ReplayPeriod
 from lbm_core.auction.response_tables import ResponseTables
 from lbm_core.baselines.critic_search import CriticBidder
+from lbm_core.critic.config import CriticConfig
 from lbm_core.critic.ensemble import CriticEnsemble
 from lbm_core.critic.network import Critic
 from lbm_core.critic.validity import counterfactual_scores
@@ -26,13 +28,16 @@ from lbm_core.seeding import generator
 Judge = Critic | CriticEnsemble
 FACTORS = (0.85, 1.15)  # alternatives to the logged alpha
 SAMPLES = 400  # logged states per held-out period
+_RECIPE = {"reward": "conversions", "counted": "sampled", "state_kind": "paper", "n_step": 1, "decay": False}
 VARIANTS: dict[str, dict[str, Any]] = {  # fields of the critic's configuration that differ from the tier's
     "default": {},
     "drawn conversions": {"counted": "sampled"},
     "conversions": {"reward": "conversions"},
     "16 features": {"state_kind": "paper"},
     "conversions, 16 features": {"reward": "conversions", "state_kind": "paper"},
-    "as Table 9": {"reward": "conversions", "counted": "sampled", "state_kind": "paper", "n_step": 1, "decay": False},
+    "paper's recipe, small": _RECIPE,
+    # At its size, which is the default of every field but the data's own.
+    "as Table 9": {k: v for k, v in asdict(CriticConfig()).items() if k not in ("dataset", "seed")} | _RECIPE,
     "one step": {"n_step": 1},
     "Monte Carlo": {"n_step": 48, "expectile": 0.5},
     "expectile 0.5": {"expectile": 0.5},
@@ -71,7 +76,7 @@ def verdicts(
 
     One row per critic, logged state (drawn in every period), factor and change ("one tick" or "rest of the day"):
     variant, period, tick, cpa_ratio (of the day so far, smoothed), factor, change, relative_q (reward units), gain
-    (score, conversions).
+    (score, conversions; of the day replayed from that state on).
     """
     frames = []
     for log in logs:
@@ -84,8 +89,8 @@ def verdicts(
         states = pd.DataFrame({"period": log.period, "tick": ticks, "cpa_ratio": ratio})
         gains = {}
         for change in ("one tick", "rest of the day"):
-            who, tried, lasting = held.advertisers(rows), (1.0, *factors), change != "one tick"
-            scores = counterfactual_scores(tables, who, held.alphas[rows], ticks, tried, persistent=lasting)
+            tried, to_end = (1.0, *factors), change != "one tick"
+            scores = counterfactual_scores(tables, held, rows, ticks, tried, to_end)
             gains[change] = scores[:, 1:] - scores[:, :1]
         for name, judge in critics.items():
             window = windows(held, rows, ticks, judge.config.window_length)

@@ -13,9 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lbm_core.act.guides import SENTENCES
+from lbm_core.auction.hindsight import scores_from
 from lbm_core.auction.replay import ReplayPeriod
 from lbm_core.auction.response_tables import ResponseTables
-from lbm_core.critic.validity import counterfactual_scores
 from lbm_core.data.trajectories import TrajectorySet, sample_ends
 from lbm_core.data.windows import Windows
 from lbm_core.lab.decisions import Decisions, decisions_at, draw_decisions, joined
@@ -151,10 +151,9 @@ def probes(lab: Lab) -> Probes:
 
 def best_directions(tables: ResponseTables, days: TrajectorySet, some: Decisions) -> NDArray[np.float64]:
     """(n,) directions with the best score in the simulator, if alpha keeps to :data:`MULTIPLES`; NaN where all tie."""
-    script = days.alphas[some.rows].astype(np.float64)
-    later = np.arange(script.shape[1]) >= some.ticks[:, None]
-    script = np.where(later, some.last_alpha[:, None], script)
-    scores = counterfactual_scores(tables, days.advertisers(some.rows), script, some.ticks, MULTIPLES, persistent=True)
+    held = (some.last_alpha[:, None] * MULTIPLES)[..., None]
+    before = (total[some.rows, some.ticks] for total in (days.costs_before, days.conversions_before))
+    scores = scores_from(tables, days.advertisers(some.rows), some.ticks, held, *before)
     tied = np.ptp(scores, axis=1) <= 1e-9
     return np.where(tied, np.nan, scores.argmax(axis=1) - 1.0)
 

@@ -22,9 +22,10 @@ from lbm_core.act.guide_sources import (
 )
 from lbm_core.act.guides import DECREASE, FIRST, INCREASE, UNCERTAIN
 from lbm_core.auction.bidder import Advertisers, Observation
+from lbm_core.auction.controls import ConstantAlpha, ScheduledAlpha
 from lbm_core.auction.hindsight import best_constant
-from lbm_core.auction.response_tables import ResponseTables
-from lbm_core.baselines.critic_search import CriticGuide
+from lbm_core.auction.response_tables import ResponseTables, table_replay
+from lbm_core.baselines.critic_search import CriticSearch, ReplayQ, ReplayQBidder
 from lbm_core.data.trajectories import windows
 from lbm_core.evaluation.runner import Foreseeing, evaluate
 
@@ -108,7 +109,7 @@ def test_a_critics_guide_names_the_best_multiple(days):
             wanted = window.cpa_target * np.array([2.0, 1.0, 0.5])
             return -np.abs(np.log(candidates / wanted[:, None]))
 
-    assert CriticGuide(Prefers())(observed(PACES), WHO) == [INCREASE, UNCERTAIN, DECREASE]
+    assert CriticSearch(Prefers())(observed(PACES), WHO) == [INCREASE, UNCERTAIN, DECREASE]
 
 
 def test_the_oracle_points_at_the_best_constant_of_the_replayed_day(make):
@@ -129,6 +130,35 @@ def test_the_oracle_points_at_the_best_constant_of_the_replayed_day(make):
     assert not isinstance(LBMActBidder(make()), Foreseeing)
     frame = evaluate({"oracle": lambda: bidder}, [period], [0], progress=False)
     assert len(frame) == n
+
+
+def test_replay_q_says_what_the_rest_of_the_day_would_bring(make):
+    period = small_period(budget=300.0)
+    tables, who = ResponseTables.from_period(period), period.advertisers
+    guide = ReplayQ("dense")
+    with pytest.raises(RuntimeError, match="replayed days only"):
+        guide(observed(PACES), WHO)
+    guide.foresee(tables)
+    alphas = np.repeat(who.cpa_target[:, None] * np.linspace(0.6, 1.6, len(who))[:, None], 20, axis=1)
+    day = table_replay(tables, ScheduledAlpha(np.pad(alphas, ((0, 0), (0, 28)), mode="edge")))
+    seen = Observation(20, day.states[:, :21], alphas, day.conversions[:, :20], day.costs[:, :20])
+    values = []
+    for multiple in guide.multiples:
+        script = np.concatenate([alphas, np.repeat(multiple * alphas[:, -1:], 28, axis=1)], axis=1)
+        values.append(table_replay(tables, ScheduledAlpha(script)).summary()["expected_score"])
+    np.testing.assert_allclose(guide.q(seen, who, alphas[:, -1:] * guide.multiples), np.transpose(values), rtol=1e-9)
+    words = [(DECREASE, UNCERTAIN, INCREASE)[k] for k in np.argmax(values, axis=0)]
+    assert guide(seen, who) == words
+    assert len(set(words)) > 1
+    poor = replace(seen, costs=seen.costs + 0.4 * who.budget[:, None] / 20)
+    assert not np.allclose(guide.q(poor, who, alphas[:, -1:]), values[1]), "what it has spent itself counts"
+    bidders = {"LBM-Act": OracleBidder(make(), ReplayQ("dense")), "alone": ReplayQBidder("dense")}
+    assert all(isinstance(bidder, Foreseeing) for bidder in bidders.values())
+    factories = {"constant": ConstantAlpha, **{name: lambda one=one: one for name, one in bidders.items()}}
+    means = evaluate(factories, [period], [0], progress=False).groupby("method")["expected_score"].mean()
+    hindsight = best_constant(tables).score.mean()
+    assert means["constant"] < means["alone"] < 1.05 * hindsight
+    assert means["alone"] > 0.9 * hindsight
 
 
 def test_guide_scale_multiplies_instructed_moves_only(make, days):

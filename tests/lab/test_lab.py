@@ -19,6 +19,7 @@ TINY = {
     "act.layers": 1,
     "critic.steps": 3,
     "dt.steps": 4,
+    "imitation.steps": 5,
     "gqpo.prompts": 4,
     "gqpo.samples": 2,
     "think.sampling.max_new_tokens": 12,
@@ -70,6 +71,10 @@ def test_a_model_is_trained_once_and_again_with_another_seed(cache, capsys):
     assert trained["steps"] == 4
     assert not trained["computed"]
     assert trained["seconds"] > 0
+    taught = lab.train("oracle imitation")
+    assert (taught["steps"], taught["computed"]) == (5, True)
+    assert taught["parameters"] == 6 * 61 * 5, "a mean and five trees of at most 31 leaves, five numbers a node"
+    assert lab.bidder("oracle imitation").model.losses[-1, 0] == 3 * 5
 
 
 def test_evaluation_of_controls_and_learned_methods(cache, capsys):
@@ -89,6 +94,14 @@ def test_evaluation_of_controls_and_learned_methods(cache, capsys):
     assert again.equals(frame)
     half = lab.evaluate(["constant"], budget_ratio=0.5)
     np.testing.assert_allclose(half["budget"], frame.query("method == 'constant'")["budget"] / 2)
+
+
+def test_an_upper_reference_foresees_replayed_days_only(cache):
+    lab = _lab()
+    means = lab.evaluate(["constant", "replay-Q alone"]).groupby("method")["expected_score"].mean()
+    assert means["replay-Q alone"] > means["constant"]
+    with pytest.raises(RuntimeError, match="replayed days only"):
+        lab.closed_loop(["replay-Q alone"])
 
 
 def test_a_killed_evaluation_resumes(cache):

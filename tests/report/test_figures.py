@@ -86,11 +86,12 @@ def _costs():
 
 
 MEANS = _table("method metric mean low high", ("default", "sign_accuracy", 0.7, 0.6, 0.8))
-MEANS = pd.concat([MEANS, MEANS.assign(metric="rank_correlation", low=np.nan, high=np.nan)])
+MEANS = pd.concat([MEANS.assign(metric=name) for name in ("sign_accuracy", "always_lower", "is_better")])
+MEANS = pd.concat([MEANS, MEANS[:1].assign(metric="rank_correlation", low=np.nan, high=np.nan)])
 SCORES = _table("method mean low high", ("default", 350.0, 340.0, 360.0), ("constant", 320.0, np.nan, np.nan))
 PRICES = _table("period tick lwc", *((period, tick, 0.1) for period in (7, 14) for tick in TICKS))
 CURVE = _table("variant relative_q gain", ("a", -0.1, -2.0), ("a", 0.1, 2.0), ("b", 0.0, 1.0))
-BINS = _table("variant bin sign_accuracy", ("b", "early", 0.5), ("a", "early", 0.7))
+BINS = _table("variant bin sign_accuracy always_lower", ("b", "early", 0.5, 0.6), ("a", "early", 0.7, 0.6))
 # Every figure, with what it is drawn from: first the frame that it checks.
 DRAWN = {
     figures.fig2: (_samples(),),
@@ -331,6 +332,17 @@ def test_guides_and_sizes_name_their_lines():
     assert len(right.patches) == 2
     panes = chapter_figures_models.sizes(*DRAWN[chapter_figures_models.sizes]).axes
     assert [label.get_text() for label in panes[0].get_yticklabels()] == ["1 layer (1 M trained)", "LoRA (1 M trained)"]
+
+
+def test_critics_are_drawn_beside_what_needs_no_critic():
+    told = MEANS.assign(mean=MEANS["metric"].map({"always_lower": 0.62, "is_better": 0.3}).fillna(MEANS["mean"]))
+    first, second, third = chapter_figures_models.variants(told, SCORES).axes
+    drawn = [
+        [line.get_xdata()[0] for line in axes.lines if line.get_marker() != "o"] for axes in (first, second, third)
+    ]
+    assert drawn == [[0.62, 0.7], [0.0], [320.0]]
+    _, by_tick, _ = chapter_figures_models.calibration(CURVE, BINS, BINS).axes
+    assert by_tick.lines[-1].get_ydata().tolist() == [0.6]
 
 
 def test_moments_outside_the_picture_are_written_at_its_edge():

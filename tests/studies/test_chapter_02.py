@@ -9,6 +9,7 @@ import pytest
 from small_period import small_period
 
 from lbm_core.auction.controls import ConstantAlpha
+from lbm_core.evaluation.runner import Foreseeing, evaluate
 from lbm_core.lab.guided import Guide, Guided
 from lbm_core.lab.lab import Lab
 from lbm_core.lab.methods import INSTRUCTIONS, method
@@ -104,8 +105,18 @@ def test_guides_are_named_alike():
     frame = chapter_02.guides_compared(Evaluated(tier("smoke", {"chapter2.guides": ("rule", "critic")})))
     names = ["increase", "decrease", "none", "rule", "critic"]
     assert frame["method"].tolist() == [*(f"LBM-Act + {name}" for name in names), "critic alone"]
-    alone = chapter_02.guides_compared(Evaluated(tier("smoke", {"chapter2.guides": ("rule",)})))
+    alone = chapter_02.guides_compared(Evaluated(tier("smoke", {"chapter2.guides": ("rule", "replay-Q")})))
+    assert alone["method"].tolist()[-2:] == ["LBM-Act + replay-Q", "replay-Q alone"]
     assert "critic alone" not in set(alone["method"])
+
+
+def test_who_foresees_the_day_is_shown_it(lab):
+    from lbm_core.lab.tuning import contender
+
+    bidders = [contender(lab, Guided(guide, every=2)).make() for guide in ("oracle", "replay-Q", "rule")]
+    assert [isinstance(bidder, Foreseeing) for bidder in bidders] == [True, True, False]
+    rows = evaluate({"led": lambda: bidders[1]}, [small_period(n=48)], [0], rows=[0, 9], progress=False)
+    assert rows["cost"].gt(0).all()
 
 
 @pytest.mark.parametrize("name", TIER_NAMES)

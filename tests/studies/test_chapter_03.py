@@ -7,6 +7,7 @@ from small_period import small_period
 from lbm_core.critic.ensemble import CriticEnsemble
 from lbm_core.data.behaviour import simulate_period
 from lbm_core.evaluation.runner import evaluate
+from lbm_core.lab import models
 from lbm_core.lab.lab import Lab
 from lbm_core.lab.tiers import tier
 from lbm_core.settings import TIER_NAMES
@@ -25,12 +26,28 @@ def test_an_unknown_variant_is_refused(lab):
         chapter_03.critic_variants(lab.changed({"chapter3.variants": ("best",)}))
 
 
+def test_table_9_is_trained_at_its_size_and_on_large_tiers_only(lab):
+    table_9, small = (
+        models.critic(lab, **chapter_03.VARIANTS[name]).config for name in ("as Table 9", "paper's recipe, small")
+    )
+    assert (table_9.hidden_size, table_9.layers, table_9.heads, table_9.window_length) == (512, 6, 8, 10)
+    assert (table_9.steps, table_9.learning_rate, table_9.expectile, table_9.n_step) == (400_000, 1e-4, 0.7, 1)
+    assert (small.hidden_size, small.steps) == (lab.tier.critic.hidden_size, lab.tier.critic.steps)
+    assert {table_9.reward, small.reward} == {"conversions"}
+    assert {table_9.state_kind, small.state_kind} == {"paper"}
+    assert models.critic(lab.trained_with(3), **chapter_03.VARIANTS["as Table 9"]).config.seed == 3
+    listed = [name for name in TIER_NAMES if "as Table 9" in tier(name).chapter3.variants]
+    assert listed == ["gpu", "paper"]
+
+
 def test_variants_are_what_their_names_say(lab):
-    critics = chapter_03.critic_variants(lab.changed({"chapter3.variants": tuple(KNOWN)}))
-    assert list(critics) == list(KNOWN)
+    known = [name for name in KNOWN if name != "as Table 9"]
+    critics = chapter_03.critic_variants(lab.changed({"chapter3.variants": tuple(known)}))
+    assert list(critics) == known
     config = lab.critic().config
     for name, fields in chapter_03.VARIANTS.items():
-        assert critics[name].config == lab.bound(lab.tier.critic, **fields)
+        if name in critics:
+            assert critics[name].config == lab.bound(lab.tier.critic, **fields)
     members = critics["ensemble"].critics
     assert [member.config.seed for member in members] == [0, 1]
     assert critics["ensemble, pessimistic"].pessimism > critics["ensemble"].pessimism == 0

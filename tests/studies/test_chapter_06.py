@@ -10,6 +10,7 @@ import pytest
 
 from lbm_core import paths
 from lbm_core.auction.bidder import Bidder
+from lbm_core.lab import days
 from lbm_core.lab.days import FIRST_TUNING_PERIOD
 from lbm_core.lab.methods import MAIN, OFFLINE_BASELINES, TRAINABLE, Choice, method
 from lbm_core.studies import chapter_06
@@ -39,7 +40,7 @@ def lab(lab):
 
 def test_every_baseline_bids_and_is_trained_once(lab, capsys):
     factories = lab.bidders(OFFLINE_BASELINES)
-    tables = lab.past_tables()[0]
+    tables = days.tables(days.past_periods(lab))[0]
     for name in OFFLINE_BASELINES:
         bidder = factories[name]()
         assert isinstance(bidder, Bidder), name
