@@ -88,10 +88,9 @@ def forced(lab: Lab) -> pd.DataFrame:
 
 
 def by_strength(rows: pd.DataFrame) -> pd.DataFrame:
-    """Means over the periods of :func:`forced` (:func:`~lbm_core.evaluation.runner.period_means`) per instruction and
-    way: these two, and the metrics, NaN where one was not recorded."""
-    keys, metrics = ["instruction", "way"], ["budget_utilization", "group_expected_cpa_ratio", "conversions", "score"]
-    return rows.reindex(columns=keys + metrics).groupby(keys, sort=False).mean().reset_index()
+    """Means of :func:`forced` (or of its periods) per instruction and way: these two, and the metrics."""
+    metrics = ["budget_utilization", "conversions", "score"]
+    return rows.groupby(["instruction", "way"], sort=False)[metrics].mean().reset_index()
 
 
 def guides_compared(lab: Lab) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from lbm_core.settings import TIER_NAMES
 from lbm_core.studies import chapter_02
 from lbm_core.studies.sizes import few
 
-METRICS = ("budget_utilization", "group_expected_cpa_ratio", "conversions", "score")
+METRICS = ("budget_utilization", "conversions", "score")
 
 
 class Evaluated(Lab):
@@ -91,8 +91,6 @@ def test_instructions_by_strength():
     ways = [("every tick", 3), ("scale 0.5", 2), ("every 2 ticks", 2), ("up to 1.2", 2)]
     assert table["way"].tolist() == [way for way, count in ways for _ in range(count)]
     assert table["score"].tolist() == list(range(9))
-    older = chapter_02.by_strength(rows.rename(columns={"group_expected_cpa_ratio": "expected_cpa_ratio"}))
-    assert older["group_expected_cpa_ratio"].isna().all(), "a mean of ratios takes nobody's place"
 
 
 def test_what_table_4_says_is_what_its_methods_are_told(lab):
