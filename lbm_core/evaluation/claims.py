@@ -87,7 +87,7 @@ def in_every_training(
 ) -> Judgement:
     """What a judge of one training says of each, where they are enough and all say the same; else "open"."""
     seeds = frame.get("train_seed", frame.get("seed", pd.Series(0, frame.index)))
-    measured, words = zip(*(judge(part, rng) for _, part in frame.groupby(seeds)), strict=True)
+    measured, words = zip(*(judge(part, rng) for _, part in frame.groupby(seeds, dropna=False)), strict=True)
     agreed = len(words) >= MIN_TRAININGS and len(set(words)) == 1
     number = f"{len(words)} training{'s' if len(words) > 1 else ''}"
     return Judgement(f"{measured[0]} ({number})", words[0] if agreed else OPEN)

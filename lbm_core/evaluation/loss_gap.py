@@ -46,17 +46,10 @@ def share_closed(final: pd.DataFrame, control: str) -> pd.DataFrame:
         raise ValueError(f"{control}, {plain} and {guided} share no training seed")
     closed, gap = ((table[plain] - table[name]).to_numpy(dtype=np.float64) for name in (control, guided))
     low, high = fieller_interval(closed, gap) if len(table) >= MIN_TRAININGS else (np.nan, np.nan)
-    row = {
-        "control": control,
-        "seeds": len(table),
-        "gap": gap.mean(),
-        "share": closed.mean() / gap.mean() if gap.mean() else np.nan,
-        "low": low,
-        "high": high,
-        "closes": verdict(low, high, trainings=len(table)),
-        "differs": verdict(low - 1, high - 1, trainings=len(table)),
-    }
-    return pd.DataFrame([row])
+    share = closed.mean() / gap.mean() if gap.mean() else np.nan
+    words = verdict(low, high, trainings=len(table)), verdict(low - 1, high - 1, trainings=len(table))
+    columns = ["control", "seeds", "gap", "share", "low", "high", "closes", "differs"]
+    return pd.DataFrame([(control, len(table), gap.mean(), share, low, high, *words)], columns=columns)
 
 
 def fieller_interval(above: NDArray[np.float64], below: NDArray[np.float64]) -> tuple[float, float]:
