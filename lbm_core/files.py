@@ -11,6 +11,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,21 @@ def config_key(config: Any) -> str:
     """12 hex digits that name a configuration (dataclass, dict, list or scalar; order of keys does not matter)."""
     plain = json.dumps(config, sort_keys=True, default=_plain)
     return hashlib.sha256(plain.encode()).hexdigest()[:12]
+
+
+@cache
+def weights_key(folder: Path) -> str:
+    """Ten hex digits of the SHA-256 of names and bytes of a folder's safetensors files; "" where it holds none.
+
+    The folder is finished: it is read once a process.
+    """
+    digest = hashlib.sha256()
+    found = sorted(folder.rglob("*.safetensors"))
+    for path in found:
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:10] if found else ""
 
 
 def _plain(value: Any) -> Any:

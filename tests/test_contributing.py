@@ -58,5 +58,5 @@ def test_a_new_stage(run, capsys):
 def test_a_new_figure(run, tmp_path):
     figure = run("figure")
     assert (tmp_path / "build" / "figures" / "trade.png").stat().st_size > 1000
-    with pytest.raises(ValueError, match="cpa_ratio"):
+    with pytest.raises(ValueError, match="budget_utilization"):
         figure.trade(pd.DataFrame({"method": ["DT"], "conversions": [1.0]}))

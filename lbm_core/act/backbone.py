@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from lbm_core import paths
 from lbm_core.act.config import ActConfig
-from lbm_core.files import writing
+from lbm_core.files import weights_key, writing
 from lbm_core.seeding import integer_seed
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -125,6 +126,13 @@ def backbone_files(name: str) -> BackboneFiles:
         tokenizer, config = _tokenizer(source), AutoConfig.from_pretrained(source)
     revision = revision or getattr(config, "_commit_hash", None) or "unknown"
     return BackboneFiles(source, int(config.max_position_embeddings), tokenizer, name, revision)
+
+
+@cache
+def pretrained_weights(name: str) -> str:
+    """Which weights a name stands for: :func:`lbm_core.files.weights_key` of their folder, or the hub's commit."""
+    source, _ = _locate(name)
+    return weights_key(Path(source)) if Path(source).is_dir() else backbone_files(name).revision[:10]
 
 
 def _tokenizer(source: str) -> Any:

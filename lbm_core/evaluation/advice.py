@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lbm_core.evaluation.statistics import mean_interval, verdict
+from lbm_core.evaluation.statistics import mean_interval
 
 TOLERANCE = 0.03  # largest relative error of a stated CPA ratio that is none (A.3)
 # Columns of :func:`measures`, and what each is the share of.
@@ -48,7 +48,8 @@ def before_and_after(measured: pd.DataFrame, reference: str, rng: np.random.Gene
     """Mean of every measure with its bootstrap interval over moments, and the paired difference to a reference model.
 
     One row per model and measure of :func:`measures`: model, measure, mean, low, high, moments, difference,
-    difference_low, difference_high, verdict (of the difference; empty for the reference itself).
+    difference_low, difference_high (all three empty for the reference itself). Every model is of one training, whose
+    luck no interval over moments holds: there is no verdict.
     """
     tables = {name: rows.set_index("moment") for name, rows in measured.groupby("model", sort=False)}
     if reference not in tables:
@@ -60,14 +61,12 @@ def before_and_after(measured: pd.DataFrame, reference: str, rng: np.random.Gene
             if values.empty:
                 continue
             level = mean_interval(values.to_numpy(), rng)
-            difference: tuple[Any, ...] = (np.nan,) * 4
+            difference = (np.nan,) * 3
             paired = (values - tables[reference][measure]).dropna()
             if name != reference and len(paired):
-                mean, low, high = mean_interval(paired.to_numpy(), rng)
-                difference = (mean, low, high, verdict(low, high, len(paired)))
+                difference = mean_interval(paired.to_numpy(), rng)
             rows.append((name, measure, *level, len(values), *difference))
-    columns = ["model", "measure", "mean", "low", "high", "moments"]
-    columns += ["difference", "difference_low", "difference_high", "verdict"]
+    columns = ["model", "measure", "mean", "low", "high", "moments", "difference", "difference_low", "difference_high"]
     return pd.DataFrame(rows, columns=columns)
 
 

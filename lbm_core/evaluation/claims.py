@@ -17,10 +17,9 @@ from scipy import stats
 from lbm_core import paths
 from lbm_core.auction.bidder import N_ADVERTISERS
 from lbm_core.evaluation.latency import INTERVAL_SECONDS
-from lbm_core.evaluation.statistics import MIN_PERIODS, paired_differences
+from lbm_core.evaluation.statistics import ABOVE, BELOW, MIN_TRAININGS, OPEN, paired_differences, verdict
 
-SUPPORTED, NOT_SUPPORTED, NOT_RESOLVED, NOT_TESTED = "supported", "not supported", "not resolved", "not tested"
-MIN_TRAIN_SEEDS = 3  # trainings below which a training curve is not judged
+AGREES, OPPOSITE, NOT_COMPARABLE, NOT_RUN = "agrees", "opposite", "not comparable", "not run"
 MIN_SAMPLES = 100  # decisions per model below which shares are not judged (the paper draws 1,000)
 
 
@@ -40,6 +39,8 @@ def better(
 ) -> Judgement:
     """Every first method above its second one in every metric: each interval of the paired periods lies above 0."""
     rows = []
+    if missing := [name for name in metrics if name not in frame]:
+        raise Untestable(f"recorded without {missing[0]}")
     for method, reference in pairs:
         _require(frame, method, reference)
         rows.append(paired_differences(frame, reference, rng, metrics=metrics, methods=[method]))
@@ -76,10 +77,20 @@ def lower_loss(frame: pd.DataFrame, rng: np.random.Generator) -> Judgement:
     ratio = (table["LBM-Act"] / table["LLM-DT"]).dropna()
     if ratio.empty:
         raise Untestable("the two methods share no training seed")
-    enough = len(ratio) >= MIN_TRAIN_SEEDS
-    supported, opposite = enough and (ratio <= 0.9).all(), enough and (ratio >= 1).all()
-    verdict = SUPPORTED if supported else NOT_SUPPORTED if opposite else NOT_RESOLVED
-    return Judgement(f"loss ratio {ratio.mean():.2f} over {len(ratio)} training seeds", verdict)
+    word = AGREES if (ratio <= 0.9).all() else OPPOSITE if (ratio >= 1).all() else OPEN
+    word = word if len(ratio) >= MIN_TRAININGS else OPEN
+    return Judgement(f"loss ratio {ratio.mean():.2f} over {len(ratio)} training seeds", word)
+
+
+def in_every_training(
+    frame: pd.DataFrame, rng: np.random.Generator, *, judge: Callable[[pd.DataFrame, np.random.Generator], Judgement]
+) -> Judgement:
+    """What a judge of one training says of each, where they are enough and all say the same; else "open"."""
+    seeds = frame.get("train_seed", frame.get("seed", pd.Series(0, frame.index)))
+    measured, words = zip(*(judge(part, rng) for _, part in frame.groupby(seeds, dropna=False)), strict=True)
+    agreed = len(words) >= MIN_TRAININGS and len(set(words)) == 1
+    number = f"{len(words)} training{'s' if len(words) > 1 else ''}"
+    return Judgement(f"{measured[0]} ({number})", words[0] if agreed else OPEN)
 
 
 def follows_the_principle(frame: pd.DataFrame, rng: np.random.Generator) -> Judgement:
@@ -103,9 +114,11 @@ def follows_the_principle(frame: pd.DataFrame, rng: np.random.Generator) -> Judg
         if fewest < 2:
             raise Untestable(f"too few decisions of {model} or {reference} on one side of the CPA target")
         resampled = stats.bootstrap(cells, gap, vectorized=True, method="percentile", n_resamples=2_000, rng=rng)
-        rows.append((model, reference, "share", float(gap(*cells)), *resampled.confidence_interval, fewest))
-    columns = ["method", "reference", "metric", "difference", "low", "high", "samples"]
-    return _all_positive(pd.DataFrame(rows, columns=columns), sample="samples", least=MIN_SAMPLES / 2)
+        low, high = resampled.confidence_interval
+        word = verdict(low, high) if fewest >= MIN_SAMPLES / 2 else OPEN
+        rows.append((model, reference, "share", float(gap(*cells)), low, high, word))
+    columns = ["method", "reference", "metric", "difference", "low", "high", "verdict"]
+    return _all_positive(pd.DataFrame(rows, columns=columns))
 
 
 def heads_specialise(frame: pd.DataFrame, rng: np.random.Generator) -> Judgement:
@@ -114,8 +127,8 @@ def heads_specialise(frame: pd.DataFrame, rng: np.random.Generator) -> Judgement
     if part.empty:
         raise Untestable("no attention to language positions was recorded")
     share = part.groupby("head")["attention"].sum()
-    verdict = SUPPORTED if share.max() > 0.5 and share.min() < 0.2 else NOT_SUPPORTED
-    return Judgement(f"language share of a head from {share.min():.2f} to {share.max():.2f}", verdict)
+    word = AGREES if share.max() > 0.5 and share.min() < 0.2 else OPPOSITE
+    return Judgement(f"language share of a head from {share.min():.2f} to {share.max():.2f}", word)
 
 
 def in_time(frame: pd.DataFrame, rng: np.random.Generator) -> Judgement:
@@ -132,11 +145,11 @@ def in_time(frame: pd.DataFrame, rng: np.random.Generator) -> Judgement:
     longest = batches * think["p99_seconds"]
     good = longest < INTERVAL_SECONDS and act["median_seconds"] < batches * think["median_seconds"]
     measured = f"48 advertisers: think {longest:.3g} s ({batches} x {texts:.0f}), act {act['p99_seconds']:.3g} s"
-    return Judgement(f"{measured} (99th percentile)", SUPPORTED if good else NOT_SUPPORTED)
+    return Judgement(f"{measured} (99th percentile)", AGREES if good else OPPOSITE)
 
 
 # The CPA of instructions is that of expected conversions: a day with little spending may well have no conversion at
-# all, and then the sampled ratio is only a cap.
+# all, and then the sampled ratio is only a cap. Rows with the mean of advertisers' ratios alone are not judged.
 JUDGES: Mapping[str, Callable[[pd.DataFrame, np.random.Generator], Judgement]] = {
     "beats_dt": partial(better, pairs=[("LBM(P)", "DT")], metrics=["conversions"]),
     "gqpo_helps": partial(better, pairs=[("LBM(GQPO)", "LBM(P)")], metrics=["conversions", "score"]),
@@ -145,12 +158,14 @@ JUDGES: Mapping[str, Callable[[pd.DataFrame, np.random.Generator], Judgement]] =
     "prompt_is_not_enough": partial(better, pairs=[("LLM-DT", "Prompt-LLM-DT")], metrics=["conversions", "score"]),
     "other_budgets": better_at_every_budget,
     "instructions": partial(
-        better, pairs=[("increase", "base"), ("base", "decrease")], metrics=["budget_utilization", "expected_cpa_ratio"]
+        better,
+        pairs=[("increase", "base"), ("base", "decrease")],
+        metrics=["budget_utilization", "group_expected_cpa_ratio"],
     ),
     "base_beats_constant": partial(better, pairs=[("base", "increase"), ("base", "decrease")], metrics=["score"]),
     "faster_training": lower_loss,
-    "principle": follows_the_principle,
-    "fusion": heads_specialise,
+    "principle": partial(in_every_training, judge=follows_the_principle),
+    "fusion": partial(in_every_training, judge=heads_specialise),
     "in_time": in_time,
     "generative": partial(better, pairs=[("DT", name) for name in ("BCQ", "CQL", "IQL")], metrics=["conversions"]),
 }
@@ -169,9 +184,9 @@ def experiments() -> list[str]:
 def scorecard(frames: Mapping[str, pd.DataFrame], rng: np.random.Generator) -> pd.DataFrame:
     """Verdict on every claim: name, claim, section, test, measured, verdict.
 
-    A verdict is "supported", "not supported" (the data say the opposite), "not resolved" (an interval that includes 0,
-    too few periods, trainings or samples, or results of the smoke tier, which prove the path and not the numbers) or
-    "not tested" (``measured`` says why; an experiment that is missing leaves its claims so).
+    A verdict is "agrees", "opposite" (the data say the opposite), "open" (an interval that includes 0, too few periods,
+    trainings or samples), "not comparable" (:func:`comparable`) or "not run" (``measured`` says why; an experiment that
+    is missing leaves its claims so).
 
     Parameters
     ----------
@@ -186,23 +201,30 @@ def scorecard(frames: Mapping[str, pd.DataFrame], rng: np.random.Generator) -> p
             if frame is None:
                 raise Untestable(f"no recorded results of {row['experiment']!r}")
             judgement = judge(frame, rng)
-            of_smoke = "tier" in frame and (frame["tier"] == "smoke").any()
-            judgements.append(judgement._replace(verdict=NOT_RESOLVED) if of_smoke else judgement)
+            judgements.append(judgement if comparable(frame) else judgement._replace(verdict=NOT_COMPARABLE))
         except Untestable as reason:
-            judgements.append(Judgement(str(reason), NOT_TESTED))
+            judgements.append(Judgement(str(reason), NOT_RUN))
     return table.drop(columns="experiment").join(pd.DataFrame(judgements))
 
 
-def _all_positive(rows: pd.DataFrame, *, sample: str = "periods", least: float = MIN_PERIODS) -> Judgement:
-    """Supported if every difference is resolved above 0; not supported if one is resolved below it."""
-    enough = rows[sample] >= least
-    above, below = (rows["low"] > 0) & enough, (rows["high"] < 0) & enough
-    verdict = NOT_SUPPORTED if below.any() else SUPPORTED if above.all() else NOT_RESOLVED
+def comparable(frame: pd.DataFrame) -> bool:
+    """Whether rows may stand beside the paper: of one tier, which is not smoke (that proves the path, not the numbers),
+    and of one backbone a method."""
+    mixed = {"method", "backbone"} <= set(frame) and (frame.groupby("method")["backbone"].nunique() > 1).any()
+    tiers = set(frame.get("tier", ()))
+    return len(tiers) < 2 and "smoke" not in tiers and not mixed
+
+
+def _all_positive(rows: pd.DataFrame) -> Judgement:
+    """The paper is right if every difference lies above 0, and opposite if one lies below it."""
+    words = set(rows["verdict"])
+    word = OPPOSITE if BELOW in words else AGREES if words == {ABOVE} else OPEN
     measured = []
     for row in rows.to_dict("records"):
         interval = "" if np.isnan(row["low"]) else f" [{row['low']:+.3g}, {row['high']:+.3g}]"
         measured.append(f"{row['method']} − {row['reference']}: {row['metric']} {row['difference']:+.3g}{interval}")
-    return Judgement("; ".join(measured), verdict)
+    few = [count for count in rows.get("trainings", ()) if 0 < count < MIN_TRAININGS]
+    return Judgement("; ".join(measured) + (f" (trainings: {min(few)})" if few else ""), word)
 
 
 def _require(frame: pd.DataFrame, *methods: str, column: str = "method") -> None:

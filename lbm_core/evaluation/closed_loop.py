@@ -17,11 +17,12 @@ from lbm_core.auction.bidder import N_ADVERTISERS, Bidder
 from lbm_core.auction.day import beside, play
 from lbm_core.auction.log import PeriodLog
 from lbm_core.data.behaviour import populated_market
-from lbm_core.evaluation.runner import day_rows
-from lbm_core.evaluation.statistics import METRICS, mean_interval, period_table, verdict
+from lbm_core.evaluation.runner import day_rows, period_means
+from lbm_core.evaluation.statistics import mean_interval, one_identity, period_table, trainings, verdict
 from lbm_core.settings import Dataset
 
 BEHAVIOUR = "behaviour"  # the method that a contender replaces
+METRICS = ("conversions", "expected_conversions", "budget_utilization", "group_cpa_ratio", "score", "score_beta1")
 
 
 def closed_loop(
@@ -107,7 +108,8 @@ def disagreement(
     shared = replayed[keys].drop_duplicates().merge(closed[keys].drop_duplicates())
     if shared.empty:
         raise ValueError(f"the replay and the closed loop share no {' and '.join(keys[1:])}")
-    replayed, closed = replayed.merge(shared), closed.merge(shared)
+    replayed, closed = (period_means(one.merge(shared)) for one in (replayed, closed))
+    both = one_identity(pd.concat([replayed, closed]))
     rows = []
     for metric in metrics:
         for method in methods:
@@ -117,11 +119,12 @@ def disagreement(
             if base.empty:
                 raise ValueError(f"{method}: the replay and the closed loop share no period and training seed")
             difference, low, high = mean_interval((ours - base).to_numpy(), rng)
-            means, periods = (float(base.to_numpy().mean()), float(ours.to_numpy().mean())), base.shape[1]
-            rows.append((method, metric, *means, difference, low, high, periods, verdict(low, high, periods)))
+            means, (count, periods) = (float(base.to_numpy().mean()), float(ours.to_numpy().mean())), base.shape
+            word = verdict(low, high, periods, count if trainings(both, method) else 0)
+            rows.append((method, metric, *means, difference, low, high, periods, word))
     columns = ["method", "metric", "replay", "closed_loop", "difference", "low", "high", "periods", "verdict"]
     table = pd.DataFrame(rows, columns=columns)
-    sign = np.where(table["metric"] == "cpa_ratio", 1.0, -1.0)
+    sign = np.where(table["metric"].str.endswith("cpa_ratio"), 1.0, -1.0)
     for protocol in ("replay", "closed_loop"):
         ranks = (sign * table[protocol]).groupby(table["metric"]).rank(method="min")
         table[f"{protocol}_rank"] = ranks.astype(int)

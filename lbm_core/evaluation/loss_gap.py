@@ -7,9 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from lbm_core.evaluation.statistics import NOT_RESOLVED, RESOLVED
-
-MIN_SEEDS = 3  # two differences lie on a line through any two points: no interval from fewer trainings
+from lbm_core.evaluation.statistics import MIN_TRAININGS, verdict
 
 
 def relative_losses(losses: pd.DataFrame) -> pd.DataFrame:
@@ -36,8 +34,8 @@ def share_closed(final: pd.DataFrame, control: str) -> pd.DataFrame:
 
     Returns
     -------
-    One row: control, seeds, gap (mean loss of LLM-DT less LBM-Act), share, low, high, closes ("resolved" where the 95 %
-    interval excludes 0), differs ("resolved" where it excludes 1, so that words and control are not the same)
+    One row: control, seeds, gap (mean loss of LLM-DT less LBM-Act), share, low, high, closes ("above" or "below"
+    where the 95 % interval lies so to 0, else "open"), differs (the same to 1, where words and control are alike)
     """
     plain, guided = "LLM-DT", "LBM-Act"
     table = final.pivot(index="seed", columns="method", values="loss")
@@ -47,18 +45,11 @@ def share_closed(final: pd.DataFrame, control: str) -> pd.DataFrame:
     if table.empty:
         raise ValueError(f"{control}, {plain} and {guided} share no training seed")
     closed, gap = ((table[plain] - table[name]).to_numpy(dtype=np.float64) for name in (control, guided))
-    low, high = fieller_interval(closed, gap) if len(table) >= MIN_SEEDS else (np.nan, np.nan)
-    row = {
-        "control": control,
-        "seeds": len(table),
-        "gap": gap.mean(),
-        "share": closed.mean() / gap.mean() if gap.mean() else np.nan,
-        "low": low,
-        "high": high,
-        "closes": RESOLVED if low > 0 or high < 0 else NOT_RESOLVED,
-        "differs": RESOLVED if low > 1 or high < 1 else NOT_RESOLVED,
-    }
-    return pd.DataFrame([row])
+    low, high = fieller_interval(closed, gap) if len(table) >= MIN_TRAININGS else (np.nan, np.nan)
+    share = closed.mean() / gap.mean() if gap.mean() else np.nan
+    words = verdict(low, high, trainings=len(table)), verdict(low - 1, high - 1, trainings=len(table))
+    columns = ["control", "seeds", "gap", "share", "low", "high", "closes", "differs"]
+    return pd.DataFrame([(control, len(table), gap.mean(), share, low, high, *words)], columns=columns)
 
 
 def fieller_interval(above: NDArray[np.float64], below: NDArray[np.float64]) -> tuple[float, float]:

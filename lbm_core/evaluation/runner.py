@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from lbm_core.auction.bidder import N_ADVERTISERS, Advertisers, Bidder
 from lbm_core.auction.hindsight import best_constant, lp_bound
-from lbm_core.auction.metrics import summarize
+from lbm_core.auction.metrics import cpa_ratio, summarize
 from lbm_core.auction.replay import ReplayPeriod, replay
 from lbm_core.auction.response_tables import ResponseTables
 from lbm_core.seeding import generator
@@ -101,14 +101,22 @@ def spread_rows(n: int) -> NDArray[np.int64]:
 def period_means(frame: pd.DataFrame) -> pd.DataFrame:
     """Means over the advertisers, as the paper reports them: one row per method, period, seed and training seed.
 
-    ``cpa_ratio`` averages over the advertisers who spent something. Columns that are no numbers stay as they are.
+    A ratio has no such mean: an advertiser who bought one conversion dearly would rule it. ``group_cpa_ratio`` is the
+    cost of all over what their conversions may cost at their CPA targets, ``group_expected_cpa_ratio`` that of expected
+    conversions, ``median_cpa_ratio`` the median over the advertisers who spent; ``advertisers`` counts them all.
+    Columns that are no numbers stay as they are.
     """
     known = ["method", "train_seed", "budget_ratio", "period", "seed"]
     labels = frame.select_dtypes(exclude="number").columns.difference(known, sort=False)
     keys = [*(name for name in known if name in frame), *labels]
-    columns = [name for name in frame.columns if name not in (*keys, "advertiser")]
-    means = frame.groupby(keys, sort=False)[columns].mean().reset_index()
-    return means.assign(advertisers=frame.groupby(keys, sort=False).size().to_numpy())
+    columns = [name for name in frame if name not in (*keys, "advertiser") and not str(name).endswith("cpa_ratio")]
+    owed = {f"group_{kind}cpa_ratio": frame[f"{kind}conversions"] * frame["cpa_target"] for kind in ("", "expected_")}
+    groups = frame.assign(**owed).groupby(keys, sort=False, dropna=False)
+    means = groups[[*columns, *owed]].mean()
+    ratios = {name: cpa_ratio(means[name], means["cost"], 1.0) for name in owed}
+    return means.assign(
+        **ratios, median_cpa_ratio=groups["cpa_ratio"].median(), advertisers=groups.size()
+    ).reset_index()
 
 
 def day_rows(

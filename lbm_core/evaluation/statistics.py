@@ -1,8 +1,8 @@
-"""How sure we are: bootstrap intervals over delivery periods (and training seeds), paired differences, verdicts.
+"""How sure we are: intervals over delivery periods and training seeds, paired differences, verdicts.
 
 Conversion draws move a period's mean by 1 %, periods by 8 %, so periods are what is resampled; the seeds of the
-conversion draws and the 48 advertisers are averaged first. Where a frame holds a column ``train_seed`` with several
-values, training seeds are resampled too, crossed with the periods.
+conversion draws and the 48 advertisers are averaged first. What is learned has the luck of its trainings besides: fewer
+than :data:`MIN_TRAININGS` of them decide nothing.
 """
 
 from __future__ import annotations
@@ -14,36 +14,42 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-METRICS = ("conversions", "expected_conversions", "budget_utilization", "cpa_ratio", "score", "score_beta1")
 # With fewer paired periods not even a sign test can reach 5 % (2 / 2**5 > 0.05): no interval and no verdict then.
 MIN_PERIODS = 6
-RESOLVED, NOT_RESOLVED = "resolved", "not resolved"
+MIN_TRAININGS = 3  # of what is learned, below which an interval over periods is shown and nothing is decided
+ABOVE, BELOW, OPEN = "above", "below", "open"
 
 
 def mean_interval(
     values: NDArray[np.float64], rng: np.random.Generator, *, n_resamples: int = 4_000
 ) -> tuple[float, float, float]:
-    """Mean, low and high of a 95 % percentile bootstrap; rows and columns are resampled independently of each other.
+    """Mean, low and high of a 95 % interval; ``values`` are (training seeds, periods) or (periods,).
 
-    ``values`` are (training seeds, periods) or (periods,). Below :data:`MIN_PERIODS` periods low and high are NaN: the
-    interval would be far too narrow (of two periods it spans exactly the two, and holds the truth half of the time).
+    With fewer than :data:`MIN_TRAININGS` training seeds it is the percentile bootstrap over periods of the seeds' mean,
+    and does not hold the luck of training. With more, seeds and periods are two crossed samples whose errors add up:
+    the interval's half width, squared, is the sum of the squares of two half widths, of the t interval over the seeds'
+    means (each over all periods) and of that over the periods' means (each over all seeds; its variance is the
+    bootstrap's, which for a mean needs no resampling). So added, t intervals hold the truth in at least 95 % of cases,
+    whichever source is the larger (Banerjee 1960). What seed and period do together is in both parts: the interval errs
+    on the wide side. Resampling three seeds would be far too narrow: the resampled variance is a third too small, and a
+    percentile knows nothing of two degrees of freedom (t = 4.3 in the place of 2).
+
+    Below :data:`MIN_PERIODS` periods low and high are NaN: the interval would be far too narrow (of two periods it
+    spans exactly the two, and holds the truth half of the time).
     """
     table = np.atleast_2d(np.asarray(values, dtype=np.float64))
     if table.ndim != 2 or table.size == 0:
         raise ValueError(f"expected (training seeds, periods), got shape {np.shape(values)}")
     if not np.isfinite(table).all():
         raise ValueError("an interval of NaN or infinite values has no meaning: check the result frame")
-    if table.shape[1] < MIN_PERIODS:
-        return float(table.mean()), np.nan, np.nan
-    samples = [np.arange(n) for n in table.shape if n > 1]
-
-    def mean(*drawn: NDArray[np.int64], axis: int = -1) -> NDArray[np.float64]:  # scipy asks for the name axis
-        if len(drawn) == 1:
-            return table[0, drawn[0]].mean(axis=-1)
-        return table[drawn[0][..., :, None], drawn[1][..., None, :]].mean(axis=(-2, -1))
-
-    resampled = stats.bootstrap(samples, mean, vectorized=True, method="percentile", n_resamples=n_resamples, rng=rng)
-    return float(table.mean()), float(resampled.confidence_interval.low), float(resampled.confidence_interval.high)
+    mean, seeds, periods = float(table.mean()), table.mean(axis=1), table.mean(axis=0)
+    if len(periods) < MIN_PERIODS:
+        return mean, np.nan, np.nan
+    if len(seeds) >= MIN_TRAININGS:
+        half = float(np.hypot(*(stats.t.ppf(0.975, len(part) - 1) * stats.sem(part) for part in (seeds, periods))))
+        return mean, mean - half, mean + half
+    resampled = stats.bootstrap((periods,), np.mean, method="percentile", n_resamples=n_resamples, rng=rng)
+    return mean, float(resampled.confidence_interval.low), float(resampled.confidence_interval.high)
 
 
 def period_table(frame: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:
@@ -60,14 +66,47 @@ def period_table(frame: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:
     return table
 
 
-def intervals(frame: pd.DataFrame, rng: np.random.Generator, *, metrics: Sequence[str] = METRICS) -> pd.DataFrame:
-    """Mean of every method and metric with its bootstrap interval.
+def one_identity(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame itself; a ValueError where one method, data set and training seed bid with two different ``weights``.
+
+    Such rows are of two models under one name, and their mean is nobody's.
+    """
+    keys = [name for name in ("method", "tier", "dataset", "train_seed") if name in frame]
+    if "weights" in frame:
+        known = frame.loc[frame["weights"].notna() & (frame["weights"] != ""), [*keys, "weights"]].drop_duplicates()
+        for key, hashes in known.groupby(keys, sort=False, dropna=False)["weights"]:
+            if len(hashes) > 1:
+                who = ", ".join(f"{name} {value}" for name, value in zip(keys, key, strict=True))
+                raise ValueError(f"two models under one name: {who} bid with weights {' and with '.join(hashes)}")
+    return frame
+
+
+def trainings(frame: pd.DataFrame, method: str) -> int:
+    """How many trainings of a method the rows hold; 0 of one that learns nothing.
+
+    A method learns if it has several training seeds, or ``weights`` that were trained (behind a "+" alone are those of
+    a language model that nobody trained here). Rows older than ``weights`` do not say it where no method has several
+    seeds: all of them count as learned then.
+    """
+    seeds = frame.get("train_seed", pd.Series(0, frame.index)).groupby(frame["method"]).nunique()
+    if seeds[method] > 1:
+        return int(seeds[method])
+    if "weights" in frame:
+        weights = frame.loc[frame["method"] == method, "weights"].astype("object").fillna("")
+        return int(weights.str.match("[^+]").any())
+    return int("train_seed" in frame and seeds.max() == 1)
+
+
+def intervals(
+    frame: pd.DataFrame, rng: np.random.Generator, *, metrics: Sequence[str] = ("conversions", "score")
+) -> pd.DataFrame:
+    """Mean of every method and metric with its interval (:func:`mean_interval`).
 
     One row per method and metric of :func:`lbm_core.evaluation.runner.evaluate`'s rows (or their means per period),
     maybe with ``train_seed``: method, metric, mean, low, high, periods, seeds (conversion draws), train_seeds.
     """
     rows = []
-    for method in frame["method"].unique():
+    for method in one_identity(frame)["method"].unique():
         seeds = frame.loc[frame["method"] == method, "seed"].nunique() if "seed" in frame else 1
         for metric in metrics:
             table = period_table(frame, method, metric)
@@ -87,31 +126,38 @@ def paired_differences(
     """Every method (default: all others) minus the reference on the same periods, conversion draws and advertisers.
 
     One row per method and metric: method, reference, metric, difference, low, high (same unit as the metric),
-    relative (difference / mean of the reference), periods, verdict ("resolved" where the interval excludes 0 and at
-    least :data:`MIN_PERIODS` periods are paired, else "not resolved").
+    relative (difference / mean of the reference), periods, trainings (training seeds that the learned ones of the two
+    share; 0 if neither learns), :func:`verdict`.
     """
+    learned = {name: trainings(frame, name) for name in one_identity(frame)["method"].unique()}
     bases = {metric: period_table(frame, reference, metric) for metric in metrics}
     keys = [name for name in ("period", "seed", "advertiser") if name in frame]
     met = {name: set(part[keys].itertuples(index=False, name=None)) for name, part in frame.groupby("method")}
-    others = [name for name in frame["method"].unique() if name != reference]
     rows = []
-    for method in others if methods is None else methods:
+    for method in [name for name in learned if name != reference] if methods is None else methods:
         for metric, base in bases.items():
             ours, level = period_table(frame, method, metric), float(base.to_numpy().mean())
             if met[method] != met[reference]:
                 raise ValueError(f"{method} and {reference} are not paired: they met other {', '.join(keys)}s")
-            if len(ours) > 1 and len(base) > 1:  # an untrained method, one row, meets every training seed of the other
+            if learned[method] and learned[reference]:  # an untrained method meets every training seed of the other
                 ours, base = ours.align(base, join="inner", axis=0)
                 if ours.empty:
                     raise ValueError(f"{method} and {reference} share no training seed: they cannot be paired")
-            mean, low, high = mean_interval(ours.to_numpy() - base.to_numpy(), rng)
-            relative, periods = mean / level if level else np.nan, base.shape[1]
-            rows.append((method, reference, metric, mean, low, high, relative, periods, verdict(low, high, periods)))
-    columns = ["method", "reference", "metric", "difference", "low", "high", "relative", "periods", "verdict"]
-    return pd.DataFrame(rows, columns=columns)
+            differences = ours.to_numpy() - base.to_numpy()
+            mean, low, high = mean_interval(differences, rng)
+            count, periods = len(differences) if learned[method] or learned[reference] else 0, base.shape[1]
+            judged = (mean / level if level else np.nan, periods, count, verdict(low, high, periods, count))
+            rows.append((method, reference, metric, mean, low, high, *judged))
+    columns = ["method", "reference", "metric", "difference", "low", "high"]
+    return pd.DataFrame(rows, columns=[*columns, "relative", "periods", "trainings", "verdict"])
 
 
-def verdict(low: float, high: float, periods: int) -> str:
-    """ "resolved" if an interval of a difference excludes 0 on enough periods, else "not resolved"."""
-    excluded = low > 0 or high < 0  # False where the bounds are NaN
-    return RESOLVED if excluded and periods >= MIN_PERIODS else NOT_RESOLVED
+def verdict(low: float, high: float, periods: int = MIN_PERIODS, trainings: int = 0) -> str:
+    """Where a difference lies: "above" or "below" 0 if its interval excludes 0, else "open".
+
+    Fewer than :data:`MIN_PERIODS` periods leave it open, and so do one or two trainings of what is learned (0: nothing
+    is), whatever the interval: it does not hold the luck of training.
+    """
+    if periods < MIN_PERIODS or 0 < trainings < MIN_TRAININGS:
+        return OPEN
+    return ABOVE if low > 0 else BELOW if high < 0 else OPEN  # open, too, where the bounds are NaN

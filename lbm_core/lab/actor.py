@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -64,11 +63,8 @@ def actor(setup: Setup, guide: Guide | None = None) -> Artifact[LBMAct]:
         drift = found.loc[found["chosen"], "drift"].iloc[0]
         if abs(drift) > LARGEST_DRIFT:
             warnings.warn(f"{model.what} moves log alpha by {drift:+.2f} a day where nobody instructs it", stacklevel=2)
-        (folder / "in_use.json").write_text(json.dumps(best_setting(found)))
+        played = model.get(quiet=True)
+        played.config = replace(played.config, **best_setting(found))
+        played.save(folder)
 
-    def load(folder: Path) -> LBMAct:
-        played = LBMAct.load(model.path, model.config)
-        played.config = replace(played.config, **json.loads((folder / "in_use.json").read_text()))
-        return played
-
-    return Artifact("actor", guide, make, load, f"{model.what} as it bids", (model, trials), silent=True)
+    return Artifact("actor", guide, make, LBMAct.load, f"{model.what} as it bids", (model, trials), silent=True)

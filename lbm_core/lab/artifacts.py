@@ -1,7 +1,8 @@
 """Artifacts: found under the hash of their own configuration and their inputs' keys, or made and kept.
 
 Nobody else builds a key. Since an artifact's key holds the keys of all that it is made from, nothing upstream can be
-forgotten; and since a stage sees its own configuration only, nothing that a chapter compares can enter.
+forgotten; and since a stage sees its own configuration only, nothing that a chapter compares can enter. A training can
+be repeated bit by bit on one machine; where another CPU gave other bits under the same key, :func:`weights_of` tells.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from lbm_core import paths
-from lbm_core.files import config_key, writing
+from lbm_core.files import config_key, weights_key, writing
 
 T = TypeVar("T")
 TOOK = "took.json"  # inside every artifact: seconds of its making and the process's peak memory
@@ -130,6 +131,12 @@ class Artifact(Generic[T]):
     def took(self) -> Took:
         """What its making took; FileNotFoundError if it has not been made."""
         return Took(**json.loads((self.path / TOOK).read_text()))
+
+
+def weights_of(models: Iterable[Artifact[Any]]) -> str:
+    """Which bits made models hold: :func:`lbm_core.files.weights_key` of each that has weights, joined by "+"."""
+    keys = [weights_key(one.path) if one.exists else "unknown" for one in models]
+    return "+".join(key for key in keys if key)
 
 
 def peak_mib() -> float:

@@ -17,9 +17,10 @@ from lbm_core import paths
 from lbm_core.auction.bidder import Bidder
 from lbm_core.evaluation.closed_loop import BEHAVIOUR, closed_loop, logged_rows
 from lbm_core.evaluation.runner import evaluate, spread_rows
+from lbm_core.evaluation.statistics import one_identity
 from lbm_core.lab.artifacts import Artifact, tell
 from lbm_core.lab.days import held_out_periods, period, replay_period
-from lbm_core.lab.guided import Guided
+from lbm_core.lab.guided import Contender, Guided
 from lbm_core.lab.methods import MAIN, method
 from lbm_core.lab.setup import Setup
 from lbm_core.lab.thinking import gqpo
@@ -55,8 +56,8 @@ def evaluate_methods(setup: Setup, methods: Names = MAIN, *, budget_ratio: float
 
     Returns
     -------
-    Rows of :func:`lbm_core.evaluation.runner.evaluate` with the column ``train_seed``; methods that learn nothing have
-    the first one only.
+    Rows of :func:`lbm_core.evaluation.runner.evaluate` with the columns ``train_seed`` (methods that learn nothing have
+    the first one only) and ``weights`` (:meth:`lbm_core.lab.guided.Contender.weights`).
     """
     sizes = setup.tier.evaluation
     who, draws = spread_rows(sizes.advertisers), range(sizes.draws)
@@ -82,7 +83,7 @@ def evaluate_closed_loop(setup: Setup, methods: Names = (BEHAVIOUR, *MAIN)) -> p
 
     Returns
     -------
-    Rows of :func:`lbm_core.evaluation.closed_loop.closed_loop` with the column ``train_seed``
+    Rows of :func:`lbm_core.evaluation.closed_loop.closed_loop` with the columns ``train_seed`` and ``weights``
     """
     sizes, periods = setup.tier.evaluation, held_out_periods(setup)
     who, wanted = spread_rows(sizes.advertisers), sizes.closed_loop_periods
@@ -91,7 +92,8 @@ def evaluate_closed_loop(setup: Setup, methods: Names = (BEHAVIOUR, *MAIN)) -> p
     picked = np.linspace(0, len(periods) - 1, wanted).round().astype(int)
     frames = []
     if BEHAVIOUR in methods:
-        frames = [logged_rows(periods.logs[k], setup.seed, rows=who).assign(train_seed=setup.seed) for k in picked]
+        logged = pd.concat([logged_rows(periods.logs[k], setup.seed, rows=who) for k in picked], ignore_index=True)
+        frames = [logged.assign(train_seed=setup.seed, weights="")]
     others = [name for name in methods if name != BEHAVIOUR]
 
     def play(own: Setup, number: int, one: dict[str, Callable[[], Bidder]]) -> pd.DataFrame:
@@ -101,9 +103,8 @@ def evaluate_closed_loop(setup: Setup, methods: Names = (BEHAVIOUR, *MAIN)) -> p
     if others:
         shaped = {"advertisers": who.tolist(), "at_once": sizes.closed_loop_at_once}
         what = f"closed loops of {len(others)} methods ({setup.dataset})"
-        frames.append(
-            _each_kept("closed_loop", what, setup, others, [periods.numbers[k] for k in picked], shaped, play)
-        )
+        numbers = [periods.numbers[k] for k in picked]
+        frames.append(_each_kept("closed_loop", what, setup, others, numbers, shaped, play))
     if not frames:
         raise ValueError("no method to evaluate")
     return pd.concat(frames, ignore_index=True)
@@ -131,9 +132,7 @@ def _each_kept(
             if name in factories:
                 once, bids = _Once(factories[name]), contender(own, one)
                 for number in numbers:
-                    played = partial(play, own, number, {name: once})
-                    inputs = (period(own, number), *bids.models)
-                    rows = _rows(stage, {**shaped, "bids": bids.config}, inputs, played)
+                    rows = _rows(stage, shaped, period(own, number), bids, partial(play, own, number, {name: once}))
                     kept.append((rows, name, own.training_seed, number))
     missing = [each for each in kept if not each[0].exists]
     for artifact, *_ in missing:  # models first, so that processes that share out the days only load them
@@ -150,20 +149,23 @@ def _each_kept(
     )
     frames = [rows.load(rows.path).assign(method=name, train_seed=train_seed) for rows, name, train_seed, _ in kept]
     tell(f"{len(frames)} {what}", bool(missing), time.monotonic() - start)
-    return pd.concat(frames, ignore_index=True)
+    return one_identity(pd.concat(frames, ignore_index=True))
 
 
 def _rows(
-    stage: str, config: Any, inputs: tuple[Artifact[Any], ...], play: Callable[[], pd.DataFrame]
+    stage: str, shaped: dict[str, Any], day: Artifact[Any], bids: Contender, play: Callable[[], pd.DataFrame]
 ) -> Artifact[pd.DataFrame]:
     """Rows of one method, training seed and period; the method's name is no part of the key."""
 
     def make(folder: Path) -> None:
-        play().to_parquet(folder / "rows.parquet")
+        play().assign(weights=bids.weights()).to_parquet(folder / "rows.parquet")
 
-    return Artifact(
-        stage, config, make, lambda path: pd.read_parquet(path / "rows.parquet"), "rows", inputs, silent=True
-    )
+    def load(folder: Path) -> pd.DataFrame:
+        rows = pd.read_parquet(folder / "rows.parquet")
+        return rows if "weights" in rows else rows.assign(weights=bids.weights())  # kept before rows said it
+
+    config = {**shaped, "bids": bids.config}
+    return Artifact(stage, config, make, load, "rows", (day, *bids.models), silent=True)
 
 
 class _Once:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lbm_core.auction.bidder import Bidder
 from lbm_core.lab.actor import actor as tuned_actor
-from lbm_core.lab.artifacts import Artifact
+from lbm_core.lab.artifacts import Artifact, weights_of
 from lbm_core.lab.models import critic
 from lbm_core.lab.setup import Setup
 from lbm_core.lab.thinking import gqpo, think_guide, writer
@@ -40,6 +40,15 @@ class Contender:
     models: tuple[Artifact[Any], ...]  # that it bids with
     make: Callable[[], Bidder]  # makes its bidder
     config: Any  # all else that shapes its bids, json-plain
+    pretrained: str = ""  # language model that writes for it as it was found, trained by nobody here
+
+    def weights(self) -> str:
+        """Which weights bid (:func:`lbm_core.lab.artifacts.weights_of`); a pretrained language model's behind a "+"."""
+        if not self.pretrained:
+            return weights_of(self.models)
+        from lbm_core.act.backbone import pretrained_weights
+
+        return f"{weights_of(self.models)}+{pretrained_weights(self.pretrained)}"
 
 
 @settings
@@ -101,7 +110,7 @@ def guided_contender(setup: Setup, guided: Guided) -> Contender:
             return OracleBidder(actor.get(quiet=True), source, told, **options)
         return LBMActBidder(actor.get(quiet=True), told, **options)
 
-    return Contender(models, make, config)
+    return Contender(models, make, config, setup.tier.think.backbone if guided.guide == "LBM-Think" else "")
 
 
 def guide_source(setup: Setup, guide: Guide) -> GuideSource:

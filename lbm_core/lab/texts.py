@@ -88,7 +88,7 @@ def text_contender(setup: Setup, name: str) -> Contender:
         return TextActionBidder(writes, ALPHA_LIMIT[setup.dataset], ask, seed=setup.seed, store=store)
 
     config = [name, asdict(ask), writer(setup)]
-    return Contender(() if model is None else (model,), make, config)
+    return Contender(() if model is None else (model,), make, config, "" if model else setup.tier.think.backbone)
 
 
 def _prompts_and_alphas(setup: Setup, count: int, style: TextStyle) -> tuple[list[str], list[float]]:

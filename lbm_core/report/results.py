@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,8 +20,15 @@ from lbm_core.files import writing_file
 from lbm_core.settings import DATASETS, TIER_NAMES
 
 COMPUTED_TIERS = tuple(name for name in TIER_NAMES if name != "cached")  # from the smallest to the largest
-PROVENANCE = ("tier", "dataset", "seed", "backbone", "hardware", "commit")
-_TEXT = ("tier", "dataset", "backbone", "hardware", "commit")  # read as text: a commit may have digits only
+PROVENANCE = ("tier", "dataset", "seed", "backbone", "overrides", "hardware", "commit")
+_TEXT = (
+    "tier",
+    "dataset",
+    "backbone",
+    "overrides",
+    "hardware",
+    "commit",
+)  # read as text: a commit may have digits only
 
 
 def record(
@@ -29,6 +38,7 @@ def record(
     tier: str,
     dataset: str = "",
     seeds: int | Iterable[int] = (),
+    overrides: Mapping[str, Any] = {},
     output: str | Path = "",
     **provenance: str | int | float,
 ) -> Path:
@@ -39,8 +49,9 @@ def record(
 
     An experiment's name is lower case with digits and underscores; one notebook writes it. The frame is tidy and
     finite; its own columns ``dataset``, ``seed`` and ``backbone`` count before the arguments. ``seeds`` are what was
-    averaged over, ``output`` is a folder in the place of the checkout, ``provenance`` the ``backbone`` and further
-    constant columns; of the path to a local model only the last part is written.
+    averaged over, ``overrides`` the fields of the tier that the run changed (kept as json, "" for none), ``output``
+    is a folder in the place of the checkout, ``provenance`` the ``backbone`` and further constant columns; of the path
+    to a local model only the last part is written.
     """
     target = _path(experiment, tier, output)
     if tier not in COMPUTED_TIERS:
@@ -51,7 +62,8 @@ def record(
         raise ValueError(f"column {infinite[0]!r} of {experiment!r} holds infinite values; nothing was recorded")
     constant = {key: _public(str(value)) for key, value in provenance.items()}
     backbone = constant.pop("backbone", "")
-    constant |= {"tier": tier, "hardware": hardware(), "commit": commit()}
+    own = {name: _public(value) if isinstance(value, str) else value for name, value in overrides.items()}
+    constant |= {"tier": tier, "hardware": hardware(), "commit": commit(), "overrides": json.dumps(own) if own else ""}
     if taken := [name for name in constant if name in frame]:
         raise ValueError(f"the frame of {experiment!r} already has a column {taken[0]!r}, which record() writes")
     seed = " ".join(map(str, [seeds] if isinstance(seeds, int) else seeds))
@@ -155,7 +167,9 @@ def _read(path: Path) -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame(columns=PROVENANCE)
     # A method may be called "None" or "NA": only an empty field is a missing value.
-    rows = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(_TEXT, "object"))
+    text = dict.fromkeys((*_TEXT, "weights"), "object")
+    rows = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=text)
+    rows = rows.assign(overrides=rows.get("overrides", ""))  # older rows do not have it
     if missing := [name for name in PROVENANCE if name not in rows]:
         raise ValueError(f"{path.name} has no column {missing[0]!r}: it was not written by lbm_core.report.results")
     return rows.fillna(dict.fromkeys(_TEXT, ""))

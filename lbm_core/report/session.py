@@ -32,6 +32,7 @@ class Session:
     dataset: Dataset
     seed: int
     output: str  # folder that takes the checkout's place for results and figures; "" is the checkout
+    overrides: Mapping[str, Any] = field(default_factory=dict)  # dotted fields of the tier that the notebook changed
     _written: list[str] = field(default_factory=list, repr=False)
 
     @cached_property
@@ -47,14 +48,10 @@ class Session:
         return self.tier.name != "cached"
 
     def record(self, experiment: str, frame: pd.DataFrame, **options: Any) -> None:
-        """:func:`lbm_core.report.results.record` with this session's tier, data set, seed and output."""
-        own: dict[str, Any] = {
-            "tier": self.tier.name,
-            "dataset": self.dataset,
-            "seeds": self.seed,
-            "output": self.output,
-        }
-        self._written.append(results.record(experiment, frame, **(own | options)).name)
+        """:func:`lbm_core.report.results.record` with this session's tier, data set, seed, changes and output."""
+        own: dict[str, Any] = {"tier": self.tier.name, "dataset": self.dataset, "seeds": self.seed}
+        own |= {"overrides": self.overrides, "output": self.output} | options
+        self._written.append(results.record(experiment, frame, **own).name)
 
     def load(self, experiment: str, *, dataset: str | None = "") -> pd.DataFrame:
         """Recorded rows of the session's data set (None: of both): this tier's, or at "cached" the committed ones."""
@@ -88,7 +85,7 @@ def begin(tier: str, dataset: Dataset, seed: int, output: str = "", changes: Map
     bound = Setup(tiers.tier(tier, dict(changes)), dataset, seed)
     if output:
         Path(output).mkdir(parents=True, exist_ok=True)
-    return Session(bound.tier, bound.dataset, bound.seed, str(output))
+    return Session(bound.tier, bound.dataset, bound.seed, str(output), dict(changes))
 
 
 def show_source(*objects: Callable | type) -> Markdown:
@@ -97,12 +94,12 @@ def show_source(*objects: Callable | type) -> Markdown:
 
 
 def markdown(frame: pd.DataFrame) -> Markdown:
-    """A frame as a Markdown table, 3 digits a number, with its source and note (``frame.attrs``) below."""
+    """A frame as a Markdown table, 3 digits a number ("–": none), its source and note (``frame.attrs``) below."""
 
     def shown(value: Any) -> str:
         if not isinstance(value, float):
             return str(value)
-        return "" if math.isnan(value) else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+        return "–" if math.isnan(value) else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
     text = frame.map(shown).to_markdown(index=False, disable_numparse=True)
     below = [str(frame.attrs[key]) for key in ("note", "source") if frame.attrs.get(key)]

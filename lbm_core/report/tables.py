@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from lbm_core.evaluation import statistics
+from lbm_core.evaluation.claims import AGREES, NOT_COMPARABLE, OPPOSITE, comparable
 from lbm_core.report import paper
 
-NOT_COMPARABLE = "not comparable"
 FOUR_METRICS = ("budget_utilization", "cpa_ratio", "conversions", "score")
 _CRITIC = {"sequence_length": "window_length", "attention_layers": "layers"}  # Table 9's names, CriticConfig's
 
@@ -31,13 +31,13 @@ def table1(rows: pd.DataFrame) -> pd.DataFrame:
 def table2(rows: pd.DataFrame) -> pd.DataFrame:
     """Table 2, LLM-based methods: differences to LLM-DT in four metrics (:func:`beside`)."""
     published = paper.table(2)
-    named = rows[rows["method"].isin(published["method"])]
+    named = _with_ratio(rows[rows["method"].isin(published["method"])])
     return beside(published, named, metrics=FOUR_METRICS, reference="LLM-DT", note=_replayed(rows, "texts of"))
 
 
 def table3(rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     """Table 3, a penalty in the return-to-go: metric, w, paper, ours, low, high, periods; of methods "w = 0.5"."""
-    ours = statistics.intervals(rows, rng, metrics=["score", "conversions", "cpa_ratio"])
+    ours = _intervals(_with_ratio(rows), rng, ["score", "conversions", "cpa_ratio"])
     ours = ours.assign(w=ours["method"].str.removeprefix("w = ").astype(float), ours=ours["mean"])
     published = paper.table(3).query("method == 'DT-score'").rename(columns={"value": "paper"})
     both = ours.merge(published[["w", "metric", "paper"]], on=["w", "metric"], how="left")
@@ -47,13 +47,12 @@ def table3(rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
 def table4(rows: pd.DataFrame) -> pd.DataFrame:
     """Table 4, constant instructions: differences to the base (:func:`beside`); the paper's are of the dense data.
 
-    Methods are "increase", "decrease" and "base", or "uncertain" in its place. The CPA ratio is that of expected
-    conversions: where hardly anything is won, the drawn ones make it jump.
+    Methods are "increase", "decrease" and "base", or "uncertain" in its place. The CPA ratio is that of the group's
+    expected conversions: where hardly anything is won, the drawn ones make it jump.
     """
     if "base" not in set(rows["method"]):
         rows = rows.assign(method=rows["method"].replace({"uncertain": "base"}))
-    rows = rows.assign(cpa_ratio=rows["expected_cpa_ratio"])
-    ours = rows[rows["method"].isin(["increase", "decrease", "base"])]
+    ours = _with_ratio(rows[rows["method"].isin(["increase", "decrease", "base"])], "group_expected_cpa_ratio")
     dataset, tier = rows[["dataset", "tier"]].iloc[0]
     note = f"Ours: {dataset}, replay, tier {tier}, told every tick, simulated prices. Paper: dense."
     published = paper.table(4).rename(columns={"instruction": "method"}).assign(dataset=dataset)
@@ -119,13 +118,15 @@ def beside(
     """One row per method and metric, the paper's value and ours.
 
     Levels depend on the market, which is ours and not the benchmark's, so the verdict is about the *difference to a
-    reference method* on the same periods: "resolved" if its 95 % interval excludes zero (its sign is then in
-    ``ours_difference``, the paper's in ``paper_difference``), "not resolved" if it does not, "not comparable" where the
-    paper has no value for the method or the reference.
+    reference method* on the same periods: "agrees" if it is decided (:func:`lbm_core.evaluation.statistics.verdict`)
+    and of the paper's sign, "opposite" if of the other, "open" if it is not decided, as with fewer than three
+    ``trainings``; "not comparable" where the paper names no difference, the rows do not hold the metric, or they may
+    not stand beside the paper (:func:`lbm_core.evaluation.claims.comparable`).
 
     ``ours`` are recorded rows of one data set: method, dataset, period, the metrics[, seed, advertiser, train_seed];
     ``published`` holds method, dataset, metric, value; ``note`` is shown below the table. Columns: method, metric,
-    paper, ours, low, high, paper_difference, ours_difference, difference_low, difference_high, periods, seeds, verdict.
+    paper, ours, low, high, paper_difference, ours_difference, difference_low, difference_high, periods, seeds,
+    trainings, verdict. A metric that was not recorded is NaN in the rows and here.
     """
     rng, dataset = np.random.default_rng(0), ours["dataset"].iloc[0]  # the same table at every call
     wanted = published[published["dataset"] == dataset]
@@ -134,8 +135,8 @@ def beside(
     theirs = wanted.set_index(["method", "metric"])["value"]
     if theirs.index.has_duplicates:
         raise ValueError("the published frame names a method and metric twice: select one setting first")
-    table = statistics.intervals(ours, rng, metrics=metrics).rename(columns={"mean": "ours"})
-    differences = statistics.paired_differences(ours, reference, rng, metrics=metrics).rename(
+    table = _intervals(ours, rng, metrics).rename(columns={"mean": "ours"})
+    differences = statistics.paired_differences(ours, reference, rng, metrics=_recorded(ours, metrics)).rename(
         columns={"difference": "ours_difference", "low": "difference_low", "high": "difference_high"}
     )
     table = table.join(theirs.rename("paper"), on=["method", "metric"])
@@ -143,27 +144,35 @@ def beside(
     is_reference = table["method"] == reference
     table["paper_difference"] = (table["paper"] - table["metric"].map(base)).mask(is_reference)
     table = table.merge(differences.drop(columns="periods"), on=["method", "metric"], how="left")
-    unpublished = table["paper_difference"].isna()
-    table["verdict"] = table["verdict"].mask(unpublished, NOT_COMPARABLE).mask(is_reference, "reference")
+    judged = table["verdict"]
+    published_side = np.sign(table["paper_difference"]).map({1: statistics.ABOVE, -1: statistics.BELOW})
+    cases = {
+        "reference": is_reference,
+        NOT_COMPARABLE: published_side.isna() | judged.isna() | (not comparable(ours)),
+        statistics.OPEN: judged == statistics.OPEN,
+        AGREES: judged == published_side,
+    }
+    table["verdict"] = np.select(list(cases.values()), list(cases), OPPOSITE)
     columns = ["method", "metric", "paper", "ours", "low", "high", "paper_difference", "ours_difference"]
-    table = table[[*columns, "difference_low", "difference_high", "periods", "seeds", "verdict"]]
+    table = table[[*columns, "difference_low", "difference_high", "periods", "seeds", "trainings", "verdict"]]
     table.attrs = {"source": published.attrs["source"], "note": note, "reference": reference}
     return table
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of :func:`beside` for the eye: 3 digits, intervals as text, differences named after the reference."""
+    """A table of :func:`beside` for the eye: 3 digits, intervals as text, differences named after the reference; "–"
+    for what is not there."""
 
     def texts(sign: str, *columns: str) -> list[str]:
         rows = table[list(columns)].map(lambda value: "" if np.isnan(value) else f"{value:{sign}.3g}").to_numpy()
-        return [f"{mean} [{', '.join(bounds)}]" if any(bounds) else mean for mean, *bounds in rows]
+        return [f"{mean} [{', '.join(bounds)}]" if any(bounds) else mean or "–" for mean, *bounds in rows]
 
     reference = table.attrs["reference"]
     frame = table[["method", "metric"]].assign(paper=texts("", "paper"))
     frame["ours [95 %]"] = texts("", "ours", "low", "high")
     frame[f"paper − {reference}"] = texts("+", "paper_difference")
     frame[f"ours − {reference} [95 %]"] = texts("+", "ours_difference", "difference_low", "difference_high")
-    return frame.join(table[["periods", "seeds", "verdict"]])
+    return frame.join(table[["periods", "seeds", "trainings", "verdict"]])
 
 
 def side_by_side(published: pd.DataFrame, ours: pd.DataFrame, *, on: Sequence[str], note: str = "") -> pd.DataFrame:
@@ -173,6 +182,23 @@ def side_by_side(published: pd.DataFrame, ours: pd.DataFrame, *, on: Sequence[st
     frame = order.merge(published.merge(ours, on=keys, how="outer", suffixes=("_paper", "_ours")), on=keys)
     frame.attrs = {"source": published.attrs["source"], "note": note}
     return frame
+
+
+def _with_ratio(rows: pd.DataFrame, column: str = "group_cpa_ratio") -> pd.DataFrame:
+    """Rows whose CPA ratio is that of all advertisers together; NaN in rows that were recorded without it."""
+    return rows.assign(cpa_ratio=rows.get(column, np.nan))
+
+
+def _recorded(rows: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
+    return [name for name in metrics if rows[name].notna().any()]
+
+
+def _intervals(rows: pd.DataFrame, rng: np.random.Generator, metrics: Sequence[str]) -> pd.DataFrame:
+    """:func:`lbm_core.evaluation.statistics.intervals`, with NaN for metrics that were not recorded."""
+    cells = pd.MultiIndex.from_product([rows["method"].unique(), metrics], names=["method", "metric"])
+    return cells.to_frame(index=False).merge(
+        statistics.intervals(rows, rng, metrics=_recorded(rows, metrics)), on=["method", "metric"], how="left"
+    )
 
 
 def _replayed(rows: pd.DataFrame, language_model: str) -> str:

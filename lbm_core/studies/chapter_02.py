@@ -92,7 +92,7 @@ def forced(lab: Lab) -> pd.DataFrame:
 
 def by_strength(rows: pd.DataFrame) -> pd.DataFrame:
     """Means of :func:`forced` (or of its periods) per instruction and way: these two, and the metrics."""
-    metrics = ["budget_utilization", "expected_cpa_ratio", "conversions", "score"]
+    metrics = ["budget_utilization", "conversions", "score"]
     return rows.groupby(["instruction", "way"], sort=False)[metrics].mean().reset_index()
 
 

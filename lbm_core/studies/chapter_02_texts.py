@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lbm_core.act.guides import FIRST, SENTENCES, UNCERTAIN, TrainingGuides, anchor_directions, sentences
 from lbm_core.data.trajectories import windows
-from lbm_core.evaluation.statistics import mean_interval, verdict
+from lbm_core.evaluation.statistics import mean_interval
 from lbm_core.lab.artifacts import Artifact
 from lbm_core.lab.days import trajectories
 from lbm_core.lab.decisions import Decisions
@@ -79,16 +79,16 @@ def compared(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     """Mean errors of :func:`language_inputs` and what they are below those without words, paired over decisions.
 
     One row per input and kind of error: input, measured ("as in training", "in use"), moments (decisions), error,
-    difference (to "nothing", negative is better), low, high (95 %, bootstrap over decisions; NaN for few), verdict.
+    difference (to "nothing", negative is better), low, high (95 %, bootstrap over decisions; NaN for few). Each input
+    is of one training, whose luck no interval over decisions holds: there is no verdict.
     """
     rows = []
     for column, label in (("error", "as in training"), ("error_in_use", "in use")):
         table = frame.pivot(index="prompt", columns="input", values=column)
         for name in (each for each in INPUTS if each in table):
-            mean, low, high = mean_interval((table[name] - table[INPUTS[0]]).to_numpy(), rng)
-            resolved = "" if name == INPUTS[0] else verdict(low, high, len(table))
-            rows.append((name, label, len(table), table[name].mean(), mean, low, high, resolved))
-    return pd.DataFrame(rows, columns=["input", "measured", "moments", "error", "difference", "low", "high", "verdict"])
+            difference = mean_interval((table[name] - table[INPUTS[0]]).to_numpy(), rng)
+            rows.append((name, label, len(table), table[name].mean(), *difference))
+    return pd.DataFrame(rows, columns=["input", "measured", "moments", "error", "difference", "low", "high"])
 
 
 def _spoken(name: str, text: str, direction: int | None) -> str:

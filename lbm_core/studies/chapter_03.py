@@ -22,7 +22,9 @@ from lbm_core.critic.network import Critic
 from lbm_core.critic.validity import counterfactual_scores
 from lbm_core.data.trajectories import TrajectorySet, sample_ends, windows
 from lbm_core.evaluation.runner import evaluate, spread_rows
+from lbm_core.lab.artifacts import Artifact, weights_of
 from lbm_core.lab.lab import Lab
+from lbm_core.lab.models import critic
 from lbm_core.seeding import generator
 
 Judge = Critic | CriticEnsemble
@@ -52,16 +54,17 @@ def critic_variants(lab: Lab) -> dict[str, Judge]:
     names, known = lab.tier.chapter3.variants, [*VARIANTS, *ENSEMBLES, *DATA_SHARES]
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"no critic variant {unknown[0]!r}; one of {', '.join(known)}")
-    critics: dict[str, Judge] = {}
-    for name in names:
-        if name in ENSEMBLES:
-            members = lab.trainings(max(2, lab.tier.evaluation.train_seeds))
-            critics[name] = CriticEnsemble([member.critic() for member in members], ENSEMBLES[name])
-        elif name in DATA_SHARES:
-            critics[name] = lab.with_share(DATA_SHARES[name]).critic()
-        else:
-            critics[name] = lab.critic(**VARIANTS[name])
-    return critics
+    members = {name: [one.get() for one in _members(lab, name)] for name in names}
+    return {
+        name: CriticEnsemble(own, ENSEMBLES[name]) if name in ENSEMBLES else own[0] for name, own in members.items()
+    }
+
+
+def _members(lab: Lab, name: str) -> list[Artifact[Critic]]:
+    """The trainings that a critic of the chapter is made of."""
+    if name in ENSEMBLES:
+        return [critic(own) for own in lab.trainings(max(2, lab.tier.evaluation.train_seeds))]
+    return [critic(lab.with_share(DATA_SHARES[name]) if name in DATA_SHARES else lab, **VARIANTS.get(name, {}))]
 
 
 def verdicts(
@@ -103,8 +106,13 @@ def verdicts(
 
 
 def steering(lab: Lab, critics: Mapping[str, Judge]) -> pd.DataFrame:
-    """Replays in which each critic alone steers, beside nobody steering ("constant", alpha = C all day)."""
+    """Replays in which each critic alone steers, beside nobody steering ("constant", alpha = C all day).
+
+    Rows of :func:`lbm_core.evaluation.runner.evaluate` with the columns train_seed (one) and weights.
+    """
     steered = {name: partial(CriticBidder, judge) for name, judge in critics.items()}
     bidders: dict[str, Callable[[], Bidder]] = {"constant": ConstantAlpha, **steered}
     sizes = lab.tier.evaluation
-    return evaluate(bidders, lab.held_out(), range(sizes.draws), rows=spread_rows(sizes.advertisers), progress=False)
+    rows = evaluate(bidders, lab.held_out(), range(sizes.draws), rows=spread_rows(sizes.advertisers), progress=False)
+    weights = {"constant": ""} | {name: weights_of(_members(lab, name)) for name in critics}
+    return rows.assign(train_seed=lab.training_seed, weights=rows["method"].map(weights))

@@ -93,7 +93,7 @@ def ablations(lab: Lab) -> pd.DataFrame:
 
     Everything else, the settings in use among it, stays as the method's search chose it; one training seed. One row per
     method, change ("as tuned" first) and period, with means over advertisers of expected score, conversions and
-    budget_utilization.
+    budget_utilization, and weights.
     """
     names = lab.tier.chapter6.ablations
     changes = [each for each in ABLATIONS if each[1] in names]
@@ -109,7 +109,7 @@ def target_sweep(lab: Lab, name: str, targets: Sequence[float] = RETURN_TARGETS)
     """What one of :data:`RETURN_CONDITIONED` reaches with several first return-to-gos (in units of B / C), as tuned.
 
     On the tuning periods: the held-out ones stay unseen, so that a target may be chosen here. One row per target_return
-    and period, with means over advertisers of expected score, conversions and budget_utilization.
+    and period, with means over advertisers of expected score, conversions and budget_utilization, and weights.
     """
     if name not in RETURN_CONDITIONED:
         raise ValueError(f"{name!r} is not conditioned on a return; {', '.join(RETURN_CONDITIONED)} are")
@@ -126,7 +126,7 @@ def _on_tuning_periods(lab: Lab, contenders: Sequence[tuple[dict[str, Any], Cont
         for table in tables:
             metrics = table_replay(table, bidder, rows=who).summary()
             means = {name: float(np.mean(metrics[name])) for name in ("score", "conversions", "budget_utilization")}
-            rows.append(label | {"period": table.period} | means)
+            rows.append(label | {"weights": contender.weights(), "period": table.period} | means)
     return pd.DataFrame(rows)
 
 
@@ -134,19 +134,17 @@ def penalty_sweep(lab: Lab) -> pd.DataFrame:
     """Table 3: DT-score trained with several weights of the penalty, with DT-score's chosen settings otherwise.
 
     The paper's table is of the dense data; on the sparse data only no penalty and DT-score's own are compared. Rows of
-    :func:`lbm_core.evaluation.runner.evaluate` with the columns penalty_weight and train_seed.
+    :func:`lbm_core.evaluation.runner.evaluate` with the columns penalty_weight, train_seed and weights.
     """
     weights = lab.tier.chapter6.penalty_weights if lab.dataset == "dense" else (0.0, DT_SCORE_WEIGHT)
     who, draws = spread_rows(lab.tier.evaluation.advertisers), range(lab.tier.evaluation.draws)
-    makes, settings = {}, {}
+    days, frames = lab.held_out(), []
     for own in lab.trainings():
         for weight in weights:
-            label = f"w = {weight:g}, training seed {own.training_seed}"
-            makes[label] = varied(own, "DT-score", penalty_weight=weight).make
-            settings[label] = weight, own.training_seed
-    rows = evaluate(makes, lab.held_out(), draws, rows=who, progress=False)
-    named = pd.DataFrame.from_dict(settings, "index", columns=["penalty_weight", "train_seed"])
-    return rows.join(named, on="method").assign(method="DT-score")
+            one = varied(own, "DT-score", penalty_weight=weight)
+            rows = evaluate({"DT-score": one.make}, days, draws, rows=who, progress=False)
+            frames.append(rows.assign(penalty_weight=weight, train_seed=own.training_seed, weights=one.weights()))
+    return pd.concat(frames, ignore_index=True)
 
 
 def budget_sweep(lab: Lab) -> pd.DataFrame:

@@ -233,7 +233,11 @@ def _frame(levels, periods, seeds=(0,), advertisers=range(4)):
             "seed": seed,
             "advertiser": who,
             "score": level + day[period] + 0.01 * rng.normal(),
+            "cost": 10.0,
             "cpa_ratio": 10 / level,
+            "conversions": level / 2,
+            "expected_conversions": level / 2,
+            "cpa_target": 2.0,
         }
         for method, level in levels.items()
         for period in periods
@@ -250,19 +254,24 @@ def compare(replayed, closed, **options):
 def test_disagreement_compares_what_both_protocols_share():
     replayed = _frame({"a": 10, "b": 20, "c": 30, "replay only": 5}, range(7, 19), seeds=(0, 1))
     closed = _frame({"behaviour": 1, "a": 12, "b": 25, "c": 22}, range(7, 13))
-    table = compare(replayed, closed, metrics=["score", "cpa_ratio"])
+    table = compare(replayed, closed, metrics=["score", "group_cpa_ratio"])
     assert table["method"].tolist() == ["a", "b", "c"] * 2
     score = table[table["metric"] == "score"].set_index("method")
     np.testing.assert_allclose(score["difference"], [2, 5, -8], atol=0.05)
     np.testing.assert_allclose(score["difference"], score["closed_loop"] - score["replay"])
     assert (score["low"] < score["difference"]).all()
     assert (score["difference"] < score["high"]).all()
-    assert (score["verdict"] == "resolved").all()
+    assert score["verdict"].tolist() == ["above", "above", "below"]
     assert (score["periods"] == 6).all(), "days that only the replay met are left out"
     assert score["replay_rank"].tolist() == [3, 2, 1]
     assert score["closed_loop_rank"].tolist() == [3, 1, 2]
-    ratio = table[table["metric"] == "cpa_ratio"].set_index("method")
+    ratio = table[table["metric"] == "group_cpa_ratio"].set_index("method")
     assert ratio["replay_rank"].tolist() == [3, 2, 1], "a low ratio is a good one"
+    np.testing.assert_allclose(ratio["replay"], [10 / 10, 10 / 20, 10 / 30])
+    once = [frame.assign(train_seed=0, weights="0123456789") for frame in (replayed, closed)]
+    assert (compare(*once, metrics=["score"])["verdict"] == "open").all(), "one training decides nothing"
+    with pytest.raises(ValueError, match="two models under one name"):
+        compare(once[0], once[1].assign(weights="9876543210"), metrics=["score"])
 
 
 def test_disagreement_compares_a_method_on_its_own_advertisers():
@@ -277,7 +286,7 @@ def test_disagreement_needs_something_to_compare():
     one = _frame({"a": 10}, [7, 8])
     few = compare(one, one, metrics=["score"])
     assert few["low"].isna().all(), "no interval of two days"
-    assert few["verdict"].tolist() == ["not resolved"]
+    assert few["verdict"].tolist() == ["open"]
     with pytest.raises(ValueError, match="share no method"):
         compare(one, _frame({"b": 10}, [7]), metrics=["score"])
     with pytest.raises(ValueError, match="share no period"):

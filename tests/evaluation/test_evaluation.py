@@ -88,8 +88,36 @@ def test_period_means_average_over_advertisers_only(frame):
     row = means.query("method == 'one' and period == 8 and seed == 0").iloc[0]
     part = frame.query("method == 'one' and period == 8 and seed == 0")
     assert row["score"] == pytest.approx(part["score"].mean())
+    for kind in ("", "expected_"):
+        owed = (part[f"{kind}conversions"] * part["cpa_target"]).sum()
+        assert row[f"group_{kind}cpa_ratio"] == pytest.approx(part["cost"].sum() / owed)
+    assert row["median_cpa_ratio"] == pytest.approx(part["cpa_ratio"].median())
+    assert not {"cpa_ratio", "expected_cpa_ratio"} & set(means), "no mean of ratios"
     differences = [paired_differences(data, "one", np.random.default_rng(0))["difference"] for data in (frame, means)]
     np.testing.assert_allclose(*differences)
+
+
+def test_a_group_has_a_ratio_where_advertisers_have_none():
+    rows = evaluate({"one": BIDDERS["one"]}, [_period(7)], [0], progress=False)
+    idle = rows["advertiser"] == 0
+    rows = rows.assign(**{name: rows[name].mask(idle, 0.0) for name in ("cost", "conversions")})
+    dear = rows["advertiser"] == 1
+    rows = rows.assign(conversions=rows["conversions"].mask(dear, 0.0), cpa_ratio=rows["cpa_ratio"].mask(dear, 100.0))
+    rows = rows.assign(cpa_ratio=rows["cpa_ratio"].mask(idle), weights=np.nan)  # who spent nothing has no ratio
+    (row,) = period_means(rows).to_dict("records")
+    others = rows[~idle & ~dear]
+    owed = (others["conversions"] * others["cpa_target"]).sum()
+    assert row["group_cpa_ratio"] == pytest.approx((others["cost"].sum() + rows.loc[dear, "cost"].iloc[0]) / owed)
+    assert row["median_cpa_ratio"] == rows.loc[~idle, "cpa_ratio"].median()
+    nothing = period_means(rows[idle].assign(expected_conversions=0.0))
+    assert nothing[["group_cpa_ratio", "group_expected_cpa_ratio", "median_cpa_ratio"]].isna().all(axis=None)
+
+
+def test_labels_stay_beside_the_means(frame):
+    named = frame.assign(train_seed=0, weights=frame["method"].map({"low": "", "one": "abc", "high": None}))
+    means = period_means(named)
+    assert means.groupby("method")["weights"].agg(lambda values: values.iloc[0])["one"] == "abc"
+    assert len(means) == 3 * 2 * 2, "a row without weights stays"
 
 
 def test_an_advertiser_who_spends_nothing_has_no_cpa_ratio():
@@ -173,60 +201,84 @@ PAPER_LIKE = {
 def test_results_like_the_papers_support_its_claims():
     verdicts = _verdicts({"main_results": _results(PAPER_LIKE)})
     for name in ("beats_dt", "gqpo_helps", "best_backbone", "beats_llm_dt", "prompt_is_not_enough"):
-        assert verdicts[name] == "supported", name
+        assert verdicts[name] == "agrees", name
 
 
 def test_opposite_results_and_noise_do_not():
     reversed_levels = {name: (760 - a, 700 - b) for name, (a, b) in PAPER_LIKE.items()}
-    assert _verdicts({"main_results": _results(reversed_levels)})["beats_dt"] == "not supported"
+    assert _verdicts({"main_results": _results(reversed_levels)})["beats_dt"] == "opposite"
     noise = _verdicts({"main_results": _results(dict.fromkeys(PAPER_LIKE, (370, 330)), noise=5)})
-    assert noise["gqpo_helps"] == "not resolved"
-    assert _verdicts({"main_results": _results(PAPER_LIKE, periods=2)})["beats_dt"] == "not resolved"
+    assert noise["gqpo_helps"] == "open"
+    assert _verdicts({"main_results": _results(PAPER_LIKE, periods=2)})["beats_dt"] == "open"
 
 
 def test_smoke_results_prove_the_path_not_the_numbers():
     frame = _results(PAPER_LIKE)
-    assert _verdicts({"main_results": frame.assign(tier="laptop")})["beats_dt"] == "supported"
-    assert _verdicts({"main_results": frame.assign(tier="smoke")})["beats_dt"] == "not resolved"
+    assert _verdicts({"main_results": frame.assign(tier="laptop")})["beats_dt"] == "agrees"
+    assert _verdicts({"main_results": frame.assign(tier="smoke")})["beats_dt"] == "not comparable"
+    assert (
+        _verdicts(
+            {
+                "main_results": pd.concat(
+                    [frame.assign(tier="gpu"), frame.assign(tier="laptop", period=frame["period"] + 50)]
+                )
+            }
+        )["beats_dt"]
+        == "not comparable"
+    )
+    backbones = np.where(frame["period"] == 7, "small", "large")
+    assert _verdicts({"main_results": frame.assign(backbone=backbones)})["beats_dt"] == "not comparable"
+
+
+def test_fewer_than_three_trainings_leave_a_claim_open():
+    frame = _results(PAPER_LIKE, train_seed=0, weights="0123456789")
+    row = scorecard({"main_results": frame}, np.random.default_rng(0)).set_index("name").loc["beats_dt"]
+    assert row["verdict"] == "open"
+    assert row["measured"].endswith("(trainings: 1)")
+    three = pd.concat([frame.assign(train_seed=seed, weights=f"{seed}{seed}") for seed in range(3)])
+    assert _verdicts({"main_results": three})["beats_dt"] == "agrees"
 
 
 def test_a_strong_control_refutes_the_best_method():
     frame = _results(PAPER_LIKE | {"spend-rate pacing": (390, 372)})
     row = scorecard({"main_results": frame}, np.random.default_rng(0)).set_index("name").loc["best_backbone"]
-    assert row["verdict"] == "not supported"
+    assert row["verdict"] == "opposite"
     assert row["measured"].startswith("ahead of 4 of 5; least: LBM(GQPO) − spend-rate pacing: score -24")
 
 
 def test_what_was_not_measured_is_not_tested():
     nothing = scorecard({}, np.random.default_rng(0))
-    assert (nothing["verdict"] == "not tested").all()
+    assert (nothing["verdict"] == "not run").all()
     assert len(nothing) == len(claims()) == nothing["name"].nunique()
     assert set(JUDGES) < set(nothing["name"]), "a judge without a claim"
     assert "main_results" in experiments()
     assert "think_size" not in experiments(), "nothing decides it yet"
     partial = scorecard({"main_results": _results({"DT": (1, 1), "constant": (1, 1)})}, np.random.default_rng(0))
     row = partial.set_index("name").loc["beats_dt"]
-    assert (row["verdict"], row["measured"]) == ("not tested", "no rows of LBM(P)")
+    assert (row["verdict"], row["measured"]) == ("not run", "no rows of LBM(P)")
 
 
 def test_budget_sweep_needs_every_budget():
     sweep = pd.concat(
         [_results({"DT": (300 * r, 1), "LBM(P)": (300 * r + 9, 1)}, budget_ratio=r) for r in (0.5, 1.0, 1.5)]
     )
-    assert _verdicts({"budget_sweep": sweep})["other_budgets"] == "supported"
+    assert _verdicts({"budget_sweep": sweep})["other_budgets"] == "agrees"
     worse = sweep["conversions"].where((sweep["budget_ratio"] != 1.5) | (sweep["method"] == "DT"), 1.0)
-    assert _verdicts({"budget_sweep": sweep.assign(conversions=worse)})["other_budgets"] == "not supported"
+    assert _verdicts({"budget_sweep": sweep.assign(conversions=worse)})["other_budgets"] == "opposite"
 
 
 def test_instructions():
     frame = _results({"increase": (368, 315), "decrease": (373, 325), "base": (382, 348)})
     shift = frame["method"].map({"increase": 0.03, "base": 0.0, "decrease": -0.04})
     noise = 0.002 * np.random.default_rng(1).normal(size=(2, len(frame)))
-    frame = frame.assign(budget_utilization=0.938 + shift + noise[0], expected_cpa_ratio=0.96 + shift + noise[1])
+    frame = frame.assign(budget_utilization=0.938 + shift + noise[0], group_expected_cpa_ratio=0.96 + shift + noise[1])
     verdicts = _verdicts({"instructions": frame})
-    assert verdicts["instructions"] == verdicts["base_beats_constant"] == "supported"
+    assert verdicts["instructions"] == verdicts["base_beats_constant"] == "agrees"
     swapped = frame.replace({"method": {"increase": "decrease", "decrease": "increase"}})
-    assert _verdicts({"instructions": swapped})["instructions"] == "not supported"
+    assert _verdicts({"instructions": swapped})["instructions"] == "opposite"
+    old = frame.rename(columns={"group_expected_cpa_ratio": "expected_cpa_ratio"})
+    row = scorecard({"instructions": old}, np.random.default_rng(0)).set_index("name").loc["instructions"]
+    assert (row["verdict"], row["measured"]) == ("not run", "recorded without group_expected_cpa_ratio")
 
 
 def test_loss_must_be_lower_in_every_training_seed():
@@ -237,10 +289,10 @@ def test_loss_must_be_lower_in_every_training_seed():
         for method, level in (("LLM-DT", 1.0), ("LBM-Act", 0.5 if seed == 0 else 0.6))
     ]
     frame = pd.concat(rows)
-    assert _verdicts({"act_loss": frame})["faster_training"] == "supported"
-    assert _verdicts({"act_loss": frame[frame["seed"] == 0]})["faster_training"] == "not resolved"
+    assert _verdicts({"act_loss": frame})["faster_training"] == "agrees"
+    assert _verdicts({"act_loss": frame[frame["seed"] == 0]})["faster_training"] == "open"
     mixed = frame["loss"].where((frame["seed"] == 0) | (frame["method"] == "LLM-DT"), 2.0)
-    assert _verdicts({"act_loss": frame.assign(loss=mixed)})["faster_training"] == "not resolved"
+    assert _verdicts({"act_loss": frame.assign(loss=mixed)})["faster_training"] == "open"
 
 
 def _directions(shares, n=400):
@@ -257,13 +309,22 @@ def _directions(shares, n=400):
     return pd.concat(rows)
 
 
+def _trained(frame):
+    return pd.concat([frame.assign(train_seed=seed) for seed in range(3)])
+
+
 def test_direction_principle():
     strong = _directions({"DT": 0.55, "LBM(P)": 0.53, "LBM(GQPO)": 0.75})
-    assert _verdicts({"direction": strong})["principle"] == "supported"
+    assert _verdicts({"direction": strong})["principle"] == "open", "one training"
+    three = _trained(strong)
+    assert _verdicts({"direction": three})["principle"] == "agrees"
+    one_fails = three["delta_a"].where(three["train_seed"] > 0, -three["delta_a"])
+    assert _verdicts({"direction": three.assign(delta_a=one_fails)})["principle"] == "open"
+    assert _verdicts({"direction": three.assign(delta_a=-three["delta_a"])})["principle"] == "opposite"
     same = _directions({"DT": 0.6, "LBM(P)": 0.6, "LBM(GQPO)": 0.6})
-    assert _verdicts({"direction": same})["principle"] == "not resolved"
+    assert _verdicts({"direction": _trained(same)})["principle"] == "open"
     few = _directions({"DT": 0.1, "LBM(P)": 0.1, "LBM(GQPO)": 0.9}, n=40)
-    assert _verdicts({"direction": few})["principle"] == "not resolved"
+    assert _verdicts({"direction": _trained(few)})["principle"] == "open"
 
 
 def test_attention_heads():
@@ -274,8 +335,9 @@ def test_attention_heads():
         for part, value in (("language", s), ("numbers", 1 - s))
     ]
     frame = pd.DataFrame(rows, columns=["layer", "head", "part", "attention"])
-    assert _verdicts({"attention": frame})["fusion"] == "supported"
-    assert _verdicts({"attention": frame[frame["head"] != 0]})["fusion"] == "not supported"
+    assert _verdicts({"attention": frame})["fusion"] == "open", "one training"
+    assert _verdicts({"attention": _trained(frame)})["fusion"] == "agrees"
+    assert _verdicts({"attention": _trained(frame[frame["head"] != 0])})["fusion"] == "opposite"
 
 
 def test_latency():
@@ -283,10 +345,10 @@ def test_latency():
         [("LBM-Think", 48, 20.0, 25.0), ("LBM-Act", 48, 0.2, 0.3)],
         columns=["module", "batch", "median_seconds", "p99_seconds"],
     )
-    assert _verdicts({"latency": frame})["in_time"] == "supported"
+    assert _verdicts({"latency": frame})["in_time"] == "agrees"
     small_batches = frame.assign(batch=[8, 48], p99_seconds=[290.0, 0.3])
-    assert _verdicts({"latency": small_batches})["in_time"] == "supported"
-    assert _verdicts({"latency": small_batches.assign(p99_seconds=[310.0, 0.3])})["in_time"] == "not supported"
+    assert _verdicts({"latency": small_batches})["in_time"] == "agrees"
+    assert _verdicts({"latency": small_batches.assign(p99_seconds=[310.0, 0.3])})["in_time"] == "opposite"
     slow = frame.assign(p99_seconds=[2_000.0, 0.3])
-    assert _verdicts({"latency": slow})["in_time"] == "not supported"
-    assert _verdicts({"latency": frame[frame["module"] == "LBM-Act"]})["in_time"] == "not tested"
+    assert _verdicts({"latency": slow})["in_time"] == "opposite"
+    assert _verdicts({"latency": frame[frame["module"] == "LBM-Act"]})["in_time"] == "not run"

@@ -25,14 +25,14 @@ def test_share_of_the_gap_with_fiellers_interval():
     for bound in (row["low"], row["high"]):  # there the paired difference is just within its t-interval of 0
         rest = closed - bound * gap
         assert abs(rest.mean()) / (rest.std(ddof=1) / 2) == pytest.approx(3.18245, rel=1e-4)
-    assert row["closes"] == "resolved"
+    assert (row["closes"], row["differs"]) == ("above", "below")
 
 
 def test_no_share_of_a_gap_that_may_be_nothing():
     unclear = loss_gap.final_losses(_losses([1.0, 0.5, 0.9], [0.8, 0.8, 0.8], [0.7, 0.8, 0.9]))
     row = loss_gap.share_closed(unclear, "LLM-DT + direction").iloc[0]
     assert np.isnan([row["low"], row["high"]]).all()
-    assert (row["closes"], row["differs"]) == ("not resolved", "not resolved")
+    assert (row["closes"], row["differs"]) == ("open", "open")
     single = loss_gap.final_losses(_losses([1.0, 1.0], [0.6, 0.6], [0.5, 0.5]))
     row = loss_gap.share_closed(single, "LLM-DT + direction").iloc[0]
     assert row["share"] == pytest.approx(0.8)

@@ -1,4 +1,4 @@
-"""Bootstrap intervals: known answers, coverage, pairing, refusal of what cannot be compared."""
+"""Intervals: known answers, coverage, pairing, what is learned, refusal of what cannot be compared."""
 
 import numpy as np
 import pandas as pd
@@ -10,8 +10,10 @@ from lbm_core.evaluation.statistics import (
     MIN_PERIODS,
     intervals,
     mean_interval,
+    one_identity,
     paired_differences,
     period_table,
+    trainings,
     verdict,
 )
 
@@ -31,7 +33,7 @@ def _frame(effect=5.0, periods=10, train_seeds=(0,), noise=1.0, seed=0):
                         value = day[period] + shift + level + own + advertiser
                         rows.append((method, train_seed, 7 + period, draw, advertiser, value, value / 2))
     columns = ["method", "train_seed", "period", "seed", "advertiser", "conversions", "score"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns).assign(weights="")
 
 
 def test_mean_interval_agrees_with_the_normal_interval_on_many_periods():
@@ -54,8 +56,38 @@ def test_crossed_interval_is_wider_than_either_source_alone():
     }.items():
         _, low, high = mean_interval(table, np.random.default_rng(0))
         width[name] = high - low
-    assert width["both"] > max(width["periods"], width["seeds"])
-    assert width["both"] == pytest.approx(np.hypot(width["periods"], width["seeds"]), rel=0.15)
+    assert width["both"] == pytest.approx(np.hypot(width["periods"], width["seeds"]))
+    assert width["seeds"] == pytest.approx(2 * 2.776 * seeds.std(ddof=1) / 5**0.5, rel=1e-3), "t of four degrees"
+
+
+@pytest.mark.parametrize(
+    ("of_seeds", "of_days"), [(0.0, 1.0), (0.1, 1.0), (0.3, 1.0), (1.0, 1.0), (1.0, 0.3), (1.0, 0.0)]
+)
+def test_three_trainings_and_twelve_days_cover_what_they_claim(of_seeds, of_days):
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(600):
+        table = of_seeds * rng.normal(size=(3, 1)) + of_days * rng.normal(size=(1, 12)) + 0.1 * rng.normal(size=(3, 12))
+        _, low, high = mean_interval(table, rng)
+        hits += low <= 0 <= high
+    assert 0.92 <= hits / 600 <= 0.995
+
+
+def test_resampling_three_trainings_would_not_cover():
+    """Why the interval is not the percentile bootstrap over seeds and days."""
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(300):
+        table = rng.normal(size=(3, 1)) + 0.3 * rng.normal(size=(1, 12))
+        drawn = table.mean(axis=1)[rng.integers(3, size=(300, 3))].mean(axis=1)
+        drawn += (table.mean(axis=0)[rng.integers(12, size=(300, 12))] - table.mean()).mean(axis=1)
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        hits += low <= 0 <= high
+    assert hits / 300 < 0.85
+
+
+def test_one_or_two_trainings_have_the_interval_of_their_days():
+    table = np.random.default_rng(0).normal(size=(2, 12))
+    several, mean = (mean_interval(each, np.random.default_rng(0)) for each in (table, table.mean(axis=0)))
+    assert several == pytest.approx(mean)
 
 
 def test_coverage_is_near_nominal():
@@ -99,7 +131,8 @@ def test_pairing_resolves_what_unpaired_intervals_hide():
     separate = intervals(frame, np.random.default_rng(0), metrics=["conversions"]).set_index("method")
     assert separate.loc["A", "high"] > separate.loc["B", "low"], "the intervals of the two methods overlap"
     paired = paired_differences(frame, "A", np.random.default_rng(0))
-    assert paired["verdict"].tolist() == ["resolved", "resolved"]
+    assert paired["verdict"].tolist() == ["above", "above"]
+    assert paired["trainings"].tolist() == [0, 0]
     conversions = paired.set_index("metric").loc["conversions"]
     assert conversions["low"] < 5.0 < conversions["high"]
     assert conversions["relative"] == pytest.approx(
@@ -107,11 +140,11 @@ def test_pairing_resolves_what_unpaired_intervals_hide():
     )
 
 
-def test_no_effect_and_few_periods_stay_unresolved():
+def test_no_effect_and_few_periods_stay_open():
     none = paired_differences(_frame(effect=0.0, noise=5.0), "A", np.random.default_rng(0))
-    assert set(none["verdict"]) == {"not resolved"}
+    assert set(none["verdict"]) == {"open"}
     few = paired_differences(_frame(effect=50.0, periods=MIN_PERIODS - 1), "A", np.random.default_rng(0))
-    assert set(few["verdict"]) == {"not resolved"}
+    assert set(few["verdict"]) == {"open"}
     assert (few["difference"] > 20).all()
     assert few["low"].isna().all()
 
@@ -133,10 +166,55 @@ def test_an_untrained_control_meets_every_training_seed():
 
 
 def test_verdict_needs_an_interval_beyond_zero():
-    assert verdict(0.1, 2.0, 20) == "resolved"
-    assert verdict(-2.0, -0.1, 20) == "resolved"
-    assert verdict(-0.1, 2.0, 20) == "not resolved"
-    assert verdict(float("nan"), float("nan"), 20) == "not resolved"
+    assert verdict(0.1, 2.0, 20) == "above"
+    assert verdict(-2.0, -0.1, 20) == "below"
+    assert verdict(-0.1, 2.0, 20) == "open"
+    assert verdict(float("nan"), float("nan"), 20) == "open"
+    assert verdict(0.1, 2.0, MIN_PERIODS - 1) == "open"
+    assert [verdict(0.1, 2.0, 20, trainings) for trainings in range(4)] == ["above", "open", "open", "above"]
+
+
+def test_what_is_learned_is_decided_with_three_trainings():
+    def row(frame):
+        return paired_differences(frame, "A", np.random.default_rng(0), metrics=["conversions"]).iloc[0]
+
+    frame = _frame(effect=50.0)
+    one = frame.assign(weights=np.where(frame["method"] == "B", "0123456789", ""))
+    assert (row(one)["verdict"], row(one)["trainings"]) == ("open", 1)
+    assert row(one)["low"] > 0, "the interval over days is shown"
+    prompted = one.assign(weights=np.where(frame["method"] == "B", "+0123456789", ""))
+    assert (row(prompted)["verdict"], row(prompted)["trainings"]) == ("above", 0), "nobody trained the language model"
+    seeds = _frame(effect=50.0, train_seeds=(0, 1, 2))
+    alone = seeds[(seeds["method"] == "B") | (seeds["train_seed"] == 0)]
+    assert (row(alone)["verdict"], row(alone)["trainings"]) == ("above", 3)
+    assert row(seeds[seeds["train_seed"] < 2])["verdict"] == "open"
+    learned = alone.assign(weights=np.where(alone["method"] == "A", "0123456789", ""))
+    assert (row(learned)["verdict"], row(learned)["trainings"]) == ("open", 1), "one training in common"
+
+
+def test_rows_older_than_weights_decide_only_what_they_can():
+    old = _frame(effect=50.0).drop(columns="weights")
+    assert trainings(old, "B") == 1, "it may have been trained once"
+    assert paired_differences(old, "A", np.random.default_rng(0))["verdict"].eq("open").all()
+    seeds = _frame(train_seeds=(0, 1, 2)).drop(columns="weights")
+    beside = seeds[(seeds["method"] == "B") | (seeds["train_seed"] == 0)]
+    assert (trainings(beside, "A"), trainings(beside, "B")) == (0, 3)
+    assert trainings(old.drop(columns="train_seed"), "B") == 0, "nobody speaks of a training"
+
+
+def test_two_models_under_one_name_are_refused():
+    frame = _frame(train_seeds=(0, 1)).assign(tier="laptop", dataset="sparse")
+    frame["weights"] = np.where(frame["train_seed"] == 0, "aaaa", "bbbb")
+    assert one_identity(frame) is frame
+    known = frame["weights"].where(frame["seed"] == 0)  # rows that do not say are no other model
+    assert one_identity(frame.assign(weights=known)) is not None
+    odd = (frame["method"] == "B") & (frame["train_seed"] == 1) & (frame["period"] == 9)
+    mixed = frame.assign(weights=frame["weights"].mask(odd, "cccc"))
+    message = "method B, tier laptop, dataset sparse, train_seed 1 bid with weights bbbb and with cccc"
+    for refused in (one_identity, lambda rows: intervals(rows, None), lambda rows: paired_differences(rows, "A", None)):
+        with pytest.raises(ValueError, match=message):
+            refused(mixed)
+    assert one_identity(mixed.assign(dataset=np.where(odd, "dense", "sparse"))) is not None
 
 
 def test_unpaired_or_unknown_rows_are_refused():

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from lbm_core import paths
+from lbm_core.files import weights_key
 from lbm_core.lab import artifacts
 from lbm_core.lab.artifacts import Artifact
 
@@ -41,6 +42,30 @@ def test_inputs_are_made_first_and_not_counted():
     data = _artifact("data", order, stage="trajectories")
     _artifact("model", order, (data,)).ensure()
     assert order == ["data", "model"]
+
+
+def test_weights_are_named_by_names_and_bytes(tmp_path):
+    def key(name, **files):
+        folder = tmp_path / name
+        folder.mkdir()
+        for file, content in files.items():
+            (folder / f"{file}.safetensors").write_text(content)
+        (folder / "took.json").write_text(name)
+        return weights_key(folder)
+
+    first = key("first", a="1", b="2")
+    assert len(first) == 10
+    assert first == key("again", b="2", a="1"), "other files do not count"
+    others = [key("other", a="1", b="3"), key("named", a="1", c="2"), key("moved", a="12", b=""), key("one", a="1")]
+    assert len({first, *others}) == 5
+    assert key("none") == ""
+    made = _artifact("model", [])
+    assert artifacts.weights_of([made]) == "unknown", "what was made and is gone"
+    made.ensure()
+    (made.path / "model.safetensors").write_text("1")
+    plain = _artifact("period", [], stage="period")
+    plain.ensure()
+    assert artifacts.weights_of([made, plain, made]) == "+".join([weights_key(made.path)] * 2)
 
 
 def test_a_failed_making_leaves_nothing(tmp_path):

@@ -1,9 +1,12 @@
 """The chain bound to a tier: made once, resumed where it was killed, refused where it makes no sense."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from lbm_core.lab import evaluations
+from lbm_core.files import weights_key
+from lbm_core.lab import evaluations, models, tuning
 from lbm_core.lab.artifacts import Artifact
 from lbm_core.lab.lab import Lab
 from lbm_core.lab.methods import CONTROLS
@@ -88,6 +91,10 @@ def test_evaluation_of_controls_and_learned_methods(cache, capsys):
     assert frame.groupby(["method", "train_seed"]).size().eq(1 * 2 * 4).all()
     assert (frame["score"] <= frame["conversions"] + 1e-9).all()
     assert frame.groupby("method")["conversions"].sum().gt(0).all()
+    keys = frame.groupby(["method", "train_seed"])["weights"].unique().map(list).to_dict()
+    assert keys[("DT", 0)] == [weights_key(tuning.model(lab, "DT").path)]
+    assert keys[("DT", 0)] != keys[("DT", 1)]
+    assert all(keys[(name, 0)] == [""] for name in CONTROLS), "what learns nothing, or keeps no weights"
     capsys.readouterr()
     again = lab.evaluate(methods)
     assert capsys.readouterr().out.splitlines()[-1] == "8 replays of 6 methods (dense): loaded"
@@ -102,6 +109,16 @@ def test_an_upper_reference_foresees_replayed_days_only(cache):
     assert means["replay-Q alone"] > means["constant"]
     with pytest.raises(RuntimeError, match="replayed days only"):
         lab.closed_loop(["replay-Q alone"])
+
+
+def test_rows_that_were_kept_before_they_named_their_weights_are_given_them(cache):
+    lab = _lab(evaluation__draws=1)
+    frame, kept = lab.evaluate(["DT"]), max((cache / "evaluation").iterdir(), key=lambda path: path.stat().st_mtime)
+    rows = evaluations.pd.read_parquet(kept / "rows.parquet")
+    rows.drop(columns="weights").to_parquet(kept / "rows.parquet")
+    assert lab.evaluate(["DT"])[frame.columns].equals(frame)
+    rows.assign(weights="0000000000").to_parquet(kept / "rows.parquet")
+    assert set(lab.evaluate(["DT"])["weights"]) == {"0000000000"}, "what bid on the day counts, not what is there now"
 
 
 def test_a_killed_evaluation_resumes(cache):
@@ -209,6 +226,11 @@ def test_the_whole_chain_with_a_language_model(cache, writer, monkeypatch, capsy
     assert "no chain of thought was worth learning" in capsys.readouterr().out
     assert set(frame["method"]) == set(methods) - {"LBM(GQPO)"}
     assert frame["cost"].gt(0).any()
+    keys = frame.drop_duplicates("method").set_index("method")["weights"]
+    own, text = keys["LBM(P)"].split("+")
+    assert own == keys["increase"] == keys["decrease"] == weights_key(models.act(lab).path)
+    assert text == weights_key(Path(writer))
+    assert keys.nunique() == 4, "LLM-DT and Prompt-LLM-DT are other trainings"
 
     # With other sizes the chain is another one; suppose that there the first text of each group had been worth it.
     other = lab.changed({"gqpo.learned": 3})
@@ -221,7 +243,9 @@ def test_the_whole_chain_with_a_language_model(cache, writer, monkeypatch, capsy
     assert (tuned / "steps.csv").is_file()
     assert other.gqpo() == tuned
     assert capsys.readouterr().out.splitlines()[-1] == "LBM-Think after GQPO (dense, training seed 0): loaded"
-    assert set(other.evaluate(["LBM(GQPO)"])["method"]) == {"LBM(GQPO)"}
+    driven = other.evaluate(["LBM(GQPO)"])
+    assert set(driven["method"]) == {"LBM(GQPO)"}
+    assert set(driven["weights"]) == {f"{own}+{weights_key(tuned)}"}
 
 
 def test_a_killed_training_leaves_no_artifact(cache):

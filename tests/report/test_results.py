@@ -25,6 +25,20 @@ def test_record_and_load_round_trip_with_provenance(tmp_path, record):
     assert "cores" in results.hardware()
 
 
+def test_what_a_run_changed_is_kept_and_older_rows_stay(tmp_path, record, rows):
+    path = record(dataset="sparse")
+    old = pd.read_csv(path).drop(columns="overrides")
+    old.to_csv(path, index=False)
+    assert list(results.load("demo", "laptop", tmp_path)["overrides"]) == ["", ""], "older than the column"
+    record(overrides={"act.steps": 7, "think.backbone": "/models/small.gguf"}, frame=rows.assign(weights="12e4567890"))
+    new = results.load("demo", "laptop", tmp_path, dataset="dense")
+    assert set(new["overrides"]) == {'{"act.steps": 7, "think.backbone": "small"}'}
+    assert list(new["weights"]) == ["12e4567890"] * 2, "no number"
+    old = results.load("demo", "laptop", tmp_path, dataset="sparse")
+    assert "weights" not in old, "nobody said it"
+    assert set(old["overrides"]) == {""}
+
+
 @pytest.mark.parametrize("name", ["7096385560", "0096385560", "12345e6789"])
 def test_a_commit_that_looks_like_a_number_stays_text(tmp_path, record, monkeypatch, name):
     monkeypatch.setattr(results, "commit", lambda: name)

@@ -14,6 +14,8 @@ def test_begin_checks_parameters_and_applies_changes(tmp_path):
     run = session.begin("smoke", "dense", 3, str(tmp_path / "new"), {"act.steps": 7})
     assert (tmp_path / "new").is_dir()
     assert run.tier.act.steps == 7
+    run.record("demo", pd.DataFrame({"method": ["A"]}))
+    assert set(run.load("demo")["overrides"]) == {'{"act.steps": 7}'}
     assert run.computes
     assert run.lab is run.lab
     assert (run.lab.tier, run.lab.dataset, run.lab.seed) == (run.tier, "dense", 3)

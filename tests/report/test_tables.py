@@ -29,13 +29,18 @@ def test_table1_gives_levels_differences_and_verdicts():
     table = tables.table1(rows)
     assert list(dict.fromkeys(table["method"])) == ["DT", "LBM(P)", "LLM-DT", "DT-Q"], "the paper knows no rule"
     table = table[table["metric"] == "conversions"].set_index("method")
-    assert list(table["verdict"]) == ["reference", "resolved", "not resolved", "resolved"]
+    assert list(table["verdict"]) == ["reference", "agrees", "open", "agrees"]
     assert table.loc["LBM(P)", "paper_difference"] == 376 - 364
     assert table.loc["LBM(P)", "ours_difference"] == pytest.approx(20, abs=3)
     assert table.loc["LBM(P)", "difference_low"] > 0
     assert (table["low"] < table["ours"]).all()
     assert set(table["periods"]) == {8}
     assert table.attrs["note"] == "Ours: replay, tier laptop, simulated prices."
+    worse = tables.table1(_evaluation({"DT": 320, "LBM(P)": 300})).set_index(["method", "metric"])
+    assert worse.loc[("LBM(P)", "conversions"), "verdict"] == "opposite"
+    once = tables.table1(rows.assign(train_seed=0, weights="0123456789")).set_index(["method", "metric"])
+    assert tuple(once.loc[("LBM(P)", "score"), ["trainings", "verdict"]]) == (1, "open")
+    assert set(tables.table1(rows.assign(tier="smoke"))["verdict"]) == {"reference", "not comparable"}
     pd.testing.assert_frame_equal(tables.table1(rows), tables.table1(rows))
     named = tables.table1(rows.assign(backbone=np.where(rows["method"] == "LLM-DT", "small", "")))
     assert named.attrs["note"] == "Ours: replay, tier laptop, simulated prices, backbone small."
@@ -64,6 +69,19 @@ def test_readable_table_shows_source_and_note_as_markdown():
     assert "nan" not in text
 
 
+def test_a_ratio_that_was_not_recorded_is_no_number():
+    rows = _evaluation({"LLM-DT": 300, "SFT": 320}).assign(budget_utilization=0.9, cpa_ratio=1.7)
+    old = tables.table2(rows).set_index(["method", "metric"])
+    assert list(dict.fromkeys(old.index.get_level_values("metric"))) == list(tables.FOUR_METRICS)
+    assert np.isnan(old.loc[("SFT", "cpa_ratio"), "ours"])
+    assert old.loc[("SFT", "cpa_ratio"), "verdict"] == "not comparable"
+    assert old.loc[("SFT", "score"), "verdict"] in ("agrees", "opposite")
+    shown = tables.readable(tables.table2(rows)).set_index(["method", "metric"])
+    assert shown.loc[("SFT", "cpa_ratio"), "ours [95 %]"] == "–"
+    new = tables.table2(rows.assign(group_cpa_ratio=1.2)).set_index(["method", "metric"])
+    assert new.loc[("SFT", "cpa_ratio"), "ours"] == pytest.approx(1.2)
+
+
 def test_side_by_side_keeps_the_rows_of_both_in_order():
     rows = pd.DataFrame(
         {"parameter": ["state_dimension", "extra"], "dataset": "dense", "low": [16, 1], "high": [16, 2]}
@@ -78,16 +96,19 @@ def test_side_by_side_keeps_the_rows_of_both_in_order():
 
 def test_table3_matches_the_weights():
     rows = pd.concat([_evaluation({"w = 0": 370, "w = 0.5": 350}), _evaluation({"w = 0.3": 340})])
-    rows["cpa_ratio"] = 0.9
+    table = tables.table3(rows, np.random.default_rng(0)).set_index(["metric", "w"])
+    assert np.isnan(table.loc[("cpa_ratio", 0.5), "ours"])
+    rows["group_cpa_ratio"] = 0.9
     table = tables.table3(rows, np.random.default_rng(0)).set_index(["metric", "w"])
     assert table.loc[("score", 0.5), "paper"] == 323
     assert np.isnan(table.loc[("score", 0.3), "paper"])
     assert table.loc[("conversions", 0.0), "ours"] == pytest.approx(370, abs=30)
+    assert table.loc[("cpa_ratio", 0.5), "ours"] == pytest.approx(0.9)
 
 
 def test_table4_takes_uncertain_for_the_base_where_there_is_no_other():
     rows = _evaluation({"increase": 300, "decrease": 200, "uncertain": 350, "scale 0.25": 340})
-    rows = rows.assign(budget_utilization=0.9, cpa_ratio=9.0, expected_cpa_ratio=1.1)
+    rows = rows.assign(budget_utilization=0.9, group_cpa_ratio=9.0, group_expected_cpa_ratio=1.1)
     table = tables.table4(rows).set_index(["method", "metric"])
     assert set(table.index.get_level_values(0)) == {"increase", "decrease", "base"}
     assert table.loc[("base", "cpa_ratio"), "ours"] == pytest.approx(1.1)

@@ -18,7 +18,7 @@ from lbm_core.settings import TIER_NAMES
 from lbm_core.studies import chapter_02
 from lbm_core.studies.sizes import few
 
-METRICS = ("budget_utilization", "expected_cpa_ratio", "conversions", "score")
+METRICS = ("budget_utilization", "conversions", "score")
 
 
 class Evaluated(Lab):

@@ -7,6 +7,7 @@ from small_period import small_period
 from lbm_core.critic.ensemble import CriticEnsemble
 from lbm_core.data.behaviour import simulate_period
 from lbm_core.evaluation.runner import evaluate
+from lbm_core.files import weights_key
 from lbm_core.lab import models
 from lbm_core.lab.lab import Lab
 from lbm_core.lab.tiers import tier
@@ -87,3 +88,9 @@ def test_each_critic_steers_alone_beside_a_constant_alpha(lab):
     alone = evaluate({"constant": chapter_03.ConstantAlpha}, [period], [0], rows=range(0, 48, 8), progress=False)
     constant = rows[(rows["method"] == "constant") & (rows["seed"] == 0)]
     np.testing.assert_allclose(constant["score"], alone["score"])
+    judge = models.critic(studied)
+    assert rows.groupby("method")["weights"].unique().map(list).to_dict() == {
+        "constant": [""],
+        "default": [weights_key(judge.path)],
+    }
+    assert set(rows["train_seed"]) == {studied.training_seed}

@@ -138,6 +138,8 @@ def test_what_trainings_took_and_their_curves(lab):
 def test_penalty_sweep_trains_one_transformer_per_weight(lab):
     sweep = chapter_06.penalty_sweep(lab.changed({"chapter6.penalty_weights": (0.0, 1.0)}))
     assert sweep.groupby("penalty_weight").size().to_dict() == {0.0: 2, 1.0: 2}
+    assert sweep.groupby("penalty_weight")["weights"].nunique().to_dict() == {0.0: 1, 1.0: 1}
+    assert sweep["weights"].nunique() == 2
     models = [chapter_06.varied(lab, "DT-score", penalty_weight=weight).make().model for weight in (0.0, 1.0)]
     assert [model.config.penalty_weight for model in models] == [0.0, 1.0]
     assert not np.array_equal(*(model.losses for model in models))
@@ -149,7 +151,15 @@ def test_single_decisions_undone(lab):
     assert worth[["change", "method"]].drop_duplicates().values.tolist() == [
         [change, name] for change in changes for name in ("BC", "DT")
     ]
-    assert worth.columns.tolist() == ["method", "change", "period", "score", "conversions", "budget_utilization"]
+    assert worth.columns.tolist() == [
+        "method",
+        "change",
+        "weights",
+        "period",
+        "score",
+        "conversions",
+        "budget_utilization",
+    ]
     scores = worth.pivot(index="method", columns="change", values="score")
     assert (scores["constant learning rate"] != scores["as tuned"]).all(), "the change reaches the bids"
     assert scores.loc["DT", "the 16 features alone"] != scores.loc["DT", "as tuned"]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scripted import let_write
 
+from lbm_core.evaluation.statistics import trainings
 from lbm_core.lab import texts
 from lbm_core.lab.methods import LANGUAGE
 from lbm_core.lab.thinking import logged_decisions
@@ -52,6 +53,11 @@ def test_models_are_trained_once_and_evaluated(lab, capsys):
     # Random bytes are never understood: such a bidder is the constant one.
     by_method = rows.groupby("method")["conversions"].sum()
     assert by_method.eq(by_method["constant"]).all()
+    keys = rows.groupby("method")["weights"].unique().map(list).to_dict()
+    assert keys["constant"] == [""]
+    assert keys["Prompting"][0].startswith("+"), "nobody trained it"
+    assert all(len(keys[name][0]) == 10 for name in ("SFT", "GRPO"))
+    assert [trainings(rows, name) for name in ("constant", *LANGUAGE)] == [0, 0, 1, 1]
     again = lab.evaluate(["constant", *LANGUAGE])
     assert again.equals(rows)
     assert "4 replays of 4 methods (dense): loaded" in capsys.readouterr().out

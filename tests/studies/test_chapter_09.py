@@ -34,12 +34,13 @@ class Evaluated(Lab):
                 "seed": 0,
                 "advertiser": who,
                 "expected_score": 100 + period - 3.0 * k,
+                **dict.fromkeys(("cost", "conversions", "expected_conversions", "cpa_target", "cpa_ratio"), 1.0),
             }
             for k, one in enumerate(methods)
             for period in range(MIN_PERIODS)
             for who in range(2)
         ]
-        return pd.DataFrame(rows).assign(train_seed=0, among=self.tier.evaluation.advertisers)
+        return pd.DataFrame(rows).assign(train_seed=0, weights="0123456789", among=self.tier.evaluation.advertisers)
 
 
 @pytest.mark.parametrize("name", TIER_NAMES)
@@ -78,7 +79,9 @@ def test_costs_are_paired_with_the_guide_without_delay_and_survive_recording(tmp
     assert np.isnan(rule["difference"].iloc[0])
     np.testing.assert_allclose(rule["difference"].iloc[1:], [-3.0, -6.0, -9.0, -12.0, 3.0])
     np.testing.assert_allclose(rule["mean"].iloc[0], 100 + (MIN_PERIODS - 1) / 2 - 3)
-    assert rule["verdict"].iloc[1:].eq("resolved").all()
+    assert rule["verdict"].iloc[1:].eq("open").all(), "one training"
+    untrained = chapter_09.costs(rows.assign(weights=""), np.random.default_rng(0)).query("guide == 'rule'")
+    assert untrained["verdict"].iloc[1:].tolist() == ["below"] * 4 + ["above"]
     results.record("asynchrony", period_means(rows), tier="smoke", dataset="dense", output=tmp_path)
     again = chapter_09.costs(results.load("asynchrony", "smoke", tmp_path), np.random.default_rng(0))
     pd.testing.assert_frame_equal(again, costs)
