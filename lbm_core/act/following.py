@@ -15,14 +15,14 @@ INSTRUCTIONS = {"increase": 1, "uncertain": 0, "decrease": -1}
 
 
 def instructed_moves(model: LBMAct, window: Windows) -> pd.DataFrame:
-    """n moments under each instruction: instruction, direction, log_move = log(alpha_t / alpha_{t-1}); 3 n rows.
+    """n moments under each instruction: instruction, direction, log_move (predicted, of log alpha; no leak); 3 n rows.
 
     No window may start a day, whose first bid follows no instruction.
     """
     before = np.maximum(window.previous_alphas[:, -1, 0], 1e-3).astype(np.float64)
     frames = []
     for name, direction in INSTRUCTIONS.items():
-        alphas = decide(model, window, sentences([direction] * len(window)))
+        alphas = decide(model, window, sentences([direction] * len(window)), leak=0.0)
         frames.append(pd.DataFrame({"instruction": name, "direction": direction, "log_move": np.log(alphas / before)}))
     return pd.concat(frames, ignore_index=True)
 

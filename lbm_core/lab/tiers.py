@@ -90,6 +90,8 @@ _SMOKE = Tier(
 )
 _CRITICS = (
     "default",
+    "without past bids",
+    "with past bids",
     "drawn conversions",
     "conversions",
     "16 features",
@@ -98,9 +100,8 @@ _CRITICS = (
     "one step",
     "Monte Carlo",
     "expectile 0.5",
-    "expectile 0.9",
+    "expectile 0.7",
     "share 0.1 of the data",
-    "share 0.3 of the data",
     "ensemble",
     "ensemble, pessimistic",
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pandas as pd
 
-from lbm_core.act.config import GUIDED
+from lbm_core.act.config import GUIDED, METHODS
 from lbm_core.auction.bidder import N_TICKS
 from lbm_core.auction.replay import replay
 from lbm_core.data.trajectories import TrajectorySet, sample_ends, windows
@@ -97,16 +97,18 @@ def by_strength(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def guides_compared(lab: Lab) -> pd.DataFrame:
-    """LBM-Act under the chapter's guides and constant words; beside critic and replay-Q as guides these two alone.
+    """LBM-Act under the chapter's guides and constant words, beside who bids without a guide.
 
-    Critic and oracle lead, and nobody, every training of the chapter; the others the first one.
+    These are LLM-DT and Prompt-LLM-DT where the chapter trains them, the critic alone, oracle imitation and, for
+    replay-Q as a guide, replay-Q alone. Nobody, critic and oracle lead every training of the chapter; the others one.
     """
     chapter = few(lab, lab.tier.chapter2)
     guides = [cast(Guide, name) for name in chapter.tier.chapter2.guides]
     often = [name for name in guides if name in ("critic", "oracle")]
     seldom: list[str | Guided] = [Guided(name) for name in guides if name not in often]
     seldom += [CONSTANT["increase"], CONSTANT["decrease"], *(["replay-Q alone"] if "replay-Q" in guides else [])]
-    alone = ["critic alone"] if "critic" in guides else []
+    alone = ["critic alone", "oracle imitation"] if "critic" in guides else []
+    alone += [METHODS[guide] for guide in chapter.tier.chapter2.curves if guide not in GUIDED]
     main = chapter.evaluate([Guided("none"), *map(Guided, often), *alone])
     return pd.concat([main, once(chapter).evaluate(seldom)], ignore_index=True)
 

@@ -33,6 +33,8 @@ SAMPLES = 400  # logged states per held-out period
 _RECIPE = {"reward": "conversions", "counted": "sampled", "state_kind": "paper", "n_step": 1, "decay": False}
 VARIANTS: dict[str, dict[str, Any]] = {  # fields of the critic's configuration that differ from the tier's
     "default": {},
+    "without past bids": {"state_kind": "no_bids", "window_length": 1},
+    "with past bids": {"state_kind": "extended"},
     "drawn conversions": {"counted": "sampled"},
     "conversions": {"reward": "conversions"},
     "16 features": {"state_kind": "paper"},
@@ -43,7 +45,7 @@ VARIANTS: dict[str, dict[str, Any]] = {  # fields of the critic's configuration 
     "one step": {"n_step": 1},
     "Monte Carlo": {"n_step": 48, "expectile": 0.5},
     "expectile 0.5": {"expectile": 0.5},
-    "expectile 0.9": {"expectile": 0.9},
+    "expectile 0.7": {"expectile": 0.7},
 }
 DATA_SHARES = {f"share {share:g} of the data": share for share in (0.1, 0.3)}  # of the training periods
 ENSEMBLES = {"ensemble": 0.0, "ensemble, pessimistic": 1.0}  # name: pessimism
