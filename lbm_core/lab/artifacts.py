@@ -134,9 +134,12 @@ class Artifact(Generic[T]):
 
 
 def weights_of(models: Iterable[Artifact[Any]]) -> str:
-    """Which bits made models hold: :func:`lbm_core.files.weights_key` of each that has weights, joined by "+"."""
-    keys = [weights_key(one.path) if one.exists else "unknown" for one in models]
-    return "+".join(key for key in keys if key)
+    """Which bits made models hold: :func:`lbm_core.files.weights_key` of each that has weights, joined by "+".
+
+    One that has none of its own, such as chosen settings of a model, has those of the first that it is made from.
+    """
+    each = (weights_key(one.path) or weights_of(one.inputs[:1]) if one.exists else "unknown" for one in models)
+    return "+".join(filter(None, each))
 
 
 def peak_mib() -> float:

@@ -14,7 +14,7 @@ from lbm_core.auction.bidder import Bidder
 from lbm_core.auction.controls import ConstantAlpha
 from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.replay import ReplayPeriod
-from lbm_core.auction.response_tables import ResponseTables
+from lbm_core.auction.response_tables import ResponseTables, table_replay
 from lbm_core.baselines.critic_search import CriticBidder
 from lbm_core.critic.config import CriticConfig
 from lbm_core.critic.ensemble import CriticEnsemble
@@ -29,6 +29,7 @@ from lbm_core.seeding import generator
 
 Judge = Critic | CriticEnsemble
 FACTORS = (0.85, 1.15)  # alternatives to the logged alpha
+SEARCHED_STEPS = (1.07, 1.14, 1.3)  # factors on the last alpha, up; down by the same
 SAMPLES = 400  # logged states per held-out period
 _RECIPE = {"reward": "conversions", "counted": "sampled", "state_kind": "paper", "n_step": 1, "decay": False}
 VARIANTS: dict[str, dict[str, Any]] = {  # fields of the critic's configuration that differ from the tier's
@@ -118,3 +119,20 @@ def steering(lab: Lab, critics: Mapping[str, Judge]) -> pd.DataFrame:
     rows = evaluate(bidders, lab.held_out(), range(sizes.draws), rows=spread_rows(sizes.advertisers), progress=False)
     weights = {"constant": ""} | {name: weights_of(_members(lab, name)) for name in critics}
     return rows.assign(train_seed=lab.training_seed, weights=rows["method"].map(weights))
+
+
+def searched(lab: Lab, critics: Mapping[str, Judge]) -> pd.DataFrame:
+    """Where the tier's critic was chosen: each critic steers the tuning periods' response curves, with steps of a size.
+
+    Columns: variant, step (the larger multiple of the last alpha), period, expected_score (mean per advertiser).
+    """
+    who = spread_rows(lab.tier.evaluation.advertisers)
+    tried = [(name, step, day) for name in critics for step in SEARCHED_STEPS for day in lab.tuning_tables()]
+    scores = [
+        table_replay(day, CriticBidder(critics[name], (1 / step, 1.0, step)), rows=who)
+        .summary()["expected_score"]
+        .mean()
+        for name, step, day in tried
+    ]
+    frame = pd.DataFrame(tried, columns=["variant", "step", "day"])
+    return frame.assign(period=[day.period for day in frame.pop("day")], expected_score=scores)

@@ -41,4 +41,5 @@ def let_write(patch: pytest.MonkeyPatch, answer: Answer) -> list[tuple[str, Any]
 
     for module in ("thinking", "texts"):
         patch.setattr(f"lbm_core.lab.{module}.backend", backend)
+    patch.setattr("lbm_core.act.backbone.pretrained_weights", lambda name: f"weights of {name}")
     return models

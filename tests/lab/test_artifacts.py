@@ -66,6 +66,9 @@ def test_weights_are_named_by_names_and_bytes(tmp_path):
     plain = _artifact("period", [], stage="period")
     plain.ensure()
     assert artifacts.weights_of([made, plain, made]) == "+".join([weights_key(made.path)] * 2)
+    chosen = _artifact("settings", [], (made, plain), stage="evaluation")
+    chosen.ensure()
+    assert artifacts.weights_of([chosen]) == weights_key(made.path), "settings of a model that is kept elsewhere"
 
 
 def test_a_failed_making_leaves_nothing(tmp_path):

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
-from lbm_core.lab import evaluations, models, texts, thinking
+from lbm_core.lab import days, evaluations, models, texts, thinking
 from lbm_core.lab.actor import actor
 from lbm_core.lab.guided import Guided, guided_contender
 from lbm_core.lab.lab import Lab
@@ -95,7 +95,7 @@ def _keys(base: Any) -> dict[str, str]:
     keys = {name: artifact.key for name, artifact in made.items()}
     late = Guided("LBM-Think (GQPO)", late=1)
     bids = guided_contender(lab, late)
-    keys["whole days"] = evaluations._rows("evaluation", bids.config, bids.models, lambda: None).key
+    keys["whole days"] = evaluations._rows("evaluation", {}, days.period(lab, 7), bids, lambda: None).key
     keys["texts"] = str(texts.text_contender(lab, "Prompting").config)
     keys["instructed"] = str(guided_contender(lab, late).config)
     return keys
