@@ -1,9 +1,11 @@
 import json
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 from synthetic_trajectories import synthetic_trajectories
 
+from lbm_core.auction.state import FEATURES
 from lbm_core.data.features import EXTRA_FEATURES, StateEncoder, log_alpha_ratio
 from lbm_core.data.trajectories import sample_ends, windows
 
@@ -13,7 +15,7 @@ def trajectories():
     return synthetic_trajectories(40)
 
 
-@pytest.mark.parametrize(("kind", "d"), [("paper", 16), ("extended", 23)])
+@pytest.mark.parametrize(("kind", "d"), [("paper", 16), ("extended", 23), ("no_bids", 16)])
 def test_encoding_is_standardised_and_zero_at_pads(trajectories, kind, d):
     encoder = StateEncoder.fit(trajectories, kind)
     rows, ticks = np.nonzero(trajectories.acting)
@@ -50,6 +52,29 @@ def test_extra_features_by_hand(trajectories):
     ]
     assert len(expected) == len(EXTRA_FEATURES)
     np.testing.assert_allclose(extra, expected, rtol=1e-4)
+
+
+def test_without_bids_the_past_alphas_leave_no_trace(trajectories):
+    window = windows(trajectories, [0, 1], [6, 9])
+    states = window.states.copy()
+    states[..., [k for k, name in enumerate(FEATURES) if name.endswith(("bid_mean", "win_mean"))]] += 0.5
+    other = replace(window, states=states, previous_alphas=2 * window.previous_alphas, alphas=3 * window.alphas)
+    encoder = StateEncoder.fit(trajectories, "no_bids")
+    np.testing.assert_array_equal(encoder.encode(other), encoder.encode(window))
+    seen = StateEncoder.fit(trajectories, "extended")
+    assert not np.allclose(seen.encode(other), seen.encode(window))
+    kept = StateEncoder("no_bids", np.zeros(16), np.ones(16)).encode(window)[0, -1]
+    np.testing.assert_allclose(kept[0], window.states[0, -1, 0], err_msg="time left")
+    np.testing.assert_allclose(kept[-4], np.log(window.cpa_target[0]), rtol=1e-6, err_msg="log C")
+
+
+def test_the_last_ticks_of_longer_windows_are_the_shorter_ones(trajectories):
+    rows, ticks = [0, 1, 2], [3, 12, 20]
+    cut, short = windows(trajectories, rows, ticks, 48).last(10), windows(trajectories, rows, ticks, 10)
+    for column in fields(cut):
+        np.testing.assert_array_equal(getattr(cut, column.name), getattr(short, column.name), err_msg=column.name)
+    with pytest.raises(ValueError, match="windows of 11 ticks are wanted; these have 10"):
+        short.last(11)
 
 
 def test_features_use_no_outcome_of_the_current_tick(trajectories):

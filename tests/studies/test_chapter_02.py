@@ -27,7 +27,8 @@ class Evaluated(Lab):
     def evaluate(self, methods, **options):
         names = [method(one).name for one in methods]
         rows = [{"method": name, **dict.fromkeys(METRICS, float(k))} for k, name in enumerate(names)]
-        return pd.DataFrame(rows).assign(advertisers=self.tier.evaluation.advertisers)
+        sizes = self.tier.evaluation
+        return pd.DataFrame(rows).assign(advertisers=sizes.advertisers, trainings=sizes.train_seeds)
 
 
 def test_loss_curves_of_every_language_input(lab):
@@ -52,10 +53,11 @@ def test_obedience_of_words_and_of_the_number(lab):
 
 
 def test_sizes_differ_in_what_is_trained(lab):
-    every = lab.changed({"chapter2.sizes": tuple(chapter_02.SIZES), "act.steps": 4, "act.layers": 3})
+    names = tuple(name for name in chapter_02.SIZES if name != "4 layers")  # the tiny backbone has three
+    every = lab.changed({"chapter2.sizes": names, "act.steps": 4, "act.layers": 3})
     frame = chapter_02.sizes_compared(every, chapter_02.later_moments(lab.trajectories(), 0)).set_index("size")
-    assert list(frame.index) == list(chapter_02.SIZES), "one training each, as the chapter says"
-    assert frame["layers"].to_dict() | {"1 layer": 1, "2 layers": 2, "default": 3} == frame["layers"].to_dict()
+    assert list(frame.index) == list(names), "one training each, as the chapter says"
+    assert frame["layers"].to_dict() | {"1 layer": 1, "default": 3} == frame["layers"].to_dict()
     assert frame["trained"]["default"] == frame["parameters"]["default"] > frame["parameters"]["1 layer"]
     assert frame["trained"]["frozen"] < frame["trained"]["LoRA"] < frame["trained"]["default"]
     assert frame["trained"]["random, frozen"] == frame["trained"]["frozen"]
@@ -69,10 +71,10 @@ def test_sizes_differ_in_what_is_trained(lab):
 
 def test_few_is_never_more_than_the_tier():
     laptop = Lab(tier("laptop"))
-    for chapter, seeds in ((laptop.tier.chapter2, 1), (laptop.tier.chapter7, 3)):
+    for chapter, who, seeds in ((laptop.tier.chapter2, 48, 3), (laptop.tier.chapter7, 8, 3)):
         small = few(laptop, chapter)
         assert isinstance(small, Lab)
-        assert (small.tier.evaluation.advertisers, small.tier.evaluation.train_seeds) == (8, seeds)
+        assert (small.tier.evaluation.advertisers, small.tier.evaluation.train_seeds) == (who, seeds)
         assert replace(small.tier, evaluation=laptop.tier.evaluation) == laptop.tier
     fewer = laptop.changed({"evaluation.advertisers": 2, "evaluation.train_seeds": 1, "chapter2.train_seeds": 3})
     assert few(fewer, fewer.tier.chapter2).tier.evaluation == fewer.tier.evaluation
@@ -80,18 +82,19 @@ def test_few_is_never_more_than_the_tier():
 
 def test_instructions_by_strength():
     sizes = {"chapter2.guide_scales": (0.5,), "chapter2.guide_intervals": (2,), "chapter2.guide_levels": (1.2,)}
+    sizes |= {"chapter2.leaks": (0.0,)}
     studied = Evaluated(tier("laptop", sizes))
     rows = chapter_02.forced(studied)
     assert (rows["advertisers"] == studied.tier.chapter2.advertisers).all()
     assert rows["method"].tolist() == [*INSTRUCTIONS, *(guided.name for guided in chapter_02.softer(studied))]
-    pairs = [{"scale": 0.5}, {"every": 2}, {"level": 1.2}]
+    pairs = [{"scale": 0.5}, {"every": 2}, {"level": 1.2}, {"leak": 0.0}]
     assert chapter_02.softer(studied) == [Guided(name, **way) for way in pairs for name in ("increase", "decrease")]
     table = chapter_02.by_strength(rows)
     assert list(table.columns) == ["instruction", "way", *METRICS]
-    assert table["instruction"].tolist() == ["increase", "decrease", "base", *["increase", "decrease"] * 3]
-    ways = [("every tick", 3), ("scale 0.5", 2), ("every 2 ticks", 2), ("up to 1.2", 2)]
+    assert table["instruction"].tolist() == ["increase", "decrease", "base", *["increase", "decrease"] * 4]
+    ways = [("every tick", 3), ("scale 0.5", 2), ("every 2 ticks", 2), ("up to 1.2", 2), ("leak 0", 2)]
     assert table["way"].tolist() == [way for way, count in ways for _ in range(count)]
-    assert table["score"].tolist() == list(range(9))
+    assert table["score"].tolist() == [0, 1, 2, *range(8)], "evaluated in two parts"
 
 
 def test_what_table_4_says_is_what_its_methods_are_told(lab):
@@ -102,12 +105,21 @@ def test_what_table_4_says_is_what_its_methods_are_told(lab):
 
 
 def test_guides_are_named_alike():
-    frame = chapter_02.guides_compared(Evaluated(tier("smoke", {"chapter2.guides": ("rule", "critic")})))
-    names = ["increase", "decrease", "none", "rule", "critic"]
-    assert frame["method"].tolist() == [*(f"LBM-Act + {name}" for name in names), "critic alone"]
-    alone = chapter_02.guides_compared(Evaluated(tier("smoke", {"chapter2.guides": ("rule", "replay-Q")})))
-    assert alone["method"].tolist()[-2:] == ["LBM-Act + replay-Q", "replay-Q alone"]
-    assert "critic alone" not in set(alone["method"])
+    names = ("random", "critic", "oracle", "replay-Q")
+    asked = Evaluated(tier("laptop", {"chapter2.guides": names, "chapter2.curves": ("none", "sentence")}))
+    frame = chapter_02.guides_compared(asked)
+    often = [
+        *(f"LBM-Act + {name}" for name in ("none", "critic", "oracle")),
+        "critic alone",
+        "oracle imitation",
+        "LLM-DT",
+    ]
+    seldom = [*(f"LBM-Act + {name}" for name in ("random", "replay-Q", "increase", "decrease")), "replay-Q alone"]
+    assert sorted(frame["method"]) == sorted([*often, *seldom])
+    assert set(frame.loc[frame["trainings"] == 3, "method"]) == set(often)
+    assert set(frame.loc[frame["trainings"] == 1, "method"]) == set(seldom)
+    ruled = chapter_02.guides_compared(Evaluated(tier("smoke", {"chapter2.guides": ("rule",)})))
+    assert not {"critic alone", "oracle imitation", "replay-Q alone"} & set(ruled["method"])
 
 
 def test_who_foresees_the_day_is_shown_it(lab):

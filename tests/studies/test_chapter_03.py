@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from small_period import small_period
 
+from lbm_core.auction.response_tables import ResponseTables, table_replay
+from lbm_core.baselines.critic_search import CriticBidder
 from lbm_core.critic.ensemble import CriticEnsemble
 from lbm_core.data.behaviour import simulate_period
 from lbm_core.evaluation.runner import evaluate
@@ -73,6 +75,22 @@ def test_verdicts_of_a_logged_day(lab):
     assert effect["rest of the day"] > effect["one tick"] > 0
     by_state = rows.pivot_table(index=["tick", "factor", "change", "gain"], columns="variant", values="relative_q")
     assert by_state.notna().all().all(), "every critic is asked about the same states"
+
+
+def test_critics_are_searched_on_tuning_periods(lab):
+    table = ResponseTables.from_period(small_period(n=48))
+
+    class Tuned(Lab):
+        def tuning_tables(self):
+            return [table]
+
+    judge = lab.critic()
+    rows = chapter_03.searched(Tuned(lab.tier), {"default": judge})
+    assert rows[["variant", "step", "period"]].to_numpy().tolist() == [
+        ["default", step, table.period] for step in chapter_03.SEARCHED_STEPS
+    ]
+    alone = table_replay(table, CriticBidder(judge, (1 / 1.14, 1.0, 1.14)), rows=range(0, 48, 8)).summary()
+    assert rows["expected_score"][1] == pytest.approx(alone["expected_score"].mean())
 
 
 def test_each_critic_steers_alone_beside_a_constant_alpha(lab):
