@@ -17,7 +17,7 @@ class Chapter2:
     guide_scales: tuple[Positive, ...] = (0.25,)  # factors on constantly instructed moves, beside Table 4's 1
     guide_intervals: tuple[Count, ...] = (4,)  # ticks between two instructions, beside Table 4's 1
     guide_levels: tuple[Positive, ...] = (1.2,)  # how far a constant instruction may take alpha, factors on the target
-    leaks: tuple[Share, ...] = (0.0, 0.1)  # shares of log(alpha / C) let go per tick under a constant instruction
+    leaks: tuple[Share, ...] = (0.0, 0.15)  # shares of log(alpha / C) let go per tick under a constant instruction
     sizes: tuple[str, ...] = ("default", "1 layer")  # of lbm_core.studies.chapter_02.SIZES
     text_steps: Count = 5  # gradient steps of those that read more or less of a chain of thought
     advertisers: Count = 6  # who is replayed: decisions of a language model are slow
