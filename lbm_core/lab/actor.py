@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from lbm_core.act.dual_embedding import LBMAct
 
-# How a trained model is used: fields of its configuration that no training reads. A leak of 0 is not among them: without
-# one a constant word runs away, and the errors of a day add up (Table 4).
+# How a trained model is used: fields of its configuration that no training reads. A leak of 0 is not among them: a
+# constant word then runs away, and the errors of a day add up (Table 4).
 SPACE: dict[str, tuple[float | str, ...]] = {"target_return": (0.8, 1.1, 1.5), "leak": (0.05, 0.1, 0.15)}
 GUIDED_SPACE = SPACE | {"guide_scale": (0.75, 1.0, 1.25)}
 LARGEST_DRIFT = 0.2  # of log alpha in a day without instructions, above which a search warns
