@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # constant word then runs away, and the errors of a day add up (Table 4).
 SPACE: dict[str, tuple[float | str, ...]] = {"target_return": (0.8, 1.1, 1.5), "leak": (0.05, 0.1, 0.15)}
 GUIDED_SPACE = SPACE | {"guide_scale": (0.75, 1.0, 1.25)}
-LARGEST_DRIFT = 0.2  # of log alpha in a day without instructions, above which a search warns
+LARGEST_DRIFT = 0.2  # of log alpha in a day without instructions, above which there is a warning
 
 
 def actor_trials(setup: Setup, guide: Guide) -> Artifact[pd.DataFrame]:

@@ -35,8 +35,8 @@ def search(
 ) -> Artifact[pd.DataFrame]:
     """Trials of a method's settings, the defaults among them.
 
-    Columns: method, trial, score (mean per advertiser), setting (json), steps, seconds, drift (of LBM-Act without
-    instructions, of log alpha a day; else NaN), chosen. Trials differ from each other; each is replayed on the tuning
+    Columns: method, trial, score (mean per advertiser), setting (json), steps, seconds, drift (of LBM-Act and its
+    relatives without instructions, of log alpha a day), chosen. Trials differ from each other; each is replayed on the tuning
     periods' response curves, with the data's seed.
 
     Parameters
@@ -81,7 +81,8 @@ def search(
                 drift = getattr(bidders[0], "drift", np.nan)
                 rows.append((name, len(rows), scores[text], text, steps, time.monotonic() - start, drift))
             study.tell(trial, scores[text])
-        frame = pd.DataFrame(rows, columns=["method", "trial", "score", "setting", "steps", "seconds", "drift"])
+        columns = ["method", "trial", "score", "setting", "steps", "seconds", "drift"]
+        frame = pd.DataFrame(rows, columns=columns).dropna(axis=1, how="all")
         return frame.assign(chosen=frame.index == frame["score"].idxmax())
 
     return Artifact(

@@ -9,12 +9,16 @@ import numpy as np
 import pandas as pd
 
 from lbm_core.act.config import GUIDED, METHODS
+from lbm_core.act.config import Guide as ActGuide
 from lbm_core.auction.bidder import N_TICKS
 from lbm_core.auction.replay import replay
+from lbm_core.auction.response_tables import table_replay
 from lbm_core.data.trajectories import TrajectorySet, sample_ends, windows
 from lbm_core.data.windows import Windows
 from lbm_core.evaluation.loss_gap import final_losses
 from lbm_core.evaluation.runner import spread_rows
+from lbm_core.lab.actor import actor
+from lbm_core.lab.artifacts import weights_of
 from lbm_core.lab.guided import Guide, Guided
 from lbm_core.lab.lab import Lab
 from lbm_core.lab.models import act
@@ -111,6 +115,28 @@ def guides_compared(lab: Lab) -> pd.DataFrame:
     alone += [METHODS[guide] for guide in chapter.tier.chapter2.curves if guide not in GUIDED]
     main = chapter.evaluate([Guided("none"), *map(Guided, often), *alone])
     return pd.concat([main, once(chapter).evaluate(seldom)], ignore_index=True)
+
+
+def drifts(lab: Lab) -> pd.DataFrame:
+    """How far every training of LBM-Act, LLM-DT and Prompt-LLM-DT drifts where nobody instructs it, on tuning periods.
+
+    Columns: method, train_seed, the settings in use (target_return, leak, guide_scale), drift (of log alpha a day; see
+    :attr:`~lbm_core.act.decide.LBMActBidder.drift`), expected_score (mean per advertiser), weights.
+    """
+    from lbm_core.act.decide import LBMActBidder
+
+    rows, who = [], spread_rows(few(lab, lab.tier.chapter2).tier.evaluation.advertisers)
+    for own in few(lab, lab.tier.chapter2).trainings():
+        for guide in ("sentence", *(name for name in lab.tier.chapter2.curves if name not in GUIDED)):
+            played = actor(own, cast(ActGuide, guide))
+            bidder = LBMActBidder(played.get(quiet=True))
+            days = [
+                table_replay(day, bidder, rows=who).summary()["expected_score"].mean() for day in lab.tuning_tables()
+            ]
+            row = {"method": METHODS[guide], "train_seed": own.training_seed, "weights": weights_of([played])}
+            row |= {name: getattr(bidder, name) for name in ("target_return", "leak", "guide_scale", "drift")}
+            rows.append(row | {"expected_score": np.mean(days)})
+    return pd.DataFrame(rows)
 
 
 def days_under_instruction(lab: Lab, methods: Sequence[str | Guided]) -> pd.DataFrame:
