@@ -1,11 +1,12 @@
 """How long LBM-Act takes to decide: one advertiser and all 48, in windows and in whole days.
 
-    python benchmarks/act_decisions.py               # about two minutes; writes results/benchmark_act_decisions.csv
+    python benchmarks/act_decisions.py               # about a minute; writes results/benchmark_act_decisions.csv
     python benchmarks/act_decisions.py --layers 1 --rounds 2 --output DIR             # does it run?
 
 A decision round is everything from the observed windows to alpha for all advertisers: tensors, forward pass, clipping.
 The weights are the backbone's own, untrained: time does not depend on what they have learned. Guides are the four
-sentences. The ways decide for the same advertisers at the ticks of the same days, 1 to 47 one after another:
+sentences. The ways decide for the same advertisers at the ticks of the same days, 1 to 47 one after another (with fewer
+``--rounds``, those around noon):
 
 - "window": the paper's layout, the guide and ten ticks read at every decision.
 - "day, read": a model of whole days that reads the day so far at every decision.
@@ -25,7 +26,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import torch
-from act_training import turns, untrained
+from act_training import WARM_UP, turns, untrained
 from numpy.typing import NDArray
 
 from lbm_core.act.config import ActConfig
@@ -44,8 +45,8 @@ BASELINE = "window"
 Way = Callable[[], NDArray[np.float64]]
 
 
-def ways_of(window_model: LBMAct, day_model: LBMAct, days: TrajectorySet, n: int) -> dict[str, Way]:
-    """Each call of a way decides for n advertisers at the next tick of the same days."""
+def ways_of(window_model: LBMAct, day_model: LBMAct, days: TrajectorySet, n: int, first: int = 1) -> dict[str, Way]:
+    """Each call of a way decides for n advertisers at the next tick of the same days, from tick ``first`` on."""
     rows = generator(0, "evaluation", 6).choice(np.flatnonzero(days.length == N_TICKS), size=n)
     guides = [(UNCERTAIN, INCREASE, FIRST, DECREASE)[k % 4] for k in range(n)]
 
@@ -53,7 +54,7 @@ def ways_of(window_model: LBMAct, day_model: LBMAct, days: TrajectorySet, n: int
         short = model.config.layout == "window"
         lengths = [model.config.window_length if short else tick + 1 for tick in range(1, N_TICKS)]
         day = [windows(days, rows, np.full(n, tick), length) for tick, length in enumerate(lengths, start=1)]
-        ticks = itertools.cycle(day)
+        ticks = itertools.cycle(day[first - 1 :] + day[: first - 1])
         return lambda: decide(model, next(ticks), guides, running=running)
 
     return {
@@ -68,11 +69,12 @@ def measure(config: ActConfig, days: TrajectorySet, batches: list[int], rounds: 
     models = [untrained(replace(config, layout=layout), days).eval() for layout in ("window", "day")]
     rows = []
     for n in batches:
-        taken = turns(ways_of(*models, days, n), rounds)
+        first = max(1, (N_TICKS - rounds) // 2 - WARM_UP)
+        taken = turns(ways_of(*models, days, n, first), rounds)
         decided = {name: np.array([turn.result for turn in each]) for name, each in taken.items()}
         np.testing.assert_allclose(decided["day, kept"], decided["day, read"], rtol=1e-3)
         times = {name: 1000 * np.array([turn[:2] for turn in each]) for name, each in taken.items()}
-        first = np.median(times[BASELINE], axis=0)
+        slow = np.median(times[BASELINE], axis=0)
         for name, each in times.items():
             wall, cpu = np.median(each, axis=0)
             rows.append(
@@ -83,8 +85,8 @@ def measure(config: ActConfig, days: TrajectorySet, batches: list[int], rounds: 
                     "milliseconds_p90": np.quantile(each[:, 0], 0.9),
                     "cpu_milliseconds": cpu,
                     "milliseconds_per_decision": wall / n,
-                    "speedup": first[0] / wall,
-                    "speedup_of_cpu": first[1] / cpu,
+                    "speedup": slow[0] / wall,
+                    "speedup_of_cpu": slow[1] / cpu,
                 }
             )
     return pd.DataFrame(rows).assign(layers=config.layers, threads=torch.get_num_threads(), rounds=rounds)
