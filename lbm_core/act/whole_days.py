@@ -193,16 +193,19 @@ class RunningDay:
 
     def __init__(self, model: LBMAct) -> None:
         self.model, self._words = model, DayLayout(model, 1).guide_ids.numel()
-        self._cache, self._done, self._n = DynamicCache(), 0, 0  # ticks whose (R, s, a) are kept, of n days
+        self._cache, self._done, self._n = DynamicCache(), -1, 0  # the last tick decided, of n days
 
     @torch.inference_mode()
     def decide(self, window: Windows, guides: Sequence[str] | None) -> Tensor:
         """(n,) predicted log(alpha / C) of n windows of tick + 1 ticks, the day so far, and n guides or None."""
         tick, n = window.mask.shape[1] - 1, len(window)
-        if n != self._n or tick < self._done or tick == 0:
+        if n != self._n or tick <= self._done:
             self._cache = DynamicCache()
         predicted = decide_day(self.model, window, guides, self._cache)
         self._done, self._n = tick, n
-        passing = self._cache.get_seq_length() - self._words - 3 * tick
-        self._cache.crop(-passing)  # (R, s) of this tick come again with its action, forks never
+        kept = (
+            self._words + 3 * tick + 2
+        )  # up to (R, s) of this tick; its action comes with the next, forks never again
+        if self._cache.get_seq_length() > kept:
+            self._cache.crop(kept)
         return predicted

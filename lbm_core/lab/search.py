@@ -36,8 +36,8 @@ def search(
     """Trials of a method's settings, the defaults among them.
 
     Columns: method, trial, score (mean per advertiser), setting (json), steps, seconds, drift (of LBM-Act and its
-    relatives without instructions, of log alpha a day), chosen. Trials differ from each other; each is replayed on the tuning
-    periods' response curves, with the data's seed.
+    relatives without instructions, of log alpha a day), chosen. Trials differ from each other; each is replayed on the
+    tuning periods' response curves, with the data's seed.
 
     Parameters
     ----------

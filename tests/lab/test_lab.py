@@ -1,5 +1,6 @@
 """The chain bound to a tier: made once, resumed where it was killed, refused where it makes no sense."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from lbm_core.files import weights_key
 from lbm_core.lab import evaluations, models, tuning
 from lbm_core.lab.artifacts import Artifact
+from lbm_core.lab.guided import Guided
 from lbm_core.lab.lab import Lab
 from lbm_core.lab.methods import CONTROLS
 from lbm_core.lab.tiers import tier
@@ -183,6 +185,26 @@ def test_unknown_methods_and_what_trains_nothing_are_refused():
             Lab(tier("smoke"), "dense", seed)
     with pytest.raises(ValueError, match="unknown DATASET 'thick'"):
         Lab(tier("smoke"), "thick")
+
+
+def test_lbm_act_bids_as_its_search_chose(cache):
+    lab = _lab(tuning__trials=2, act__leak=0.15)
+    trials, trained = lab.tuned("LBM-Act").trials, lab.act()
+    assert trials["score"].is_unique
+    assert np.isfinite(trials["drift"]).all()
+    assert '"leak": 0.15' in trials["setting"][0], "the tier's own use is tried first"
+    played = lab.actor()
+    assert (
+        json.dumps({key: getattr(played.config, key) for key in ("target_return", "leak", "guide_scale")})
+        == (trials.loc[trials["chosen"], "setting"].iloc[0])
+    )
+    assert lab.bidder("LBM-Act").model.config == lab.bidder(Guided("rule")).model.config == played.config
+    for name, tensor in trained.state_dict().items():
+        assert tensor.equal(played.state_dict()[name]), name
+    assert lab.trained_with(1).actor().config.leak == played.config.leak, "one search for every training"
+    assert lab.bidder(Guided("rule", leak=0.0)).leak == 0.0
+    unguided = lab.tuned("LLM-DT").trials
+    assert "guide_scale" not in unguided["setting"][0]
 
 
 def test_a_search_is_made_once_and_its_trials_are_kept(cache, capsys):

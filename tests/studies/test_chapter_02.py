@@ -1,5 +1,6 @@
 """Chapter 2's studies: the right models compared, the right methods evaluated, numbers that can be checked by hand."""
 
+import json
 from dataclasses import replace
 from typing import get_args
 
@@ -10,6 +11,8 @@ from small_period import small_period
 
 from lbm_core.auction.controls import ConstantAlpha
 from lbm_core.evaluation.runner import Foreseeing, evaluate
+from lbm_core.files import weights_key
+from lbm_core.lab import models
 from lbm_core.lab.guided import Guide, Guided
 from lbm_core.lab.lab import Lab
 from lbm_core.lab.methods import INSTRUCTIONS, method
@@ -120,6 +123,19 @@ def test_guides_are_named_alike():
     assert set(frame.loc[frame["trainings"] == 1, "method"]) == set(seldom)
     ruled = chapter_02.guides_compared(Evaluated(tier("smoke", {"chapter2.guides": ("rule",)})))
     assert not {"critic alone", "oracle imitation", "replay-Q alone"} & set(ruled["method"])
+
+
+def test_the_drift_of_every_training_stands_beside_its_weights(lab):
+    frame = chapter_02.drifts(lab.changed({"chapter2.train_seeds": 2}))
+    assert list(zip(frame["method"], frame["train_seed"], strict=True)) == [
+        (name, seed) for seed in (0, 1) for name in ("LBM-Act", "LLM-DT")
+    ]
+    assert frame["weights"].is_unique
+    assert frame["weights"][0] == weights_key(models.act(lab).path), "what bids has the weights that were trained"
+    chosen = json.loads(lab.tuned("LBM-Act").trials.query("chosen")["setting"].iloc[0])
+    assert frame.loc[0, list(chosen)].to_dict() == chosen
+    assert np.isfinite(frame["drift"]).all()
+    assert frame["expected_score"].gt(0).all()
 
 
 def test_who_foresees_the_day_is_shown_it(lab):
