@@ -95,7 +95,6 @@ _CRITICS = (
     "conversions",
     "conversions, 16 features",
     "paper's recipe, small",
-    "one step",
     "Monte Carlo",
     "ensemble",
     "ensemble, pessimistic",
