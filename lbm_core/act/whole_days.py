@@ -203,9 +203,7 @@ class RunningDay:
             self._cache = DynamicCache()
         predicted = decide_day(self.model, window, guides, self._cache)
         self._done, self._n = tick, n
-        kept = (
-            self._words + 3 * tick + 2
-        )  # up to (R, s) of this tick; its action comes with the next, forks never again
-        if self._cache.get_seq_length() > kept:
-            self._cache.crop(kept)
+        # (R, s) of this tick stay, their action comes with the next; forks never come again.
+        if passing := self._cache.get_seq_length() - (self._words + 3 * tick + 2):
+            self._cache.crop(-passing)
         return predicted
