@@ -37,7 +37,7 @@ def days():
 
 @pytest.fixture
 def config(folder):
-    return ActConfig(backbone=str(folder), steps=60, batch_size=32, learning_rate=3e-3)
+    return ActConfig(backbone=str(folder), steps=60, batch_size=32, learning_rate=3e-3, loss="squared")
 
 
 def _ends(days, n=200, seed=5):
