@@ -9,6 +9,7 @@ Without files each is about all chapters.
 
 from __future__ import annotations
 
+import ast
 import base64
 import copy
 import io
@@ -17,16 +18,17 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import nbformat
 import typer
 from nbformat import NotebookNode
 from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 
 from lbm_core.files import writing_file
 from lbm_core.workshop.execute import Outcome, execute
-from lbm_core.workshop.notebooks import parameters_of, select
+from lbm_core.workshop.notebooks import TYPES, select
 
 MAX_BYTES = 300_000
 # The anatomy: sections in this order, after a title "# N · …".
@@ -34,6 +36,8 @@ SECTIONS = [
     *("The claim", "Goals", "Runtime", "Paper map", "Results"),
     *("The paper beside ours", "Takeaways", "Deviations", "Exercises", "Try next"),
 ]
+# Every notebook has these, with these defaults. SET holds what differs from the tier, by dotted field.
+REQUIRED: dict[str, Any] = {"TIER": "cached", "DATASET": "dense", "SEED": 0, "OUTPUT_DIR": "", "SET": {}}
 _FORBIDDEN = {  # in cells and their outputs
     # From the root of a file system; not a URL's, not the slash in "and/or", not a closing HTML tag.
     "absolute path": re.compile(r"(?<![\w:/.~<*}\-])/(?:[A-Za-z0-9_.\-]+/)+[A-Za-z0-9_.\-]+|\b[A-Z]:\\\w"),
@@ -117,7 +121,7 @@ def _sentences(path: Path) -> Iterator[str]:
     if notebook != cleaned(copy.deepcopy(notebook)):
         yield f"format is not 4.5, kernelspec not python3, or a tool left metadata: {_CURE} strip'"
     try:
-        parameters_of(notebook)
+        check_parameters(notebook)
     except ValueError as error:
         yield str(error)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -128,6 +132,41 @@ def _sentences(path: Path) -> Iterator[str]:
     yield from _anatomy([cell.source if cell.cell_type == "markdown" else "" for cell in notebook.cells])
     for number, cell in enumerate(notebook.cells, 1):
         yield from (f"cell {number}: {sentence}" for sentence in _of_cell(cell))
+
+
+def check_parameters(notebook: NotebookNode) -> None:
+    """ValueError unless one cell has the parameters, each a line ``NAME: type = literal``, and all required ones."""
+    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        raise ValueError(f"{len(tagged)} cells tagged 'parameters', there must be exactly one")
+    declared: dict[str, tuple[str, Any]] = {}
+    try:
+        for statement in ast.parse(tagged[0].source).body:
+            name, kind, value = _declared(statement)
+            if name in declared:
+                raise ValueError(f"{name} is declared twice")
+            declared[name] = kind, value
+    except (ValueError, SyntaxError) as error:
+        raise ValueError(f"parameters cell: {error}") from None
+    for name, value in REQUIRED.items():
+        if declared.get(name) != (kind := type(value).__name__, value):
+            raise ValueError(f"parameters cell must hold {name}: {kind} = {value!r}")
+
+
+def _declared(statement: ast.stmt) -> tuple[str, str, Any]:
+    """Name, type and default of one line of a parameters cell."""
+    line = ast.unparse(statement)
+    form = re.match(rf"([A-Z][A-Z\d_]*): ({'|'.join(TYPES)}) = ", line)
+    if not (isinstance(statement, ast.AnnAssign) and form):
+        wanted = f"the form NAME: type = literal, upper-case, with one of the types {', '.join(TYPES)}"
+        raise ValueError(f"{line!r} must have {wanted}")
+    try:
+        value = ast.literal_eval(statement.value or "")
+        return form[1], form[2], TypeAdapter(TYPES[form[2]]).validate_python(value, strict=True)
+    except ValidationError:
+        raise ValueError(f"{line!r} is declared {form[2]} but its default is not") from None
+    except ValueError:
+        raise ValueError(f"{line!r} must be a plain literal: nothing is derived in the parameters cell") from None
 
 
 def _anatomy(texts: list[str]) -> Iterator[str]:

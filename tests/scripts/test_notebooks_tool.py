@@ -14,7 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from PIL import Image
 
 import notebooks
-from lbm_core.workshop.notebooks import REQUIRED, select
+from lbm_core.workshop.notebooks import select
 
 
 @pytest.mark.parametrize("notebook", [pytest.param(path, id=path.stem) for path in select()])
@@ -53,8 +53,50 @@ def test_strip_drops_what_papermill_put_in(tmp_path, write_notebook):
     assert '"parameters"' in text
 
 
+def _check(path) -> None:
+    notebooks.check_parameters(nbformat.read(path, as_version=4))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("STEPS = 3", "NAME: type = literal"),
+        ("STEPS: int = 1 + 2", "plain literal"),
+        ("STEPS: int = len('a')", "plain literal"),
+        ("STEPS: int = 'a'", "its default is not"),
+        ("STEPS: int = True", "its default is not"),
+        ("STEPS: dict = {'a': {}}", "its default is not"),
+        ("STEPS: dict = {1: 2}", "its default is not"),
+        ("STEPS: dict = {'a': len('a')}", "plain literal"),
+        ("STEPS: list = []", "one of the types"),
+        ("steps: int = 1", "upper-case"),
+        ("STEPS: int = 1\nSTEPS: int = 2", "twice"),
+        ("import os", "NAME: type = literal"),
+        ("STEPS: int =", "invalid syntax"),
+    ],
+)
+def test_parameter_cells_hold_typed_literals_only(tmp_path, line, message, write_notebook):
+    path = write_notebook("01_a", extra=line)
+    with pytest.raises(ValueError, match=message):
+        _check(path)
+
+
+def test_a_dict_holds_literals_and_lists_of_them(tmp_path, write_notebook):
+    path = write_notebook("01_a", extra="MORE: dict = {'a.b': 1, 'c': None, 'd': [1.5, 'x'], 'e': True}")
+    assert _check(path) is None
+
+
+def test_required_parameters_are_required(tmp_path, write_notebook):
+    path = write_notebook("01_a")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].source = notebook.cells[1].source.replace("SEED: int = 0", "SEED: int = 7")
+    nbformat.write(notebook, path)
+    with pytest.raises(ValueError, match="must hold SEED: int = 0"):
+        _check(path)
+
+
 def _good() -> nbformat.NotebookNode:
-    parameters = "".join(f"{name}: {type(value).__name__} = {value!r}\n" for name, value in REQUIRED.items())
+    parameters = "".join(f"{name}: {type(value).__name__} = {value!r}\n" for name, value in notebooks.REQUIRED.items())
     sections = "\n\ntext\n\n".join(f"## {name}" for name in notebooks.SECTIONS)
     code = new_code_cell("print(1)", execution_count=2, outputs=[new_output("stream", text="1\n")])
     cells = [

@@ -24,10 +24,6 @@ with target.open("a") as file:
 print("wrote results/{name}.csv (1 rows)")"""
 
 
-def _read(path: Path) -> dict[str, str]:
-    return notebooks.parameters_of(nbformat.read(path, as_version=4))
-
-
 def _run(folder: Path, output: Path, *settings: str, only: str = "", tier: str = "smoke", **options) -> pd.DataFrame:
     chosen = notebooks.resolve(notebooks.select(only, folder), settings, tier, str(output))
     return reproduce.reproduce(chosen, output=output, **options)
@@ -89,42 +85,10 @@ def test_a_bad_setting_stops_before_anything_runs(tmp_path, setting, message, wr
     assert not (tmp_path / "out" / "runs").exists()
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("STEPS = 3", "NAME: type = literal"),
-        ("STEPS: int = 1 + 2", "plain literal"),
-        ("STEPS: int = len('a')", "plain literal"),
-        ("STEPS: int = 'a'", "its default is not"),
-        ("STEPS: int = True", "its default is not"),
-        ("STEPS: dict = {'a': {}}", "its default is not"),
-        ("STEPS: dict = {1: 2}", "its default is not"),
-        ("STEPS: dict = {'a': len('a')}", "plain literal"),
-        ("STEPS: list = []", "one of the types"),
-        ("steps: int = 1", "upper-case"),
-        ("STEPS: int = 1\nSTEPS: int = 2", "twice"),
-        ("import os", "NAME: type = literal"),
-        ("STEPS: int =", "invalid syntax"),
-    ],
-)
-def test_parameter_cells_hold_typed_literals_only(tmp_path, line, message, write_notebook):
-    path = write_notebook("01_a", extra=line)
-    with pytest.raises(ValueError, match=message):
-        _read(path)
-
-
-def test_a_dict_holds_literals_and_lists_of_them(tmp_path, write_notebook):
-    path = write_notebook("01_a", extra="MORE: dict = {'a.b': 1, 'c': None, 'd': [1.5, 'x'], 'e': True}")
-    assert _read(path)["MORE"] == "dict"
-
-
-def test_required_parameters_are_required(tmp_path, write_notebook):
-    path = write_notebook("01_a")
-    notebook = nbformat.read(path, as_version=4)
-    notebook.cells[1].source = notebook.cells[1].source.replace("SEED: int = 0", "SEED: int = 7")
-    nbformat.write(notebook, path)
-    with pytest.raises(ValueError, match="must hold SEED: int = 0"):
-        _read(path)
+def test_a_parameter_without_a_type_stops_before_anything_runs(tmp_path, write_notebook):
+    path = write_notebook("01_a", extra="STEPS = 3\n")
+    with pytest.raises(ValueError, match=r"01_a\.ipynb: STEPS must be declared as one of str, int"):
+        notebooks.resolve([path], [], "smoke")
 
 
 # --- chapters ----------------------------------------------------------------------------------------------------
