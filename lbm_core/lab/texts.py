@@ -78,9 +78,7 @@ def text_contender(setup: Setup, name: str) -> Contender:
         if model is None:
             writes = backend(setup)
         else:
-            config = setup.tier.sft if name == "SFT" else setup.tier.grpo
-            bound: Any = setup.bound(config, backbone=setup.tier.think.backbone)
-            writes = TransformersBackend(load_text_model(model.get(quiet=True), bound, dtype="bfloat16"))
+            writes = TransformersBackend(load_text_model(model.get(quiet=True), model.config[0], dtype="bfloat16"))
         store = text_store(setup, "text-actions")
         return TextActionBidder(writes, ALPHA_LIMIT[setup.dataset], ask, seed=setup.seed, store=store)
 
