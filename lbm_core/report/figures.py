@@ -41,9 +41,8 @@ def fig1() -> Figure:
             axes.add_patch(FancyBboxPatch((x, y), width, height, shape, facecolor=fill, edgecolor="0.3", linewidth=0.8))
             axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=7, linespacing=1.3)
         for x, y, to_x, to_y, *style in stage["arrows"]:
-            look = {"color": "0.3", "linewidth": 1, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 8}
-            look["arrowstyle"] = style[0] if style else "-|>"
-            axes.annotate("", (to_x, to_y), (x, y), arrowprops=look)
+            line = {"color": "0.3", "linewidth": 1, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 8}
+            axes.annotate("", (to_x, to_y), (x, y), arrowprops={"arrowstyle": (*style, "-|>")[0]} | line)
         for x, y, text, look in stage["texts"]:
             axes.text(x, y, text, **look)
     names = {"trained": "trained in this stage", "frozen": "frozen", "data": "data"}

@@ -104,8 +104,13 @@ def read_trajectory_csv(
     if periods:
         says = f"{source.name}: impression counts and mean p-values of {len(trajectories):,} trajectories ({dataset}, "
         says += f"{len(periods)} periods) agree with the regenerated traffic"
-    check = {"source": source.name, "dataset": dataset, "periods": periods, "rows": len(rows), "says": says}
-    return trajectories, check
+    return trajectories, {
+        "source": source.name,
+        "dataset": dataset,
+        "periods": periods,
+        "rows": len(rows),
+        "says": says,
+    }
 
 
 def _with_states(source: CsvSource, rows: pd.DataFrame) -> pd.DataFrame:
