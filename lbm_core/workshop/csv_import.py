@@ -104,13 +104,8 @@ def read_trajectory_csv(
     if periods:
         says = f"{source.name}: impression counts and mean p-values of {len(trajectories):,} trajectories ({dataset}, "
         says += f"{len(periods)} periods) agree with the regenerated traffic"
-    return trajectories, {
-        "source": source.name,
-        "dataset": dataset,
-        "periods": periods,
-        "rows": len(rows),
-        "says": says,
-    }
+    check = {"source": source.name, "dataset": dataset, "periods": periods, "rows": len(rows), "says": says}
+    return trajectories, check
 
 
 def _with_states(source: CsvSource, rows: pd.DataFrame) -> pd.DataFrame:
@@ -181,10 +176,10 @@ def _trajectories(rows: pd.DataFrame, dataset: Dataset) -> TrajectorySet:
     before = np.arange(N_TICKS) < length[:, None] - 1
     costs = np.where(before, -np.diff(grid("budget_left"), append=0) * budget[:, None], 0.0)
     costs[np.arange(len(first)), length - 1] = total - costs.sum(axis=1)
-    costs = np.maximum(costs, 0.0)  # rounding of the last tick
     who = Advertisers(first["advertiserNumber"].to_numpy(), budget, first["CPAConstraint"].to_numpy())
     states = np.stack([grid(name) for name in FEATURES], axis=-1)
     alphas, conversions, expected = map(grid, ("action", "reward", "reward_continuous"))
     wins = np.full_like(costs, np.nan)  # these files do not tell
-    whole = DayResult(who, alphas, costs, conversions, expected, wins, states, length)
+    # Rounding may leave less than nothing for the last tick.
+    whole = DayResult(who, alphas, costs.clip(min=0.0), conversions, expected, wins, states, length)
     return TrajectorySet.of_day(whole, dataset, first["deliveryPeriodIndex"].to_numpy()).select(length >= MIN_LENGTH)
