@@ -38,7 +38,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/lbm notebooks lint
+	$(BIN)/python scripts/notebooks.py lint
 
 # Versions are pinned in pyproject.toml; a change there installs again.
 $(STAMP): pyproject.toml

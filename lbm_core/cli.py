@@ -19,16 +19,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-notebooks = typer.Typer(help="Check, clean and store the notebooks.", no_args_is_help=True)
 app.add_typer(data, name="data")
-app.add_typer(notebooks, name="notebooks")
 app.command()(train)
 
 OutputOption = Annotated[
     Path | None, typer.Option("--output", help="Folder for results, figures and runs instead of the checkout.")
-]
-NotebookFiles = Annotated[
-    list[Path] | None, typer.Argument(exists=True, dir_okay=False, help="Notebook files; default: all chapters.")
 ]
 
 
@@ -109,42 +104,6 @@ def paper() -> None:
     from lbm_core.report.paper import paper_map
 
     print(paper_map().to_markdown(index=False))
-
-
-@notebooks.command("lint")
-def notebooks_lint(files: NotebookFiles = None) -> None:
-    """Check the rules for committed notebooks."""
-    from lbm_core.workshop.lint import lint
-    from lbm_core.workshop.notebooks import select
-
-    paths = files or select()
-    sentences = [sentence for path in paths for sentence in lint(path)]
-    print("\n".join(sentences) or f"{len(paths)} notebooks, nothing found")
-    if sentences:
-        raise ValueError(f"{len(sentences)} findings in {len(paths)} notebooks")
-
-
-@notebooks.command("strip")
-def notebooks_strip(files: NotebookFiles = None) -> None:
-    """Remove run metadata; keep cells, tags and outputs."""
-    from lbm_core.workshop import execute
-    from lbm_core.workshop.notebooks import select
-
-    for path in files or select():
-        print(f"{path.name}: {'cleaned' if execute.strip(path) else 'already clean'}")
-
-
-@notebooks.command("store")
-def notebooks_store(files: NotebookFiles = None) -> None:
-    """Run at TIER=cached and keep the outputs in the notebook files."""
-    from lbm_core.workshop import execute
-    from lbm_core.workshop.notebooks import select
-
-    for path in files or select():
-        outcome = execute.store(path)
-        if outcome.error:
-            raise RuntimeError(f"{path.name} failed at {outcome.error}; the file is unchanged")
-        print(f"{path.name}: stored, {outcome.seconds:.0f} s, peak {outcome.peak_mib:.0f} MiB", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> None:

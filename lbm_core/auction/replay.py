@@ -73,9 +73,8 @@ class ReplayPeriod:
         if not np.array_equal(traffic.counts, log.counts):
             raise ValueError(f"period {log.period}: the log's impression counts are not those of its traffic")
         pvalues = np.empty((len(traffic.mean_pvalues), int(traffic.counts.sum())))
-        ends = np.cumsum(traffic.counts)
-        for tick, (count, end) in enumerate(zip(traffic.counts, ends, strict=True)):
-            pvalues[:, end - count : end] = traffic.market_pvalues(tick)[0]
+        for tick, part in enumerate(np.split(pvalues, np.cumsum(traffic.counts)[:-1], axis=1)):
+            part[:] = traffic.market_pvalues(tick)[0]
         return cls(log.dataset, log.period, log.advertisers, log.counts, pvalues, log.least_winning_cost)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -14,7 +14,6 @@ from lbm_core.data.returns import ReturnScale
 from lbm_core.settings import Count, Dataset, Inside, NonNegative, Positive, Share, Whole, settings
 
 Algorithm = Literal["BC", "BCQ", "CQL", "IQL"]
-ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
 DT_SCORE_WEIGHT = 0.5  # penalty_weight of the DT that is called DT-score; Table 3 tries 0.1, 0.2, 0.5 and 1
 
 

@@ -65,13 +65,6 @@ class CriticSearch(Search):
         return self.critic.q(untargeted(observation, advertisers, self.critic.config.window_length), alphas)
 
 
-class CriticBidder(Opening, CriticSearch):
-    """Bids what a critic's search finds around the last alpha."""
-
-    def bid(self, observation: Observation) -> NDArray[np.float64]:
-        return self.best(observation, self.advertisers)[0]
-
-
 class ReplayQ(Search, Foresight):
     """Searches with the score that the day's own prices give an alpha that is held from this moment to the end.
 
@@ -83,8 +76,16 @@ class ReplayQ(Search, Foresight):
         return scores_from(self.day, advertisers, observation.tick, alphas[..., None], *before)
 
 
-class ReplayQBidder(Opening, ReplayQ):
-    """Bids what replay-Q finds around the last alpha; each period must be shown to it."""
+class SearchBidder(Opening, Search):
+    """Bids what its search finds around the last alpha."""
 
     def bid(self, observation: Observation) -> NDArray[np.float64]:
         return self.best(observation, self.advertisers)[0]
+
+
+class CriticBidder(SearchBidder, CriticSearch):
+    """Searches with the Q of a trained critic."""
+
+
+class ReplayQBidder(SearchBidder, ReplayQ):
+    """Searches with replay-Q; each period must be shown to it."""

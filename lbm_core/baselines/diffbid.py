@@ -133,9 +133,8 @@ class DiffBid(Stored, nn.Module):
 
 def conditioned(context: Tensor, wanted: Tensor | None = None) -> Tensor:
     """(n, 5) condition: context, return and kept share of the CPA target, 1; zeros for the last three if untold."""
-    if wanted is None:
-        return torch.cat([context, torch.zeros(len(context), 3)], dim=1)
-    return torch.cat([context, wanted, torch.ones(len(context), 1)], dim=1)
+    told = torch.zeros(len(context), 3) if wanted is None else nn.functional.pad(wanted, (0, 1), value=1.0)
+    return torch.cat([context, told], dim=1)
 
 
 def raw_context(budget: NDArray, cpa_target: NDArray) -> Tensor:

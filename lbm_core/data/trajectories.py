@@ -83,8 +83,8 @@ class TrajectorySet:
         return whole.select(kept)
 
     @classmethod
-    def of_day(cls, day: DayResult, dataset: Dataset, period: int) -> TrajectorySet:
-        """The trajectories of a day, simulated or replayed, as :meth:`from_logs` makes them, short ones too."""
+    def of_day(cls, day: DayResult, dataset: Dataset, period: int | NDArray[np.int64]) -> TrajectorySet:
+        """The trajectories of a day (or of each row's period), as :meth:`from_logs` makes them, short ones too."""
         who, valid = day.advertisers, np.arange(N_TICKS) < day.lengths[:, None]
         columns = {name: getattr(day, name) * valid for name in _PER_TICK}
         columns |= {"alphas": np.clip(columns["alphas"], 0.0, ALPHA_LIMIT[dataset])}

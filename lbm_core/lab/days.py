@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, overload
+from typing import Any
 
 from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.replay import ReplayPeriod
@@ -103,19 +103,10 @@ class HeldOutPeriods(Sequence[ReplayPeriod]):
     def __len__(self) -> int:
         return len(self.logs)
 
-    @overload
-    def __getitem__(self, index: int) -> ReplayPeriod: ...
-    @overload
-    def __getitem__(self, index: slice) -> HeldOutPeriods: ...
-    def __getitem__(self, index: int | slice) -> ReplayPeriod | HeldOutPeriods:
-        if isinstance(index, slice):
-            return HeldOutPeriods(self.logs[index])
+    def __getitem__(self, index: int) -> ReplayPeriod:  # type: ignore[override]
         if not -len(self) <= index < len(self):
             raise IndexError(f"there are {len(self)} held-out periods; asked for number {index}")
         return self._build(index % len(self))
-
-    def __iter__(self) -> Iterator[ReplayPeriod]:
-        return (self[k] for k in range(len(self)))
 
     @property
     def numbers(self) -> tuple[int, ...]:

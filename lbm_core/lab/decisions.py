@@ -90,5 +90,4 @@ def joined(parts: Sequence[Decisions]) -> Decisions:
 
 def days_of(result: ReplayResult, dataset: Dataset, period: int) -> TrajectorySet:
     """A replay as trajectories, in the form of logged ones; those of fewer than 3 ticks are left out."""
-    whole = TrajectorySet.of_day(result, dataset, period)
-    return whole.select(result.lengths >= MIN_LENGTH)
+    return TrajectorySet.of_day(result, dataset, period).select(result.lengths >= MIN_LENGTH)

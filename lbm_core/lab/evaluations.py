@@ -111,13 +111,7 @@ def evaluate_closed_loop(setup: Setup, methods: Names = (BEHAVIOUR, *MAIN)) -> p
 
 
 def _each_kept(
-    stage: str,
-    what: str,
-    setup: Setup,
-    methods: Names,
-    numbers: Sequence[int],
-    shaped: dict[str, Any],
-    play: Play,
+    stage: str, what: str, setup: Setup, methods: Names, numbers: Sequence[int], shaped: dict[str, Any], play: Play
 ) -> pd.DataFrame:
     """Rows of every training seed, period and method: found, or played and kept."""
     start = time.monotonic()

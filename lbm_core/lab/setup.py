@@ -26,12 +26,9 @@ class Setup:
     def __post_init__(self) -> None:
         if self.dataset not in DATASETS:
             raise ValueError(f"unknown DATASET {self.dataset!r}; choose one of {', '.join(DATASETS)}")
-        for name in ("seed", "train_seed"):
-            value = getattr(self, name)
-            if name == "train_seed" and value is None:
-                continue
+        for name, value in {"SEED": self.seed, "TRAIN_SEED": self.training_seed}.items():
             if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-                raise ValueError(f"{name.upper()} must be an integer >= 0, got {value!r}")
+                raise ValueError(f"{name} must be an integer >= 0, got {value!r}")
 
     @classmethod
     def of(cls, name: str, dataset: Dataset = "dense", seed: int = 0, **changes: Any) -> Self:

@@ -25,17 +25,7 @@ def answers_alone(style: TextStyle) -> TextStyle:
 def sft(setup: Setup) -> Artifact[Path]:
     """SFT: the folder of the trained model; ``steps.csv`` in it holds the losses."""
     config = setup.bound(setup.tier.sft, backbone=setup.tier.think.backbone)
-    style = answers_alone(setup.tier.ask.style)
-
-    def make(folder: Path) -> None:
-        from lbm_core.baselines.sft_text import train_sft
-
-        points = _prompts_and_alphas(setup, config.samples, style)
-        train_sft(config, *points, folder, checkpoints=artifact.checkpoints)
-
-    inputs = (trajectories(setup),)
-    artifact = Artifact("sft", [config, style, setup.seed], make, lambda path: path, f"SFT ({setup.label})", inputs)
-    return artifact
+    return _trained("sft", setup, config, answers_alone(setup.tier.ask.style), f"SFT ({setup.label})")
 
 
 def grpo_config(setup: Setup, variant: str = "") -> GRPOTextConfig:
@@ -52,16 +42,23 @@ def grpo_config(setup: Setup, variant: str = "") -> GRPOTextConfig:
 
 def grpo(setup: Setup, variant: str = "") -> Artifact[Path]:
     """GRPO on text (Eq. 6): the folder of the trained model; ``steps.csv`` in it holds Fig. 6's lengths."""
-    config, style = grpo_config(setup, variant), setup.tier.ask.style
+    config = grpo_config(setup, variant)
+    return _trained("grpo", setup, config, setup.tier.ask.style, f"GRPO ({variant or config.loss_type}; {setup.label})")
+
+
+def _trained(stage: str, setup: Setup, config: Any, style: TextStyle, what: str) -> Artifact[Path]:
+    """A model that has learned from the prompts and alphas of as many logged decisions as its configuration says."""
 
     def make(folder: Path) -> None:
         from lbm_core.baselines.grpo_text import train_grpo
+        from lbm_core.baselines.sft_text import train_sft
 
-        points = _prompts_and_alphas(setup, config.prompts, style)
-        train_grpo(config, *points, folder, checkpoints=artifact.checkpoints)
+        train, count = (train_sft, config.samples) if stage == "sft" else (train_grpo, config.prompts)
+        prompts, alphas = _prompts_and_alphas(setup, count, style)
+        train(config, prompts, alphas, folder, checkpoints=artifact.checkpoints)
 
-    what, inputs = f"GRPO ({variant or config.loss_type}; {setup.label})", (trajectories(setup),)
-    artifact = Artifact("grpo", [config, style, setup.seed], make, lambda path: path, what, inputs)
+    shaped = [config, style, setup.seed]
+    artifact = Artifact(stage, shaped, make, lambda path: path, what, (trajectories(setup),))
     return artifact
 
 
@@ -81,9 +78,7 @@ def text_contender(setup: Setup, name: str) -> Contender:
         if model is None:
             writes = backend(setup)
         else:
-            config = setup.tier.sft if name == "SFT" else setup.tier.grpo
-            bound: Any = setup.bound(config, backbone=setup.tier.think.backbone)
-            writes = TransformersBackend(load_text_model(model.get(quiet=True), bound, dtype="bfloat16"))
+            writes = TransformersBackend(load_text_model(model.get(quiet=True), model.config[0], dtype="bfloat16"))
         store = text_store(setup, "text-actions")
         return TextActionBidder(writes, ALPHA_LIMIT[setup.dataset], ask, seed=setup.seed, store=store)
 

@@ -145,11 +145,7 @@ def chains(
 
 
 def judged(
-    setup: Setup,
-    points: Decisions,
-    groups: Sequence[Sequence[Generation]],
-    *,
-    ratio_required: bool | None = None,
+    setup: Setup, points: Decisions, groups: Sequence[Sequence[Generation]], *, ratio_required: bool | None = None
 ) -> Selection:
     """What LBM-Act and the critic make of chains of thought (:func:`lbm_core.think.gqpo.choose_chains`)."""
     from lbm_core.think.gqpo import choose_chains
@@ -214,12 +210,7 @@ def gqpo(setup: Setup, *, rule: Rule = "argmax", rounds: int | None = None) -> T
         texts = [groups[k][j].text for k, j in zip(rows["prompt"], rows["sample"], strict=True)]
         own = replace(finetuning, backbone=str(start)) if start else finetuning
         finetune(
-            own,
-            prompts,
-            texts,
-            folder,
-            weights=weights(rows, rule, config.beta),
-            checkpoints=artifact.checkpoints,
+            own, prompts, texts, folder, weights=weights(rows, rule, config.beta), checkpoints=artifact.checkpoints
         )
 
     def load(folder: Path) -> Path | None:

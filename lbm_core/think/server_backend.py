@@ -83,18 +83,17 @@ class ServerBackend:
         address = self.base_url + path
         try:
             response = self._session.request(method, address, json=content, timeout=self.timeout)
-            failure = f"status {response.status_code}: {response.text[:500]}"
-            if response.status_code in FAILING:
-                raise requests.HTTPError(failure)
-        except requests.RequestException as error:
-            tried = f"{address} in {self.retries + 1} attempts ({error})"
-            raise ConnectionError(f"no answer from {tried}; is a server with OpenAI's protocol there?") from None
-        if not response.ok:
-            raise ValueError(f"{address} refused the request ({failure})")
-        try:
+            response.raise_for_status()
             return response.json()
-        except ValueError as error:
+        except requests.JSONDecodeError as error:
             raise ValueError(f"{address} answered something that is not JSON") from error
+        except requests.RequestException as error:
+            answer = error.response
+            failure = str(error) if answer is None else f"status {answer.status_code}: {answer.text[:500]}"
+            if answer is not None and answer.status_code not in FAILING:
+                raise ValueError(f"{address} refused the request ({failure})") from None
+            tried = f"{address} in {self.retries + 1} attempts ({failure})"
+            raise ConnectionError(f"no answer from {tried}; is a server with OpenAI's protocol there?") from None
 
     def _write(self, content: dict[str, Any], stop: str) -> tuple[str, int, str]:
         """Text, tokens and finish of one request, as of other backends: with the stop string, without the end token."""

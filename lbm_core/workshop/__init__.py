@@ -1,1 +1,1 @@
-"""What no chapter reads: benchmark files, exports, the notebook runner and linter."""
+"""What no chapter reads: benchmark files, exports, the notebook runner."""

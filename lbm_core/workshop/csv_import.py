@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lbm_core.auction.bidder import N_STATE_FEATURES, N_TICKS
+from lbm_core.auction.bidder import N_STATE_FEATURES, N_TICKS, Advertisers
+from lbm_core.auction.day import DayResult
 from lbm_core.auction.state import FEATURES
 from lbm_core.auction.traffic import Traffic
-from lbm_core.data.trajectories import ALPHA_LIMIT, MIN_LENGTH, TrajectorySet
+from lbm_core.data.trajectories import MIN_LENGTH, TrajectorySet
 from lbm_core.files import writing
 from lbm_core.settings import Dataset
 from lbm_core.workshop.csv_reading import TRAJECTORY_COLUMNS, CsvSource, csv_sources
@@ -171,21 +172,14 @@ def _trajectories(rows: pd.DataFrame, dataset: Dataset) -> TrajectorySet:
 
     done = grid("done") > 0
     done[:, -1] = True
-    length, ticks = np.argmax(done, axis=1) + 1, np.arange(N_TICKS)
-    valid = ticks < length[:, None]
-    costs = np.where(ticks < length[:, None] - 1, -np.diff(grid("budget_left"), append=0) * budget[:, None], 0.0)
+    length = np.argmax(done, axis=1) + 1
+    before = np.arange(N_TICKS) < length[:, None] - 1
+    costs = np.where(before, -np.diff(grid("budget_left"), append=0) * budget[:, None], 0.0)
     costs[np.arange(len(first)), length - 1] = total - costs.sum(axis=1)
-    whole = TrajectorySet(
-        dataset=dataset,
-        period=first["deliveryPeriodIndex"].to_numpy(),
-        advertiser=first["advertiserNumber"].to_numpy(),
-        length=length,
-        budget=budget,
-        cpa_target=first["CPAConstraint"].to_numpy(),
-        states=np.stack([grid(name) for name in FEATURES], axis=-1) * valid[:, :, None],
-        alphas=np.clip(grid("action"), 0.0, ALPHA_LIMIT[dataset]) * valid,
-        conversions=grid("reward") * valid,
-        expected_conversions=grid("reward_continuous") * valid,
-        costs=np.maximum(costs, 0.0),  # rounding of the last tick
-    )
-    return whole.select(length >= MIN_LENGTH)
+    who = Advertisers(first["advertiserNumber"].to_numpy(), budget, first["CPAConstraint"].to_numpy())
+    states = np.stack([grid(name) for name in FEATURES], axis=-1)
+    alphas, conversions, expected = map(grid, ("action", "reward", "reward_continuous"))
+    wins = np.full_like(costs, np.nan)  # these files do not tell
+    # Rounding may leave less than nothing for the last tick.
+    whole = DayResult(who, alphas, costs.clip(min=0.0), conversions, expected, wins, states, length)
+    return TrajectorySet.of_day(whole, dataset, first["deliveryPeriodIndex"].to_numpy()).select(length >= MIN_LENGTH)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import io
 import re
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -22,14 +19,7 @@ from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import DeadKernelError
-from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
-from PIL import Image
-
-from lbm_core.files import writing_file
-
-KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
-_INSERTED = {"injected-parameters", "papermill-error-cell-tag"}  # tags of cells that papermill puts in
 
 
 class ThisPythonKernelManager(AsyncKernelManager):
@@ -103,53 +93,3 @@ def _peak_memory() -> Iterator[list[float]]:
     finally:
         ended.set()
         thread.join()
-
-
-def cleaned(notebook: NotebookNode) -> NotebookNode:
-    """A notebook with normal metadata, cells numbered in order, tags and outputs kept, nothing else."""
-    kept = [cell for cell in notebook.cells if not _INSERTED & set(cell.metadata.get("tags", []))]
-    for k, cell in enumerate(kept, 1):
-        cell.metadata = NotebookNode({name: tags for name, tags in cell.metadata.items() if name == "tags" and tags})
-        cell.id = f"cell-{k:02d}"
-        for output in cell.get("outputs", []):
-            if "metadata" in output:
-                output.metadata = NotebookNode()
-    metadata = {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
-    return nbformat.from_dict({"cells": kept, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})
-
-
-def with_palettes(notebook: NotebookNode) -> NotebookNode:
-    """The notebook with its PNG outputs reduced to 256 colours: a third of the size, no difference that one sees."""
-    outputs = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
-    for data in (data for data in outputs if "image/png" in data):
-        picture, buffer = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))), io.BytesIO()
-        if picture.mode != "P":
-            reduced = picture.convert("RGB").quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-            reduced.save(buffer, "png", optimize=True)
-            data["image/png"] = base64.b64encode(buffer.getvalue()).decode()
-    return notebook
-
-
-def _write(notebook: NotebookNode, path: Path) -> bool:
-    """Write a notebook file; True if it changed."""
-    text = nbformat.writes(notebook).rstrip("\n") + "\n"
-    if text == path.read_text():
-        return False
-    with writing_file(path) as temporary:
-        temporary.write_text(text)
-    return True
-
-
-def strip(path: Path) -> bool:
-    """Clean a notebook file in place; True if it changed."""
-    return _write(cleaned(nbformat.read(path, as_version=4)), path)
-
-
-def store(path: Path) -> Outcome:
-    """Run a notebook with its defaults (``TIER=cached``) and keep the outputs in the file; unchanged if it fails."""
-    with tempfile.TemporaryDirectory() as folder:
-        executed = Path(folder) / path.name
-        outcome = execute(path, executed, {})
-        if not outcome.error:
-            _write(with_palettes(cleaned(nbformat.read(executed, as_version=4))), path)
-    return outcome

@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import nbformat
-from nbformat import NotebookNode
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from lbm_core import paths
@@ -30,8 +28,6 @@ NEEDS: dict[str, tuple[str, ...]] = {
 Plain = bool | int | float | str | None
 Setting = Plain | list[Plain]  # a field of a tier
 TYPES: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "dict": dict[str, Setting]}
-# Every notebook has these, with these defaults. SET holds what differs from the tier, by dotted field.
-REQUIRED: dict[str, Any] = {"TIER": "cached", "DATASET": "dense", "SEED": 0, "OUTPUT_DIR": "", "SET": {}}
 _SET_OTHERWISE = {"TIER": "--tier", "OUTPUT_DIR": "--output", "SET": "fields of the tier: --set act.steps=50"}
 _SETTING: TypeAdapter[Setting] = TypeAdapter(Setting, config=ConfigDict(strict=True))
 
@@ -57,43 +53,14 @@ def needs(notebook: Path, among: Iterable[Path]) -> list[Path]:
     return [path for path in earlier if path.stem[:2] in NEEDS.get(notebook.stem[:2], (path.stem[:2],))]
 
 
-def parameters_of(notebook: NotebookNode) -> dict[str, str]:
-    """Names and types of a notebook's parameters, all of them lines ``NAME: str|int|float|bool|dict = literal``.
+def parameters_of(path: Path) -> dict[str, str]:
+    """Names and types of a notebook's parameters, as papermill reads them; ValueError: a type that is none of TYPES."""
+    import papermill
 
-    ValueError: not one such cell, or a required parameter is missing.
-    """
-    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    if len(tagged) != 1:
-        raise ValueError(f"{len(tagged)} cells tagged 'parameters', there must be exactly one")
-    declared: dict[str, tuple[str, Any]] = {}
-    try:
-        for statement in ast.parse(tagged[0].source).body:
-            name, kind, value = _declared(statement)
-            if name in declared:
-                raise ValueError(f"{name} is declared twice")
-            declared[name] = kind, value
-    except (ValueError, SyntaxError) as error:
-        raise ValueError(f"parameters cell: {error}") from None
-    for name, value in REQUIRED.items():
-        if declared.get(name) != (kind := type(value).__name__, value):
-            raise ValueError(f"parameters cell must hold {name}: {kind} = {value!r}")
-    return {name: kind for name, (kind, _) in declared.items()}
-
-
-def _declared(statement: ast.stmt) -> tuple[str, str, Any]:
-    """Name, type and default of one line of a parameters cell."""
-    line = ast.unparse(statement)
-    form = re.match(rf"([A-Z][A-Z\d_]*): ({'|'.join(TYPES)}) = ", line)
-    if not (isinstance(statement, ast.AnnAssign) and form):
-        wanted = f"the form NAME: type = literal, upper-case, with one of the types {', '.join(TYPES)}"
-        raise ValueError(f"{line!r} must have {wanted}")
-    try:
-        value = ast.literal_eval(statement.value or "")
-        return form[1], form[2], TypeAdapter(TYPES[form[2]]).validate_python(value, strict=True)
-    except ValidationError:
-        raise ValueError(f"{line!r} is declared {form[2]} but its default is not") from None
-    except ValueError:
-        raise ValueError(f"{line!r} must be a plain literal: nothing is derived in the parameters cell") from None
+    kinds = {name: each["inferred_type_name"] for name, each in papermill.inspect_notebook(path).items()}
+    if unknown := [name for name, kind in kinds.items() if kind not in TYPES]:
+        raise ValueError(f"{path.name}: {unknown[0]} must be declared as one of {', '.join(TYPES)}")
+    return kinds
 
 
 def tier_fields(settings: Iterable[str]) -> dict[str, Setting]:
@@ -142,12 +109,7 @@ def resolve(
         from lbm_core.lab import tiers
 
         tiers.tier(tier, fields)
-    declared: dict[Path, dict[str, str]] = {}
-    for path in notebooks:
-        try:
-            declared[path] = parameters_of(nbformat.read(path, as_version=4))
-        except ValueError as error:
-            raise ValueError(f"{path.name}: {error}") from None
+    declared = {path: parameters_of(path) for path in notebooks}
     known = {name for types in declared.values() for name in types}
     if unknown := [name for name in own if name not in known]:
         raise ValueError(f"no selected notebook has a parameter {unknown[0]!r}; they have {', '.join(sorted(known))}")

@@ -86,7 +86,7 @@ def _keys(parameters: Mapping[Path, dict[str, Any]], library: Path) -> dict[Path
     every = select(folder=next(iter(parameters)).parent)
     notebooks = {path: nbformat.read(path, as_version=4) for path in every}
     code = {path: [cell.source for cell in read.cells if cell.cell_type == "code"] for path, read in notebooks.items()}
-    files = [path for path in library.rglob("*") if path.suffix in {".py", ".csv", ".json", ".npz"}]
+    files = [path for path in library.rglob("*") if path.suffix in {".py", ".csv", ".json", ".toml", ".npz"}]
     if next(iter(parameters.values()))["TIER"] == "cached":  # reads the committed results
         files += (paths.project_root() / "results").glob("*.csv")
     shared = [[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in sorted(files)]

@@ -1,6 +1,7 @@
 """Offline RL: transitions by hand, the best action found where imitation cannot, checkpoints, bad inputs."""
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from known_best import best_log_ratio, known_best_observation, known_best_trajec
 from synthetic_trajectories import synthetic_trajectories
 
 from lbm_core.auction.bidder import Advertisers, Bidder
-from lbm_core.baselines.config import ALGORITHMS, OfflineRLConfig
+from lbm_core.baselines.config import Algorithm, OfflineRLConfig
 from lbm_core.baselines.offline_rl import OfflinePolicy, OfflineRLBidder, train_offline_rl, transitions
 from lbm_core.critic.reward import reward_table
 from lbm_core.data.features import StateEncoder
@@ -36,7 +37,7 @@ def trajectories():
 def policies(trajectories):
     return {
         name: train_offline_rl(replace(SMALL, algorithm=name, steps=STEPS[name]), trajectories, progress=False)
-        for name in ALGORITHMS
+        for name in get_args(Algorithm)
     }
 
 
@@ -81,7 +82,7 @@ def test_transitions_by_hand():
     assert two["terminals"][own, 0].tolist() == [False] * (last - 1) + [True, True]
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", get_args(Algorithm))
 def test_checkpoint_bids_the_same(policies, name, tmp_path):
     policy = policies[name]
     policy.save(tmp_path / name)
@@ -93,7 +94,7 @@ def test_checkpoint_bids_the_same(policies, name, tmp_path):
         OfflinePolicy.load(tmp_path / name, replace(policy.config, steps=7))
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", get_args(Algorithm))
 def test_training_is_reproducible_and_leaves_global_state_alone(trajectories, name):
     config = replace(SMALL, algorithm=name, steps=3)
     threads, state = torch.get_num_threads(), torch.get_rng_state()

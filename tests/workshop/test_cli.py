@@ -30,10 +30,6 @@ from lbm_core.report import results
         ["data", "generate"],
         ["data", "import"],
         ["data", "export"],
-        ["notebooks"],
-        ["notebooks", "lint"],
-        ["notebooks", "strip"],
-        ["notebooks", "store"],
         [],
     ],
 )
@@ -118,7 +114,6 @@ def test_an_engine_that_is_not_installed_says_what_to_install(lbm, tmp_path):
         (["reproduce", "--set", "act.steps"], 1, "--set wants NAME=VALUE"),
         (["reproduce", "--set", "DATASET=thick"], 1, "unknown DATASET 'thick'"),
         (["reproduce", "--jobs", "0"], 2, "--jobs"),
-        (["notebooks", "lint", "no.ipynb"], 2, "no.ipynb"),
         (["unknown"], 2, "unknown"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The committed notebooks: lint, stored outputs against a fresh run, and the whole chain in miniature."""
+"""The committed notebooks: stored outputs against a fresh run, and the whole chain in miniature."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from lbm_core import paths
-from lbm_core.workshop import lint, notebooks, reproduce
+from lbm_core.workshop import notebooks, reproduce
 from lbm_core.workshop.execute import execute
 
 ROOT = paths.project_root()
@@ -45,11 +45,6 @@ MINIATURE = {
     "grpo.steps": 1,
     "grpo.max_new_tokens": 24,
 }
-
-
-@pytest.mark.parametrize("notebook", BY_NAME)
-def test_lint(notebook):
-    assert lint.lint(notebook) == []
 
 
 def test_the_index_lists_every_chapter_and_every_link_leads_somewhere():
