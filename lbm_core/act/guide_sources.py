@@ -107,7 +107,7 @@ def until(level: float, source: GuideSource) -> GuideSource:
 
     def stopped(observation: Observation, advertisers: Advertisers) -> list[str]:
         direction = np.array(directions(source(observation, advertisers)))
-        way = np.log(observation.alphas[:, -1] / advertisers.cpa_target) * direction
+        way = np.log(np.maximum(observation.alphas[:, -1], 1e-9) / advertisers.cpa_target) * direction
         return sentences(np.where(way < np.log(level), direction, 0))
 
     return stopped

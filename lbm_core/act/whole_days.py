@@ -65,16 +65,16 @@ class DayLayout:
         self.guide[: count * words] = np.repeat(np.arange(count), words)
 
     @cached_property
-    def guide_ids(self) -> Tensor:
-        """(K, G) tokens of the guides that all decisions share; (0, 0) for models that read no words."""
+    def _guides(self) -> tuple[Tensor, Tensor]:
         texts = {"sentence": CODES, "task": (TASK_DESCRIPTION,)}.get(self.model.config.guide, ())
-        device = self.model.embed_time.weight.device
         if not texts:
-            return torch.empty((0, 0), dtype=torch.long, device=device)
-        ids, real = self.model.tokenize(texts)
-        if not real.all():
-            raise ValueError("guides that share their keys must have as many tokens each")
-        return ids.to(device)
+            return torch.empty((0, 0), dtype=torch.long), torch.empty((0, 0), dtype=torch.bool)
+        return self.model.tokenize(texts)
+
+    @property
+    def guide_ids(self) -> Tensor:
+        """(K, G) tokens of the guides that all decisions share, padded on the left; (0, 0) where no words are read."""
+        return self._guides[0].to(self.model.embed_time.weight.device)
 
     @cached_property
     def sees(self) -> NDArray[np.bool_]:
@@ -112,11 +112,12 @@ class DayLayout:
             parts.insert(0, words.expand(len(embedded), -1, -1))
         columns = (self.kind, self.tick.clip(min=0), self.item)
         kind, tick, item = (torch.as_tensor(values, device=device) for values in columns)
-        exists = (kind == _WORD) | batch.mask[:, tick]
+        real = functional.pad(self._guides[1].reshape(-1), (0, len(self.kind) - self.guide_ids.numel())).to(device)
+        exists = torch.where(kind == _WORD, real, batch.mask[:, tick])
         seen = torch.as_tensor(self.sees, device=device)[None] & exists[:, None, :]
         if codes is not None and len(self.guide_ids):
             own = codes[:, tick][:, :, None] == torch.as_tensor(self.guide, device=device)
-            seen = seen | (own & (kind == _FORK)[None, :, None] & (kind == _WORD)[None, None])
+            seen = seen | (own & (kind == _FORK)[None, :, None] & (kind == _WORD) & real)
         seen = seen | torch.eye(len(kind), dtype=torch.bool, device=device)  # pads read themselves: 0 / 0 else
         behind = self.guide_ids.shape[1] + 3 * batch.timesteps[:, tick] + item
         return torch.cat(parts, dim=1), seen, torch.where(kind == _WORD, item, behind)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from synthetic_trajectories import synthetic_trajectories
 from tiny_backbone import save_tiny_backbone
+from tiny_language_model import tiny_language_model
 
 from lbm_core.act.config import ActConfig
 from lbm_core.act.decide import decide
@@ -82,9 +83,20 @@ def test_a_guide_moves_its_own_tick_only(backbone):
     assert differs.nonzero().flatten().tolist() == [30]
 
 
-def test_where_there_is_no_past_it_agrees_with_the_window_layout(backbone):
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory):
+    """A backbone whose tokenizer makes guides of different lengths."""
+    writer, folder = tiny_language_model(), tmp_path_factory.mktemp("uneven")
+    writer.model.save_pretrained(folder)
+    writer.tokenizer.save_pretrained(folder)
+    assert len({len(writer.tokenizer(text)["input_ids"]) for text in CODES}) > 1
+    return str(folder)
+
+
+@pytest.mark.parametrize("words", ["backbone", "uneven"])
+def test_where_there_is_no_past_it_agrees_with_the_window_layout(words, request):
     """Whatever the layers: at the first tick nothing is left that only one of the two layouts reads."""
-    model = _trained(backbone)
+    model = _trained(request.getfixturevalue(words))
     rows, ticks = np.arange(6), np.zeros(6, dtype=int)
     as_day = decide(model, windows(DAYS, rows, ticks, 48), [INCREASE] * 6)
     model.config = replace(model.config, layout="window")
