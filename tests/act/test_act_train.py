@@ -121,7 +121,9 @@ def test_loss_counts_bids_only(days, make):
     assert not batch.counted.all()
     spoiled = torch.where(batch.counted, batch.actions + 0.5, torch.full_like(batch.actions, 1e6))
     for loss_on in ("last", "all"):
-        assert action_loss(spoiled, batch, ActConfig(loss_on=loss_on)).item() == pytest.approx(0.25, rel=1e-4)
+        assert action_loss(spoiled, batch, ActConfig(loss_on=loss_on, loss="squared")).item() == pytest.approx(
+            0.25, rel=1e-4
+        )
     only_last_right = batch.actions + 1.0
     only_last_right[:, -1] = batch.actions[:, -1]
     assert action_loss(only_last_right, batch, ActConfig(loss_on="last")) == 0
