@@ -32,7 +32,8 @@ def decide(
     """The action of LBM-Act (Eq. 4): (n,) alpha, currency per conversion, within the range of the data.
 
     One forward pass for n windows, whose last alpha is not read, and n guides (None for LLM-DT and Prompt-LLM-DT). With
-    x = log(alpha / C), x_t = (1 - leak) x_{t-1} + scale * (predicted move).
+    x = log(alpha / C), x_t = (1 - leak) x_{t-1} + scale * (predicted move), less the model's ``offset`` where nobody
+    instructed.
 
     Parameters
     ----------
@@ -58,7 +59,8 @@ def decide(
     if guides is not None and scale != 1.0:
         instructed = np.array([text not in (UNCERTAIN, FIRST) for text in guides])
         predicted = np.where(instructed, last + scale * (predicted - last), predicted)
-    predicted -= leak * last
+    free = True if guides is None else np.array([text == UNCERTAIN for text in guides])
+    predicted -= leak * last + np.where(free, model.offset, 0.0)
     return np.clip(np.exp(predicted) * window.cpa_target, 0.0, ALPHA_LIMIT[model.config.dataset])
 
 

@@ -83,6 +83,7 @@ class LBMAct(nn.Module):
         nn.init.normal_(self.embed_time.weight, std=float(self.token_embedding.weight.std()))
         for parameter in self.head[-1].parameters():  # a fresh model repeats the last action ("level": bids C)
             nn.init.zeros_(parameter)
+        self.offset = 0.0  # in use: taken off every move of log alpha that nobody instructed, so that they are centred
         self.history = np.empty((0, 2), dtype=np.float32)  # of every step its loss and, or NaN, see probe_losses
         self._token_ids: dict[str, Tensor] = {}
 
@@ -205,7 +206,7 @@ class LBMAct(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write trained tensors, config, state statistics and losses; frozen token embeddings stay out."""
-        extra = {"revision": self.revision, "history": self.history}
+        extra = {"revision": self.revision, "history": self.history, "offset": self.offset}
         save_model(folder, self.config, self.encoder, trainable(self), **extra)
 
     @classmethod
@@ -220,7 +221,7 @@ class LBMAct(nn.Module):
             raise ValueError(f"the LBM-Act in {folder} was trained on {extra['revision']}, not on {backbone.revision}")
         model = cls(backbone, encoder, stored)
         load_into(trainable(model), Path(folder) / "model.safetensors")
-        model.history = extra["history"]
+        model.history, model.offset = extra["history"], extra.get("offset", 0.0)
         return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 

@@ -7,9 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lbm_core.act.config import GUIDED, METHODS, Guide
-from lbm_core.auction.bidder import Bidder
+from lbm_core.auction.bidder import N_TICKS, Bidder
+from lbm_core.auction.response_tables import table_replay
+from lbm_core.evaluation.runner import spread_rows
 from lbm_core.lab.artifacts import Artifact
+from lbm_core.lab.days import tables, tuning_periods
 from lbm_core.lab.models import act, critic
 from lbm_core.lab.search import best_setting, search, searching
 from lbm_core.lab.setup import Setup
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
 # constant word then runs away, and the errors of a day add up (Table 4).
 SPACE: dict[str, tuple[float | str, ...]] = {"target_return": (0.8, 1.1, 1.5), "leak": (0.05, 0.1, 0.15)}
 GUIDED_SPACE = SPACE | {"guide_scale": (0.75, 1.0, 1.25)}
+CENTRED_ON, PASSES = 2, 4  # tuning periods, and how often they are replayed
 LARGEST_DRIFT = 0.2  # of log alpha in a day without instructions, above which there is a warning
 
 
@@ -53,19 +59,28 @@ def actor_trials(setup: Setup, guide: Guide) -> Artifact[pd.DataFrame]:
 
 
 def actor(setup: Setup, guide: Guide | None = None) -> Artifact[LBMAct]:
-    """LBM-Act, LLM-DT or Prompt-LLM-DT (default: the tier's) whose configuration holds what its search chose."""
+    """LBM-Act, LLM-DT or Prompt-LLM-DT (default: the tier's) whose configuration holds what its search chose.
+
+    Every training is then centred on :data:`CENTRED_ON` tuning periods: what its moves without instructions sum up to
+    is taken off them, several times over, because another level of alpha brings other moves.
+    """
+    from lbm_core.act.decide import LBMActBidder
     from lbm_core.act.dual_embedding import LBMAct
 
     guide = guide or setup.tier.act.guide
     model, trials = act(setup, guide=guide), actor_trials(setup, guide)
 
     def make(folder: Path) -> None:
-        found = trials.get(quiet=True)
-        drift = found.loc[found["chosen"], "drift"].iloc[0]
-        if abs(drift) > LARGEST_DRIFT:
-            warnings.warn(f"{model.what} moves log alpha by {drift:+.2f} a day where nobody instructs it", stacklevel=2)
         played = model.get(quiet=True)
-        played.config = replace(played.config, **best_setting(found))
+        played.config = replace(played.config, **best_setting(trials.get(quiet=True)))
+        who, days = spread_rows(setup.tier.evaluation.advertisers), tables(tuning_periods(setup))[:CENTRED_ON]
+        for _ in range(PASSES):
+            bidder = LBMActBidder(played)
+            for day in days:
+                table_replay(day, bidder, rows=who)
+            played.offset += np.nan_to_num(bidder.drift) / (N_TICKS - 1)
+        if abs(bidder.drift) > LARGEST_DRIFT:
+            warnings.warn(f"{model.what} moves log alpha by {bidder.drift:+.2f} a day uninstructed", stacklevel=2)
         played.save(folder)
 
     return Artifact("actor", guide, make, LBMAct.load, f"{model.what} as it bids", (model, trials), silent=True)

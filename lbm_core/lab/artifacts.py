@@ -40,7 +40,7 @@ STAGES: dict[str, Stage] = {
         Stage("period", 1),  # a delivery period, priced by the simulated market
         Stage("trajectories", 1),
         Stage("act", 2, ("trajectories",)),
-        Stage("actor", 1, ("act", "tuning")),  # LBM-Act as it bids
+        Stage("actor", 2, ("act", "tuning")),  # LBM-Act as it bids
         Stage("critic", 2, ("trajectories",)),
         Stage("dt", 2, ("trajectories",)),
         Stage("dt_q", 2, ("trajectories", "dt", "critic")),
