@@ -9,6 +9,7 @@ from small_period import small_period
 
 from lbm_core.act.config import ActConfig
 from lbm_core.act.decide import LBMActBidder, decide
+from lbm_core.act.dual_embedding import LBMAct
 from lbm_core.act.following import following_rate, instructed_moves
 from lbm_core.act.guide_sources import (
     Oracle,
@@ -193,6 +194,17 @@ def test_a_leak_lets_a_share_of_the_last_level_go(make, days):
     assert LBMActBidder(make(leak=0.1)).leak == 0.1
     with pytest.raises(ValueError, match="leak"):
         LBMActBidder(model, leak=1.5)
+
+
+def test_an_offset_is_taken_off_where_nobody_instructs(make, days, tmp_path):
+    model = make()
+    window = windows(days, np.arange(3), np.array([5, 9, 20]))
+    words = [INCREASE, UNCERTAIN, DECREASE]
+    before = decide(model, window, words)
+    model.offset = 0.05
+    np.testing.assert_allclose(np.log(decide(model, window, words) / before), [0, -0.05, 0], atol=1e-6)
+    model.save(tmp_path)
+    assert LBMAct.load(tmp_path).offset == 0.05
 
 
 def test_drift_is_the_mean_move_that_nobody_instructed(make, days):

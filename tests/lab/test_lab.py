@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lbm_core.auction.response_tables import table_replay
+from lbm_core.evaluation.runner import spread_rows
 from lbm_core.files import weights_key
 from lbm_core.lab import evaluations, models, tuning
 from lbm_core.lab.artifacts import Artifact
@@ -203,6 +205,13 @@ def test_lbm_act_bids_as_its_search_chose(cache):
         assert tensor.equal(played.state_dict()[name]), name
     assert lab.trained_with(1).actor().config.leak == played.config.leak, "one search for every training"
     assert lab.bidder(Guided("rule", leak=0.0)).leak == 0.0
+    day, drifts = lab.tuning_tables()[0], {}
+    for offset in (0.0, played.offset):
+        bidder = lab.bidder("LBM-Act")
+        bidder.model.offset = offset
+        table_replay(day, bidder, rows=spread_rows(4))
+        drifts[offset] = abs(bidder.drift)
+    assert drifts[played.offset] < drifts[0.0], "centred"
     unguided = lab.tuned("LLM-DT").trials
     assert "guide_scale" not in unguided["setting"][0]
 
