@@ -52,7 +52,9 @@ def test_every_input_meets_the_same_windows_and_its_own_words(lab, monkeypatch):
     pairs = zip(decisions.rows[trained].tolist(), decisions.ticks[trained].tolist(), strict=True)
     own = dict(zip(pairs, anchor_directions(decisions.window)[trained].tolist(), strict=True))
     met = [pair in own for pair in places[0]]
-    assert np.mean(met[-8:-4]) == 1, "half of a batch are decisions with a text"
+    assert np.mean(met[-32:-16]) == 1, (
+        "half of a batch, of four windows per day of the tier's, are decisions with a text"
+    )
     for name, seen in zip(INPUTS, trainings, strict=True):
         for row, tick, words in seen:
             if (row, tick) not in own:
@@ -75,7 +77,7 @@ def test_too_few_decisions_are_refused(lab):
 
 
 def test_moments_to_train_on_must_be_bids(lab):
-    days, config = lab.trajectories(), lab.bound(lab.tier.act, guide="cot")
+    days, config = lab.trajectories(), lab.bound(lab.tier.act, guide="cot", layout="window")
     row, tick = np.argwhere(~days.acting)[0]
     for moments in ((np.array([row]), np.array([tick])), (np.array([], dtype=int), np.array([], dtype=int))):
         guides = TrainingGuides(lambda rows, ticks: [UNCERTAIN] * len(rows), moments)

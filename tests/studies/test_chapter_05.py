@@ -223,7 +223,7 @@ def test_models_are_compared_at_the_same_decisions(lab, monkeypatch):
     ours = answers[answers["model"] == "pretrained"]
     assert ours["direction"].fillna(9).tolist() == [1, -1, 0, 9, 1]
     followed = [SENTENCES[direction] for direction in (1, -1, 0, 0, 1)]
-    np.testing.assert_allclose(ours["alpha"], decide(lab.act(), some.window, followed), rtol=1e-5)
+    np.testing.assert_allclose(ours["alpha"], decide(lab.actor(), some.window, followed), rtol=1e-5)
     np.testing.assert_allclose(ours["delta_a"], np.log(ours["alpha"] / some.last_alpha), rtol=1e-6)
     alphas, values = chapter_05.judged_directions(lab, some.window)
     np.testing.assert_allclose(ours["alpha"], alphas[np.arange(5), [2, 0, 1, 1, 2]])
