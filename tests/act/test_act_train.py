@@ -127,7 +127,7 @@ def test_loss_counts_bids_only(days, make):
     only_last_right = batch.actions + 1.0
     only_last_right[:, -1] = batch.actions[:, -1]
     assert action_loss(only_last_right, batch, ActConfig(loss_on="last")) == 0
-    assert action_loss(only_last_right, batch, ActConfig(loss_on="all")) > 0.5
+    assert action_loss(only_last_right, batch, ActConfig(loss_on="all", loss="squared")) > 0.5
 
 
 def test_texts_are_asked_for_the_drawn_windows(config, days):
