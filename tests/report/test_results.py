@@ -143,3 +143,13 @@ def test_all_committed_results_are_read():
         rows = results.load(name, "cached")
         assert set(rows["tier"]) <= set(results.COMPUTED_TIERS)
         assert rows["commit"].str.fullmatch(r"[0-9a-f]{10}(-dirty)?").all(), name
+
+
+def test_the_readme_says_what_chapter_2_recorded():
+    """Score of who bids, on dense and [sparse]."""
+    rows = results.load("act_guides", "cached")
+    means = rows.groupby(["method", "dataset"])["score"].mean()
+    said = " ".join((paths.project_root() / "README.md").read_text().split())
+    names = ["LBM-Act + none", "LLM-DT", "LBM-Act + critic", "critic alone", "LBM-Act + oracle"]
+    for name in (*names, "replay-Q alone", "oracle imitation"):
+        assert f"{means[name, 'dense']:.0f} [{means[name, 'sparse']:.1f}]" in said, name
