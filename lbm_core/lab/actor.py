@@ -53,6 +53,8 @@ def actor_trials(setup: Setup, guide: Guide) -> Artifact[pd.DataFrame]:
 
     defaults = {name: getattr(model.config, name) for name in (GUIDED_SPACE if guided else SPACE)}
     space = {name: tuple(dict.fromkeys((*GUIDED_SPACE[name], value))) for name, value in defaults.items()}
+    if model.config.predicts == "level":
+        space["leak"] = (0.0,)  # a level cannot leak
     models = (model, judge) if guided else (model,)
     named = [guide, [[one.stage, one.key] for one in models]]
     return search(own, METHODS[guide], play, space, defaults, named)

@@ -62,9 +62,8 @@ class Method:
     space: Mapping[str, tuple[float | str, ...]] = field(default_factory=dict)  # what the search of settings tries
     defaults: Settings = field(default_factory=dict)  # of what is searched and no field of the model's configuration
     starts_from: str = ""  # the method whose tuned training it starts from
-    played: ActGuide | None = (
-        None  # LBM-Act and its relatives: of what they are told; their use is searched, no training
-    )
+    # LBM-Act and its relatives, by what they are told: how they are used is searched (lab.actor), no training is.
+    played: ActGuide | None = None
     seeds: Seeds = "train"  # how many trainings of it are evaluated
     small: bool = True  # whether its networks are small, so that days are shared out among processes
 

@@ -212,6 +212,9 @@ def test_lbm_act_bids_as_its_search_chose(cache):
         table_replay(day, bidder, rows=spread_rows(4))
         drifts[offset] = abs(bidder.drift)
     assert drifts[played.offset] < drifts[0.0], "centred"
+    level = _lab(tuning__trials=3, act__layout="window", act__leak=0.0, act__predicts="level")
+    assert level.tuned("LBM-Act").trials["setting"].str.contains('"leak": 0.0').all(), "a level cannot leak"
+    assert level.actor().config.leak == 0
     unguided = lab.tuned("LLM-DT").trials
     assert "guide_scale" not in unguided["setting"][0]
 
