@@ -17,7 +17,7 @@ from lbm_core.data.features import log_alpha_ratio
 from lbm_core.data.trajectories import ALPHA_LIMIT
 from lbm_core.data.windows import Windows, windows_of_observation
 
-DAYS_AT_ONCE = 128  # a day's mask takes a tenth of a MiB
+DAYS_AT_ONCE = 32  # days of about the same age, so that little padding is read
 
 
 def decide(
@@ -48,9 +48,7 @@ def decide(
         if running is not None:
             ratios = running.decide(window, guides)
         elif model.config.layout == "day":
-            parts = range(0, len(window), DAYS_AT_ONCE)
-            cut = [(window[k : k + DAYS_AT_ONCE], guides and guides[k : k + DAYS_AT_ONCE]) for k in parts]
-            ratios = torch.cat([decide_day(model, *part) for part in cut])
+            ratios = _decide_days(model, window, guides)
         else:
             seen = window.last(min(model.config.window_length, window.mask.shape[1]))
             ratios = model(model.batch(seen, guides))[:, -1]
@@ -62,6 +60,17 @@ def decide(
     free = True if guides is None else np.array([text == UNCERTAIN for text in guides])
     predicted -= leak * last + np.where(free, model.offset, 0.0)
     return np.clip(np.exp(predicted) * window.cpa_target, 0.0, ALPHA_LIMIT[model.config.dataset])
+
+
+def _decide_days(model: LBMAct, window: Windows, guides: Sequence[str] | None) -> torch.Tensor:
+    """:func:`lbm_core.act.whole_days.decide_day` of any number of days, the young apart from the old."""
+    ticks, predicted = window.timesteps[:, -1], torch.empty(len(window))
+    order = np.argsort(ticks, kind="stable")
+    for start in range(0, len(order), DAYS_AT_ONCE):
+        part = order[start : start + DAYS_AT_ONCE]
+        day = window[part].last(min(ticks[part].max() + 1, window.mask.shape[1]))
+        predicted[part] = decide_day(model, day, guides and [guides[k] for k in part]).float().cpu()
+    return predicted
 
 
 class LBMActBidder:

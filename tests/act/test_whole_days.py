@@ -104,6 +104,16 @@ def test_where_there_is_no_past_it_agrees_with_the_window_layout(words, request)
     np.testing.assert_allclose(as_day, as_window, rtol=1e-5)
 
 
+def test_days_of_any_age_are_decided_as_each_alone(backbone, monkeypatch):
+    model = _trained(backbone)
+    rows, ticks = np.flatnonzero(DAYS.length == 48)[:5], np.array([30, 2, 47, 11, 2])
+    window, told = windows(DAYS, rows, ticks, 48), [CODES[k] for k in (0, 1, 2, 1, 2)]
+    alone = np.concatenate([decide(model, window[k : k + 1], told[k : k + 1]) for k in range(5)])
+    for at_once in (1, 2, 32):
+        monkeypatch.setattr("lbm_core.act.decide.DAYS_AT_ONCE", at_once)
+        np.testing.assert_allclose(decide(model, window, told), alone, rtol=1e-5)
+
+
 def test_what_a_day_cannot_be_is_refused(backbone):
     for wrong in ({"guide": "cot"}, {"predicts": "level"}, {"loss_on": "all"}):
         with pytest.raises(ValueError, match="layout 'day' takes no"):
