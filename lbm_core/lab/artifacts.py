@@ -53,8 +53,8 @@ STAGES: dict[str, Stage] = {
         Stage("own_days", 2, ("actor", "period", "gqpo")),
         Stage("gqpo", 2, ("trajectories", "actor", "critic", "own_days", "gqpo")),
         Stage("tuning", 2, ("period",)),
-        Stage("evaluation", 2, ("period", *_MODELS)),
-        Stage("closed_loop", 2, ("period", *_MODELS)),
+        Stage("evaluation", 3, ("period", *_MODELS)),
+        Stage("closed_loop", 3, ("period", *_MODELS)),
     )
 }
 
@@ -134,12 +134,8 @@ class Artifact(Generic[T]):
 
 
 def weights_of(models: Iterable[Artifact[Any]]) -> str:
-    """Which bits made models hold: :func:`lbm_core.files.weights_key` of each that has weights, joined by "+".
-
-    One that has none of its own, such as chosen settings of a model, has those of the first that it is made from.
-    """
-    each = (weights_key(one.path) or weights_of(one.inputs[:1]) if one.exists else "unknown" for one in models)
-    return "+".join(filter(None, each))
+    """Which bits made models hold: :func:`lbm_core.files.weights_key` of each that has weights, joined by "+"."""
+    return "+".join(filter(None, (weights_key(one.path) if one.exists else "unknown" for one in models)))
 
 
 def peak_mib() -> float:

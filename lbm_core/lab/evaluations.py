@@ -154,12 +154,10 @@ def _rows(
     def make(folder: Path) -> None:
         play().assign(weights=bids.weights()).to_parquet(folder / "rows.parquet")
 
-    def load(folder: Path) -> pd.DataFrame:
-        rows = pd.read_parquet(folder / "rows.parquet")
-        return rows if "weights" in rows else rows.assign(weights=bids.weights())  # kept before rows said it
-
-    config = {**shaped, "bids": bids.config}
-    return Artifact(stage, config, make, load, "rows", (day, *bids.models), silent=True)
+    config, inputs = {**shaped, "bids": bids.config}, (day, *bids.models)
+    return Artifact(
+        stage, config, make, lambda folder: pd.read_parquet(folder / "rows.parquet"), "rows", inputs, silent=True
+    )
 
 
 class _Once:

@@ -68,7 +68,7 @@ def test_weights_are_named_by_names_and_bytes(tmp_path):
     assert artifacts.weights_of([made, plain, made]) == "+".join([weights_key(made.path)] * 2)
     chosen = _artifact("settings", [], (made, plain), stage="evaluation")
     chosen.ensure()
-    assert artifacts.weights_of([chosen]) == weights_key(made.path), "settings of a model that is kept elsewhere"
+    assert artifacts.weights_of([chosen, made]) == weights_key(made.path), "what has none of its own adds nothing"
 
 
 def test_a_failed_making_leaves_nothing(tmp_path):
