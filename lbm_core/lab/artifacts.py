@@ -50,6 +50,7 @@ STAGES: dict[str, Stage] = {
         Stage("diffbid", 2, ("trajectories",)),
         Stage("sft", 2, ("trajectories",)),
         Stage("grpo", 2, ("trajectories",)),
+        Stage("warm_up", 1),  # trajectories are named in its configuration: who has its weights needs none
         Stage("own_days", 2, ("actor", "period", "gqpo")),
         Stage("gqpo", 2, ("trajectories", "actor", "critic", "own_days", "gqpo")),
         Stage("tuning", 2, ("period",)),

@@ -14,6 +14,7 @@ Ticks = Annotated[int, Field(ge=1, le=N_TICKS)]
 Precision = Literal["float32", "bfloat16"]
 Examples = Annotated[int, Field(ge=0, le=3)]  # of lbm_core.think.prompt.EXAMPLES
 Rule = Literal["argmax", "argmin", "random", "rule", "weights"]  # what lbm_core.think.rules.RULES says they are
+Schedule = Literal["constant", "cosine"]
 
 
 @settings
@@ -31,6 +32,9 @@ class Sampling:
 class PromptStyle:
     """What the prompt holds; the defaults are Fig. 4's. :mod:`lbm_core.think.prompt` renders it."""
 
+    # "indicators": a third as long, for a small model that was warmed up (lbm_core.think.warm_up). It tells shares and
+    # multiples in the place of amounts, and the realized CPA among them; only the CPA ratio is left to be worked out.
+    form: Literal["figure 4", "indicators"] = "figure 4"
     # "facts_last" puts what all prompts have in common first: no worse for a small model, and computed only once
     order: Literal["facts_first", "facts_last"] = "facts_first"
     # Solved cases before the question, as earlier turns, with invented numbers and one of each direction. Differs from
@@ -42,22 +46,8 @@ class PromptStyle:
     def __post_init__(self) -> None:
         if self.first_example >= max(self.worked_examples, 1):
             raise ValueError(f"first_example must be one of the {self.worked_examples} shown; got {self.first_example}")
-
-
-@settings
-class ThinkConfig:
-    """LBM-Think in use (Eq. 3, Fig. 4)."""
-
-    backbone: str = "smollm2-135m"  # what load_backbone takes; paper: Qwen2.5-3B-Instruct
-    # Who writes: transformers, vllm, auto (vLLM where it is installed), or a server's address
-    backend: Annotated[str, Field(pattern=r"^(auto|transformers|vllm|https?://.+)$")] = "transformers"
-    style: PromptStyle = PromptStyle()
-    sampling: Sampling = Sampling()
-    every: Ticks = 1  # ticks between two consultations; the first is at this tick (tick 0 has no past)
-    # Whether a chain of thought must state the right CPA ratio to be followed. Differs from the paper where False: a
-    # very small model hardly ever does, and would have nothing left to follow or to learn from.
-    ratio_required: bool = True
-    tolerance: Share = TOLERANCE
+        if self.form == "indicators" and (self.worked_examples or self.brief):
+            raise ValueError("a prompt of indicators takes no worked examples and is not brief: the model has learned it")
 
 
 @settings
@@ -65,7 +55,8 @@ class TextTraining:
     """What every training of a language model has."""
 
     backbone: str = "smollm2-135m"  # what load_backbone takes
-    learning_rate: Positive = 1e-4  # AdamW, constant
+    learning_rate: Positive = 1e-4  # AdamW
+    schedule: Schedule = "constant"  # "cosine": up over the first twentieth of the steps, then down to 0
     precision: Precision = "float32"  # of the forward pass; what is trained stays float32
     seed: Whole = 0
 
@@ -81,6 +72,39 @@ class FinetuneConfig(TextTraining):
     max_length: Count = 2048  # tokens of prompt and completion; longer samples are refused, never cut
     lora_rank: Whole = 0  # of low-rank adapters on all linear layers, merged in at the end; 0: all weights
     checkpointing: bool = True  # compute activations anew in the backward pass: slower, far less memory
+
+
+@settings
+class WarmUpConfig(FinetuneConfig):
+    """How a small LBM-Think learns form and arithmetic before anything else (:mod:`lbm_core.think.warm_up`)."""
+
+    samples: Count = 8_000  # logged decisions to learn from, half of them dense, half sparse
+    periods: Count = 24  # training periods of either data set that they are drawn from
+    learning_rate: Positive = 1.5e-3
+    schedule: Schedule = "cosine"
+    epochs: Count = 1
+    batch_size: Count = 8
+    micro_batch_size: Count = 8
+    lora_rank: Whole = 12  # so small that the package carries what was learned
+    checkpointing: bool = False
+    precision: Precision = "bfloat16"
+
+
+@settings
+class ThinkConfig:
+    """LBM-Think in use (Eq. 3, Fig. 4)."""
+
+    backbone: str = "smollm2-135m"  # what load_backbone takes; paper: Qwen2.5-3B-Instruct
+    # Who writes: transformers, vllm, auto (vLLM where it is installed), or a server's address
+    backend: Annotated[str, Field(pattern=r"^(auto|transformers|vllm|https?://.+)$")] = "transformers"
+    warm_up: WarmUpConfig | None = None  # None for models that can reason, as the paper's
+    style: PromptStyle = PromptStyle()
+    sampling: Sampling = Sampling()
+    every: Ticks = 1  # ticks between two consultations; the first is at this tick (tick 0 has no past)
+    # Whether a chain of thought must state the right CPA ratio to be followed. Differs from the paper where False: a
+    # very small model hardly ever does, and would have nothing left to follow or to learn from.
+    ratio_required: bool = True
+    tolerance: Share = TOLERANCE
 
 
 @settings

@@ -16,8 +16,8 @@ from trl import SFTConfig, SFTTrainer
 
 from lbm_core.act.backbone import Backbone, load_backbone
 from lbm_core.think.config import FinetuneConfig
-from lbm_core.think.packing import IGNORED, packed, tokenized
-from lbm_core.think.trainer import low_rank, merged, save_trained, train
+from lbm_core.think.packing import IGNORED, collated, tokenized
+from lbm_core.think.trainer import low_rank, merged, save_adapter, save_trained, train
 
 
 class WeightedTrainer(SFTTrainer):
@@ -26,13 +26,14 @@ class WeightedTrainer(SFTTrainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        labels, weights = inputs["labels"][0, 1:], inputs["weights"][0, 1:]
-        learned = (labels != IGNORED).nonzero().flatten()
+        labels, weights = inputs["labels"][:, 1:], inputs["weights"][:, 1:]
+        learned = (labels != IGNORED).any(dim=0).nonzero().flatten()  # columns; not every row has a label in each
         read = {name: inputs[name] for name in ("input_ids", "position_ids", "attention_mask")}
         outputs = model(**read, use_cache=False, logits_to_keep=learned)
-        nll = torch.nn.functional.cross_entropy(outputs.logits[0].float(), labels[learned], reduction="none")
+        logits, targets = outputs.logits.float().flatten(0, 1), labels[:, learned].flatten()
+        nll = torch.nn.functional.cross_entropy(logits, targets, reduction="none", ignore_index=IGNORED)
         # Tokens of the whole update, over all its forward passes and devices; DDP averages over devices.
-        loss = (weights[learned] * nll).sum() / num_items_in_batch * self.accelerator.num_processes
+        loss = (weights[:, learned].flatten() * nll).sum() / num_items_in_batch * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 
 
@@ -44,6 +45,7 @@ def finetune(
     *,
     weights: Sequence[float] | NDArray[np.float64] | None = None,
     checkpoints: Path | None = None,
+    adapter: Path | None = None,
 ) -> tuple[Backbone, pd.DataFrame]:
     """Raise the likelihood of chosen chains of thought (Eq. 14); the prompts' tokens carry no loss.
 
@@ -56,6 +58,7 @@ def finetune(
     weights : n factors of the samples' losses, >= 0, best with a mean of 1: Eq. 14's first line with those of
         :func:`lbm_core.think.gqpo.advantage_weights`; default 1 each, its second line
     checkpoints : folder in which a long training is kept until it is finished; None keeps nothing
+    adapter : folder that takes the low-rank updates alone, which are then rounded to bfloat16
     """
     if not prompts or len(prompts) != len(completions):
         raise ValueError(f"as many prompts as completions are needed, at least one: {len(prompts)}, {len(completions)}")
@@ -76,8 +79,10 @@ def finetune(
         remove_unused_columns=False,
         bf16=config.precision == "bfloat16",
     )
-    more = {"data_collator": packed, "peft_config": low_rank(config.lora_rank, backbone.model)}
+    more = {"data_collator": collated, "peft_config": low_rank(config.lora_rank, backbone.model)}
     trained, log = train(WeightedTrainer, settings, backbone, config, rows, checkpoints, **more)
+    if adapter is not None:
+        save_adapter(adapter, trained)
     model, losses = merged(trained), log[["step", "loss"]]
     if folder is not None:
         save_trained(folder, model, backbone.tokenizer, losses, config)

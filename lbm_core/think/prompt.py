@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from lbm_core.settings import Positive, settings
 from lbm_core.think.config import PromptStyle, Ticks
 
 HISTORY = 4  # past ticks shown (A.3)
+SHOWN = 3  # of them in a prompt of indicators
 _VALUES = [FEATURES.index("current_pvalue_mean"), FEATURES.index("current_pv_num")]  # columns: mean p, impressions
 
-# The words, this project's own: system, facts, knowledge (two hints), task, brief, assistant (the answer's first words)
-WORDING: dict[str, str] = tomllib.loads(Path(__file__).with_name("wording.toml").read_text(encoding="utf-8"))
+# The words, this project's own: system, facts, knowledge (two hints), task, brief, assistant (the answer's first words);
+# tables "indicators" and "chain": the short prompt, and what lbm_core.think.warm_up teaches
+WORDING: dict[str, Any] = tomllib.loads(Path(__file__).with_name("wording.toml").read_text(encoding="utf-8"))
 
 
 @settings
@@ -53,6 +56,13 @@ class PromptFacts:
         """CPA ratio (spent / conversions) / C that ``<ratio>`` must state; NaN without a conversion."""
         count = self.total_conversions
         return self.spent / count / self.cpa_target if count > 0 else float("nan")
+
+    @property
+    def pace(self) -> list[float]:
+        """Spend of each of the last min(3, h) ticks, in units of an even spend of what is left over the ticks left."""
+        even = max(self.budget_left[-1], 1e-4) / (N_TICKS - self.tick)
+        shares = [1.0, *self.budget_left] if self.tick == len(self.budget_left) else self.budget_left
+        return [(before - after) / even for before, after in pairwise(shares[-SHOWN - 1 :])]
 
 
 def prompt_facts(observation: Observation, advertisers: Advertisers) -> list[PromptFacts]:
@@ -102,6 +112,9 @@ def logged_facts(trajectories: TrajectorySet, rows: ArrayLike, ticks: ArrayLike)
 def messages(facts: PromptFacts, style: PromptStyle | None = None) -> list[dict[str, str]]:
     """System and user message of a prompt, before any chat template; worked examples are turns between the two."""
     style = style or PromptStyle()
+    if style.form == "indicators":
+        system = {"role": "system", "content": WORDING["indicators"]["system"]}
+        return [system, {"role": "user", "content": indicators(facts)}]
     rules = [WORDING["knowledge"], WORDING["task"] + (WORDING["brief"] if style.brief else "")]
     solved = [(describe(case), f"{WORDING['assistant']} {solution}") for case, solution in examples(style)]
     return conversation(rules, solved, describe(facts), rules_first=style.order == "facts_last")
@@ -128,7 +141,8 @@ def conversation(
 
 def render(facts: PromptFacts, tokenizer: Any, style: PromptStyle | None = None) -> str:
     """The whole prompt with the first words of the answer (Fig. 4); errors as :func:`in_template`'s."""
-    return in_template(messages(facts, style), tokenizer, WORDING["assistant"])
+    opening = WORDING["assistant"] if style is None or style.form == "figure 4" else ""
+    return in_template(messages(facts, style), tokenizer, opening)
 
 
 def in_template(chat: list[dict[str, str]], tokenizer: Any, opening: str) -> str:
@@ -150,6 +164,22 @@ def describe(facts: PromptFacts) -> str:
         last=facts.tick - 1,
         total_conversions=number(facts.total_conversions, 6),
         **{name: f"[{', '.join(words)}]" for name, words in lists.items()},
+    )
+
+
+def indicators(facts: PromptFacts) -> str:
+    """The numbers of :class:`PromptFacts` as a few indicators of two or three digits (Eq. 3) in words."""
+    words, count, left = WORDING["indicators"], facts.total_conversions, facts.budget_left[-1]
+
+    return words["facts"].format(
+        time=f"{(N_TICKS - facts.tick) / N_TICKS:.2f}",
+        budget=f"{left:.2f}",
+        rest=number(facts.budget * left / facts.cpa_target, 3),
+        target=number(facts.cpa_target, 3),
+        gains=words["gains"].format(count=number(count, 3), cpa=number(facts.spent / count, 3)) if count else words["none"],
+        spends=", ".join(number(pace, 2) for pace in facts.pace),
+        gained=", ".join(number(count, 3) for count in facts.conversions[-SHOWN:]),
+        bids=", ".join(f"{alpha / facts.cpa_target:.2f}" for alpha in facts.alphas[-SHOWN:]),
     )
 
 

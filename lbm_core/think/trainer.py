@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file, save_file
 from transformers import PrinterCallback, TrainerCallback
 
 from lbm_core.act.backbone import Backbone
@@ -22,6 +23,7 @@ from lbm_core.files import config_key
 from lbm_core.think.config import TextTraining
 
 LOG = "steps.csv"  # in the folder of a trained model: one row per step
+ADAPTER = "adapter.safetensors"  # low-rank updates alone
 CHECKPOINT_SECONDS = 600.0  # of training between two; one of all weights takes a while and gigabytes
 
 
@@ -50,7 +52,8 @@ def train(
         settings = settings_of(
             output_dir=str(folder),
             learning_rate=config.learning_rate,
-            lr_scheduler_type="constant",
+            lr_scheduler_type=config.schedule,
+            warmup_steps=0.05 if config.schedule == "cosine" else 0,  # a share of the steps
             use_cpu=not torch.cuda.is_available(),
             logging_steps=1,
             save_strategy="no",  # _Periodic decides
@@ -107,6 +110,30 @@ def low_rank(rank: int | None, model: Any, last_layers: int | None = None) -> An
         chosen = list(range(len(layers) - last_layers, len(layers)))
         where = {"target_modules": sorted(linear), "layers_to_transform": chosen}
     return LoraConfig(r=rank, lora_alpha=2 * rank, task_type="CAUSAL_LM", **where)
+
+
+def save_adapter(folder: Path, model: Any) -> None:
+    """Write a model's low-rank updates into a folder in bfloat16, and round the model's own to the same values."""
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    updates = {name: value.detach().bfloat16() for name, value in get_peft_model_state_dict(model).items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.contiguous() for name, value in updates.items()}, folder / ADAPTER)
+    set_peft_model_state_dict(model, {name: value.float() for name, value in updates.items()})
+
+
+def with_adapter(model: Any, folder: Path, rank: int) -> Any:
+    """A pretrained model with the low-rank updates of a folder; ValueError where they are of another model or rank."""
+    from peft import get_peft_model, set_peft_model_state_dict
+
+    adapted, updates = get_peft_model(model, low_rank(rank, model)), load_file(folder / ADAPTER)
+    try:
+        answer = set_peft_model_state_dict(adapted, {name: value.float() for name, value in updates.items()})
+    except RuntimeError as error:
+        raise ValueError(f"the updates in {folder} are not of this model with rank {rank}") from error
+    if answer.unexpected_keys or not updates:
+        raise ValueError(f"the updates in {folder} are not of this model")
+    return adapted
 
 
 def merged(model: Any) -> Any:
