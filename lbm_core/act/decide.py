@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lbm_core.act.config import GUIDED
 from lbm_core.act.dual_embedding import LBMAct
-from lbm_core.act.guides import FIRST, UNCERTAIN, GuideSource, uninstructed
+from lbm_core.act.guides import FIRST, SENTENCES, UNCERTAIN, ExpectedMove, GuideSource, uninstructed
 from lbm_core.act.whole_days import RunningDay, decide_day
 from lbm_core.auction.bidder import N_TICKS, Advertisers, Observation
 from lbm_core.data.features import log_alpha_ratio
@@ -82,7 +82,7 @@ class LBMActBidder:
     Parameters
     ----------
     guide_source : texts for the advertisers at each tick after the first, e.g. LBM-Think; default "uncertain" for
-        everyone; a model without guides takes none
+        everyone; an :class:`~lbm_core.act.guides.ExpectedMove`; a model without guides takes none
     target_return : > 0, first return-to-go in units of B / C; default the config's
     guide_scale : > 0, see :func:`decide`; default the config's
     leak : in [0, 1], see :func:`decide`; default the config's
@@ -91,7 +91,7 @@ class LBMActBidder:
     def __init__(
         self,
         model: LBMAct,
-        guide_source: GuideSource | None = None,
+        guide_source: GuideSource | ExpectedMove | None = None,
         target_return: float | None = None,
         *,
         guide_scale: float | None = None,
@@ -122,14 +122,29 @@ class LBMActBidder:
         """(n,) alpha, currency per conversion."""
         if observation.tick == 0:
             return self.advertisers.cpa_target.copy()
-        guides = None if self.guide_source is None else self.guide_source(observation, self.advertisers)
-        options = {"guide_scale": self.guide_scale, "leak": self.leak}
-        alphas = decide(self.model, self.windows(observation), guides, running=self.running, **options)
-        free = np.array([text == UNCERTAIN for text in guides or [UNCERTAIN] * len(alphas)])
+        source, window = self.guide_source, self.windows(observation)
+        if isinstance(source, ExpectedMove):
+            chances = source.chances(observation, self.advertisers)
+            alphas, free = self._expected(window, chances), chances[:, 1] == 1.0
+        else:
+            guides = None if source is None else source(observation, self.advertisers)
+            alphas = self._decided(window, guides)
+            free = np.array([text == UNCERTAIN for text in guides or [UNCERTAIN] * len(alphas)])
         counted = free & (observation.alphas[:, -1] > 0)
         moves = np.log(alphas[counted] / observation.alphas[counted, -1])
         self._unguided += moves.sum(), len(moves)
         return alphas
+
+    def _decided(self, window: Windows, guides: list[str] | None) -> NDArray[np.float64]:
+        options = {"guide_scale": self.guide_scale, "leak": self.leak}
+        return decide(self.model, window, guides, running=self.running, **options)
+
+    def _expected(self, window: Windows, chances: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n,) alpha: the mean of log alpha under the three directions, whose chances are (n, 3)."""
+        n = len(window)
+        told = [SENTENCES[direction] for direction in (-1, 0, 1) for _ in range(n)]
+        alphas = self._decided(window[np.tile(np.arange(n), 3)], told).reshape(3, n).T
+        return np.exp((chances * np.log(np.maximum(alphas, 1e-9))).sum(axis=1))
 
     @property
     def drift(self) -> float:

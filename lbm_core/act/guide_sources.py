@@ -7,6 +7,7 @@ Each is a ``GuideSource``: called with what may be known at a tick, it gives one
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,12 +32,18 @@ def constant(direction: int) -> GuideSource:
     return lambda observation, advertisers: sentences([direction] * len(advertisers))
 
 
-def random_directions(seed: int = 0) -> GuideSource:
-    """Increase or decrease by the toss of a coin; the same for an advertiser and tick in every run of a seed."""
+def random_directions(seed: int = 0, shares: Sequence[float] | None = None) -> GuideSource:
+    """Increase or decrease by the toss of a coin; the same for an advertiser and tick in every run of a seed.
+
+    ``shares`` are the chances of -1, 0 and 1, in sum 1; None: a half, none, a half.
+    """
+    if shares is not None and (len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6):
+        raise ValueError(f"shares must be three chances that sum to 1; got {tuple(shares)}")
 
     def source(observation: Observation, advertisers: Advertisers) -> list[str]:
-        tossed = generator(seed, "evaluation", 4, observation.tick).integers(2, size=advertisers.index.max() + 1)
-        return sentences(2 * tossed[advertisers.index] - 1)
+        rng, count = generator(seed, "evaluation", 4, observation.tick), advertisers.index.max() + 1
+        tossed = 2 * rng.integers(2, size=count) - 1 if shares is None else rng.choice((-1, 0, 1), size=count, p=shares)
+        return sentences(tossed[advertisers.index])
 
     return source
 

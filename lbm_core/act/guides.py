@@ -28,6 +28,13 @@ GuideSource = Callable[[Observation, Advertisers], list[str]]  # one text per ad
 
 
 @dataclass(frozen=True)
+class ExpectedMove:
+    """In the place of a guide source: LBM-Act makes the mean of its moves under the three directions."""
+
+    chances: Callable[[Observation, Advertisers], NDArray[np.float64]]  # (n, 3) of -1, 0 and 1, each row in sum 1
+
+
+@dataclass(frozen=True)
 class TrainingGuides:
     """What an LBM-Act with ``guide="cot"`` reads in training."""
 

@@ -22,7 +22,20 @@ from lbm_core.files import config_key, weights_key, writing
 
 T = TypeVar("T")
 TOOK = "took.json"  # inside every artifact: seconds of its making and the process's peak memory
-_MODELS = ("actor", "critic", "dt", "dt_q", "offline_rl", "uscb", "oracle_imitation", "diffbid", "sft", "grpo", "gqpo")
+_MODELS = (
+    "actor",
+    "critic",
+    "dt",
+    "dt_q",
+    "offline_rl",
+    "uscb",
+    "oracle_imitation",
+    "diffbid",
+    "sft",
+    "grpo",
+    "warm_up",
+    "gqpo",
+)
 
 
 @dataclass(frozen=True)
@@ -51,8 +64,8 @@ STAGES: dict[str, Stage] = {
         Stage("sft", 2, ("trajectories",)),
         Stage("grpo", 2, ("trajectories",)),
         Stage("warm_up", 1),  # trajectories are named in its configuration: who has its weights needs none
-        Stage("own_days", 2, ("actor", "period", "gqpo")),
-        Stage("gqpo", 2, ("trajectories", "actor", "critic", "own_days", "gqpo")),
+        Stage("own_days", 2, ("actor", "period", "warm_up", "gqpo")),
+        Stage("gqpo", 2, ("trajectories", "actor", "critic", "own_days", "warm_up", "gqpo")),
         Stage("tuning", 2, ("period",)),
         Stage("evaluation", 3, ("period", *_MODELS)),
         Stage("closed_loop", 3, ("period", *_MODELS)),

@@ -12,11 +12,12 @@ from lbm_core.lab.actor import actor as tuned_actor
 from lbm_core.lab.artifacts import Artifact, weights_of
 from lbm_core.lab.models import critic
 from lbm_core.lab.setup import Setup
-from lbm_core.lab.thinking import gqpo, think_guide, writer
+from lbm_core.lab.thinking import gqpo, starts_from, think_guide, writer
 from lbm_core.settings import Count, Positive, Share, Whole, settings
 
 if TYPE_CHECKING:
     from lbm_core.act.guides import GuideSource
+    from lbm_core.think.config import Rule
 
 Guide = Literal[
     "none",
@@ -30,7 +31,9 @@ Guide = Literal[
     "replay-Q",
     "LBM-Think",
     "LBM-Think (GQPO)",
+    "LBM-Think (random)",  # GQPO's control: it learned any accepted texts of the same decisions
 ]
+_RULES: dict[str, Rule] = {"LBM-Think (GQPO)": "argmax", "LBM-Think (random)": "random"}
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Guided:
     late: Whole = 0  # ticks from question to use
     missing: Share = 0.0  # share of instructions that never arrive
     hold: bool = False  # whether the last instruction holds while no new one is there
+    shares: tuple[Share, Share, Share] | None = None  # chances of -1, 0 and 1 of the guide "random"; None: a fair coin
 
     @property
     def name(self) -> str:
@@ -73,6 +77,7 @@ class Guided:
         parts += [f"late {self.late}"] if self.late else []
         parts += [f"missing {self.missing:g}"] if self.missing else []
         parts += ["hold"] if self.hold else []
+        parts += ["shares " + " / ".join(f"{share:.2f}" for share in self.shares)] if self.shares else []
         parts += [f"scale {self.scale:g}"] if self.scale is not None else []
         parts += [f"leak {self.leak:g}"] if self.leak is not None else []
         return ", ".join(parts)
@@ -90,38 +95,51 @@ def guided_contender(setup: Setup, guided: Guided) -> Contender:
     ``late`` ticks after they were asked for, a share ``missing`` of them never; where nothing has come, the guide says
     "uncertain", or with ``hold`` its last one (:class:`lbm_core.think.delay.Delayed`).
     """
-    actor, config = tuned_actor(setup), [asdict(guided), setup.training_seed]
+    told = {name: value for name, value in asdict(guided).items() if name != "shares" or value}
+    actor, config = tuned_actor(setup), [told, setup.training_seed]
     models: tuple[Artifact[Any], ...] = (actor,)
     if guided.guide == "critic":
         models = (*models, critic(setup))
     if guided.guide.startswith("LBM-Think"):
         think = setup.tier.think
-        config += [writer(setup), think.every, think.tolerance, think.ratio_required]
-    if guided.guide == "LBM-Think (GQPO)":
-        models = (*models, gqpo(setup))
+        config += [writer(setup), think.every, think.tolerance, think.ratio_required, think.reading]
+        if think.reading == "expected" and (guided.delayed or guided.every > 1 or guided.level is not None):
+            raise ValueError("an expected move is no word: it cannot come late, be held, repeated or limited")
+    if guided.guide in _RULES:
+        models = (*models, gqpo(setup, rule=_RULES[guided.guide]))
+    elif guided.guide == "LBM-Think":
+        models = (*models, *starts_from(setup))
 
     def make() -> Bidder:
         from lbm_core.act.decide import LBMActBidder
         from lbm_core.act.guide_sources import Foresight, OracleBidder
+        from lbm_core.act.guides import ExpectedMove
+        from lbm_core.think.think_guide import ThinkGuide
 
-        source, options = guide_source(setup, guided.guide), {"guide_scale": guided.scale, "leak": guided.leak}
+        source, options = (
+            guide_source(setup, guided.guide, guided.shares),
+            {"guide_scale": guided.scale, "leak": guided.leak},
+        )
         told = _passed_on(source, guided, setup.training_seed)
+        if isinstance(source, ThinkGuide) and source.config.reading == "expected":
+            return LBMActBidder(actor.get(quiet=True), ExpectedMove(source.chances), **options)
         if isinstance(source, Foresight):
             return OracleBidder(actor.get(quiet=True), source, told, **options)
         return LBMActBidder(actor.get(quiet=True), told, **options)
 
-    return Contender(models, make, config, setup.tier.think.backbone if guided.guide == "LBM-Think" else "")
+    found = guided.guide == "LBM-Think" and not starts_from(setup)
+    return Contender(models, make, config, setup.tier.think.backbone if found else "")
 
 
-def guide_source(setup: Setup, guide: Guide) -> GuideSource:
+def guide_source(setup: Setup, guide: Guide, shares: tuple[float, float, float] | None = None) -> GuideSource:
     """A guide; a :class:`~lbm_core.act.guide_sources.Foresight` must be shown the day. A ValueError where GQPO found
     nothing to learn from."""
     from lbm_core.act import guide_sources
     from lbm_core.act.guides import uninstructed
     from lbm_core.baselines.critic_search import CriticSearch, ReplayQ
 
-    def after_gqpo() -> GuideSource:
-        model = gqpo(setup).get()
+    def after_training() -> GuideSource:
+        model = gqpo(setup, rule=_RULES[guide]).get()
         if model is None:
             raise ValueError("there is no LBM-Think after GQPO: no chain of thought was worth learning")
         return think_guide(setup, model)
@@ -130,14 +148,15 @@ def guide_source(setup: Setup, guide: Guide) -> GuideSource:
         "none": lambda: uninstructed,
         "increase": partial(guide_sources.constant, 1),
         "decrease": partial(guide_sources.constant, -1),
-        "random": partial(guide_sources.random_directions, setup.training_seed),
+        "random": partial(guide_sources.random_directions, setup.training_seed, shares),
         "rule": guide_sources.spend_rate_rule,
         "cumulative rule": guide_sources.cumulative_rule,
         "critic": lambda: CriticSearch(critic(setup).get()),
         "oracle": guide_sources.Oracle,
         "replay-Q": partial(ReplayQ, setup.dataset),
         "LBM-Think": lambda: think_guide(setup),
-        "LBM-Think (GQPO)": after_gqpo,
+        "LBM-Think (GQPO)": after_training,
+        "LBM-Think (random)": after_training,
     }
     return sources[guide]()
 

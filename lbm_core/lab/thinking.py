@@ -19,9 +19,11 @@ from lbm_core.lab.days import past_periods, tables, trajectories
 from lbm_core.lab.decisions import Decisions, days_of, draw_decisions, joined
 from lbm_core.lab.models import critic
 from lbm_core.lab.setup import Setup, bars
+from lbm_core.lab.warm_up import warm_up
 from lbm_core.seeding import generator
 
 if TYPE_CHECKING:
+    from lbm_core.act.guides import GuideSource
     from lbm_core.think.config import PromptStyle, Rule, Sampling
     from lbm_core.think.generate import Backend, Generation
     from lbm_core.think.gqpo import Selection
@@ -37,12 +39,28 @@ def writer(setup: Setup) -> dict[str, Any]:
     from lbm_core.think.backends import engine_of
 
     think = setup.tier.think
+    warmed = warm_up(setup)
     shaped = {"backbone": think.backbone, "engine": engine_of(think.backend), "seed": setup.seed}
+    shaped["warm_up"] = warmed and warmed.key
     return shaped | {"sampling": asdict(think.sampling), "style": asdict(think.style)}
 
 
+def started(setup: Setup, before: Tuned | None = None) -> Path | None:
+    """The folder of the model that a training starts from, or that thinks: tuned before, warmed up, or None for the
+    tier's as it was found."""
+    if before is not None:
+        return before.get(quiet=True)
+    warmed = warm_up(setup)
+    return None if warmed is None else warmed.get(quiet=True)
+
+
+def starts_from(setup: Setup, before: Tuned | None = None) -> tuple[Artifact[Any], ...]:
+    """The artifact behind :func:`started`, if there is one."""
+    return tuple(one for one in (before or warm_up(setup),) if one is not None)
+
+
 def backend(setup: Setup, model: Path | None = None) -> Backend:
-    """The language model that thinks: the tier's pretrained one, or the fine-tuned one in a folder."""
+    """A language model that writes: the tier's pretrained one, or the one in a folder."""
     from lbm_core.think.backends import choose_backend
 
     think = setup.tier.think
@@ -67,12 +85,12 @@ def ask(
 ) -> list[list[Generation]]:
     """n chains of thought about each of some facts (Eq. 3); those kept under the purpose's name are not written again.
 
-    The tier's pretrained model writes them, or the fine-tuned one in a folder, in the tier's way unless told otherwise.
+    LBM-Think as it is before GQPO writes them, or the model in a folder, in the tier's way unless told otherwise.
     """
     from lbm_core.think.generate import generate
     from lbm_core.think.prompt import render
 
-    writes, think = backend(setup, model), setup.tier.think
+    writes, think = backend(setup, model or started(setup)), setup.tier.think
     prompts = [render(fact, writes.tokenizer, style or think.style) for fact in facts]
     store, start = text_store(setup, purpose), time.monotonic()
     before = _size(store)
@@ -96,14 +114,16 @@ def own_days(setup: Setup, before: Tuned | None = None) -> Artifact[TrajectorySe
         think = setup.tier.think
         config |= {"writer": writer(setup), "every": think.every, "tolerance": think.tolerance}
         config["ratio_required"] = think.ratio_required
-        inputs = inputs if before is None else (*inputs, before)
+        inputs = (*inputs, *starts_from(setup, before))
 
     def make(folder: Path) -> None:
         from lbm_core.act.decide import LBMActBidder
-        from lbm_core.act.guide_sources import spend_rate_rule
+        from lbm_core.act.guide_sources import random_directions, spend_rate_rule
 
-        thinker = None if before is None else before.get(quiet=True)
-        source = spend_rate_rule() if guide == "rule" else think_guide(setup, thinker)
+        if guide == "LBM-Think":
+            source: GuideSource = think_guide(setup, started(setup, before))
+        else:
+            source = spend_rate_rule() if guide == "rule" else random_directions(setup.training_seed)
         bidder, days = LBMActBidder(model.get(), source), []
         for table in tables(periods):
             result = table_replay(table, bidder, generator(setup.seed, "think", 5, table.period), rows=who)
@@ -140,8 +160,7 @@ def chains(
 ) -> tuple[Decisions, list[list[Generation]]]:
     """The decisions of a round of GQPO and N chains of thought about each (Eq. 3, 13), kept text by text."""
     points = decisions(setup, round_number, before)
-    model = None if before is None else before.get(quiet=True)
-    return points, ask(setup, points.facts, "logged", setup.tier.gqpo.samples, model)
+    return points, ask(setup, points.facts, "logged", setup.tier.gqpo.samples, started(setup, before))
 
 
 def judged(
@@ -186,7 +205,7 @@ def gqpo(setup: Setup, *, rule: Rule = "argmax", rounds: int | None = None) -> T
     inputs: tuple[Artifact[Any], ...] = (trajectories(setup), actor(setup), critic(setup))
     if config.on_policy:
         inputs = (*inputs, own_days(setup, before))
-    inputs = inputs if before is None else (*inputs, before)
+    inputs = (*inputs, *starts_from(setup, before))
 
     def make(folder: Path) -> None:
         from lbm_core.act.backbone import backbone_files
@@ -194,7 +213,7 @@ def gqpo(setup: Setup, *, rule: Rule = "argmax", rounds: int | None = None) -> T
         from lbm_core.think.prompt import render
         from lbm_core.think.rules import learned, weights
 
-        start = None if before is None else before.get(quiet=True)
+        start = started(setup, before)
         if before is not None and start is None:
             (folder / NOTHING).write_text("the round before learned nothing\n")
             return
@@ -229,7 +248,7 @@ def think_guide(setup: Setup, model: Path | None = None) -> ThinkGuide:
     interrupted evaluation resumes."""
     from lbm_core.think.think_guide import ThinkGuide
 
-    writes, store = backend(setup, model), text_store(setup, "replay")
+    writes, store = backend(setup, model or started(setup)), text_store(setup, "replay")
     return ThinkGuide(writes, setup.tier.think, seed=setup.seed, store=store)
 
 

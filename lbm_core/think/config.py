@@ -15,6 +15,10 @@ Precision = Literal["float32", "bfloat16"]
 Examples = Annotated[int, Field(ge=0, le=3)]  # of lbm_core.think.prompt.EXAMPLES
 Rule = Literal["argmax", "argmin", "random", "rule", "weights"]  # what lbm_core.think.rules.RULES says they are
 Schedule = Literal["constant", "cosine"]
+# How an answer is read: the word as it was written (the paper's way), the most likely one, the more likely of raise and
+# lower where they differ by MARGIN and else "uncertain", or the mean of LBM-Act's moves under all three.
+Reading = Literal["word", "most likely", "margin", "expected"]
+MARGIN = 0.2
 
 
 @settings
@@ -47,7 +51,9 @@ class PromptStyle:
         if self.first_example >= max(self.worked_examples, 1):
             raise ValueError(f"first_example must be one of the {self.worked_examples} shown; got {self.first_example}")
         if self.form == "indicators" and (self.worked_examples or self.brief):
-            raise ValueError("a prompt of indicators takes no worked examples and is not brief: the model has learned it")
+            raise ValueError(
+                "a prompt of indicators takes no worked examples and is not brief: the model has learned it"
+            )
 
 
 @settings
@@ -101,10 +107,17 @@ class ThinkConfig:
     style: PromptStyle = PromptStyle()
     sampling: Sampling = Sampling()
     every: Ticks = 1  # ticks between two consultations; the first is at this tick (tick 0 has no past)
+    reading: Reading = "word"
     # Whether a chain of thought must state the right CPA ratio to be followed. Differs from the paper where False: a
     # very small model hardly ever does, and would have nothing left to follow or to learn from.
     ratio_required: bool = True
     tolerance: Share = TOLERANCE
+
+    def __post_init__(self) -> None:
+        if self.warm_up is not None and self.style.form != "indicators":
+            raise ValueError(
+                "a model that was warmed up knows the prompt of indicators alone: set think.warm_up to None"
+            )
 
 
 @settings
@@ -116,7 +129,8 @@ class GQPOConfig:
     learned: Count = 2_000  # chosen chains of thought that are learned, at most
     rounds: Count = 1  # of sampling, choosing and fine-tuning; the paper names one
     on_policy: Share = 0.0  # share of the moments met by LBM-Act itself in replays of training periods
-    on_policy_guide: Literal["rule", "LBM-Think"] = "rule"  # who leads it there
+    # Who leads it there; at random it meets what it meets under a model that was warmed up and nothing more
+    on_policy_guide: Literal["rule", "random", "LBM-Think"] = "rule"
     rule: Rule = "argmax"  # what is learned; Eq. 13, or a control
     beta: NonNegative = 50.0  # of the weights exp(beta * relative-Q) in Eq. 14's first line; the paper names none
     finetune: FinetuneConfig = FinetuneConfig()

@@ -28,6 +28,9 @@ class Generation:
     tokens: int  # number of tokens written
     finish: str  # "stop" where the model came to an end, "length" where the limit cut it off
     seconds: float  # wall time of its batch, divided by the batch's number of texts
+    # Chances of -1, 0 and 1 where its first answer begins, at temperature 1; None where there is no such place, or the
+    # backend does not tell
+    chances: tuple[float, float, float] | None = None
 
     @property
     def truncated(self) -> bool:
@@ -97,6 +100,28 @@ def generate(
     return [results[key] for key in keys]
 
 
+def answer_starts(tokenizer: Any) -> list[int]:
+    """Ids of the tokens with which the answers -1, 0 and 1 begin."""
+    return [tokenizer(start, add_special_tokens=False)["input_ids"][0] for start in ("-", "0", "1")]
+
+
+def answer_place(tokens: Sequence[int], tokenizer: Any) -> int | None:
+    """Place of the token behind the first "<answer>"; None where there is none."""
+    text = ""
+    for place, token in enumerate(tokens[:-1], 1):
+        text += tokenizer.decode([token])
+        if text.endswith("<answer>"):
+            return place
+    return None
+
+
+def normalised(chances: Sequence[float]) -> tuple[float, float, float] | None:
+    """Chances of the three answers that sum to 1; None where none of them is possible."""
+    total = sum(chances)
+    down, same, up = (chance / total for chance in chances) if total > 0 else (0.0, 0.0, 0.0)
+    return (down, same, up) if total > 0 else None
+
+
 def _read_store(store: Path) -> dict[str, dict[int, Generation]]:
     """Texts by key and sample; the half line that a killed run leaves at the end is cut off the file."""
     content = store.read_bytes() if store.is_file() else b""
@@ -107,7 +132,8 @@ def _read_store(store: Path) -> dict[str, dict[int, Generation]]:
     for number, line in enumerate(whole.splitlines(), 1):
         try:
             row = json.loads(line)
-            text = Generation(row["text"], row["tokens"], row["finish"], row["seconds"])
+            chances = row.get("chances")
+            text = Generation(row["text"], row["tokens"], row["finish"], row["seconds"], chances and tuple(chances))
             groups.setdefault(row["key"], {})[row["sample"]] = text
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"line {number} of {store} is damaged; delete it to generate its texts anew") from error

@@ -1,7 +1,7 @@
 """Read a chain of thought, and reject it where it hallucinates (§3.3, A.3).
 
-It is accepted when it states the CPA ratio exactly once and right, inside ``<ratio>`` tags, and gives exactly one
-direction in {-1, 0, 1}, inside ``<answer>`` tags.
+It is accepted when it states the CPA ratio exactly once and right, inside ``<ratio>`` tags ("none" before the first
+conversion), and gives exactly one direction in {-1, 0, 1}, inside ``<answer>`` tags.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Parsed:
     # -1 lower, 0 uncertain, 1 raise; None without exactly one valid answer. Set even where the ratio is rejected
     direction: int | None
     ratio: float | None  # the CPA ratio stated; None without exactly one readable ``<ratio>``
-    ratio_error: float  # |ratio - true| / true; NaN where either is missing
+    ratio_error: float  # |ratio - true| / true; NaN where either is missing, 0 where "none" is right
     status: Status
     # What the reasoning's last recommendation speaks for: 1, -1, or 0 ("no direction is better"); None without any
     stated: int | None = None
@@ -100,13 +100,15 @@ def parse(
         raise ValueError("the true ratio is infinite; pass NaN where there is no conversion")
     unanswered = Status.TRUNCATED if truncated or "" in _TAG["answer"].findall(text) else Status.NO_ANSWER
     direction, answer_status = _read("answer", text, _direction, (unanswered, *ANSWER_FAILURES[2:]))
-    ratio, ratio_status = _read("ratio", text, read_number, _UNREADABLE)
-    defined = math.isfinite(true_ratio) and true_ratio > 0
-    error = abs(ratio - true_ratio) / true_ratio if ratio is not None and defined else float("nan")
-    if ratio_status is None and not defined:
-        ratio_status = Status.UNDEFINED_RATIO
-    elif ratio_status is None and error > tolerance + 1e-12:
-        ratio_status = Status.WRONG_RATIO
+    ratio, ratio_status = _read("ratio", text, _ratio, _UNREADABLE)
+    defined, none = math.isfinite(true_ratio) and true_ratio > 0, ratio is not None and math.isnan(ratio)
+    ratio, error = None if none else ratio, float("nan")
+    if ratio is not None and defined:
+        error = abs(ratio - true_ratio) / true_ratio
+    elif none and math.isnan(true_ratio):
+        error = 0.0
+    if ratio_status is None and not error <= tolerance + 1e-12:
+        ratio_status = Status.WRONG_RATIO if defined else Status.UNDEFINED_RATIO
     status = answer_status or (ratio_status if ratio_required else None) or Status.ACCEPTED
     return Parsed(direction, ratio, error, status, stated_direction(text))
 
@@ -141,6 +143,10 @@ def _read(tag: str, text: str, value_of: Callable[[str], Any], failures: Sequenc
 def _direction(text: str) -> int | None:
     match = _ANSWER.fullmatch(text)
     return match and int(match[2]) * (-1 if match[1] in ("-", "−") else 1)
+
+
+def _ratio(text: str) -> float | None:
+    return float("nan") if text.lower() == "none" else read_number(text)
 
 
 def read_number(text: str) -> float | None:

@@ -22,8 +22,8 @@ HISTORY = 4  # past ticks shown (A.3)
 SHOWN = 3  # of them in a prompt of indicators
 _VALUES = [FEATURES.index("current_pvalue_mean"), FEATURES.index("current_pv_num")]  # columns: mean p, impressions
 
-# The words, this project's own: system, facts, knowledge (two hints), task, brief, assistant (the answer's first words);
-# tables "indicators" and "chain": the short prompt, and what lbm_core.think.warm_up teaches
+# The words, our own: system, facts, knowledge (two hints), task, brief, assistant (first words of the answer);
+# in the tables "indicators" and "chain" the short prompt, and what lbm_core.think.warm_up teaches
 WORDING: dict[str, Any] = tomllib.loads(Path(__file__).with_name("wording.toml").read_text(encoding="utf-8"))
 
 
@@ -176,7 +176,9 @@ def indicators(facts: PromptFacts) -> str:
         budget=f"{left:.2f}",
         rest=number(facts.budget * left / facts.cpa_target, 3),
         target=number(facts.cpa_target, 3),
-        gains=words["gains"].format(count=number(count, 3), cpa=number(facts.spent / count, 3)) if count else words["none"],
+        gains=words["gains"].format(count=number(count, 3), cpa=number(facts.spent / count, 3))
+        if count
+        else words["none"],
         spends=", ".join(number(pace, 2) for pace in facts.pace),
         gained=", ".join(number(count, 3) for count in facts.conversions[-SHOWN:]),
         bids=", ".join(f"{alpha / facts.cpa_target:.2f}" for alpha in facts.alphas[-SHOWN:]),

@@ -7,14 +7,36 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from lbm_core.act.guides import SENTENCES, UNCERTAIN
+from lbm_core.act.guides import sentences
 from lbm_core.auction.bidder import Advertisers, Observation
 from lbm_core.auction.mechanism import LEAST_BUDGET
-from lbm_core.think.config import ThinkConfig
-from lbm_core.think.generate import Backend, generate
-from lbm_core.think.parse import parse_groups, parsed_row
+from lbm_core.think.config import MARGIN, Reading, ThinkConfig
+from lbm_core.think.generate import Backend, Generation, generate
+from lbm_core.think.parse import Parsed, parse_groups, parsed_row
 from lbm_core.think.prompt import prompt_facts, render
+
+
+def as_read(text: Generation, parsed: Parsed, reading: Reading) -> NDArray[np.float64]:
+    """(3,) chances of -1, 0 and 1 that a text speaks for; a rejected one for 0.
+
+    ValueError where the reading needs the chances of its answer, and the backend did not tell them.
+    """
+    chances = np.zeros(3)
+    if not parsed.accepted or reading == "word":
+        chances[1 + (parsed.direction or 0 if parsed.accepted else 0)] = 1.0
+        return chances
+    if text.chances is None:
+        raise ValueError(f"the reading {reading!r} needs the chances of each answer, which this backend does not tell")
+    if reading == "expected":
+        return np.array(text.chances)
+    direction = int(np.argmax(text.chances)) - 1
+    if reading == "margin":
+        lead = text.chances[2] - text.chances[0]
+        direction = int(np.sign(lead)) if abs(lead) > MARGIN else 0
+    chances[1 + direction] = 1.0
+    return chances
 
 
 class ThinkGuide:
@@ -37,25 +59,30 @@ class ThinkGuide:
 
     def __call__(self, observation: Observation, advertisers: Advertisers) -> list[str]:
         """Guides of all advertisers for the observation's tick."""
-        guides = np.full(len(advertisers), UNCERTAIN, dtype=object)
+        return sentences(self.chances(observation, advertisers).argmax(axis=1) - 1)
+
+    def chances(self, observation: Observation, advertisers: Advertisers) -> NDArray[np.float64]:
+        """(n, 3) chances of -1, 0 and 1 at the observation's tick, for :class:`~lbm_core.act.guides.ExpectedMove`; all
+        on one direction unless the reading is "expected"."""
+        chances = np.tile([0.0, 1.0, 0.0], (len(advertisers), 1))
         if observation.tick >= 1 and observation.tick % self.every == 0:
             able = np.flatnonzero(advertisers.budget - observation.costs.sum(axis=1) >= LEAST_BUDGET)
             if len(able):
-                guides[able] = self._ask(observation[able], advertisers[able])
-        return guides.tolist()
+                chances[able] = self._ask(observation[able], advertisers[able])
+        return chances
 
-    def _ask(self, observation: Observation, advertisers: Advertisers) -> list[str]:
-        """Guides from one chain of thought each."""
+    def _ask(self, observation: Observation, advertisers: Advertisers) -> list[NDArray[np.float64]]:
+        """What one chain of thought each speaks for: chances of -1, 0 and 1."""
         config, facts = self.config, prompt_facts(observation, advertisers)
         prompts = [render(fact, self.backend.tokenizer, config.style) for fact in facts]
         groups = generate(prompts, 1, self.backend, config.sampling, seed=self.seed, store=self.store, progress=False)
         parsed = parse_groups(groups, facts, tolerance=config.tolerance, ratio_required=config.ratio_required)
-        guides = []
+        chances = []
         for index, fact, (text,), (read,) in zip(advertisers.index, facts, groups, parsed, strict=True):
             row = parsed_row(fact, text, read)
             self._rows.append({"advertiser": int(index), **row, "last_alpha": fact.alphas[-1], "text": text.text})
-            guides.append(SENTENCES[read.direction or 0] if read.accepted else UNCERTAIN)
-        return guides
+            chances.append(as_read(text, read, config.reading))
+        return chances
 
     @property
     def consultations(self) -> pd.DataFrame:

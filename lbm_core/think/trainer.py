@@ -128,7 +128,7 @@ def with_adapter(model: Any, folder: Path, rank: int) -> Any:
 
     adapted, updates = get_peft_model(model, low_rank(rank, model)), load_file(folder / ADAPTER)
     try:
-        answer = set_peft_model_state_dict(adapted, {name: value.float() for name, value in updates.items()})
+        answer: Any = set_peft_model_state_dict(adapted, {name: value.float() for name, value in updates.items()})
     except RuntimeError as error:
         raise ValueError(f"the updates in {folder} are not of this model with rank {rank}") from error
     if answer.unexpected_keys or not updates:

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, AttentionMaskInterface, GenerationConfig, StaticCache
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StaticCache,
+)
 from transformers.masking_utils import sdpa_mask
 
 from lbm_core.act.backbone import Backbone
 from lbm_core.think.config import Sampling
-from lbm_core.think.generate import Generation
+from lbm_core.think.generate import Generation, answer_place, answer_starts, normalised
 from lbm_core.think.packing import shared_beginning
 
 
@@ -79,6 +87,7 @@ class TransformersBackend:
             repetition_penalty=1.0,  # some models bring their own; vLLM is told to leave it out, too
             **how,
         )
+        answers = _Chances(answer_starts(tokenizer))
         with torch.random.fork_rng():  # generate() draws from the global generator; leave that as it was
             torch.manual_seed(seed)
             output = model.generate(
@@ -87,10 +96,14 @@ class TransformersBackend:
                 past_key_values=cache,
                 generation_config=config,
                 tokenizer=tokenizer,
+                logits_processor=LogitsProcessorList([answers]),
             )
         written = output[:, ids.shape[1] :].tolist()
         seconds = (time.perf_counter() - start) / len(written)
-        texts = [self._read(row, sampling.stop, seconds) for row in written]
+        texts = [
+            replace(self._read(row, sampling.stop, seconds), chances=answers.of(row, k, tokenizer))
+            for k, row in enumerate(written)
+        ]
         return [texts[k : k + n] for k in range(0, len(texts), n)]
 
     def close(self) -> None:
@@ -115,6 +128,22 @@ class TransformersBackend:
         # What follows the stop string in the row is padding, written while longer texts of the batch went on.
         tokens = len(row) - row.count(self.tokenizer.pad_token_id)
         return Generation(text[: text.index(stop) + len(stop)], tokens, "stop", seconds)
+
+
+class _Chances(LogitsProcessor):
+    """Keeps the chances of some tokens at every place, as they are before temperature and top-p."""
+
+    def __init__(self, tokens: list[int]) -> None:
+        self.tokens, self.places = tokens, list[Tensor]()
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self.places.append(scores.float().softmax(dim=-1)[:, self.tokens])
+        return scores
+
+    def of(self, written: list[int], row: int, tokenizer: Any) -> tuple[float, float, float] | None:
+        """Of a row's answer."""
+        place = answer_place(written, tokenizer)
+        return None if place is None else normalised(self.places[place][row].tolist())
 
 
 def _repeat(cache: StaticCache, times: int) -> None:

@@ -7,6 +7,7 @@ prompts share only once. `make vllm` installs it.
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import sys
 import time
@@ -19,7 +20,7 @@ from typing import Any
 from lbm_core.act.backbone import DTYPES, BackboneFiles
 from lbm_core.seeding import integer_seed
 from lbm_core.think.config import Sampling
-from lbm_core.think.generate import Generation
+from lbm_core.think.generate import Generation, answer_place, answer_starts, normalised
 
 # vLLM reads its settings from the environment. Set before it is imported, and only where the user has not set them.
 _ENVIRONMENT = {
@@ -31,6 +32,7 @@ _ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",  # a line per weight otherwise, in the notebook's output
 }
+CANDIDATES = 8  # tokens at each place whose chances are asked for; an answer that is not among them has none
 _ON_GPU = {"gpu_memory_utilization": 0.5}  # the rest is left to LBM-Act and the critic
 _ON_CPU = {
     "kv_cache_memory_bytes": 2**30,  # 46,000 tokens of SmolLM2-135M in bfloat16, what prompts share counted once
@@ -90,6 +92,7 @@ class VllmBackend:
             max_tokens=sampling.max_new_tokens,
             stop=[sampling.stop] if sampling.stop else None,
             include_stop_str_in_output=True,
+            logprobs=CANDIDATES,
         )
         # vLLM adds 0 … n - 1 to the seed for the n texts.
         parameters = [parametrized(seed=integer_seed(seed, "think", k)) for k in range(len(prompts))]
@@ -124,7 +127,12 @@ class VllmBackend:
     def _read(self, output: Any, seconds: float) -> Generation:
         """One text; its end token is not counted, as with transformers."""
         ended = self.tokenizer.eos_token_id in output.token_ids[-1:]
-        return Generation(output.text, len(output.token_ids) - ended, output.finish_reason, seconds)
+        place, chances = answer_place(output.token_ids, self.tokenizer), None
+        if place is not None:
+            candidates = output.logprobs[place]
+            told = (candidates.get(token) for token in answer_starts(self.tokenizer))
+            chances = normalised([0.0 if one is None else math.exp(one.logprob) for one in told])
+        return Generation(output.text, len(output.token_ids) - ended, output.finish_reason, seconds, chances)
 
 
 @contextmanager

@@ -31,7 +31,10 @@ TINY = {
     "gqpo.samples": 2,
     "think.sampling.max_new_tokens": 12,
     "think.every": 40,
-    "think.style.worked_examples": 0,
+    "think.warm_up": None,
+    "think.style.form": "figure 4",
+    "think.ratio_required": False,
+    "think.tolerance": 0.03,
 }
 
 

@@ -32,7 +32,7 @@ def test_the_trainer_sees_no_label_at_the_prompt(tiny_folder, monkeypatch):
         seen.append(packed(samples))
         return seen[-1]
 
-    monkeypatch.setattr("lbm_core.think.finetune.packed", watched)
+    monkeypatch.setattr("lbm_core.think.finetune.collated", watched)
     finetune(FinetuneConfig(backbone=tiny_folder, epochs=1, batch_size=1), ["abc"], ["de"])
     ids, labels = seen[0]["input_ids"][0].tolist(), seen[0]["labels"][0].tolist()
     count = labels.index(next(label for label in labels if label != IGNORED))

@@ -10,7 +10,7 @@ from tiny_language_model import tiny_language_model
 from lbm_core.act.backbone import load_backbone
 from lbm_core.think.config import FinetuneConfig
 from lbm_core.think.finetune import finetune
-from lbm_core.think.packing import IGNORED, packed, shared_beginning, tokenized
+from lbm_core.think.packing import IGNORED, collated, packed, padded, shared_beginning, tokenized
 
 PROMPTS = ["the same start, one:", "the same start, two more:", "the same start:"]
 TEXTS = [" up", " down it goes", " no"]
@@ -48,6 +48,28 @@ def test_every_sample_is_predicted_as_if_alone():
     assert labels[1:][places].tolist() == [label for s in samples for label in s["labels"] if label != IGNORED]
 
 
+def test_rows_predict_as_if_alone_and_end_together():
+    samples, model = _samples((1.0, 2.0, 3.0)), tiny_language_model().model
+    rows = padded(samples)
+    inputs = {name: rows[name] for name in ("input_ids", "position_ids", "attention_mask")}
+    with torch.no_grad():
+        together = model(**inputs).logits
+        for row, sample in enumerate(samples):
+            own, n = model(torch.tensor([sample["input_ids"]])).logits[0], len(sample["input_ids"])
+            torch.testing.assert_close(together[row, -n:], own, rtol=1e-4, atol=1e-4)
+            assert rows["labels"][row, -n:].tolist() == sample["labels"]
+            assert (rows["labels"][row, :-n] == IGNORED).all()
+            assert set(rows["weights"][row, -n:].tolist()) == {sample["weight"]}
+
+
+def test_a_short_shared_beginning_is_read_twice_and_a_long_one_once():
+    tokenizer = tiny_language_model().tokenizer
+    short = [tokenized(tokenizer, f"a {k} and much of its own", " x") for k in "bc"]
+    long = [tokenized(tokenizer, f"what all of them begin with {k}", " x") for k in "bc"]
+    assert len(collated(short)["input_ids"]) == 2
+    assert len(collated(long)["input_ids"]) == 1
+
+
 def test_a_pack_of_one_and_of_equal_prompts_keep_the_last_prompt_token_apart():
     one = packed(_samples()[:1])
     assert one["input_ids"][0].tolist() == _samples()[0]["input_ids"]
@@ -56,8 +78,10 @@ def test_a_pack_of_one_and_of_equal_prompts_keep_the_last_prompt_token_apart():
     assert (twice["labels"] != IGNORED).sum() == 2 * count
 
 
-def test_the_size_of_a_pack_does_not_change_the_update(tiny_folder):
+@pytest.mark.parametrize("together", [packed, padded])
+def test_the_size_of_a_pack_does_not_change_the_update(together, tiny_folder, monkeypatch):
     """Also not over several forward passes of one update."""
+    monkeypatch.setattr("lbm_core.think.finetune.collated", together)
     after = []
     for size in (1, 2, 4):
         config = FinetuneConfig(tiny_folder, epochs=1, batch_size=4, micro_batch_size=size, learning_rate=1e-3)
@@ -114,7 +138,7 @@ def test_a_killed_fine_tuning_resumes_to_the_model_of_an_uninterrupted_one(rank,
         return packed(samples)
 
     with monkeypatch.context() as patch:
-        patch.setattr("lbm_core.think.finetune.packed", killing)
+        patch.setattr("lbm_core.think.finetune.collated", killing)
         with pytest.raises(KeyboardInterrupt):
             finetune(config, PROMPTS, TEXTS, **kept)
     assert len(list(tmp_path.glob("*/checkpoint-*"))) == 1

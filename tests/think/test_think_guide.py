@@ -1,12 +1,16 @@
 """LBM-Think as a guide: it speaks when asked, ahead of its tick, and is not followed where it hallucinates."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from lbm_core.act.guides import DECREASE, INCREASE, UNCERTAIN
 from lbm_core.auction.bidder import Advertisers, Observation
 from lbm_core.think.config import ThinkConfig
 from lbm_core.think.generate import Generation
-from lbm_core.think.think_guide import ThinkGuide
+from lbm_core.think.parse import parse
+from lbm_core.think.think_guide import ThinkGuide, as_read
 
 
 class _Tokenizer:
@@ -61,3 +65,16 @@ def test_the_current_tick_is_not_told():
     backend.prompts.clear()
     ThinkGuide(backend)(observation, who)
     assert sorted(backend.prompts) == sorted(before)
+
+
+def test_an_answer_is_read_as_a_word_by_its_chances_or_as_an_expected_move():
+    read = parse("<answer>-1</answer>", 1.0, ratio_required=False)
+    text = Generation("<answer>-1</answer>", 3, "stop", 0.1, (0.3, 0.3, 0.4))
+    assert as_read(text, read, "word").tolist() == [1, 0, 0]
+    assert as_read(text, read, "most likely").tolist() == [0, 0, 1]
+    assert as_read(text, read, "margin").tolist() == [0, 1, 0], "0.4 - 0.3 decides nothing"
+    assert as_read(text, read, "expected").tolist() == [0.3, 0.3, 0.4]
+    rejected = parse("<answer>7</answer>", 1.0, ratio_required=False)
+    assert as_read(text, rejected, "expected").tolist() == [0, 1, 0]
+    with pytest.raises(ValueError, match="does not tell"):
+        as_read(replace(text, chances=None), read, "margin")
