@@ -14,13 +14,13 @@ LEAST = 5  # conversions that an advertiser must have before its CPA counts for 
 SIGNS, SIDES = ("increase", "decrease"), ("below_1", "above_1")
 
 
-def direction_counts(samples: pd.DataFrame) -> pd.DataFrame:
+def direction_counts(samples: pd.DataFrame, dead_band: float = 0.0) -> pd.DataFrame:
     """Fig. 2's counts: model, delta_a (increase | decrease), cpa_ratio (below_1 | above_1), count, share of the column.
 
     ``samples`` hold model, cpa_ratio (so far, at the decision) and delta_a (log alpha_t / alpha_{t-1}). A column has
-    those with a CPA ratio on one side of 1; samples with no change of alpha are left out.
+    those with a CPA ratio on one side of 1; samples that change log alpha by no more than ``dead_band`` are left out.
     """
-    moved = samples[samples["delta_a"] != 0]
+    moved = samples[samples["delta_a"].abs() > dead_band]
     side = np.where(moved["cpa_ratio"] < 1, "below_1", "above_1")
     sign = np.where(moved["delta_a"] > 0, "increase", "decrease")
     levels: dict[str, Any] = {"model": samples["model"].unique(), "delta_a": SIGNS, "cpa_ratio": SIDES}

@@ -6,6 +6,7 @@ The default values are those of "smoke", where each comparison only shows its pa
 from __future__ import annotations
 
 from lbm_core.settings import Count, Positive, Share, Whole, settings
+from lbm_core.think.config import PromptStyle, Sampling, ThinkConfig
 
 
 @settings
@@ -36,6 +37,13 @@ class Chapter4:
     """LBM-Think before fine-tuning."""
 
     models: tuple[str, ...] = ()  # language models beside the tier's (Table 6): folders, GGUF files, hub names
+    # How they are asked where the tier's own was warmed up: in the paper's words, behind examples, the ratio excused
+    unwarmed: ThinkConfig = ThinkConfig(
+        style=PromptStyle(order="facts_last", worked_examples=3),
+        sampling=Sampling(max_new_tokens=160, temperature=0.5),
+        ratio_required=False,
+    )
+    prompts: Count = 8  # of GQPO's, about which they are asked
     order_prompts: Count = 2  # prompts asked with each worked example last
     day_every: Count = 16  # ticks between two chains of thought of the day that is shown; Fig. 4: 1
     advertisers: Count = 6
@@ -52,6 +60,7 @@ class Chapter5:
     sweep_samples: Count = 3  # largest N there
     probes: Count = 6  # held-out decisions asked about before and after; Fig. 2: 1,000
     coin_prompts: Count = 96  # decisions at which every direction's relative-Q is computed
+    periods: Count = 1  # held-out periods of whole days, at most the tier's
     advertisers: Count = 6
     train_seeds: Count = 1
 

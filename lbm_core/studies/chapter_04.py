@@ -23,44 +23,60 @@ from lbm_core.think.parse import Status, parse, parse_groups, parsed_row
 from lbm_core.think.prompt import describe, examples, prompt_facts
 
 SHOWN_ADVERTISERS = 8  # at most so many are guided through the day that is shown
+SHOWN_PROMPTS = 20  # prompts of each model whose texts are kept for readers
 OUTCOME_TICKS = 4  # ticks over which the outcome of one advice is told, its own among them
 
 
 def labs_by_model(lab: Lab) -> dict[str, Lab]:
-    """The lab with each language model as LBM-Think, the tier's own first, by the last part of the model's name."""
-    names = dict.fromkeys([lab.tier.think.backbone, *lab.tier.chapter4.models])
-    return {Path(name).name.removesuffix(".gguf"): lab.changed({"think.backbone": name}) for name in names}
+    """The lab with each language model as LBM-Think, the tier's own first, by the last part of the model's name.
+
+    Where the tier's own was warmed up, the others are asked as ``chapter4.unwarmed`` says.
+    """
+    think, chapter = lab.tier.think, lab.tier.chapter4
+    labs = {_short(think.backbone) + (", warmed up" if think.warm_up else ""): lab}
+    asked = replace(chapter.unwarmed, backend=think.backend, every=think.every) if think.warm_up else think
+    for name in chapter.models:
+        labs[_short(name)] = replace(lab, tier=replace(lab.tier, think=replace(asked, backbone=name)))
+    return labs
+
+
+def _short(name: str) -> str:
+    return Path(name).name.removesuffix(".gguf")
 
 
 def checked_texts(lab: Lab) -> pd.DataFrame:
     """Every model's chains of thought about the tier's logged decisions, strictly read.
 
-    Columns: model, prompt, sample, tick, true_ratio, ratio, direction, stated, status, contradiction, tokens, seconds.
-    The ratio is required here, also where the tier excuses it.
+    The tier's own is asked about all of GQPO's, the others about the first ``chapter4.prompts``. Columns: model, prompt,
+    sample, tick, true_ratio, ratio, ratio_error, direction, stated, status, contradiction, tokens, seconds, text. The
+    ratio is required here, also where the tier excuses it, within the tier's own tolerance.
     """
     rows: list[dict[str, Any]] = []
-    for model, own in labs_by_model(lab).items():
-        decisions, groups = own.chains()
-        checks = parse_groups(groups, decisions.facts, ratio_required=True)
+    for number, (model, own) in enumerate(labs_by_model(lab).items()):
+        decisions = lab.decisions() if number == 0 else lab.decisions().first(lab.tier.chapter4.prompts)
+        groups = ask(own, decisions.facts, "logged", own.tier.gqpo.samples)
+        checks = parse_groups(groups, decisions.facts, tolerance=lab.tier.think.tolerance, ratio_required=True)
         for i, fact in enumerate(decisions.facts):
             for j, (text, check) in enumerate(zip(groups[i], checks[i], strict=True)):
                 place = {"model": model, "prompt": i, "sample": j}
-                rows.append(place | parsed_row(fact, text, check) | {"contradiction": check.contradiction})
-    frame = pd.DataFrame(rows).drop(columns="ratio_error")
-    return frame.astype(dict.fromkeys(("ratio", "direction", "stated"), float))  # None, where all are missing
+                shown = {"contradiction": check.contradiction, "text": text.text if i < SHOWN_PROMPTS else ""}
+                rows.append(place | parsed_row(fact, text, check) | shown)
+    return pd.DataFrame(rows).astype(dict.fromkeys(("ratio", "direction", "stated"), float))  # None, where all miss
 
 
 def last_example_varied(lab: Lab) -> pd.DataFrame:
     """Does an answer follow from the facts or from the last worked example? The same decisions, each case last once.
 
-    The cases keep their turn, so that a case comes first where the one before it is the last. One row per model,
-    decision and last case: model, moment, true_ratio, last (the case's direction), direction (NaN if not valid).
+    The cases keep their turn, so that a case comes first where the one before it is the last. One row per model that
+    sees worked examples, decision and last case: model, moment, true_ratio, last (the case's direction), direction (NaN
+    if not valid).
     """
-    style, facts = lab.tier.think.style, lab.decisions().facts[: lab.tier.chapter4.order_prompts]
-    if style.worked_examples < 2:
-        raise ValueError(f"a last example takes two worked examples; this tier shows {style.worked_examples}")
-    frames = []
-    for model, own in labs_by_model(lab).items():
+    labs = {name: own for name, own in labs_by_model(lab).items() if own.tier.think.style.worked_examples > 1}
+    if not labs:
+        raise ValueError("a last example takes two worked examples; no model of this tier is shown as many")
+    facts, frames = lab.decisions().facts[: lab.tier.chapter4.order_prompts], []
+    for model, own in labs.items():
+        style = own.tier.think.style
         for first in range(style.worked_examples):
             order = replace(style, first_example=first)
             groups = ask(own, facts, "orders", 1, style=order)

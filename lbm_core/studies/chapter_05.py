@@ -25,11 +25,13 @@ from lbm_core.lab.thinking import ask, judged, own_days
 from lbm_core.seeding import generator
 from lbm_core.studies.sizes import few
 from lbm_core.think.config import Rule
+from lbm_core.think.prompt import indicators
 
 DIRECTIONS = (-1, 0, 1)
 TOLERANCES = (0.01, 0.03, 0.1, 0.3, 1.0)  # relative errors of the stated ratio; beside them it is excused
 EXCUSED = "excused"
 MULTIPLES = (0.87, 1.0, 1.15)  # of the last alpha to the day's end: what :data:`DIRECTIONS` mean in the simulator
+SHOWN = 20  # moments whose texts are kept for readers
 PRETRAINED, TUNED = "LBM(P)", "LBM(GQPO)"
 DT_NAME, RULE_NAME = "DT", "spend-rate rule"  # advisers that write no texts; "rule" is a model that learned from one
 
@@ -181,7 +183,8 @@ def answers_at_probes(lab: Lab, probes: Probes, models: Mapping[str, Path | None
 
     One row per model and decision: model, moment, tick, cpa_ratio, random, stratified, direction (empty without a valid
     answer), status, ratio_error, tokens, alpha (of LBM-Act, told the direction or, without one, "uncertain"), delta_a
-    (log alpha_t / alpha_{t-1}), relative_q, critic_best and simulator_best (directions).
+    (log alpha_t / alpha_{t-1}), relative_q and the best of the three, best_q, critic_best and simulator_best
+    (directions), and of the first moments facts (in words) and text.
     """
     some, moments = probes.decisions, np.arange(len(probes.decisions))
     alphas, relative_q = judged_directions(lab, some.window)
@@ -192,6 +195,8 @@ def answers_at_probes(lab: Lab, probes: Probes, models: Mapping[str, Path | None
         "random": probes.random,
         "stratified": probes.stratified,
         "critic_best": relative_q.argmax(axis=1) - 1,
+        "best_q": relative_q.max(axis=1),
+        "facts": [indicators(fact) if k < SHOWN else "" for k, fact in enumerate(some.facts)],
         "simulator_best": probes.best,
     }
     judge = lab.critic()
@@ -211,6 +216,7 @@ def answers_at_probes(lab: Lab, probes: Probes, models: Mapping[str, Path | None
         samples = judged(lab, some, groups).samples
         followed = samples["direction"].where(samples["alpha"].notna()).fillna(0).to_numpy(dtype=np.int64)
         texts = {column: samples[column] for column in ("status", "ratio_error", "tokens")}
+        texts["text"] = pd.Series([group[0].text if k < SHOWN else "" for k, group in enumerate(groups)])
         frames.append(rows(name, samples["direction"], alphas[moments, followed + 1], **texts))
     alpha = lab.model("DT", tune=False).decide(some.window)
     frames.append(rows(DT_NAME, pd.Series(np.sign(alpha - some.last_alpha).astype(int)), alpha))
@@ -218,7 +224,18 @@ def answers_at_probes(lab: Lab, probes: Probes, models: Mapping[str, Path | None
     return pd.concat(frames, ignore_index=True)
 
 
-def whole_days(lab: Lab) -> pd.DataFrame:
-    """Replays under LBM-Think before and (if it learned) after GQPO, under nobody, and under guides as seldom."""
-    guides = [Guided(guide, every=lab.tier.think.every) for guide in ("random", "rule", "critic")]
-    return few(lab, lab.tier.chapter5).evaluate(["LBM(P)", "LBM(GQPO)", Guided("none"), *guides])
+def own_shares(answers: pd.DataFrame, model: str = TUNED) -> tuple[float, float, float]:
+    """How often a model's texts said -1, 0 and 1 at the random moments of :func:`answers_at_probes`; a text without a
+    valid answer counts as 0."""
+    said = answers.loc[answers["random"] & (answers["model"] == model), "direction"].fillna(0)
+    down, up = (round(float((said == direction).mean()), 2) for direction in (-1, 1))
+    return down, round(1.0 - down - up, 2), up
+
+
+def whole_days(lab: Lab, shares: tuple[float, float, float] | None = None) -> pd.DataFrame:
+    """Replays under LBM-Think before and (if it learned) after GQPO and its control, under nobody, and under guides
+    that speak as often: the rule, the critic, and a coin, with such ``shares`` of -1, 0 and 1 if they are given."""
+    every, random = lab.tier.think.every, Guided("random", every=lab.tier.think.every, shares=shares)
+    guides = [random, *(Guided(guide, every=every) for guide in ("rule", "critic"))]
+    control = [Guided("LBM-Think (random)")] if "random" in lab.tier.chapter5.controls else []
+    return few(lab, lab.tier.chapter5).evaluate(["LBM(P)", "LBM(GQPO)", *control, Guided("none"), *guides])

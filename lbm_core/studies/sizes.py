@@ -1,4 +1,4 @@
-"""On how much the comparisons of a chapter are made: fewer advertisers and trainings than the main results."""
+"""On how much the comparisons of a chapter are made: fewer days, advertisers and trainings than the main results."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from lbm_core.lab.lab import Lab
 
 
 def few(lab: Lab, chapter: Any) -> Lab:
-    """The lab with the ``advertisers`` and any ``train_seeds`` of ``lab.tier.chapterN``, never more than the tier's."""
-    sizes = lab.tier.evaluation
-    seeds = min(getattr(chapter, "train_seeds", sizes.train_seeds), sizes.train_seeds)
-    advertisers = min(chapter.advertisers, sizes.advertisers)
-    return lab.changed({"evaluation.advertisers": advertisers, "evaluation.train_seeds": seeds})
+    """The lab with the ``advertisers``, ``train_seeds`` and ``periods`` that ``lab.tier.chapterN`` names, never more
+    than the tier's."""
+    sizes, names = lab.tier.evaluation, ("advertisers", "train_seeds", "periods")
+    own = {name: min(getattr(chapter, name, getattr(sizes, name)), getattr(sizes, name)) for name in names}
+    own["closed_loop_periods"] = min(sizes.closed_loop_periods, own["periods"])
+    return lab.changed({f"evaluation.{name}": count for name, count in own.items()})
 
 
 def once(lab: Lab) -> Lab:

@@ -34,7 +34,8 @@ def hallucination(texts: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame
 
     - "accepted", and the share of every other :class:`~lbm_core.think.parse.Status` that occurs;
     - "answered": share with one valid direction;
-    - "ratio right": share within 3 % of the truth, among texts that state a ratio where the truth is defined;
+    - "ratio right" and "ratio within 10 %": share within 3 and 10 % of the truth, among texts that state a ratio where
+      the truth is defined;
     - "ratio error, median" and "… 90th percentile" of |stated - true| / true, among the same;
     - "contradiction": share of answers 1 or -1 whose reasoning could be read and recommends another direction or none;
     - "raise below 1": share that raises where the CPA ratio is below 1, minus the share where it is above.
@@ -90,6 +91,7 @@ def _of_model(texts: pd.DataFrame, rng: np.random.Generator) -> Iterator[tuple[A
     occurring = [one.value for one in Status if one is not Status.ACCEPTED and (status == one.value).any()]
     shares = {name: (status == name, always) for name in (Status.ACCEPTED.value, *occurring)}
     shares |= {"answered": (answered, always), "ratio right": (error <= TOLERANCE + 1e-9, known)}
+    shares["ratio within 10 %"] = (error <= 0.1 + 1e-9, known)
     below, above = _share(direction == 1, low), _share(direction == 1, high)
     quantities: dict[str, tuple[Statistic, NDArray[np.bool_], int]] = {
         **{name: (_share(hit, among), among, int(among.any(axis=1).sum())) for name, (hit, among) in shares.items()},
