@@ -17,6 +17,7 @@ from lbm_core.auction.replay import ReplayResult, replay
 from lbm_core.evaluation.runner import spread_rows
 from lbm_core.lab.lab import Lab
 from lbm_core.lab.thinking import ask, think_guide
+from lbm_core.lab.warm_up import LOG, warm_up
 from lbm_core.seeding import generator
 from lbm_core.studies.sizes import few
 from lbm_core.think.parse import Status, parse, parse_groups, parsed_row
@@ -44,12 +45,20 @@ def _short(name: str) -> str:
     return Path(name).name.removesuffix(".gguf")
 
 
+def warm_up_losses(lab: Lab) -> pd.DataFrame:
+    """Losses of the tier's warm-up (step, loss), in nats per token; ValueError for a tier without one."""
+    warmed = warm_up(lab)
+    if warmed is None:
+        raise ValueError(f"tier {lab.tier.name!r} warms no model up: think.warm_up is None")
+    return pd.read_csv(warmed.get(quiet=True) / LOG)
+
+
 def checked_texts(lab: Lab) -> pd.DataFrame:
     """Every model's chains of thought about the tier's logged decisions, strictly read.
 
-    The tier's own is asked about all of GQPO's, the others about the first ``chapter4.prompts``. Columns: model, prompt,
-    sample, tick, true_ratio, ratio, ratio_error, direction, stated, status, contradiction, tokens, seconds, text. The
-    ratio is required here, also where the tier excuses it, within the tier's own tolerance.
+    The tier's own is asked about all of GQPO's, the others about the first ``chapter4.prompts``. Columns: model,
+    prompt, sample, tick, true_ratio, ratio, ratio_error, direction, stated, status, contradiction, tokens, seconds,
+    text (of the first prompts). The ratio is required here, also where the tier excuses it, within its own tolerance.
     """
     rows: list[dict[str, Any]] = []
     for number, (model, own) in enumerate(labs_by_model(lab).items()):
