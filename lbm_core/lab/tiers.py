@@ -130,12 +130,13 @@ _LAPTOP = replace(
     },
     think=replace(_SMOKE.think, backend="auto", every=1),
     gqpo=GQPOConfig(
-        prompts=2_600,
+        prompts=1_300,
+        learned=1_000,
         on_policy=0.5,
         on_policy_guide="random",
         finetune=FinetuneConfig(
             epochs=1,
-            batch_size=16,
+            batch_size=8,
             micro_batch_size=8,
             learning_rate=3e-4,
             schedule="cosine",
@@ -175,9 +176,9 @@ _LAPTOP = replace(
     chapter5=Chapter5(
         controls=("random",),
         temperatures=(0.4, 1.0),
-        sweep_prompts=100,
+        sweep_prompts=60,
         sweep_samples=8,
-        probes=1_000,
+        probes=500,
         coin_prompts=1_000,
         periods=6,
         advertisers=24,
