@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lbm_core.act.decide import LBMActBidder, decide
-from lbm_core.act.guides import DECREASE, INCREASE, UNCERTAIN
+from lbm_core.act.guides import DECREASE, INCREASE, UNCERTAIN, ExpectedMove
 from lbm_core.auction.bidder import Bidder
 from lbm_core.data.trajectories import ALPHA_LIMIT, windows
 
@@ -86,3 +86,22 @@ def test_models_without_language(make, days, full_days):
         LBMActBidder(model, lambda observation, advertisers: [UNCERTAIN] * len(advertisers))
     with pytest.raises(ValueError, match="target_return"):
         LBMActBidder(model, target_return=0.0)
+
+
+@pytest.mark.parametrize("layout", ["window", "day"])
+def test_an_expected_move_is_the_mean_of_log_alpha_under_the_three_directions(make, days, full_days, layout):
+    model, n = make(layout=layout), len(full_days)
+    who, rng = days.advertisers(full_days), np.random.default_rng(0)
+    chances = rng.dirichlet(np.ones(3), n)
+    chances[0] = (0.0, 1.0, 0.0)
+    expected, told = LBMActBidder(model, ExpectedMove(lambda *_: chances)), []
+    for tick in (7, 8):  # twice, so that what is known of a running day is used
+        observation = days.observation(full_days, tick)
+        for text in (DECREASE, UNCERTAIN, INCREASE):
+            alone = LBMActBidder(model, lambda *_, text=text: [text] * n)
+            alone.reset(who)
+            told.append(np.log(alone.act(observation)))
+        expected.reset(who)
+        moved = expected.act(observation)
+        np.testing.assert_allclose(moved, np.exp((chances.T * told[-3:]).sum(axis=0)), rtol=1e-4)
+    assert np.isfinite(expected.drift), "the first advertiser was told nothing"

@@ -21,7 +21,7 @@ from lbm_core.act.guide_sources import (
     spend_rate_rule,
     until,
 )
-from lbm_core.act.guides import DECREASE, FIRST, INCREASE, UNCERTAIN
+from lbm_core.act.guides import DECREASE, FIRST, INCREASE, UNCERTAIN, directions
 from lbm_core.auction.bidder import Advertisers, Observation
 from lbm_core.auction.controls import ConstantAlpha, ScheduledAlpha
 from lbm_core.auction.hindsight import best_constant
@@ -88,6 +88,18 @@ def test_simple_sources():
     ]
     with pytest.raises(ValueError, match="got 0"):
         every(0, constant(1))
+
+
+def test_a_coin_of_given_shares():
+    who, source, said = Advertisers(np.arange(48), np.full(48, 100.0), np.full(48, 8.0)), random_directions, []
+    for tick in range(1, 13):
+        past = np.ones((48, tick))
+        observation = Observation(tick, np.zeros((48, tick + 1, 16)), past, past, past)
+        said += directions(source(0, (0.1, 0.7, 0.2))(observation, who))
+        assert said[-48:] == directions(source(0, (0.1, 0.7, 0.2))(observation, who)), "the same in every run"
+    assert [np.mean(np.array(said) == d) for d in (-1, 0, 1)] == pytest.approx([0.1, 0.7, 0.2], abs=0.06)
+    with pytest.raises(ValueError, match="sum to 1"):
+        random_directions(0, (0.5, 0.5, 0.5))
 
 
 def test_a_level_ends_an_instruction():

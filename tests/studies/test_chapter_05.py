@@ -50,12 +50,11 @@ def test_every_tier_names_rules_that_exist(name):
     assert own.think.sampling.temperature not in own.chapter5.temperatures
     assert own.chapter5.sweep_prompts <= own.gqpo.prompts
     assert own.gqpo.rounds == 1
-    assert own.gqpo.on_policy == 0
 
 
 def test_paper_sizes():
     gqpo = tier("paper").gqpo
-    assert (gqpo.samples, gqpo.learned) == (3, 2_000)
+    assert (gqpo.samples, gqpo.learned, gqpo.on_policy) == (3, 2_000, 0.0)
     assert (gqpo.finetune.lora_rank, gqpo.finetune.batch_size, gqpo.finetune.epochs) == (0, 64, 5)
 
 
@@ -250,6 +249,17 @@ def test_whole_days_under_guides_that_speak_as_seldom(lab, monkeypatch):
     guides = ["none", *(f"{guide}, every 24 ticks" for guide in ("random", "rule", "critic"))]
     assert list(rows["method"].unique()) == ["LBM(P)", *(f"LBM-Act + {guide}" for guide in guides)]
     assert rows.groupby("method")["advertiser"].nunique().eq(2).all()
+
+
+def test_a_coin_has_the_shares_of_the_answers_at_random_moments(lab, monkeypatch):
+    said = pd.DataFrame({"direction": pd.array([1, 1, -1, None, 0, -1], dtype="Int64")})
+    said = said.assign(random=[True] * 5 + [False], model=chapter_05.TUNED)
+    shares = chapter_05.own_shares(said)
+    assert shares == (0.2, 0.4, 0.4), "no answer counts as unsure, and the last moment is not random"
+    let_write(monkeypatch, lambda *_: _text("<answer>1</answer>"))
+    monkeypatch.setattr("lbm_core.lab.evaluations.gqpo", lambda setup: type("None", (), {"get": lambda *a, **o: None}))
+    rows = chapter_05.whole_days(lab.changed({"think.every": 24, "chapter5.advertisers": 2}), shares)
+    assert "LBM-Act + random, every 24 ticks, shares 0.20 / 0.40 / 0.40" in set(rows["method"])
 
 
 def test_texts_are_asked_for_in_the_style_that_is_given(lab, days, monkeypatch):
