@@ -44,7 +44,6 @@ class Chapter4:
         ratio_required=False,
     )
     prompts: Count = 8  # of GQPO's, about which they are asked
-    order_prompts: Count = 2  # prompts asked with each worked example last
     day_every: Count = 16  # ticks between two chains of thought of the day that is shown; Fig. 4: 1
     advertisers: Count = 6
     train_seeds: Count = 1

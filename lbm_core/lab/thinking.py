@@ -24,7 +24,7 @@ from lbm_core.seeding import generator
 
 if TYPE_CHECKING:
     from lbm_core.act.guides import GuideSource
-    from lbm_core.think.config import PromptStyle, Rule, Sampling
+    from lbm_core.think.config import Rule, Sampling
     from lbm_core.think.generate import Backend, Generation
     from lbm_core.think.gqpo import Selection
     from lbm_core.think.prompt import PromptFacts
@@ -81,7 +81,6 @@ def ask(
     model: Path | None = None,
     *,
     sampling: Sampling | None = None,
-    style: PromptStyle | None = None,
 ) -> list[list[Generation]]:
     """n chains of thought about each of some facts (Eq. 3); those kept under the purpose's name are not written again.
 
@@ -91,7 +90,7 @@ def ask(
     from lbm_core.think.prompt import render
 
     writes, think = backend(setup, model or started(setup)), setup.tier.think
-    prompts = [render(fact, writes.tokenizer, style or think.style) for fact in facts]
+    prompts = [render(fact, writes.tokenizer, think.style) for fact in facts]
     store, start = text_store(setup, purpose), time.monotonic()
     before = _size(store)
     try:

@@ -21,7 +21,7 @@ from lbm_core.lab.warm_up import LOG, warm_up
 from lbm_core.seeding import generator
 from lbm_core.studies.sizes import few
 from lbm_core.think.parse import Status, parse, parse_groups, parsed_row
-from lbm_core.think.prompt import describe, examples, prompt_facts
+from lbm_core.think.prompt import describe, prompt_facts
 
 SHOWN_ADVERTISERS = 8  # at most so many are guided through the day that is shown
 SHOWN_PROMPTS = 20  # prompts of each model whose texts are kept for readers
@@ -71,33 +71,6 @@ def checked_texts(lab: Lab) -> pd.DataFrame:
                 shown = {"contradiction": check.contradiction, "text": text.text if i < SHOWN_PROMPTS else ""}
                 rows.append(place | parsed_row(fact, text, check) | shown)
     return pd.DataFrame(rows).astype(dict.fromkeys(("ratio", "direction", "stated"), float))  # None, where all miss
-
-
-def last_example_varied(lab: Lab) -> pd.DataFrame:
-    """Does an answer follow from the facts or from the last worked example? The same decisions, each case last once.
-
-    The cases keep their turn, so that a case comes first where the one before it is the last. One row per model that
-    sees worked examples, decision and last case: model, moment, true_ratio, last (the case's direction), direction (NaN
-    if not valid).
-    """
-    labs = {name: own for name, own in labs_by_model(lab).items() if own.tier.think.style.worked_examples > 1}
-    if not labs:
-        raise ValueError("a last example takes two worked examples; no model of this tier is shown as many")
-    facts, frames = lab.decisions().facts[: lab.tier.chapter4.order_prompts], []
-    for model, own in labs.items():
-        style = own.tier.think.style
-        for first in range(style.worked_examples):
-            order = replace(style, first_example=first)
-            groups = ask(own, facts, "orders", 1, style=order)
-            columns = {
-                "model": model,
-                "moment": range(len(facts)),
-                "true_ratio": [fact.true_ratio for fact in facts],
-                "last": parse(examples(order)[-1][1], 1.0, ratio_required=False).direction,
-                "direction": [check.direction for (check,) in parse_groups(groups, facts, ratio_required=False)],
-            }
-            frames.append(pd.DataFrame(columns).astype({"direction": float}))
-    return pd.concat(frames, ignore_index=True)
 
 
 def scores_by_model(lab: Lab) -> pd.DataFrame:

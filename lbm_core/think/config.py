@@ -44,12 +44,9 @@ class PromptStyle:
     # Solved cases before the question, as earlier turns, with invented numbers and one of each direction. Differs from
     # the paper, whose 3B model needs none; one of 135M hardly ever fills in the tags without.
     worked_examples: Examples = 0
-    first_example: Whole = 0  # which of them comes first; the one before it then stands next to the question
     brief: bool = False  # ask for four sentences at most, so that a chain of thought fits into a small token limit
 
     def __post_init__(self) -> None:
-        if self.first_example >= max(self.worked_examples, 1):
-            raise ValueError(f"first_example must be one of the {self.worked_examples} shown; got {self.first_example}")
         if self.form == "indicators" and (self.worked_examples or self.brief):
             raise ValueError(
                 "a prompt of indicators takes no worked examples and is not brief: the model has learned it"

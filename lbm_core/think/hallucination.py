@@ -50,24 +50,6 @@ def hallucination(texts: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame
     return pd.DataFrame(rows, columns=["model", "quantity", "value", "low", "high", "texts", "prompts"])
 
 
-def copied(answers: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """How often a readable answer is that of the last worked example, per model.
-
-    Answers: model, moment, last, direction (NaN without one valid answer), every moment once with each case last. The
-    result: model, readable (share of the texts), same (share of the readable ones), low, high (of ``same``, over
-    moments), copied (share c of copies that explains it, if other answers do not know the last case: same = c + (1 - c)
-    / cases), moments.
-    """
-    rows = []
-    for model, own in answers.groupby("model", sort=False):
-        table = own.pivot(index="moment", columns="last", values="direction")
-        read, cases = table.notna().to_numpy(), table.shape[1]
-        hit = table.to_numpy() == table.columns.to_numpy()
-        same, low, high = _with_interval(_share(hit, read), len(table), rng, 0)
-        rows.append((model, read.mean(), same, low, high, (cases * same - 1) / (cases - 1), len(table)))
-    return pd.DataFrame(rows, columns=["model", "readable", "same", "low", "high", "copied", "moments"])
-
-
 def ratio_errors(texts: pd.DataFrame) -> pd.Series:
     """|stated - true| / true of every text; NaN where no ratio is stated or the truth is undefined or zero."""
     return (texts["ratio"] - texts["true_ratio"]).abs() / texts["true_ratio"].where(texts["true_ratio"] > 0)

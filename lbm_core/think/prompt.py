@@ -116,14 +116,10 @@ def messages(facts: PromptFacts, style: PromptStyle | None = None) -> list[dict[
         system = {"role": "system", "content": WORDING["indicators"]["system"]}
         return [system, {"role": "user", "content": indicators(facts)}]
     rules = [WORDING["knowledge"], WORDING["task"] + (WORDING["brief"] if style.brief else "")]
-    solved = [(describe(case), f"{WORDING['assistant']} {solution}") for case, solution in examples(style)]
+    solved = [
+        (describe(case), f"{WORDING['assistant']} {solution}") for case, solution in EXAMPLES[: style.worked_examples]
+    ]
     return conversation(rules, solved, describe(facts), rules_first=style.order == "facts_last")
-
-
-def examples(style: PromptStyle) -> tuple[tuple[PromptFacts, str], ...]:
-    """The solved cases of a style in the order in which they are shown, each with its solution."""
-    shown = EXAMPLES[: style.worked_examples]
-    return shown[style.first_example :] + shown[: style.first_example]
 
 
 def conversation(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 from scripted import Scripted, let_write
@@ -13,7 +11,6 @@ from lbm_core.report import figures, widgets
 from lbm_core.studies import chapter_04
 from lbm_core.think.generate import Generation
 from lbm_core.think.hallucination import hallucination
-from lbm_core.think.prompt import describe
 
 RAISE = "So raise the bidding parameter. <ratio>1</ratio> <answer>1</answer>"
 MUTE = "I would rather not say."
@@ -123,30 +120,3 @@ def test_scores_by_model_are_of_lbm_with_each(lab, monkeypatch):
     assert scores["advertiser"].nunique() == 2
     won = scores.groupby("model")["expected_conversions"].sum()
     assert won["thinks"] == won["b"] != won["none"], "both say the same, and that changes the day"
-
-
-def test_the_same_decisions_are_asked_about_with_each_example_last(lab, monkeypatch):
-    sizes = {"think.backbone": "a/copy", "chapter4.models": ("a/firm",), "chapter4.order_prompts": 3}
-    lab = lab.changed(sizes | {"think.style.worked_examples": 3})
-    last = describe(lab.decisions().facts[2])
-
-    def backend(setup, model=None):
-        def answer(prompt, k, j):
-            copied = re.findall("<answer>.*?</answer>", prompt)[-1]
-            text = RAISE if setup.tier.think.backbone == "a/firm" else copied
-            return Generation(MUTE if last in prompt else text, 9, "stop", 0.1)
-
-        return Scripted(setup.tier.think.backbone, answer)
-
-    monkeypatch.setattr("lbm_core.lab.thinking.backend", backend)
-    answers = chapter_04.last_example_varied(lab)
-    assert answers.groupby(["model", "last"]).size().eq(3).all()
-    assert list(dict.fromkeys(answers["model"])) == ["copy", "firm"]
-    assert answers.loc[answers["moment"] == 2, "direction"].isna().all(), "the last decision's text cannot be read"
-    readable = answers[answers["moment"] < 2]
-    copies = readable[readable["model"] == "copy"]
-    assert (copies["direction"] == copies["last"]).all()
-    assert sorted(copies["last"].unique()) == [-1, 0, 1]
-    assert readable.loc[readable["model"] == "firm", "direction"].eq(1).all()
-    with pytest.raises(ValueError, match="two worked examples"):
-        chapter_04.last_example_varied(lab.changed({"think.style.worked_examples": 1}))

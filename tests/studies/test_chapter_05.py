@@ -19,7 +19,6 @@ from lbm_core.lab.decisions import decisions_at, draw_decisions, joined
 from lbm_core.lab.tiers import tier
 from lbm_core.settings import TIER_NAMES
 from lbm_core.studies import chapter_05
-from lbm_core.think.config import PromptStyle
 from lbm_core.think.generate import Generation
 from lbm_core.think.rules import RULES
 from lbm_core.think.trainer import LOG
@@ -260,20 +259,3 @@ def test_a_coin_has_the_shares_of_the_answers_at_random_moments(lab, monkeypatch
     monkeypatch.setattr("lbm_core.lab.evaluations.gqpo", lambda setup: type("None", (), {"get": lambda *a, **o: None}))
     rows = chapter_05.whole_days(lab.changed({"think.every": 24, "chapter5.advertisers": 2}), shares)
     assert "LBM-Act + random, every 24 ticks, shares 0.20 / 0.40 / 0.40" in set(rows["method"])
-
-
-def test_texts_are_asked_for_in_the_style_that_is_given(lab, days, monkeypatch):
-    seen: list[str] = []
-
-    def answer(prompt, k, j):
-        seen.append(prompt)
-        return _text("<answer>1</answer>")
-
-    let_write(monkeypatch, answer)
-    lab = lab.changed({"think.style": PromptStyle(order="facts_last", worked_examples=3)})
-    facts = draw_decisions(days, 2, np.random.default_rng(3)).facts
-    for style in (None, replace(lab.tier.think.style, first_example=1)):
-        thinking.ask(lab, facts, "styles", 1, style=style)
-    usual, turned = sorted(seen[:2]), sorted(seen[2:])
-    assert sorted(map(len, usual)) == sorted(map(len, turned))
-    assert all(a != b for a, b in zip(usual, turned, strict=True)), "the same cases in another order"

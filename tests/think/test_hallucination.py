@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lbm_core.think.hallucination import copied, hallucination, ratio_errors
+from lbm_core.think.hallucination import hallucination, ratio_errors
 
 COLUMNS = ["model", "prompt", "sample", "true_ratio", "ratio", "direction", "stated", "status"]
 NONE = np.nan
@@ -84,21 +84,3 @@ def test_bad_frames_are_refused():
         hallucination(BY_HAND.drop(columns="stated"), np.random.default_rng(0))
     with pytest.raises(ValueError, match="equally many"):
         hallucination(BY_HAND.iloc[:-1], np.random.default_rng(0))
-
-
-def test_copies_counted_by_hand():
-    def answers(model, rows):
-        records = [
-            (model, m, last, answer) for m, row in enumerate(rows) for last, answer in zip((-1, 1, 0), row, strict=True)
-        ]
-        return pd.DataFrame(records, columns=["model", "moment", "last", "direction"])
-
-    rows = [answers("copies", [(-1, 1, 0)] * 8), answers("firm", [(1, 1, 1)] * 8)]
-    rows.append(answers("half", [(-1, 1, NONE), (1, NONE, NONE)]))
-    table = copied(pd.concat(rows), np.random.default_rng(0)).set_index("model")
-    assert table.loc["copies", ["readable", "same", "low", "high", "copied"]].tolist() == [1, 1, 1, 1, 1]
-    assert table.loc["firm", "same"] == pytest.approx(1 / 3)
-    assert table.loc["firm", "copied"] == pytest.approx(0)
-    assert table.loc["half", "readable"] == pytest.approx(3 / 6)
-    assert table.loc["half", "same"] == pytest.approx(2 / 3)
-    assert np.isnan(table.loc["half", "low"]), "two moments bound nothing"

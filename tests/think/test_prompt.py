@@ -19,7 +19,6 @@ from lbm_core.think.prompt import (
     WORDING,
     PromptFacts,
     describe,
-    examples,
     logged_facts,
     messages,
     prompt_facts,
@@ -211,15 +210,3 @@ def test_bad_input_is_refused():
     base_model.chat_template = None
     with pytest.raises(ValueError, match="chat template"):
         render(FIG4, base_model)
-
-
-def test_the_examples_come_in_turn_and_each_can_be_the_last():
-    orders = [examples(PromptStyle(worked_examples=3, first_example=k)) for k in range(3)]
-    assert all(sorted(map(str, order)) == sorted(map(str, EXAMPLES)) for order in orders)
-    assert [order[0] for order in orders] == list(EXAMPLES)
-    assert {parse(order[-1][1], 1.0, ratio_required=False).direction for order in orders} == {-1, 0, 1}
-    chat = messages(FIG4, PromptStyle(worked_examples=3, first_example=1))
-    assert chat[-2]["content"].endswith(EXAMPLES[0][1]), "the one before the first stands next to the question"
-    for wrong in ({"worked_examples": 2, "first_example": 2}, {"first_example": 1}, {"first_example": -1}):
-        with pytest.raises(ValueError, match="first_example"):
-            PromptStyle(**wrong)
