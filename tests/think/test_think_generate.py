@@ -9,7 +9,7 @@ from tiny_language_model import tiny_language_model
 
 from lbm_core.think.backends import choose_backend
 from lbm_core.think.config import Sampling
-from lbm_core.think.generate import Generation, generate
+from lbm_core.think.generate import Generation, answer_place, answer_starts, generate, normalised
 
 PROMPTS = ["a", "four", "sixsix", "bb", "seven77", "a"]
 
@@ -204,3 +204,42 @@ def test_grouped_attention_is_exact_where_keys_are_large(queries, masked):
     scores = query.double() @ many[0].transpose(2, 3) * size**-0.5
     expected = scores.masked_fill(~seen, -torch.inf).softmax(dim=-1) @ many[1]
     torch.testing.assert_close(output.transpose(1, 2).double(), expected, atol=0.02, rtol=0.02)
+
+
+def test_the_place_of_an_answer_is_found_whatever_the_tokens():
+    tokenizer = tiny_language_model().tokenizer
+    ids = tokenizer("so <answer>-1</answer>", add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode([ids[answer_place(ids, tokenizer)]]) == "-"
+    for text in ("no answer", "<answer>"):
+        assert answer_place(tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer) is None
+    assert normalised([0.1, 0.1, 0.2]) == pytest.approx((0.25, 0.25, 0.5))
+    assert normalised([0.0, 0.0, 0.0]) is None
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_chances_are_those_of_the_model_before_any_temperature(backend, monkeypatch, temperature):
+    import torch
+
+    written: list[list[int]] = []
+
+    def fourth(tokens, tokenizer):
+        written.append(tokens)
+        return 3
+
+    monkeypatch.setattr("lbm_core.think.transformers_backend.answer_place", fourth)
+    model, tokenizer, prompts = tiny_language_model().model, backend.tokenizer, ["one", "two more"]
+    groups = backend.sample(prompts, 1, Sampling(6, temperature, stop=""), 0)
+    for prompt, (text,), tokens in zip(prompts, groups, written, strict=True):
+        before = tokenizer(prompt, add_special_tokens=False)["input_ids"] + tokens[:3]
+        with torch.no_grad():
+            chances = model(torch.tensor([before])).logits[0, -1].softmax(dim=-1)[answer_starts(tokenizer)]
+        assert text.chances == pytest.approx((chances / chances.sum()).tolist(), rel=1e-3)
+
+
+def test_chances_are_stored_and_read(tmp_path):
+    class Sure(Echo):
+        def sample(self, prompts, n, sampling, seed):
+            return [[Generation(p, 3, "stop", 0.1, (0.1, 0.2, 0.7)) for _ in range(n)] for p in prompts]
+
+    first = run(Sure(), tmp_path / "texts.jsonl")
+    assert run(Echo(calls=0), tmp_path / "texts.jsonl") == first
