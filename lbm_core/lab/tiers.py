@@ -51,7 +51,6 @@ _SMOKE = Tier(
         style=PromptStyle(form="indicators"),
         sampling=Sampling(max_new_tokens=64),
         every=24,
-        tolerance=0.1,  # A few thousand texts do not teach it to divide within 3 %.
     ),
     gqpo=GQPOConfig(
         prompts=8,
