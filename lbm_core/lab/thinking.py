@@ -112,7 +112,7 @@ def own_days(setup: Setup, before: Tuned | None = None) -> Artifact[TrajectorySe
     if guide == "LBM-Think":
         think = setup.tier.think
         config |= {"writer": writer(setup), "every": think.every, "tolerance": think.tolerance}
-        config["ratio_required"] = think.ratio_required
+        config |= {"ratio_required": think.ratio_required, "reading": think.reading}
         inputs = (*inputs, *starts_from(setup, before))
 
     def make(folder: Path) -> None:

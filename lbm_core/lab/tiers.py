@@ -262,7 +262,7 @@ _TIERS = {each.name: each for each in (_SMOKE, _LAPTOP, _GPU, _PAPER)}
 # "cached" computes nothing large: it reads committed results; its live demonstrations are smoke-sized.
 _TIERS["cached"] = replace(_SMOKE, name="cached")
 # What is no size: the lab binds data set, seed and whose transformer is trained.
-_BOUND = ("name", "dataset", "seed", "finetune.backbone", "sft.backbone", "grpo.backbone", "dt_q.seed")
+_BOUND = ("name", "dataset", "seed", "finetune.backbone", "warm_up.backbone", "sft.backbone", "grpo.backbone", "dt_q.seed")
 
 
 def tier(name: str, changes: dict[str, Any] | None = None) -> Tier:
