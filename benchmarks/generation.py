@@ -81,7 +81,7 @@ def main() -> None:
     facts = logged_moments(arguments.prompts)
     names = [BASELINE, "vllm", *([arguments.server] if arguments.server else [])]
     shown = arguments.worked_examples
-    style = PromptStyle(order="facts_last" if shown else "facts_first", worked_examples=shown)
+    style = PromptStyle(worked_examples=shown)
     sampling = Sampling(arguments.tokens, temperature=0.7)
     backends, starts = {}, {}
     for name in names:

@@ -12,7 +12,7 @@ from lbm_core.act.backbone import Backbone
 from lbm_core.baselines.text_config import SFTTextConfig
 from lbm_core.baselines.text_prompt import answer_text
 from lbm_core.baselines.text_training import base_model, finished, precision_settings
-from lbm_core.think.packing import tokenized
+from lbm_core.think.samples import tokenized
 from lbm_core.think.trainer import low_rank, train
 
 

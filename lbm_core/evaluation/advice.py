@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
@@ -20,7 +18,6 @@ MEASURES = {
     "as the simulator": "answer has the best replayed score",
 }
 RATIO_BINS = {"below 0.8": (0.0, 0.8), "0.8 to 1": (0.8, 1.0), "1 to 1.25": (1.0, 1.25), "above 1.25": (1.25, np.inf)}
-ANSWERS = ("lower", "unsure", "raise", "none")
 
 
 def measures(frame: pd.DataFrame) -> pd.DataFrame:
@@ -68,18 +65,3 @@ def before_and_after(measured: pd.DataFrame, reference: str, rng: np.random.Gene
             rows.append((name, measure, *level, len(values), *difference))
     columns = ["model", "measure", "mean", "low", "high", "moments", "difference", "difference_low", "difference_high"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def answers_by_ratio(frame: pd.DataFrame) -> pd.DataFrame:
-    """Share of each answer per bin of the CPA ratio, of moments that have one: model, bin, answer, count, share.
-
-    ``frame`` holds model, cpa_ratio, direction.
-    """
-    edges = [low for low, _ in RATIO_BINS.values()] + [np.inf]
-    words = frame["direction"].astype("float64").map({-1.0: "lower", 0.0: "unsure", 1.0: "raise"}).fillna("none")
-    binned = frame.assign(bin=pd.cut(frame["cpa_ratio"], edges, labels=list(RATIO_BINS)), answer=words)
-    levels: dict[str, Any] = {"model": frame["model"].unique(), "bin": list(RATIO_BINS), "answer": ANSWERS}
-    cells = pd.MultiIndex.from_product(list(levels.values()), names=list(levels))
-    rows = binned.value_counts(list(levels)).reindex(cells, fill_value=0).reset_index()
-    total = rows.groupby(["model", "bin"], sort=False)["count"].transform("sum")
-    return rows.assign(share=rows["count"] / total.where(total > 0))

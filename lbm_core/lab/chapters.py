@@ -39,7 +39,7 @@ class Chapter4:
     models: tuple[str, ...] = ()  # language models beside the tier's (Table 6): folders, GGUF files, hub names
     # How they are asked where the tier's own was warmed up: in the paper's words, behind examples, the ratio excused
     unwarmed: ThinkConfig = ThinkConfig(
-        style=PromptStyle(order="facts_last", worked_examples=3),
+        style=PromptStyle(worked_examples=3),
         sampling=Sampling(max_new_tokens=160, temperature=0.5),
         ratio_required=False,
     )

@@ -19,7 +19,7 @@ from lbm_core.lab.days import past_periods, tables, trajectories
 from lbm_core.lab.decisions import Decisions, days_of, draw_decisions, joined
 from lbm_core.lab.models import critic
 from lbm_core.lab.setup import Setup, bars
-from lbm_core.lab.warm_up import warm_up
+from lbm_core.lab.warmed_up import warm_up
 from lbm_core.seeding import generator
 
 if TYPE_CHECKING:
@@ -48,10 +48,7 @@ def writer(setup: Setup) -> dict[str, Any]:
 def started(setup: Setup, before: Tuned | None = None) -> Path | None:
     """The folder of the model that a training starts from, or that thinks: tuned before, warmed up, or None for the
     tier's as it was found."""
-    if before is not None:
-        return before.get(quiet=True)
-    warmed = warm_up(setup)
-    return None if warmed is None else warmed.get(quiet=True)
+    return next((model.get(quiet=True) for model in starts_from(setup, before)), None)
 
 
 def starts_from(setup: Setup, before: Tuned | None = None) -> tuple[Artifact[Any], ...]:
@@ -117,12 +114,12 @@ def own_days(setup: Setup, before: Tuned | None = None) -> Artifact[TrajectorySe
 
     def make(folder: Path) -> None:
         from lbm_core.act.decide import LBMActBidder
-        from lbm_core.act.guide_sources import random_directions, spend_rate_rule
+        from lbm_core.act.guide_sources import random_directions
 
         if guide == "LBM-Think":
             source: GuideSource = think_guide(setup, started(setup, before))
         else:
-            source = spend_rate_rule() if guide == "rule" else random_directions(setup.training_seed)
+            source = random_directions(setup.training_seed)
         bidder, days = LBMActBidder(model.get(), source), []
         for table in tables(periods):
             result = table_replay(table, bidder, generator(setup.seed, "think", 5, table.period), rows=who)

@@ -132,7 +132,6 @@ _LAPTOP = replace(
         prompts=1_300,
         learned=1_000,
         on_policy=0.5,
-        on_policy_guide="random",
         finetune=FinetuneConfig(
             epochs=1,
             batch_size=8,
@@ -262,7 +261,13 @@ _TIERS = {each.name: each for each in (_SMOKE, _LAPTOP, _GPU, _PAPER)}
 # "cached" computes nothing large: it reads committed results; its live demonstrations are smoke-sized.
 _TIERS["cached"] = replace(_SMOKE, name="cached")
 # What is no size: the lab binds data set, seed and whose transformer is trained.
-_BOUND = ("name", "dataset", "seed", "finetune.backbone", "warm_up.backbone", "sft.backbone", "grpo.backbone", "dt_q.seed")
+_BOUND = (
+    "name",
+    "dataset",
+    "seed",
+    "dt_q.seed",
+    *(f"{one}.backbone" for one in ("finetune", "warm_up", "sft", "grpo")),
+)
 
 
 def tier(name: str, changes: dict[str, Any] | None = None) -> Tier:

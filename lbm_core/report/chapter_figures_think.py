@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lbm_core.evaluation.advice import ANSWERS, MEASURES, RATIO_BINS
+from lbm_core.evaluation.advice import MEASURES
 from lbm_core.report.style import PALETTE, PAPER_COLOUR, bars, colours, curves, dots, drawn, legend_below, lines, sized
 
 
@@ -99,23 +97,6 @@ def before_after(figure: Figure, table: pd.DataFrame) -> None:
     for axes in grid.flat[len(measures) :]:
         axes.axis("off")
     figure.supxlabel("share of held-out moments", fontsize=8)
-
-
-@drawn("model", "bin", "answer", "count", "share")
-def answers_by_ratio(figure: Figure, frame: pd.DataFrame) -> None:
-    """What is advised at which CPA ratio, one panel per model."""
-    models, bins = list(frame["model"].unique()), list(RATIO_BINS)
-    panes = sized(figure, max(3.4, 1.5 * len(models) + 0.6), 2.3, 1, len(models), sharey=True, squeeze=False)[0]
-    for axes, (model, rows) in zip(panes, frame.groupby("model", sort=False), strict=True):
-        shares = rows.pivot(index="bin", columns="answer", values="share").loc[bins, list(ANSWERS)]
-        look: Any = {"color": [PALETTE[0], "0.8", PALETTE[1], "white"], "edgecolor": "0.6", "linewidth": 0.5}
-        shares.fillna(0).plot.bar(stacked=True, ax=axes, legend=False, rot=45, width=0.8, **look)
-        for place, count in enumerate(rows.groupby("bin")["count"].sum().loc[bins]):
-            axes.text(place, 1.02, f"{count}", ha="center", fontsize=6.5)
-        axes.set(title=model, ylim=(0, 1.12), xlabel="")
-    panes[0].set_ylabel("share of answers")
-    figure.supxlabel("CPA ratio so far (number of moments above each bar)", fontsize=8)
-    legend_below(figure, panes[0], loc="outside right center", ncols=1)
 
 
 @drawn("guide", "late", "missing", "hold", "every", "mean", "difference", "low", "high")

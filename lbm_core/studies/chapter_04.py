@@ -17,7 +17,7 @@ from lbm_core.auction.replay import ReplayResult, replay
 from lbm_core.evaluation.runner import spread_rows
 from lbm_core.lab.lab import Lab
 from lbm_core.lab.thinking import ask, think_guide
-from lbm_core.lab.warm_up import LOG, warm_up
+from lbm_core.lab.warmed_up import LOG, warm_up
 from lbm_core.seeding import generator
 from lbm_core.studies.sizes import few
 from lbm_core.think.parse import Status, parse, parse_groups, parsed_row

@@ -39,18 +39,14 @@ class PromptStyle:
     # "indicators": a third as long, for a small model that was warmed up (lbm_core.think.warm_up). It tells shares and
     # multiples in the place of amounts, and the realized CPA among them; only the CPA ratio is left to be worked out.
     form: Literal["figure 4", "indicators"] = "figure 4"
-    # "facts_last" puts what all prompts have in common first: no worse for a small model, and computed only once
-    order: Literal["facts_first", "facts_last"] = "facts_first"
     # Solved cases before the question, as earlier turns, with invented numbers and one of each direction. Differs from
-    # the paper, whose 3B model needs none; one of 135M hardly ever fills in the tags without.
+    # the paper, whose 3B model needs none; one of 135M hardly ever fills in the tags without. Behind the rules, so that
+    # what all prompts have in common is computed only once.
     worked_examples: Examples = 0
-    brief: bool = False  # ask for four sentences at most, so that a chain of thought fits into a small token limit
 
     def __post_init__(self) -> None:
-        if self.form == "indicators" and (self.worked_examples or self.brief):
-            raise ValueError(
-                "a prompt of indicators takes no worked examples and is not brief: the model has learned it"
-            )
+        if self.form == "indicators" and self.worked_examples:
+            raise ValueError("a prompt of indicators takes no worked examples: the model has learned it")
 
 
 @settings
@@ -127,7 +123,7 @@ class GQPOConfig:
     rounds: Count = 1  # of sampling, choosing and fine-tuning; the paper names one
     on_policy: Share = 0.0  # share of the moments met by LBM-Act itself in replays of training periods
     # Who leads it there; at random it meets what it meets under a model that was warmed up and nothing more
-    on_policy_guide: Literal["rule", "random", "LBM-Think"] = "rule"
+    on_policy_guide: Literal["random", "LBM-Think"] = "random"
     rule: Rule = "argmax"  # what is learned; Eq. 13, or a control
     beta: NonNegative = 50.0  # of the weights exp(beta * relative-Q) in Eq. 14's first line; the paper names none
     finetune: FinetuneConfig = FinetuneConfig()

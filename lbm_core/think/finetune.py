@@ -16,7 +16,7 @@ from trl import SFTConfig, SFTTrainer
 
 from lbm_core.act.backbone import Backbone, load_backbone
 from lbm_core.think.config import FinetuneConfig
-from lbm_core.think.packing import IGNORED, collated, tokenized
+from lbm_core.think.samples import IGNORED, padded, tokenized
 from lbm_core.think.trainer import low_rank, merged, save_adapter, save_trained, train
 
 
@@ -79,7 +79,7 @@ def finetune(
         remove_unused_columns=False,
         bf16=config.precision == "bfloat16",
     )
-    more = {"data_collator": collated, "peft_config": low_rank(config.lora_rank, backbone.model)}
+    more = {"data_collator": padded, "peft_config": low_rank(config.lora_rank, backbone.model)}
     trained, log = train(WeightedTrainer, settings, backbone, config, rows, checkpoints, **more)
     if adapter is not None:
         save_adapter(adapter, trained)

@@ -10,8 +10,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from lbm_core.think.parse import Parsed, Status, parse
 
 
@@ -32,15 +30,6 @@ class Case:
         """What the parser makes of it."""
         true_ratio = float("nan") if self.true_ratio is None else self.true_ratio
         return parse(self.text, true_ratio, ratio_required=ratio_required, truncated=self.truncated)
-
-
-def frame() -> pd.DataFrame:
-    """The gallery as a table: kind, case, text, and as the parser reads it status, direction, ratio, contradiction."""
-    rows = [{"kind": case.kind, "case": case.name, "text": case.text, "read": case.read()} for case in CASES]
-    table = pd.DataFrame(rows, dtype=object)
-    for name in ("status", "direction", "ratio", "contradiction"):
-        table[name] = pd.Series([getattr(read, name) for read in table["read"]], dtype=object)
-    return table.drop(columns="read")
 
 
 _ROWS = json.loads(Path(__file__).with_name("gallery.json").read_text(encoding="utf-8"))

@@ -117,9 +117,9 @@ def answer_place(tokens: Sequence[int], tokenizer: Any) -> int | None:
 
 def normalised(chances: Sequence[float]) -> tuple[float, float, float] | None:
     """Chances of the three answers that sum to 1; None where none of them is possible."""
-    total = sum(chances)
-    down, same, up = (chance / total for chance in chances) if total > 0 else (0.0, 0.0, 0.0)
-    return (down, same, up) if total > 0 else None
+    down, same, up = chances
+    total = down + same + up
+    return (down / total, same / total, up / total) if total > 0 else None
 
 
 def _read_store(store: Path) -> dict[str, dict[int, Generation]]:

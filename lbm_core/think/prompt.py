@@ -22,7 +22,7 @@ HISTORY = 4  # past ticks shown (A.3)
 SHOWN = 3  # of them in a prompt of indicators
 _VALUES = [FEATURES.index("current_pvalue_mean"), FEATURES.index("current_pv_num")]  # columns: mean p, impressions
 
-# The words, our own: system, facts, knowledge (two hints), task, brief, assistant (first words of the answer);
+# The words, our own: system, facts, knowledge (two hints), task, assistant (first words of the answer);
 # in the tables "indicators" and "chain" the short prompt, and what lbm_core.think.warm_up teaches
 WORDING: dict[str, Any] = tomllib.loads(Path(__file__).with_name("wording.toml").read_text(encoding="utf-8"))
 
@@ -115,11 +115,11 @@ def messages(facts: PromptFacts, style: PromptStyle | None = None) -> list[dict[
     if style.form == "indicators":
         system = {"role": "system", "content": WORDING["indicators"]["system"]}
         return [system, {"role": "user", "content": indicators(facts)}]
-    rules = [WORDING["knowledge"], WORDING["task"] + (WORDING["brief"] if style.brief else "")]
+    rules = [WORDING["knowledge"], WORDING["task"]]
     solved = [
         (describe(case), f"{WORDING['assistant']} {solution}") for case, solution in EXAMPLES[: style.worked_examples]
     ]
-    return conversation(rules, solved, describe(facts), rules_first=style.order == "facts_last")
+    return conversation(rules, solved, describe(facts), rules_first=style.worked_examples > 0)
 
 
 def conversation(

@@ -24,7 +24,6 @@ from transformers.masking_utils import sdpa_mask
 from lbm_core.act.backbone import Backbone
 from lbm_core.think.config import Sampling
 from lbm_core.think.generate import Generation, answer_place, answer_starts, normalised
-from lbm_core.think.packing import shared_beginning
 
 
 def grouped_attention(
@@ -69,7 +68,7 @@ class TransformersBackend:
         model, tokenizer = self.backbone.model, self.tokenizer
         # The chat template has written the special tokens already.
         encoded = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
-        ids, mask, shared = _pad_behind_shared_beginning(encoded, tokenizer.pad_token_id)
+        ids, mask, shared = _pad_behind__shared_beginning(encoded, tokenizer.pad_token_id)
         ids, mask = ids.to(model.device), mask.to(model.device)
         # Room for all tokens from the start on: a growing cache would copy all keys and values for every token.
         cache = StaticCache(config=model.config, max_cache_len=ids.shape[1] + sampling.max_new_tokens)
@@ -155,12 +154,18 @@ def _repeat(cache: StaticCache, times: int) -> None:
             layer.values = layer.values.repeat_interleave(times, dim=0)
 
 
-def _pad_behind_shared_beginning(encoded: list[list[int]], pad: int) -> tuple[Tensor, Tensor, int]:
+def _pad_behind__shared_beginning(encoded: list[list[int]], pad: int) -> tuple[Tensor, Tensor, int]:
     """Token ids and mask (rows, tokens); the padding stands behind what all share, so that this is computed only once.
 
     The last token is left to generate(), which needs one to start from.
     """
-    shared, longest = shared_beginning([row[:-1] for row in encoded]), max(map(len, encoded))
+    shared, longest = _shared_beginning([row[:-1] for row in encoded]), max(map(len, encoded))
     ids = [row[:shared] + [pad] * (longest - len(row)) + row[shared:] for row in encoded]
     mask = [[1] * shared + [0] * (longest - len(row)) + [1] * (len(row) - shared) for row in encoded]
     return torch.tensor(ids), torch.tensor(mask), shared
+
+
+def _shared_beginning(rows: Sequence[Sequence[int]]) -> int:
+    """Number of tokens in which all rows agree from the start on."""
+    columns = zip(*rows, strict=False)
+    return next((k for k, tokens in enumerate(columns) if len(set(tokens)) > 1), min(map(len, rows)))

@@ -68,12 +68,3 @@ def test_a_few_moments_give_no_interval_and_a_missing_reference_is_refused():
     assert table["low"].isna().all()
     with pytest.raises(ValueError, match="no rows of 'DT'"):
         advice.before_and_after(measured, "DT", np.random.default_rng(0))
-
-
-def test_answers_per_bin():
-    table = advice.answers_by_ratio(_frame()).set_index(["bin", "answer"])
-    assert table.loc[("below 0.8", "raise"), "share"] == 1
-    assert table.loc[("above 1.25", "lower"), "count"] == 1
-    assert table.loc[("above 1.25", "none"), "share"] == 0.5
-    assert table["share"].loc["0.8 to 1"].isna().all()
-    assert table["count"].sum() == 3, "a moment without a ratio is in no bin"

@@ -131,7 +131,6 @@ BOUND = {
     # A warm-up fixes what the prompt holds; without one the form is that of Fig. 4.
     "think.style.form",
     "think.style.worked_examples",
-    "think.style.brief",
     "chapter4.unwarmed.warm_up",
     "chapter4.unwarmed.style.form",
     "sft.backbone",

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from lbm_core.data import fidelity
-from lbm_core.evaluation.advice import MEASURES, answers_by_ratio
+from lbm_core.evaluation.advice import MEASURES
 from lbm_core.report import (
     chapter_figures_baselines,
     chapter_figures_market,
@@ -153,7 +153,6 @@ DRAWN = {
             ("DT", "with the ratio", 0.7, np.nan, np.nan),
         ),
     ),
-    chapter_figures_think.answers_by_ratio: (answers_by_ratio(_samples().assign(direction=1)),),
     chapter_figures_think.lateness: (_costs(),),
     chapter_figures_think.timeline: (
         _table("advertisers median_seconds p99_seconds", (48, 900.0, 1000.0), (96, 1700.0, 2900.0)),

@@ -12,7 +12,7 @@ from tiny_language_model import tiny_language_model
 from lbm_core.act.backbone import load_backbone
 from lbm_core.think.config import FinetuneConfig
 from lbm_core.think.finetune import finetune
-from lbm_core.think.packing import IGNORED, packed, tokenized
+from lbm_core.think.samples import IGNORED, padded, tokenized
 from lbm_core.think.trainer import LOG
 
 
@@ -29,10 +29,10 @@ def test_the_trainer_sees_no_label_at_the_prompt(tiny_folder, monkeypatch):
     seen = []
 
     def watched(samples):
-        seen.append(packed(samples))
+        seen.append(padded(samples))
         return seen[-1]
 
-    monkeypatch.setattr("lbm_core.think.finetune.collated", watched)
+    monkeypatch.setattr("lbm_core.think.finetune.padded", watched)
     finetune(FinetuneConfig(backbone=tiny_folder, epochs=1, batch_size=1), ["abc"], ["de"])
     ids, labels = seen[0]["input_ids"][0].tolist(), seen[0]["labels"][0].tolist()
     count = labels.index(next(label for label in labels if label != IGNORED))

@@ -99,24 +99,23 @@ def test_render_uses_the_chat_template_and_starts_the_answer():
 
 
 def test_styles_change_what_they_say_they_change():
-    first, last = (messages(FIG4, PromptStyle(order=order))[1]["content"] for order in ("facts_first", "facts_last"))
+    first = messages(FIG4)[1]["content"]
+    rules = messages(FIG4, PromptStyle(worked_examples=1))[1]["content"]
     assert first.startswith(describe(FIG4))
-    assert last.endswith(describe(FIG4))
-    assert sorted(first.split("\n\n")) == sorted(last.split("\n\n"))
-    assert "four short sentences" in messages(FIG4, PromptStyle(brief=True))[1]["content"]
-    for wrong in ({"order": "random"}, {"worked_examples": -1}, {"worked_examples": 4}):
-        with pytest.raises(ValueError, match=r"order|worked_examples"):
+    assert rules.endswith(describe(EXAMPLES[0][0]))
+    assert first.split("\n\n")[1:] == rules.split("\n\n")[:-1]
+    for wrong in ({"form": "random"}, {"worked_examples": -1}, {"worked_examples": 4}):
+        with pytest.raises(ValueError, match=r"form|worked_examples"):
             PromptStyle(**wrong)
 
 
-@pytest.mark.parametrize("order", ["facts_first", "facts_last"])
-def test_worked_examples_are_earlier_turns_and_the_rules_are_told_once(order):
-    chat = messages(FIG4, PromptStyle(order=order, worked_examples=3))
+def test_worked_examples_are_earlier_turns_and_the_rules_are_told_once():
+    chat = messages(FIG4, PromptStyle(worked_examples=3))
     assert [turn["role"] for turn in chat] == ["system", *["user", "assistant"] * 3, "user"]
     assert chat[-1]["content"] == describe(FIG4)
     assert ["Two things to know" in turn["content"] for turn in chat[1:]] == [True] + [False] * 6
     # What precedes the case to solve is the same for every case: it is computed once for a batch.
-    other = messages(EXAMPLES[0][0], PromptStyle(order=order, worked_examples=3))
+    other = messages(EXAMPLES[0][0], PromptStyle(worked_examples=3))
     assert other[:-1] == chat[:-1]
 
 

@@ -13,7 +13,7 @@ from tiny_language_model import tiny_language_model
 
 from lbm_core.act.backbone import load_backbone
 from lbm_core.data.generation import GenerateConfig, generate
-from lbm_core.lab import days, thinking, warm_up
+from lbm_core.lab import days, thinking, warmed_up
 from lbm_core.lab.guided import Guided, guided_contender
 from lbm_core.lab.lab import Lab
 from lbm_core.think.config import WarmUpConfig
@@ -38,14 +38,14 @@ def lab(tmp_path_factory):
 
 
 def test_it_is_trained_once_from_both_data_sets(lab, capsys):
-    artifact = warm_up.warm_up(lab)
+    artifact = warmed_up.warm_up(lab)
     folder = artifact.get()
     assert "computed" in capsys.readouterr().out
-    other = warm_up.warm_up(replace(lab, dataset="sparse", train_seed=3))
+    other = warmed_up.warm_up(replace(lab, dataset="sparse", train_seed=3))
     assert other.key == artifact.key, "one model for both data sets and all later trainings"
     assert thinking.started(lab) == folder
     assert thinking.backend(lab, folder).name.startswith(str(folder))
-    prompts, texts = warm_up._taught(lab, lab.tier.think.warm_up)
+    prompts, texts = warmed_up._taught(lab, lab.tier.think.warm_up)
     assert len(prompts) == len(texts) == 7
     before, after = load_backbone(lab.tier.think.backbone).model, load_backbone(str(folder)).model
     name = "model.layers.0.self_attn.q_proj.weight"
@@ -53,27 +53,27 @@ def test_it_is_trained_once_from_both_data_sets(lab, capsys):
 
 
 def test_what_a_package_carries_gives_the_same_model(lab, tmp_path, monkeypatch):
-    artifact = warm_up.warm_up(lab)
+    artifact = warmed_up.warm_up(lab)
     folder = artifact.get()
     carried = shutil.copytree(folder / "updates", tmp_path / "carried")
-    monkeypatch.setattr(warm_up, "CARRIED", carried)
+    monkeypatch.setattr(warmed_up, "CARRIED", carried)
     monkeypatch.setenv("LBM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(warm_up, "_taught", lambda *_: pytest.fail("nothing is trained"))
-    again = warm_up.warm_up(lab).get()
+    monkeypatch.setattr(warmed_up, "_taught", lambda *_: pytest.fail("nothing is trained"))
+    again = warmed_up.warm_up(lab).get()
     assert again != folder
     assert (again / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
-    assert (again / warm_up.LOG).read_text() == (folder / warm_up.LOG).read_text()
+    assert (again / warmed_up.LOG).read_text() == (folder / warmed_up.LOG).read_text()
 
 
 def test_other_settings_are_trained_and_not_taken_from_the_package(lab, tmp_path, monkeypatch):
-    carried = shutil.copytree(warm_up.warm_up(lab).get() / "updates", tmp_path / "carried")
-    monkeypatch.setattr(warm_up, "CARRIED", carried)
-    made_from = json.loads((carried / warm_up.MADE_FROM).read_text())
-    assert made_from["key"] == warm_up.carried() == warm_up.warm_up(lab).key
+    carried = shutil.copytree(warmed_up.warm_up(lab).get() / "updates", tmp_path / "carried")
+    monkeypatch.setattr(warmed_up, "CARRIED", carried)
+    made_from = json.loads((carried / warmed_up.MADE_FROM).read_text())
+    assert made_from["key"] == warmed_up.carried() == warmed_up.warm_up(lab).key
     assert made_from["samples"] == 7
-    assert warm_up.warm_up(replace(lab, seed=1)).key != warm_up.carried()
-    monkeypatch.setattr(warm_up, "WORDING", {"indicators": {}, "chain": {"answer": "other words"}})
-    assert warm_up.warm_up(lab).key != warm_up.carried()
+    assert warmed_up.warm_up(replace(lab, seed=1)).key != warmed_up.carried()
+    monkeypatch.setattr(warmed_up, "WORDING", {"indicators": {}, "chain": {"answer": "other words"}})
+    assert warmed_up.warm_up(lab).key != warmed_up.carried()
 
 
 def test_rows_name_the_weights_of_the_warmed_up_model(lab):

@@ -1,4 +1,4 @@
-"""Packed fine-tuning: same loss and gradient as sample by sample, with weights, adapters and several rounds."""
+"""Fine-tuning on rows of a batch: as sample by sample, with weights, adapters and several rounds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from tiny_language_model import tiny_language_model
 from lbm_core.act.backbone import load_backbone
 from lbm_core.think.config import FinetuneConfig
 from lbm_core.think.finetune import finetune
-from lbm_core.think.packing import IGNORED, collated, packed, padded, shared_beginning, tokenized
+from lbm_core.think.samples import IGNORED, padded, tokenized
+from lbm_core.think.transformers_backend import _shared_beginning
 
 PROMPTS = ["the same start, one:", "the same start, two more:", "the same start:"]
 TEXTS = [" up", " down it goes", " no"]
@@ -22,30 +23,10 @@ def _samples(weights=(1.0, 1.0, 1.0)):
 
 
 def test_shared_beginning():
-    assert shared_beginning([[1, 2, 3], [1, 2, 4]]) == 2
-    assert shared_beginning([[1, 2], [1, 2, 3]]) == 2
-    assert shared_beginning([[5]]) == 1
-    assert shared_beginning([[], [1]]) == 0
-
-
-def test_every_sample_is_predicted_as_if_alone():
-    samples, model = _samples(), tiny_language_model().model
-    pack = packed(samples)
-    assert pack["input_ids"].shape[1] < sum(len(sample["input_ids"]) for sample in samples)
-    inputs = {name: pack[name] for name in ("input_ids", "position_ids", "attention_mask")}
-    with torch.no_grad():
-        together = model(**inputs).logits[0]
-        alone = [model(torch.tensor([sample["input_ids"]])).logits[0] for sample in samples]
-    labels = pack["labels"][0]
-    places = (labels[1:] != IGNORED).nonzero().flatten()
-    own = [
-        logits[k - 1]
-        for sample, logits in zip(samples, alone, strict=True)
-        for k, label in enumerate(sample["labels"])
-        if label != IGNORED
-    ]
-    torch.testing.assert_close(together[places], torch.stack(own), rtol=1e-4, atol=1e-4)
-    assert labels[1:][places].tolist() == [label for s in samples for label in s["labels"] if label != IGNORED]
+    assert _shared_beginning([[1, 2, 3], [1, 2, 4]]) == 2
+    assert _shared_beginning([[1, 2], [1, 2, 3]]) == 2
+    assert _shared_beginning([[5]]) == 1
+    assert _shared_beginning([[], [1]]) == 0
 
 
 def test_rows_predict_as_if_alone_and_end_together():
@@ -62,26 +43,8 @@ def test_rows_predict_as_if_alone_and_end_together():
             assert set(rows["weights"][row, -n:].tolist()) == {sample["weight"]}
 
 
-def test_a_short_shared_beginning_is_read_twice_and_a_long_one_once():
-    tokenizer = tiny_language_model().tokenizer
-    short = [tokenized(tokenizer, f"a {k} and much of its own", " x") for k in "bc"]
-    long = [tokenized(tokenizer, f"what all of them begin with {k}", " x") for k in "bc"]
-    assert len(collated(short)["input_ids"]) == 2
-    assert len(collated(long)["input_ids"]) == 1
-
-
-def test_a_pack_of_one_and_of_equal_prompts_keep_the_last_prompt_token_apart():
-    one = packed(_samples()[:1])
-    assert one["input_ids"][0].tolist() == _samples()[0]["input_ids"]
-    twice = packed(_samples()[:1] * 2)
-    count = sum(label != IGNORED for label in _samples()[0]["labels"])
-    assert (twice["labels"] != IGNORED).sum() == 2 * count
-
-
-@pytest.mark.parametrize("together", [packed, padded])
-def test_the_size_of_a_pack_does_not_change_the_update(together, tiny_folder, monkeypatch):
+def test_the_size_of_a_batch_does_not_change_the_update(tiny_folder):
     """Also not over several forward passes of one update."""
-    monkeypatch.setattr("lbm_core.think.finetune.collated", together)
     after = []
     for size in (1, 2, 4):
         config = FinetuneConfig(tiny_folder, epochs=1, batch_size=4, micro_batch_size=size, learning_rate=1e-3)
@@ -135,10 +98,10 @@ def test_a_killed_fine_tuning_resumes_to_the_model_of_an_uninterrupted_one(rank,
         seen.append(samples)
         if len(seen) == 6:
             raise KeyboardInterrupt
-        return packed(samples)
+        return padded(samples)
 
     with monkeypatch.context() as patch:
-        patch.setattr("lbm_core.think.finetune.collated", killing)
+        patch.setattr("lbm_core.think.finetune.padded", killing)
         with pytest.raises(KeyboardInterrupt):
             finetune(config, PROMPTS, TEXTS, **kept)
     assert len(list(tmp_path.glob("*/checkpoint-*"))) == 1
