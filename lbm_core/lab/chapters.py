@@ -45,6 +45,7 @@ class Chapter4:
     )
     prompts: Count = 8  # of GQPO's, about which they are asked
     day_every: Count = 16  # ticks between two chains of thought of the day that is shown; Fig. 4: 1
+    periods: Count = 1  # held-out periods of whole days, at most the tier's
     advertisers: Count = 6
     train_seeds: Count = 1
 

@@ -170,7 +170,7 @@ _LAPTOP = replace(
     ),
     chapter2=_STUDIED,
     chapter3=Chapter3(variants=_CRITICS),
-    chapter4=Chapter4(models=("smollm2-135m",), prompts=200, day_every=4, advertisers=8),
+    chapter4=Chapter4(models=("smollm2-135m",), prompts=64, day_every=4, periods=6, advertisers=8),
     chapter5=Chapter5(
         controls=("random",),
         temperatures=(0.4, 1.0),
