@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lbm_core.act.backbone import DTYPES, BackboneFiles
 from lbm_core.seeding import integer_seed
 from lbm_core.think.config import Sampling
@@ -153,7 +155,9 @@ def _main_left_alone() -> Iterator[None]:
 
 def _import_vllm() -> Any:
     """The module vllm, with the settings above; one sentence where its import fails."""
-    os.environ.update({name: value for name, value in _ENVIRONMENT.items() if name not in os.environ})
+    # Not told how many threads to use, vLLM leaves one to its worker and, for good, to torch in this process.
+    settings = _ENVIRONMENT | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    os.environ.update({name: value for name, value in settings.items() if name not in os.environ})
     try:
         import vllm
 

@@ -77,7 +77,7 @@ def test_a_share_of_the_decisions_is_met_by_lbm_act_itself(lab, capsys):
     asked = mixed.decisions()
     assert asked.on_policy.tolist() == [False, False, True, True]
     own = thinking.own_days(mixed).get()
-    assert "days of LBM-Act instructed by rule (dense, training seed 0): loaded" in capsys.readouterr().out
+    assert "days of LBM-Act instructed by random (dense, training seed 0): loaded" in capsys.readouterr().out
     assert set(own.period) == {1000, 1001}
     assert len(set(own.advertiser)) <= lab.tier.evaluation.advertisers
     np.testing.assert_allclose(own.alphas[:, 0], own.cpa_target, rtol=1e-6, err_msg="LBM-Act opens at the target")
