@@ -65,7 +65,7 @@ STAGES: dict[str, Stage] = {
         Stage("grpo", 2, ("trajectories",)),
         Stage("warm_up", 1),  # trajectories are named in its configuration: who has its weights needs none
         Stage("own_days", 2, ("actor", "period", "warm_up", "gqpo")),
-        Stage("gqpo", 2, ("trajectories", "actor", "critic", "own_days", "warm_up", "gqpo")),
+        Stage("gqpo", 3, ("trajectories", "actor", "critic", "own_days", "warm_up", "gqpo")),
         Stage("tuning", 2, ("period",)),
         Stage("evaluation", 3, ("period", *_MODELS)),
         Stage("closed_loop", 3, ("period", *_MODELS)),

@@ -75,10 +75,16 @@ def relative_qs(
     return np.where(known, difference, np.nan)
 
 
-def select(relative_q: NDArray[np.float64]) -> NDArray[np.int64]:
-    """(n,) index of the first largest of (n, N) relative-Q, NaN aside; -1 where none is positive (Eq. 13)."""
+def select(relative_q: NDArray[np.float64], errors: NDArray[np.float64] | None = None) -> NDArray[np.int64]:
+    """(n,) index of the largest of (n, N) relative-Q, NaN aside; -1 where none is positive (Eq. 13).
+
+    Texts with one answer lead to one action: of equally good ones the first, or that with the least of (n, N)
+    ``errors`` of the stated ratio, NaN last.
+    """
     better = np.where(np.isfinite(relative_q) & (relative_q > 0), relative_q, 0.0)
-    return np.where(better.any(axis=1), better.argmax(axis=1), -1)
+    best = better >= better.max(axis=1, keepdims=True) - 1e-12
+    order = np.where(best, 0.0 if errors is None else np.nan_to_num(errors, nan=1e9), np.inf)
+    return np.where(better.any(axis=1), order.argmin(axis=1), -1)
 
 
 def advantage_weights(relative_q: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
@@ -116,7 +122,8 @@ def choose_chains(
     parsed = parse_groups(groups, facts, tolerance=tolerance, ratio_required=ratio_required)
     alphas = led_actions(act, window, groups, parsed)
     relative_q = relative_qs(critic, window, alphas, logged)
-    chosen, shape = select(relative_q), alphas.shape
+    errors = np.array([[one.ratio_error for one in group] for group in parsed])
+    chosen, shape = select(relative_q, errors), alphas.shape
     prompt, sample = (places.ravel() for places in np.indices(shape))
     rows = [parsed_row(facts[i], groups[i][j], parsed[i][j]) for i, j in np.ndindex(shape)]
     samples = pd.DataFrame(rows).astype({"ratio": "float64", "direction": "Int64", "stated": "Int64"})

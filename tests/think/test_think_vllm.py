@@ -67,6 +67,23 @@ def by_transformers(prompts):
 
 @needs_vllm
 @pytest.mark.weights
+def test_what_is_trained_after_texts_keeps_its_threads(monkeypatch, prompts):
+    import torch
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    engine = choose_backend("vllm", MODEL, dtype="float32", longest=512)
+    try:
+        torch.set_num_threads(2)
+        engine.sample(prompts[:1], 1, GREEDY, 0)
+        assert torch.get_num_threads() == 2
+    finally:
+        engine.close()
+        torch.set_num_threads(before)
+
+
+@needs_vllm
+@pytest.mark.weights
 @pytest.mark.slow
 def test_the_most_likely_texts_are_those_of_transformers(backend, prompts, by_transformers):
     stopped, free = (contents(backend.sample(prompts, 2, sampling, 0)) for sampling in (GREEDY, FREE))
