@@ -82,7 +82,7 @@ def select(relative_q: NDArray[np.float64], errors: NDArray[np.float64] | None =
     ``errors`` of the stated ratio, NaN last.
     """
     better = np.where(np.isfinite(relative_q) & (relative_q > 0), relative_q, 0.0)
-    best = better >= better.max(axis=1, keepdims=True) - 1e-12
+    best = (better > 0) & (better >= better.max(axis=1, keepdims=True) - 1e-12)
     order = np.where(best, 0.0 if errors is None else np.nan_to_num(errors, nan=1e9), np.inf)
     return np.where(better.any(axis=1), order.argmin(axis=1), -1)
 

@@ -33,7 +33,7 @@ def test_the_best_positive_one_is_chosen(relative_q):
         if len(positive) == 0:
             assert j == -1
         else:
-            assert row[j] == positive.max()
+            assert row[j] == pytest.approx(positive.max(), abs=1e-12)
 
 
 @given(relative_qs, st.floats(0, 1e4))
@@ -96,3 +96,11 @@ def test_every_text_meets_its_fate():
         choose_chains(act, critic, window, facts[:2], groups)
     with pytest.raises(ValueError, match="same number"):
         choose_chains(act, critic, window, facts, [groups[0], groups[1], groups[2][:1]])
+
+
+def test_ties_go_to_the_least_error_of_the_ratio():
+    tied = np.array([[0.2, 0.2, 0.1], [0.2, 0.2, 0.3], [-0.1, -0.1, np.nan]])
+    errors = np.array([[0.02, 0.01, 0.0], [0.0, 0.0, 0.03], [0.0, 0.0, 0.0]])
+    assert select(tied).tolist() == [0, 2, -1]
+    assert select(tied, errors).tolist() == [1, 2, -1], "an error decides between equal ones only"
+    assert select(tied[:1], np.array([[np.nan, 0.02, 0.0]])).tolist() == [1]
