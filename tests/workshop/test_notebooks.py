@@ -29,7 +29,6 @@ MINIATURE = {
     "act.steps": 6,
     "act.layers": 2,
     "critic.steps": 20,
-    "think.sampling.max_new_tokens": 24,
     "gqpo.prompts": 2,
     "gqpo.samples": 2,
     "gqpo.learned": 2,
