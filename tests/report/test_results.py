@@ -153,3 +153,21 @@ def test_the_readme_says_what_chapter_2_recorded():
     names = ["LBM-Act + none", "LLM-DT", "LBM-Act + critic", "critic alone", "LBM-Act + oracle"]
     for name in (*names, "replay-Q alone", "oracle imitation"):
         assert f"{means[name, 'dense']:.0f} [{means[name, 'sparse']:.1f}]" in said, name
+
+
+def test_the_readme_tells_what_became_of_the_recorded_texts():
+    """Share of right ratios on dense and [sparse], and what GQPO's model holds most likely."""
+    rows = results.load("think_hallucination", "cached")
+    shares = rows.set_index(["dataset", "model", "quantity"])["value"]
+    said = " ".join((paths.project_root() / "README.md").read_text().split())
+    warmed, raw = "smollm2-135m, warmed up", "smollm2-135m"
+    for model, quantity in ((raw, "ratio right"), (warmed, "ratio right"), (warmed, "ratio within 10 %")):
+        dense, sparse = (100 * shares[dataset, model, quantity] for dataset in ("dense", "sparse"))
+        assert f"{dense:.0f} [{sparse:.0f}] %" in said, (model, quantity)
+    probes = results.load("gqpo_probes", "cached")
+    known = probes[probes["random"].astype(str).eq("True") & probes["likely"].notna()]
+    agrees = (known["likely"] == known["critic_best"]).groupby(known["model"]).mean().mul(100).round()
+    numbers = [agrees[name] for name in ("LBM(P)", "LBM(GQPO)", "random")]
+    assert "agrees in {:.0f} % before, {:.0f} % after, and {:.0f} % after the control".format(*numbers) in said
+    lost = (known["best_q"] - known["likely_q"]).groupby(known["model"]).mean()
+    assert f"from {lost['LBM(P)']:.4f} to {lost['LBM(GQPO)']:.4f} (control {lost['random']:.4f})" in said
