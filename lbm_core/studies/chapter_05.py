@@ -228,10 +228,12 @@ def answers_at_probes(lab: Lab, probes: Probes, models: Mapping[str, Path | None
     return pd.concat(frames, ignore_index=True)
 
 
-def own_shares(answers: pd.DataFrame, model: str = TUNED) -> tuple[float, float, float]:
+def own_shares(answers: pd.DataFrame, model: str = TUNED) -> tuple[float, float, float] | None:
     """How often a model's texts said -1, 0 and 1 at the random moments of :func:`answers_at_probes`; a text without a
-    valid answer counts as 0."""
+    valid answer counts as 0. None where the model wrote none."""
     said = answers.loc[answers["random"] & (answers["model"] == model), "direction"].fillna(0)
+    if said.empty:
+        return None
     down, up = (round(float((said == direction).mean()), 2) for direction in (-1, 1))
     return down, round(1.0 - down - up, 2), up
 

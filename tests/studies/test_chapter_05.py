@@ -255,6 +255,7 @@ def test_a_coin_has_the_shares_of_the_answers_at_random_moments(lab, monkeypatch
     said = said.assign(random=[True] * 5 + [False], model=chapter_05.TUNED)
     shares = chapter_05.own_shares(said)
     assert shares == (0.2, 0.4, 0.4), "no answer counts as unsure, and the last moment is not random"
+    assert chapter_05.own_shares(said, "a model that learned nothing") is None
     let_write(monkeypatch, lambda *_: _text("<answer>1</answer>"))
     monkeypatch.setattr("lbm_core.lab.evaluations.gqpo", lambda setup: type("None", (), {"get": lambda *a, **o: None}))
     rows = chapter_05.whole_days(lab.changed({"think.every": 24, "chapter5.advertisers": 2}), shares)
