@@ -232,10 +232,8 @@ def own_shares(answers: pd.DataFrame, model: str = TUNED) -> tuple[float, float,
     """How often a model's texts said -1, 0 and 1 at the random moments of :func:`answers_at_probes`; a text without a
     valid answer counts as 0. None where the model wrote none."""
     said = answers.loc[answers["random"] & (answers["model"] == model), "direction"].fillna(0)
-    if said.empty:
-        return None
     down, up = (round(float((said == direction).mean()), 2) for direction in (-1, 1))
-    return down, round(1.0 - down - up, 2), up
+    return None if said.empty else (down, round(1.0 - down - up, 2), up)
 
 
 def whole_days(lab: Lab, shares: tuple[float, float, float] | None = None) -> pd.DataFrame:
