@@ -231,7 +231,7 @@ def answers_at_probes(lab: Lab, probes: Probes, models: Mapping[str, Path | None
 def own_shares(answers: pd.DataFrame, model: str = TUNED) -> tuple[float, float, float] | None:
     """How often a model's texts said -1, 0 and 1 at the random moments of :func:`answers_at_probes`; a text without a
     valid answer counts as 0. None where the model wrote none."""
-    said = answers.loc[answers["random"] & (answers["model"] == model), "direction"].fillna(0)
+    said = answers.loc[answers["random"] & (answers["model"] == model), "direction"].astype("float64").fillna(0)
     down, up = (round(float((said == direction).mean()), 2) for direction in (-1, 1))
     return None if said.empty else (down, round(1.0 - down - up, 2), up)
 
