@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from lbm_core.data.features import StateKind
-from lbm_core.data.returns import ReturnScale
+from lbm_core.data.features import ReturnScale, StateKind
 from lbm_core.settings import Count, Dataset, NonNegative, Positive, Share, Whole, settings
 
 Guide = Literal["sentence", "cot", "number", "task", "none"]

@@ -17,8 +17,7 @@ from lbm_core.act.backbone import Backbone, backbone_of
 from lbm_core.act.config import GUIDED, ActConfig
 from lbm_core.act.guides import TASK_DESCRIPTION, directions
 from lbm_core.auction.bidder import N_TICKS
-from lbm_core.data.features import StateEncoder, log_alpha_ratio
-from lbm_core.data.returns import return_unit
+from lbm_core.data.features import StateEncoder, log_alpha_ratio, return_unit
 from lbm_core.data.windows import Windows
 from lbm_core.training import load_config, load_into, save_model, trainable
 

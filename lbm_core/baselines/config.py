@@ -9,8 +9,7 @@ from pydantic import Field
 
 from lbm_core.critic.config import Dropout, PositiveShare
 from lbm_core.critic.reward import Counted, Reward
-from lbm_core.data.features import StateKind
-from lbm_core.data.returns import ReturnScale
+from lbm_core.data.features import ReturnScale, StateKind
 from lbm_core.settings import Count, Dataset, Inside, NonNegative, Positive, Share, Whole, settings
 
 Algorithm = Literal["BC", "BCQ", "CQL", "IQL"]

@@ -16,8 +16,7 @@ from lbm_core.act.guides import sentences
 from lbm_core.auction.bidder import Advertisers, Observation
 from lbm_core.auction.hindsight import scores_from
 from lbm_core.baselines.common import Opening, untargeted
-from lbm_core.critic.ensemble import CriticEnsemble
-from lbm_core.critic.network import Critic
+from lbm_core.critic.network import Critic, CriticEnsemble
 from lbm_core.data.trajectories import ALPHA_LIMIT
 from lbm_core.settings import Dataset
 

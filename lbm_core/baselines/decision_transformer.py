@@ -12,8 +12,7 @@ from transformers import DecisionTransformerConfig, DecisionTransformerModel, ge
 from lbm_core.auction.bidder import N_TICKS, Observation
 from lbm_core.baselines.common import Stored, WantingBidder, averaged
 from lbm_core.baselines.config import DTConfig
-from lbm_core.data.features import StateEncoder, log_alpha_ratio
-from lbm_core.data.returns import return_unit
+from lbm_core.data.features import StateEncoder, log_alpha_ratio, return_unit
 from lbm_core.data.trajectories import ALPHA_LIMIT, TrajectorySet, sample_ends, windows
 from lbm_core.data.windows import Windows, windows_of_observation
 from lbm_core.seeding import generator, integer_seed

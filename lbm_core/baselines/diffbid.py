@@ -23,8 +23,7 @@ from lbm_core.baselines.config import DiffBidConfig
 from lbm_core.baselines.decision_transformer import penalty_to_go
 from lbm_core.baselines.denoiser import PathValue, TemporalUNet
 from lbm_core.critic.reward import reward_table
-from lbm_core.data.features import StateEncoder, log_alpha_ratio
-from lbm_core.data.returns import return_unit
+from lbm_core.data.features import StateEncoder, log_alpha_ratio, return_unit
 from lbm_core.data.trajectories import ALPHA_LIMIT, TrajectorySet, windows
 from lbm_core.seeding import generator, integer_seed
 from lbm_core.training import fitted_encoder, small_network

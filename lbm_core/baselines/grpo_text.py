@@ -86,7 +86,7 @@ def train_grpo(
     """Train by TRL's GRPOTrainer (Eq. 6); the prompts, at least a step's, are gone through as often as the steps need.
 
     A training that was killed while it went through them a second time may meet them in another order afterwards.
-    Parameters are those of :func:`lbm_core.baselines.sft_text.train_sft`.
+    Parameters are those of :func:`lbm_core.baselines.text_training.train_sft`.
 
     The trained model, and step, length (mean tokens of a text), shortest, longest, cut (share that hit the limit),
     answered (share with exactly one readable alpha), alpha_reward, reward, idle (share of groups without any difference

@@ -1,16 +1,20 @@
-"""What SFT and GRPO on text share: where a training starts, and the trained model on disk."""
+"""SFT (Table 2, A.3), which learns to write the data's alpha as text without a chain of thought, and what GRPO shares
+with it: where a training starts, and the trained model on disk."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from lbm_core.act.backbone import DTYPES, Backbone, load_backbone
-from lbm_core.baselines.text_config import LanguageBaseline
-from lbm_core.think.trainer import merged, save_trained
+from lbm_core.baselines.text_config import LanguageBaseline, SFTTextConfig
+from lbm_core.baselines.text_prompt import answer_text
+from lbm_core.think.trainer import low_rank, merged, save_trained, train
 
 
 def base_model(config: LanguageBaseline) -> Backbone:
@@ -55,3 +59,46 @@ def load_text_model(folder: Path, config: LanguageBaseline, *, dtype: str = "flo
     model = merged(PeftModel.from_pretrained(start.model, str(folder))).to(DTYPES[dtype]).eval()
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
     return Backbone(model, start.tokenizer, start.name, f"{start.revision}, updates sha256 {digest}")
+
+
+def train_sft(
+    config: SFTTextConfig,
+    prompts: Sequence[str],
+    alphas: Sequence[float],
+    folder: Path | None = None,
+    *,
+    checkpoints: Path | None = None,
+) -> tuple[Backbone, pd.DataFrame]:
+    """Raise the likelihood of the data's alpha as text; only the answer's tokens carry loss.
+
+    The trained model, and step, loss (mean negative log-likelihood per token of the step's answers).
+
+    Parameters
+    ----------
+    prompts : n rendered prompts (:func:`lbm_core.baselines.text_prompt.text_prompt` without reasoning)
+    alphas : n logged alphas, currency per conversion, > 0
+    folder : takes the model (:func:`load_text_model`)
+    checkpoints : as in :func:`lbm_core.think.finetune.finetune`
+    """
+    if not prompts or len(prompts) != len(alphas):
+        raise ValueError(f"SFT needs as many prompts as alphas, at least one: {len(prompts)}, {len(alphas)}")
+    from trl import SFTConfig, SFTTrainer
+
+    from lbm_core.think.finetune import tokenized
+
+    start = base_model(config)
+    pairs = zip(prompts, map(answer_text, alphas), strict=True)
+    rows = [tokenized(start.tokenizer, *pair, longest=config.max_length) for pair in pairs]
+    settings = partial(
+        SFTConfig,
+        **precision_settings(config),
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=config.micro_batch_size,
+        gradient_accumulation_steps=max(1, min(config.batch_size, len(rows)) // config.micro_batch_size),
+        max_length=config.max_length,
+        completion_only_loss=True,
+    )
+    updates = low_rank(config.lora_rank, start.model, config.trained_layers)
+    model, log = train(SFTTrainer, settings, start, config, rows, checkpoints, peft_config=updates)
+    losses = log[["step", "loss"]]
+    return finished(model, start, config, losses, folder), losses

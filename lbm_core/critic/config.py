@@ -7,8 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from lbm_core.critic.reward import Counted, Reward
-from lbm_core.data.features import StateKind
-from lbm_core.data.returns import ReturnScale
+from lbm_core.data.features import ReturnScale, StateKind
 from lbm_core.settings import Count, Dataset, Inside, NonNegative, Positive, Whole, settings
 
 PositiveShare = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]  # that may be all, but not none

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from lbm_core.data.returns import ReturnScale, return_unit
+from lbm_core.data.features import ReturnScale, return_unit
 from lbm_core.data.trajectories import TrajectorySet
 
 Reward = Literal["score_to_go", "conversions"]
@@ -32,7 +32,7 @@ def reward_table(
     scale: ReturnScale = "budget",
     counted: Counted = "expected",
 ) -> NDArray[np.float32]:
-    """Reward of every tick, (N, 48) float32, in units of :func:`lbm_core.data.returns.return_unit`; 0 after the end.
+    """Reward of every tick, (N, 48) float32, in units of :func:`lbm_core.data.features.return_unit`; 0 after the end.
 
     Differs from the paper: ``"conversions"`` is its reward (§2.2), which never hears of the CPA target.
     ``"score_to_go"``, the default, is r_t = S_{t+1} - S_t (:func:`smoothed_score`), whose sum over the day is the day's

@@ -22,20 +22,8 @@ from lbm_core.files import config_key, weights_key, writing
 
 T = TypeVar("T")
 TOOK = "took.json"  # inside every artifact: seconds of its making and the process's peak memory
-_MODELS = (
-    "actor",
-    "critic",
-    "dt",
-    "dt_q",
-    "offline_rl",
-    "uscb",
-    "oracle_imitation",
-    "diffbid",
-    "sft",
-    "grpo",
-    "warm_up",
-    "gqpo",
-)
+_MODELS = ("actor", "critic", "dt", "dt_q", "offline_rl", "uscb", "oracle_imitation", "diffbid")
+_WRITERS = ("sft", "grpo", "warm_up", "gqpo")
 
 
 @dataclass(frozen=True)
@@ -67,8 +55,8 @@ STAGES: dict[str, Stage] = {
         Stage("own_days", 2, ("actor", "period", "warm_up", "gqpo")),
         Stage("gqpo", 3, ("trajectories", "actor", "critic", "own_days", "warm_up", "gqpo")),
         Stage("tuning", 2, ("period",)),
-        Stage("evaluation", 3, ("period", *_MODELS)),
-        Stage("closed_loop", 3, ("period", *_MODELS)),
+        Stage("evaluation", 3, ("period", *_MODELS, *_WRITERS)),
+        Stage("closed_loop", 3, ("period", *_MODELS, *_WRITERS)),
     )
 }
 

@@ -39,9 +39,7 @@ class Chapter4:
     models: tuple[str, ...] = ()  # language models beside the tier's (Table 6): folders, GGUF files, hub names
     # How they are asked where the tier's own was warmed up: in the paper's words, behind examples, the ratio excused
     unwarmed: ThinkConfig = ThinkConfig(
-        style=PromptStyle(worked_examples=3),
-        sampling=Sampling(max_new_tokens=160, temperature=0.5),
-        ratio_required=False,
+        style=PromptStyle(worked_examples=3), sampling=Sampling(160, 0.5), ratio_required=False
     )
     prompts: Count = 8  # of GQPO's, about which they are asked
     day_every: Count = 16  # ticks between two chains of thought of the day that is shown; Fig. 4: 1
@@ -54,7 +52,7 @@ class Chapter4:
 class Chapter5:
     """GQPO: before and after, and what Q adds."""
 
-    controls: tuple[str, ...] = ()  # fine-tunings beside GQPO's, of lbm_core.think.rules.RULES
+    controls: tuple[str, ...] = ()  # fine-tunings beside GQPO's, of lbm_core.think.gqpo.RULES
     temperatures: tuple[Positive, ...] = (0.9,)  # of sampling, beside the tier's
     sweep_prompts: Count = 3  # prompts at which N, tolerance and temperature are varied
     sweep_samples: Count = 3  # largest N there

@@ -116,10 +116,8 @@ def guided_contender(setup: Setup, guided: Guided) -> Contender:
         from lbm_core.act.guides import ExpectedMove
         from lbm_core.think.think_guide import ThinkGuide
 
-        source, options = (
-            guide_source(setup, guided.guide, guided.shares),
-            {"guide_scale": guided.scale, "leak": guided.leak},
-        )
+        source = guide_source(setup, guided.guide, guided.shares)
+        options = {"guide_scale": guided.scale, "leak": guided.leak}
         told = _passed_on(source, guided, setup.training_seed)
         if isinstance(source, ThinkGuide) and source.config.reading == "expected":
             return LBMActBidder(actor.get(quiet=True), ExpectedMove(source.chances), **options)

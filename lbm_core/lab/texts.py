@@ -51,7 +51,7 @@ def _trained(stage: str, setup: Setup, config: Any, style: TextStyle, what: str)
 
     def make(folder: Path) -> None:
         from lbm_core.baselines.grpo_text import train_grpo
-        from lbm_core.baselines.sft_text import train_sft
+        from lbm_core.baselines.text_training import train_sft
 
         train, count = (train_sft, config.samples) if stage == "sft" else (train_grpo, config.prompts)
         prompts, alphas = _prompts_and_alphas(setup, count, style)

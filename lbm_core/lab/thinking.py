@@ -94,7 +94,7 @@ def ask(
         groups = generate(prompts, n, writes, sampling or think.sampling, seed=setup.seed, store=store, progress=bars())
     finally:
         writes.close()
-    what = f"{len(groups)} x {n} chains of thought ({setup.dataset}, {'fine-tuned' if model else 'pretrained'})"
+    what = f"{len(groups)} x {n} chains of thought ({setup.dataset}, {'fine-tuned' if model else 'before GQPO'})"
     tell(what, _size(store) > before, time.monotonic() - start)
     return groups
 
@@ -117,7 +117,7 @@ def own_days(setup: Setup, before: Tuned | None = None) -> Artifact[TrajectorySe
         from lbm_core.act.guide_sources import random_directions
 
         if guide == "LBM-Think":
-            source: GuideSource = think_guide(setup, started(setup, before))
+            source: GuideSource = think_guide(setup, None if before is None else before.get(quiet=True))
         else:
             source = random_directions(setup.training_seed)
         bidder, days = LBMActBidder(model.get(), source), []
@@ -156,7 +156,9 @@ def chains(
 ) -> tuple[Decisions, list[list[Generation]]]:
     """The decisions of a round of GQPO and N chains of thought about each (Eq. 3, 13), kept text by text."""
     points = decisions(setup, round_number, before)
-    return points, ask(setup, points.facts, "logged", setup.tier.gqpo.samples, started(setup, before))
+    return points, ask(
+        setup, points.facts, "logged", setup.tier.gqpo.samples, None if before is None else before.get(quiet=True)
+    )
 
 
 def judged(
@@ -182,7 +184,7 @@ def gqpo(setup: Setup, *, rule: Rule = "argmax", rounds: int | None = None) -> T
 
     Parameters
     ----------
-    rule : what is learned, one of :data:`lbm_core.think.rules.RULES`; "argmax" is GQPO, the others are controls
+    rule : what is learned, one of :data:`lbm_core.think.gqpo.RULES`; "argmax" is GQPO, the others are controls
     rounds : default the tier's; each samples with the model of the one before, and trains it further
 
     Raises
@@ -190,7 +192,7 @@ def gqpo(setup: Setup, *, rule: Rule = "argmax", rounds: int | None = None) -> T
     ValueError
         No such rule, or fewer than one round.
     """
-    from lbm_core.think.rules import RULES
+    from lbm_core.think.gqpo import RULES
 
     config, think = setup.tier.gqpo, setup.tier.think
     count = config.rounds if rounds is None else rounds
@@ -206,8 +208,8 @@ def gqpo(setup: Setup, *, rule: Rule = "argmax", rounds: int | None = None) -> T
     def make(folder: Path) -> None:
         from lbm_core.act.backbone import backbone_files
         from lbm_core.think.finetune import finetune
+        from lbm_core.think.gqpo import learned, weights
         from lbm_core.think.prompt import render
-        from lbm_core.think.rules import learned, weights
 
         start = started(setup, before)
         if before is not None and start is None:

@@ -132,8 +132,7 @@ _LAPTOP = replace(
         prompts=1_300,
         learned=1_000,
         on_policy=0.5,
-        # Low-rank updates keep what the warm-up taught: all weights at 3e-4 learned as little of the direction in one
-        # pass, and then misstated the ratio in four texts of ten.
+        # Low-rank updates keep the arithmetic that the warm-up taught, which all weights lost in a trial.
         finetune=FinetuneConfig(
             epochs=3,
             batch_size=8,
@@ -264,13 +263,7 @@ _TIERS = {each.name: each for each in (_SMOKE, _LAPTOP, _GPU, _PAPER)}
 # "cached" computes nothing large: it reads committed results; its live demonstrations are smoke-sized.
 _TIERS["cached"] = replace(_SMOKE, name="cached")
 # What is no size: the lab binds data set, seed and whose transformer is trained.
-_BOUND = (
-    "name",
-    "dataset",
-    "seed",
-    "dt_q.seed",
-    *(f"{one}.backbone" for one in ("finetune", "warm_up", "sft", "grpo")),
-)
+_BOUND = ("name", "dataset", "seed", "finetune.backbone", "warm_up.backbone", "sft.backbone", "grpo.backbone")
 
 
 def tier(name: str, changes: dict[str, Any] | None = None) -> Tier:

@@ -16,7 +16,8 @@ from lbm_core.lab.setup import Setup
 from lbm_core.seeding import generator
 from lbm_core.settings import DATASETS
 from lbm_core.think.config import PromptStyle, WarmUpConfig
-from lbm_core.think.prompt import WORDING
+from lbm_core.think.prompt import WORDING, logged_facts, render
+from lbm_core.think.warm_up import lessons
 
 CARRIED = Path(__file__).parents[1] / "think" / "warmed_up"  # updates of the default model
 LOG, MADE_FROM = "steps.csv", "made_from.json"  # beside them: the losses, and what made them
@@ -63,8 +64,6 @@ def carried() -> str:
 def _taught(setup: Setup, config: WarmUpConfig) -> tuple[list[str], list[str]]:
     """Prompts of logged decisions of both data sets, and what is to be written about each."""
     from lbm_core.act.backbone import backbone_files
-    from lbm_core.think.prompt import logged_facts, render
-    from lbm_core.think.warm_up import lessons
 
     facts, rng = [], generator(setup.seed, "think", 9)
     for dataset, count in zip(DATASETS, (config.samples - config.samples // 2, config.samples // 2), strict=True):

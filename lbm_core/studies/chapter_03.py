@@ -17,8 +17,7 @@ from lbm_core.auction.replay import ReplayPeriod
 from lbm_core.auction.response_tables import ResponseTables, table_replay
 from lbm_core.baselines.critic_search import CriticBidder
 from lbm_core.critic.config import CriticConfig
-from lbm_core.critic.ensemble import CriticEnsemble
-from lbm_core.critic.network import Critic
+from lbm_core.critic.network import Critic, CriticEnsemble
 from lbm_core.critic.validity import counterfactual_scores
 from lbm_core.data.trajectories import TrajectorySet, sample_ends, windows
 from lbm_core.evaluation.runner import evaluate, spread_rows

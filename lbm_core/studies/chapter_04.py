@@ -34,15 +34,11 @@ def labs_by_model(lab: Lab) -> dict[str, Lab]:
     Where the tier's own was warmed up, the others are asked as ``chapter4.unwarmed`` says.
     """
     think, chapter = lab.tier.think, lab.tier.chapter4
-    labs = {_short(think.backbone) + (", warmed up" if think.warm_up else ""): lab}
     asked = replace(chapter.unwarmed, backend=think.backend, every=think.every) if think.warm_up else think
-    for name in chapter.models:
-        labs[_short(name)] = replace(lab, tier=replace(lab.tier, think=replace(asked, backbone=name)))
-    return labs
-
-
-def _short(name: str) -> str:
-    return Path(name).name.removesuffix(".gguf")
+    tiers = [lab.tier, *(replace(lab.tier, think=replace(asked, backbone=name)) for name in chapter.models)]
+    kinds = [", warmed up" if own.think.warm_up else "" for own in tiers]
+    names = [Path(own.think.backbone).name.removesuffix(".gguf") for own in tiers]
+    return {name + kind: replace(lab, tier=own) for name, kind, own in zip(names, kinds, tiers, strict=True)}
 
 
 def warm_up_losses(lab: Lab) -> pd.DataFrame:

@@ -184,8 +184,8 @@ def answers_at_probes(lab: Lab, probes: Probes, models: Mapping[str, Path | None
     One row per model and decision: model, moment, tick, cpa_ratio, random, stratified, direction (empty without a valid
     answer), status, ratio_error, tokens, alpha (of LBM-Act, told the direction or, without one, "uncertain"), delta_a
     (log alpha_t / alpha_{t-1}), relative_q and the best of the three, best_q, critic_best and simulator_best
-    (directions), of who writes texts likely (the answer with the largest chance, "unsure" where there is no answer)
-    and its likely_q, and of the first moments facts (in words) and text.
+    (directions), likely (the answer with the largest chance; NaN where the backend does not tell) and its likely_q, and
+    of the first moments facts (in words) and text.
     """
     some, moments = probes.decisions, np.arange(len(probes.decisions))
     alphas, relative_q = judged_directions(lab, some.window)
@@ -218,9 +218,10 @@ def answers_at_probes(lab: Lab, probes: Probes, models: Mapping[str, Path | None
         followed = samples["direction"].where(samples["alpha"].notna()).fillna(0).to_numpy(dtype=np.int64)
         texts = {column: samples[column] for column in ("status", "ratio_error", "tokens")}
         texts["text"] = pd.Series([group[0].text if k < SHOWN else "" for k, group in enumerate(groups)])
-        likely = np.array([np.argmax(group[0].chances or (0.0, 1.0, 0.0)) for group in groups])
-        texts["likely"] = pd.Series(likely - 1)
-        texts["likely_q"] = pd.Series(relative_q[moments, likely])
+        known = np.array([group[0].chances or (np.nan,) * 3 for group in groups])
+        likely, there = np.nan_to_num(known).argmax(axis=1), ~np.isnan(known[:, 0])
+        texts["likely"] = pd.Series(np.where(there, likely - 1, np.nan))
+        texts["likely_q"] = pd.Series(np.where(there, relative_q[moments, likely], np.nan))
         frames.append(rows(name, samples["direction"], alphas[moments, followed + 1], **texts))
     alpha = lab.model("DT", tune=False).decide(some.window)
     frames.append(rows(DT_NAME, pd.Series(np.sign(alpha - some.last_alpha).astype(int)), alpha))

@@ -12,7 +12,6 @@ def few(lab: Lab, chapter: Any) -> Lab:
     than the tier's."""
     sizes, names = lab.tier.evaluation, ("advertisers", "train_seeds", "periods")
     own = {name: min(getattr(chapter, name, getattr(sizes, name)), getattr(sizes, name)) for name in names}
-    own["closed_loop_periods"] = min(sizes.closed_loop_periods, own["periods"])
     return lab.changed({f"evaluation.{name}": count for name, count in own.items()})
 
 

@@ -13,7 +13,7 @@ TOLERANCE = 0.03  # relative error of the stated CPA ratio that still passes
 Ticks = Annotated[int, Field(ge=1, le=N_TICKS)]
 Precision = Literal["float32", "bfloat16"]
 Examples = Annotated[int, Field(ge=0, le=3)]  # of lbm_core.think.prompt.EXAMPLES
-Rule = Literal["argmax", "argmin", "random", "rule", "weights"]  # what lbm_core.think.rules.RULES says they are
+Rule = Literal["argmax", "argmin", "random", "rule", "weights"]  # what lbm_core.think.gqpo.RULES says they are
 Schedule = Literal["constant", "cosine"]
 # How an answer is read: the word as it was written (the paper's way), the most likely one, the more likely of raise and
 # lower where they differ by MARGIN and else "uncertain", or the mean of LBM-Act's moves under all three.
@@ -108,9 +108,7 @@ class ThinkConfig:
 
     def __post_init__(self) -> None:
         if self.warm_up is not None and self.style.form != "indicators":
-            raise ValueError(
-                "a model that was warmed up knows the prompt of indicators alone: set think.warm_up to None"
-            )
+            raise ValueError("a warmed-up model knows the prompt of indicators alone: set think.warm_up to None")
 
 
 @settings

@@ -6,11 +6,13 @@ conversion), and gives exactly one direction in {-1, 0, 1}, inside ``<answer>`` 
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from lbm_core.think.config import TOLERANCE
@@ -166,3 +168,28 @@ def stated_direction(text: str) -> int | None:
     found = _MOVE.finditer(_BLOCK["answer"].sub(" ", text))
     moves = [0 if m["none"] else 1 if m["up"] or m["raised"] else -1 for m in found if not (m["negation"] or m["kept"])]
     return moves[-1] if moves else None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One text, and what :func:`parse` must make of it."""
+
+    kind: str  # "form", "answer", "ratio", "cut off" or "reasoning": which part of the reading it tries
+    name: str  # short description
+    text: str  # the model's
+    status: Status  # expected
+    direction: int | None  # expected, in {-1, 0, 1}; None where no single valid answer is given
+    true_ratio: float | None = 0.66  # CPA ratio at the time of the prompt; None without a conversion
+    truncated: bool = False  # whether the token limit ended the text
+    contradiction: bool = False  # whether the answer moves the bid against the reasoning
+
+    def read(self, *, ratio_required: bool = True) -> Parsed:
+        """What the parser makes of it."""
+        true_ratio = float("nan") if self.true_ratio is None else self.true_ratio
+        return parse(self.text, true_ratio, ratio_required=ratio_required, truncated=self.truncated)
+
+
+# What language models write where a ratio and a direction were asked for: a text is believed where it can be read in
+# one way only; whatever a reader would have to guess is rejected.
+_ROWS = json.loads(Path(__file__).with_name("gallery.json").read_text(encoding="utf-8"))
+CASES: tuple[Case, ...] = tuple(Case(**row | {"status": Status(row["status"])}) for row in _ROWS)

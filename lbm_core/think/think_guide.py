@@ -23,20 +23,16 @@ def as_read(text: Generation, parsed: Parsed, reading: Reading) -> NDArray[np.fl
 
     ValueError where the reading needs the chances of its answer, and the backend did not tell them.
     """
-    chances = np.zeros(3)
-    if not parsed.accepted or reading == "word":
-        chances[1 + (parsed.direction or 0 if parsed.accepted else 0)] = 1.0
-        return chances
-    if text.chances is None:
-        raise ValueError(f"the reading {reading!r} needs the chances of each answer, which this backend does not tell")
-    if reading == "expected":
-        return np.array(text.chances)
-    direction = int(np.argmax(text.chances)) - 1
-    if reading == "margin":
+    direction = parsed.direction if parsed.accepted and parsed.direction is not None else 0
+    if parsed.accepted and reading != "word":
+        if text.chances is None:
+            raise ValueError(f"the reading {reading!r} needs the chances of answers, which this backend does not tell")
+        if reading == "expected":
+            return np.array(text.chances)
         lead = text.chances[2] - text.chances[0]
-        direction = int(np.sign(lead)) if abs(lead) > MARGIN else 0
-    chances[1 + direction] = 1.0
-    return chances
+        surer = np.sign(lead) if abs(lead) > MARGIN else 0
+        direction = int(surer if reading == "margin" else np.argmax(text.chances) - 1)
+    return np.eye(3)[1 + direction]
 
 
 class ThinkGuide:

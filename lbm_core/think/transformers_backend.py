@@ -68,7 +68,7 @@ class TransformersBackend:
         model, tokenizer = self.backbone.model, self.tokenizer
         # The chat template has written the special tokens already.
         encoded = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
-        ids, mask, shared = _pad_behind__shared_beginning(encoded, tokenizer.pad_token_id)
+        ids, mask, shared = _pad_behind_shared_beginning(encoded, tokenizer.pad_token_id)
         ids, mask = ids.to(model.device), mask.to(model.device)
         # Room for all tokens from the start on: a growing cache would copy all keys and values for every token.
         cache = StaticCache(config=model.config, max_cache_len=ids.shape[1] + sampling.max_new_tokens)
@@ -154,7 +154,7 @@ def _repeat(cache: StaticCache, times: int) -> None:
             layer.values = layer.values.repeat_interleave(times, dim=0)
 
 
-def _pad_behind__shared_beginning(encoded: list[list[int]], pad: int) -> tuple[Tensor, Tensor, int]:
+def _pad_behind_shared_beginning(encoded: list[list[int]], pad: int) -> tuple[Tensor, Tensor, int]:
     """Token ids and mask (rows, tokens); the padding stands behind what all share, so that this is computed only once.
 
     The last token is left to generate(), which needs one to start from.

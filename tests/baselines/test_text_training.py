@@ -12,10 +12,9 @@ from tiny_language_model import tiny_language_model
 from lbm_core.act.backbone import DTYPES, load_backbone
 from lbm_core.baselines import grpo_text, text_training
 from lbm_core.baselines.grpo_text import train_grpo
-from lbm_core.baselines.sft_text import train_sft
 from lbm_core.baselines.text_config import GRPOTextConfig, LossType, SFTTextConfig
 from lbm_core.baselines.text_prompt import answer_text
-from lbm_core.baselines.text_training import load_text_model
+from lbm_core.baselines.text_training import load_text_model, train_sft
 
 PROMPTS = ["The budget is 100. The next bidding parameter:", "It is late. The next bidding parameter:"]
 ALPHAS = [8.0, 12.5]

@@ -13,12 +13,10 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from lbm_core.critic import iql
 from lbm_core.critic.config import CriticConfig
-from lbm_core.critic.ensemble import CriticEnsemble
 from lbm_core.critic.iql import expectile_loss, n_step_returns, train_critic
-from lbm_core.critic.network import Critic
+from lbm_core.critic.network import Critic, CriticEnsemble
 from lbm_core.critic.reward import PRIOR, reward_table, smoothed_score
-from lbm_core.data.features import StateEncoder
-from lbm_core.data.returns import return_unit
+from lbm_core.data.features import StateEncoder, return_unit
 from lbm_core.data.trajectories import sample_ends, windows
 
 TINY = CriticConfig(hidden_size=16, layers=1, heads=2, steps=60, batch_size=32, learning_rate=3e-3, n_step=12)

@@ -6,7 +6,7 @@ from small_period import small_period
 
 from lbm_core.auction.response_tables import ResponseTables, table_replay
 from lbm_core.baselines.critic_search import CriticBidder
-from lbm_core.critic.ensemble import CriticEnsemble
+from lbm_core.critic.network import CriticEnsemble
 from lbm_core.data.behaviour import simulate_period
 from lbm_core.evaluation.runner import evaluate
 from lbm_core.files import weights_key

@@ -20,7 +20,7 @@ from lbm_core.lab.tiers import tier
 from lbm_core.settings import TIER_NAMES
 from lbm_core.studies import chapter_05
 from lbm_core.think.generate import Generation
-from lbm_core.think.rules import RULES
+from lbm_core.think.gqpo import RULES
 from lbm_core.think.trainer import LOG
 
 NAN = float("nan")

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lbm_core.think.config import Rule
-from lbm_core.think.gqpo import select
-from lbm_core.think.rules import RULES, learned, weights
+from lbm_core.think.gqpo import RULES, learned, select, weights
 
 NAN = float("nan")
 

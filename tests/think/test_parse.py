@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbm_core.think.gallery import CASES
-from lbm_core.think.parse import ANSWER_FAILURES, Status, parse, read_number, stated_direction
+from lbm_core.think.parse import ANSWER_FAILURES, CASES, Status, parse, read_number, stated_direction
 
 GOOD = "The CPA ratio is <ratio>0.66</ratio>. Hence <answer>1</answer>"
 

@@ -9,8 +9,7 @@ from tiny_language_model import tiny_language_model
 
 from lbm_core.act.backbone import load_backbone
 from lbm_core.think.config import FinetuneConfig
-from lbm_core.think.finetune import finetune
-from lbm_core.think.samples import IGNORED, padded, tokenized
+from lbm_core.think.finetune import IGNORED, finetune, padded, tokenized
 from lbm_core.think.transformers_backend import _shared_beginning
 
 PROMPTS = ["the same start, one:", "the same start, two more:", "the same start:"]
