@@ -252,7 +252,7 @@ def test_the_whole_chain_with_a_language_model(cache, writer, monkeypatch, capsy
     asked, groups = lab.chains()
     assert len(asked) == len(groups) == 4
     assert (asked.ticks > 0).all()
-    assert capsys.readouterr().out.splitlines()[-1].startswith("4 x 2 chains of thought (dense, pretrained): computed")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("4 x 2 chains of thought (dense, before GQPO): computed")
     selection = lab.selection()
     assert "chains of thought (dense, pretrained): loaded" in capsys.readouterr().out
     assert (selection.chosen == -1).all(), "random bytes are no reasoning"
