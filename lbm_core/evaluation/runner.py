@@ -28,10 +28,14 @@ class Foreseeing(Protocol):
 
 
 def held_out(n: int) -> tuple[int, ...]:
-    """Numbers of n of the paper's delivery periods 7 … 27, spread over the range; training is on others only."""
+    """Numbers of n of the paper's delivery periods 7 … 27, spread over the range; training is on others only.
+
+    Fewer than twelve are some of the twelve, so that all comparisons of a tier meet the same days.
+    """
     if not 1 <= n <= 21:
         raise ValueError(f"there are 21 held-out periods (7 … 27); asked for {n}")
-    return tuple((7 + np.linspace(0, 20, n).round().astype(int)).tolist())
+    days = 7 + np.linspace(0, 20, max(n, 12)).round().astype(int)
+    return tuple(days[np.linspace(0, len(days) - 1, n).round().astype(int)].tolist())
 
 
 def evaluate(

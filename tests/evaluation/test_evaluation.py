@@ -167,6 +167,8 @@ def test_held_out_periods_are_the_benchmarks():
     assert held_out(2) == (7, 27)
     assert held_out(21) == tuple(range(7, 28))
     assert len(set(held_out(12))) == 12
+    assert held_out(6) == (7, 11, 14, 20, 23, 27)
+    assert all(set(held_out(n)) <= set(held_out(12)) and len(set(held_out(n))) == n for n in range(1, 12))
     with pytest.raises(ValueError, match="21 held-out periods"):
         held_out(22)
 
