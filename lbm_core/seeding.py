@@ -1,7 +1,5 @@
 """Named, independent random streams. Train and evaluation randomness never share a stream."""
 
-from __future__ import annotations
-
 import zlib
 
 import numpy as np

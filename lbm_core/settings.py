@@ -4,8 +4,6 @@ A configuration is a frozen dataclass. pydantic checks its annotations strictly:
 NaN, nothing outside a range.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from typing import Annotated, Any, Literal, TypeVar, cast, dataclass_transform

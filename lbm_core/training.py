@@ -4,8 +4,6 @@ Tensors are kept in safetensors, all else in json and npy: no pickle. A model is
 makes (:func:`lbm_core.files.writing`), a checkpoint is whole or absent.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import io

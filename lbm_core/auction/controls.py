@@ -4,8 +4,6 @@ Parameters are scalars, or (n,) arrays with one value per advertiser. Except for
 they remember nothing: the next alpha follows from the observation alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ A day is a generator: it yields what may be known before a tick, is sent alphas,
 So whoever plays, a bidder (:func:`play`) or an environment's ``step``, decides when the next tick comes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar

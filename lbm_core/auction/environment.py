@@ -7,8 +7,6 @@ What surrounds the advertiser is a :class:`Day`. Days of the simulated market an
 ``lbm/AuctionNet-v0``, are made in the workshop.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -5,8 +5,6 @@ Bidding alpha * p wins exactly the impressions whose price per conversion LWC / 
 and can be read off the response curves; no solver is needed (the tests compare it with one).
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -11,8 +11,6 @@ conversions at the end, for shown winners alone.
 Compiled code is cached by this file's date: touch it after changing a constant that it imports.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """A.1: a delivery period of the whole market, 48 advertisers bidding against each other."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 

@@ -4,8 +4,6 @@ An impression has three slots. The k-th highest bid takes slot k and pays the ne
 price), but only when its slot is shown. What a shown ad converts with scatters around the predicted p-value.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """§4.1: budget utilisation, CPA ratio and score of an advertiser-day."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 

@@ -1,7 +1,5 @@
 """§4.1: the 16 state features of AuctionNet's trajectories, built tick by tick."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 

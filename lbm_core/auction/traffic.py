@@ -6,8 +6,6 @@ advertiser's predicted conversion probability (p-value) for each of them, and th
 Source of ``traffic_profile.csv``: the daily traffic shape of the AuctionNet benchmark (48 base ratios, sum 1).
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """What the trained baselines share: a bidder's opening, a small network, the log of a training, untargeted windows."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from itertools import pairwise
 from pathlib import Path

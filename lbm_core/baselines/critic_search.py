@@ -3,8 +3,6 @@
 Beside it what a perfect critic would reach, whose Q is a replay of the day's rest.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 

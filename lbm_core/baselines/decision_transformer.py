@@ -1,7 +1,5 @@
 """Decision Transformer (Chen et al. 2021) for bidding: the paper's main baseline (§4.1), and DT-score (Table 3)."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

@@ -1,7 +1,5 @@
 """DiffBid's networks: a temporal U-Net that denoises state paths, and a judge of whole days."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -5,8 +5,6 @@ the present and the next state which alpha leads there. DiffBid-Q learns to comp
 ends and follows the one that a trajectory return model likes best. The noise schedule is diffusers'.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 from typing import Any
 

@@ -5,8 +5,6 @@ transformer's. :func:`finetune_dt` asks it in training, as the paper's text says
 enters the loss, and the result bids as any DT.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 

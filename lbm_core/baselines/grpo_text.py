@@ -1,7 +1,5 @@
 """GRPO on text (Eq. 6, Table 2, Fig. 6): reason, then alpha as text, rewarded for coming close to the data's alpha."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path

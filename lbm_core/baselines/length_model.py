@@ -1,7 +1,5 @@
 """What shortens GRPO's texts (Fig. 6), in a model of one parameter: after each word the text ends with chance p."""
 
-from __future__ import annotations
-
 import math
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Offline reinforcement learning on (s_t, alpha_t, r_t): BC, BCQ, CQL and IQL (§4.1), through d3rlpy."""
 
-from __future__ import annotations
-
 from functools import cached_property
 from pathlib import Path
 from typing import Any

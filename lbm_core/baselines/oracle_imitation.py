@@ -4,8 +4,6 @@ Boosted trees predict log(alpha* / C), with alpha* each past day's best constant
 training they see prices of lost impressions, as USCB and the online LP do and learners from logs do not; in use nobody.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

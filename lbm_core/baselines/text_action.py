@@ -1,7 +1,5 @@
 """A language model that writes alpha as text (Table 2's Prompting, SFT and GRPO): its parser and its bidder."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """Settings of the language baselines (Table 2): Prompting, SFT and GRPO on text (§4.3, A.3)."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """The prompt of the language baselines (§4.3, A.3): LBM-Think's facts in words, and a question for the next alpha."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

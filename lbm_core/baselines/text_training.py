@@ -1,8 +1,6 @@
 """SFT (Table 2, A.3), which learns to write the data's alpha as text without a chain of thought, and what GRPO shares
 with it: where a training starts, and the trained model on disk."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from functools import partial

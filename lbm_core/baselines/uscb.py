@@ -3,8 +3,6 @@
 alpha_t = alpha_{t-1} (1 + a_t); a_t is learned by bidding in the simulator (:mod:`lbm_core.baselines.uscb_train`).
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

@@ -1,7 +1,5 @@
 """USCB's training: DDPG of Stable-Baselines3 in this package's Gymnasium environment (the ``rl`` extra)."""
 
-from __future__ import annotations
-
 import contextlib
 import random
 from collections.abc import Callable, Sequence

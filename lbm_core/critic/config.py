@@ -1,7 +1,5 @@
 """Configuration of the critic (Table 9)."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """Implicit Q-learning (Kostrikov et al. 2022) of the critic from logged bids alone (§3.3, Eq. 8-9)."""
 
-from __future__ import annotations
-
 import copy
 import math
 from dataclasses import asdict

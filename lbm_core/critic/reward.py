@@ -1,7 +1,5 @@
 """What a tick was worth: conversions, as the paper, or the growth of the day's score."""
 
-from __future__ import annotations
-
 from typing import Literal, get_args
 
 import numpy as np

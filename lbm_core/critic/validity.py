@@ -1,7 +1,5 @@
 """Is the critic right? Its verdicts against what the replay says would have happened (Eq. 12 takes it for granted)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

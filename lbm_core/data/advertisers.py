@@ -3,8 +3,6 @@
 Source of ``advertisers.csv``: AuctionNet's public data (dense: delivery period 7; sparse: the public environment).
 """
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np

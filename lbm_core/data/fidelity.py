@@ -3,8 +3,6 @@
 Source of ``state_moments.csv`` and ``lwc_tick_means.csv``: statistics published with AuctionNet's trajectory data.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

@@ -3,8 +3,6 @@
 A shard depends on nothing but (data set, periods, seed, engine): a stopped run resumes, any shard can be made alone.
 """
 
-from __future__ import annotations
-
 import json
 import platform
 from collections.abc import Callable, Iterable, Sequence

@@ -4,8 +4,6 @@ The benchmark's include agents trained by BC, IQL and CQL. Ours are trained by `
 committed as weights; bidding with them needs NumPy only.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass

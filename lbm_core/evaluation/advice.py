@@ -1,7 +1,5 @@
 """Advice before and after fine-tuning: hallucinations, answers by CPA ratio, agreement with critic and simulator."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

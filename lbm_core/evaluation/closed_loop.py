@@ -4,8 +4,6 @@ The contender takes the place of some advertisers among the behaviour bidders. P
 with exposure draws, so what it wins, others lose, and they bid accordingly. Differs from the paper, which only replays.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np

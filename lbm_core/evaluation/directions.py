@@ -1,7 +1,5 @@
 """Does alpha move against the CPA so far? Fig. 2's counts, and §1's complaint about black boxes."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

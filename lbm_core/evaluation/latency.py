@@ -1,7 +1,5 @@
 """Timing for Table 8: warm-up, repetitions, percentiles; and how many advertisers a machine keeps up with."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """How much of a gap between two training losses a control closes, over training seeds (Fig. 3)."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray

@@ -1,7 +1,5 @@
 """Offline evaluation (§4.1): every method meets the same held-out periods and the same conversion draws."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol, runtime_checkable

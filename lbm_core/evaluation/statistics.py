@@ -5,8 +5,6 @@ conversion draws and the 48 advertisers are averaged first. What is learned has 
 than :data:`MIN_TRAININGS` of them decide nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Simulated days as artifacts: training trajectories, held-out periods, tables of past and tuning periods (§4.1)."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Evaluations as artifacts: the rows of one method, training seed and period, in replay or in the market (§4.1)."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence

@@ -3,8 +3,6 @@
 The command line, the search of settings, leader boards and tests read it; nobody else knows a method by its name.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

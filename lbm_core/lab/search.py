@@ -1,7 +1,5 @@
 """The small search that every method gets: the same number of trials, on periods nobody trains or is judged on."""
 
-from __future__ import annotations
-
 import json
 import math
 import time

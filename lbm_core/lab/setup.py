@@ -1,7 +1,5 @@
 """What every stage is bound to: a tier, a data set, the seed of the data and the seed of the training."""
 
-from __future__ import annotations
-
 import dataclasses
 import sys
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """What a tier is: the configurations of all stages, and what each chapter compares."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Any

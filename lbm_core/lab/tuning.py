@@ -1,7 +1,5 @@
 """What the search of each method of the registry chose, and its models and bidders with that."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """The warmed-up LBM-Think as an artifact: loaded from what the package carries, or trained (lbm_core.think.warm_up)."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, replace
 from pathlib import Path

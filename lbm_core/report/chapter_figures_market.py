@@ -1,7 +1,5 @@
 """Figures of chapter 1: a bidding day, and how close the simulated market comes to the real one."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from typing import Any

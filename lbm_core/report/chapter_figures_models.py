@@ -1,7 +1,5 @@
 """Figures of chapters 2 and 3 that the paper does not have: LBM-Act under instructions, and critics."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Figures of chapters 4, 5 and 9 that the paper does not have: LBM-Think's texts, GQPO, and time."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes

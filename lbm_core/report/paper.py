@@ -4,8 +4,6 @@ The files in ``published/`` restate the paper's tables cell by cell; Figures 3 a
 their points carry a reading error of about one line width. Every frame names its source in ``frame.attrs["source"]``.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

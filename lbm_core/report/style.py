@@ -1,7 +1,5 @@
 """One look for all figures, and how they are made: seaborn theme, colour-blind-safe palette, a paper's column sizes."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import re

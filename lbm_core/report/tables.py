@@ -4,8 +4,6 @@ Recorded rows are those of :func:`lbm_core.report.results.load`, of one data set
 metrics where a table is about methods.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

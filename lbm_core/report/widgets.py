@@ -1,7 +1,5 @@
 """Be the bidder, and look over LBM-Think's shoulder. What each does needs no notebook; widgets only stand around it."""
 
-from __future__ import annotations
-
 import html
 import io
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Can relative-Q be trusted, and what does it take? Variants of the critic judged by replay and by steering alone."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial

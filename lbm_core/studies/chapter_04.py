@@ -1,7 +1,5 @@
 """What does a language model make of a bidding day? Its texts, checked; one day under its advice; sizes (chapter 4)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What makes a comparison of baselines fair, and lets a reader see that it is: searches, costs, curves (chapter 6)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any

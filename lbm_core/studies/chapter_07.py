@@ -1,7 +1,5 @@
 """What comes of writing alpha as text: losses, lengths, and what is read from a day's answers (chapter 7)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Is LBM fast enough (Table 8), and what do late and missing chains of thought cost (Fig. 4)? (chapter 9)"""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace

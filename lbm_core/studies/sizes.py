@@ -1,7 +1,5 @@
 """On how much the comparisons of a chapter are made: fewer days, advertisers and trainings than the main results."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from lbm_core.lab.lab import Lab

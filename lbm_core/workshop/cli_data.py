@@ -1,7 +1,5 @@
 """``lbm data``: traffic, generation, import and export of the benchmark's data."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Annotated, Literal

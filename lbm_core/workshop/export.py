@@ -1,7 +1,5 @@
 """Our own data for other people's tools (§4.1): the benchmark's CSV formats, Minari, NumPy."""
 
-from __future__ import annotations
-
 import gzip
 import zipfile
 from collections.abc import Iterator, Sequence

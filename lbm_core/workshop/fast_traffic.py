@@ -4,8 +4,6 @@ Normals are computed from their position alone, so that a processor handles eigh
 p-value of any tick without those before it. Same distribution as the exact traffic, other numbers.
 """
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np

@@ -3,8 +3,6 @@
 ``gymnasium.make("lbm_core.workshop.gymnasium_env:lbm/AuctionNet-v0")`` imports, registers and makes it.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 from typing import Literal

@@ -6,8 +6,6 @@
 The model is the artifact that the notebooks would have trained, the same whatever the number of processes.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from contextlib import redirect_stdout

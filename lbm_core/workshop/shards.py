@@ -1,7 +1,5 @@
 """Generating the data set on a cluster: the shards of :mod:`lbm_core.data.generation`, made by Dask or Ray."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
