@@ -5,6 +5,8 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lbm_core.evaluation.statistics import MIN_TRAININGS
+from lbm_core.report.board import KINDS, REFERENCE
 from lbm_core.report.style import PALETTE, PAPER_COLOUR, curves, dots, drawn, legend_below, lines, sized
 
 # What became of a text keeps its colour in every figure, also where nothing was accepted.
@@ -12,13 +14,32 @@ _STATUSES = ("accepted", "truncated", "no alpha", "several alphas", "alpha not a
 _STATUS_COLOURS = {name: PALETTE[place] for name, place in zip(_STATUSES, (2, 7, 1, 4, 5, 3), strict=True)}
 
 
-@drawn("method", "mean", "low", "high")
-def leader_board(figure: Figure, scores: pd.DataFrame, best_constant: float) -> None:
-    """Scores with intervals, one line per method; the best constant in hindsight is dashed."""
-    axes = sized(figure, 4.8, 0.22 * len(scores) + 1)
-    dots(axes, scores, scores["method"])
-    axes.axvline(best_constant, color=PAPER_COLOUR, linestyle="--")
-    axes.set(xlabel="score per advertiser (dashed: best constant in hindsight)", xlim=(0, None))
+@drawn("dataset", "method", "kind", "trainings", "of_best", "low", "high")
+def leader_board(figure: Figure, boards: pd.DataFrame) -> None:
+    """The lines of :func:`lbm_core.report.board.summary` with their data set: per cent of the best constant alpha.
+
+    Methods stand as on the first data set; hollow where one or two trainings decide nothing. Kinds differ in colour and
+    in shape.
+    """
+    names = list(dict.fromkeys(boards["method"]))
+    panes = sized(figure, 7, 0.175 * len(names) + 1, 1, boards["dataset"].nunique(), sharey=True, squeeze=False)[0]
+    for axes, (dataset, rows) in zip(panes, boards.groupby("dataset", sort=False), strict=True):
+        for colour, shape, name in zip(PALETTE, "o^sDvPX", KINDS, strict=False):
+            of_kind = rows[rows["kind"] == name]
+            for few, part in of_kind.groupby(of_kind["trainings"].between(1, MIN_TRAININGS - 1)):
+                places = part["method"].map(names.index)
+                axes.hlines(places, part["low"], part["high"], color=colour, linewidth=1)
+                look = {"color": colour, "markersize": 4.5, "markerfacecolor": "white" if few else colour}
+                axes.plot(part["of_best"], places, shape, **look)
+            axes.plot([], [], shape, color=colour, markersize=4.5, label=name)
+        if REFERENCE in set(rows["method"]):
+            level = rows.loc[rows["method"] == REFERENCE, "of_best"].item()
+            axes.axvline(level, color=PAPER_COLOUR, linestyle="--", linewidth=0.8, zorder=0)
+        axes.set(title=dataset, xlabel="score, % of the best constant alpha in hindsight")
+        axes.grid(axis="y", color="0.93", linewidth=0.6)
+        axes.set_axisbelow(True)
+        lines(axes, names)
+    legend_below(figure, panes[0], ncols=4)
 
 
 @drawn("method", "tick", "alpha_ratio", "cpa_ratio", "wrong_way")
