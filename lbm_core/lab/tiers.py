@@ -181,7 +181,7 @@ _LAPTOP = replace(
         probes=500,
         coin_prompts=1_000,
         periods=6,
-        advertisers=16,
+        advertisers=48,
     ),
     chapter6=Chapter6(ablations=("BC", "DT", "IQL", "DiffBid"), budget_ratios=_BUDGETS, budget_methods=()),
     chapter7=Chapter7(advertisers=8, grpo_variants=("grpo", "dr_grpo", "grpo, length floor"), length_floor=40),

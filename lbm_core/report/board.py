@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -90,9 +91,11 @@ def summary(rows: pd.DataFrame, references: pd.DataFrame, rng: np.random.Generat
         table = period_table(rows, str(method), "score")
         shares = 100 * table / best[table.columns]
         of_best, low, high = mean_interval(shares.to_numpy(), rng)
-        line = {"method": method, "kind": kind(str(method)), "days": table.shape[1]}
+        line: dict[str, Any] = {"method": method, "kind": kind(str(method)), "days": table.shape[1]}
         line |= {"trainings": trainings(rows, str(method)), "score": float(table.to_numpy().mean())}
-        line |= {"of_best": of_best, "low": low, "high": high} | part[["conversions", "budget_utilization"]].mean().to_dict()
+        line |= {"of_best": of_best, "low": low, "high": high} | part[
+            ["conversions", "budget_utilization"]
+        ].mean().to_dict()
         line["regret"] = float((best[table.columns] - table.mean()).mean())
         lines.append(line)
     board = pd.DataFrame(lines).sort_values("of_best", ascending=False, ignore_index=True)

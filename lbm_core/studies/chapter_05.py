@@ -15,24 +15,29 @@ from numpy.typing import NDArray
 from lbm_core.act.guides import SENTENCES
 from lbm_core.auction.hindsight import scores_from
 from lbm_core.auction.replay import ReplayPeriod
-from lbm_core.auction.response_tables import ResponseTables
+from lbm_core.auction.response_tables import ResponseTables, table_replay
 from lbm_core.data.trajectories import TrajectorySet, sample_ends
 from lbm_core.data.windows import Windows
+from lbm_core.evaluation.runner import spread_rows
 from lbm_core.lab.decisions import Decisions, decisions_at, draw_decisions, joined
-from lbm_core.lab.guided import Guided
+from lbm_core.lab.guided import Guide, Guided, guided_contender
 from lbm_core.lab.lab import Lab
 from lbm_core.lab.thinking import ask, judged, own_days
 from lbm_core.seeding import generator
 from lbm_core.studies.sizes import few
-from lbm_core.think.config import Rule
+from lbm_core.think.config import Reading, Rule
 from lbm_core.think.prompt import indicators
 
 DIRECTIONS = (-1, 0, 1)
 TOLERANCES = (0.01, 0.03, 0.1, 0.3, 1.0)  # relative errors of the stated ratio; beside them it is excused
 EXCUSED = "excused"
 MULTIPLES = (0.87, 1.0, 1.15)  # of the last alpha to the day's end: what :data:`DIRECTIONS` mean in the simulator
+# Ways to read an answer and factors on the moves it asks for; first the paper's. A guide that errs as often as a model
+# of this size should move less far, and what it holds likely says more than the word it draws (think.reading).
+READINGS: tuple[tuple[Reading, float], ...] = (("word", 1.0), ("word", 0.5), ("expected", 1.0), ("expected", 2.0))
 SHOWN = 20  # moments whose texts are kept for readers
-PRETRAINED, TUNED = "LBM(P)", "LBM(GQPO)"
+PRETRAINED, TUNED, CONTROL = "LBM(P)", "LBM(GQPO)", "LBM(random)"  # the control learned random texts
+NAMES = {"LBM-Think": PRETRAINED, "LBM-Think (GQPO)": TUNED}
 DT_NAME, RULE_NAME = "DT", "spend-rate rule"  # advisers that write no texts; "rule" is a model that learned from one
 
 
@@ -237,10 +242,50 @@ def own_shares(answers: pd.DataFrame, model: str = TUNED) -> tuple[float, float,
     return None if said.empty else (down, round(1.0 - down - up, 2), up)
 
 
-def whole_days(lab: Lab, shares: tuple[float, float, float] | None = None) -> pd.DataFrame:
+def readings(lab: Lab) -> pd.DataFrame:
+    """How LBM(GQPO)'s answers are best read, and how far they should move alpha: :data:`READINGS` on tuning periods.
+
+    Half of the chapter's advertisers bid on the first two periods. One row per reading, scale (of the moves that are
+    asked for) and period: score (mean expected score), drift (of log alpha a day). Without a model after GQPO no row.
+    """
+    who, rows = spread_rows(-(-lab.tier.chapter5.advertisers // 2)), []
+    for reading, scale in READINGS if lab.gqpo() is not None else ():
+        own = lab.changed({"think.reading": reading})
+        bidder = guided_contender(own, Guided("LBM-Think (GQPO)", scale=scale)).make()
+        for table in lab.tuning_tables()[:2]:
+            score = table_replay(table, bidder, rows=who).summary()["score"].mean()
+            rows.append((reading, scale, table.period, float(score)))
+    return pd.DataFrame(rows, columns=["reading", "scale", "period", "score"])
+
+
+def best_reading(trials: pd.DataFrame) -> tuple[Reading, float]:
+    """The reading and scale with the best mean score in :func:`readings`; the paper's where nothing was tried."""
+    means = trials.groupby(["reading", "scale"])["score"].mean()
+    return READINGS[0] if means.empty else cast(tuple[Reading, float], means.idxmax())
+
+
+def whole_days(
+    lab: Lab, shares: tuple[float, float, float] | None = None, read: tuple[Reading, float] = READINGS[0]
+) -> pd.DataFrame:
     """Replays under LBM-Think before and (if it learned) after GQPO and its control, under nobody, and under guides
-    that speak as often: the rule, the critic, and a coin, with such ``shares`` of -1, 0 and 1 if they are given."""
-    every, random = lab.tier.think.every, Guided("random", every=lab.tier.think.every, shares=shares)
-    guides = [random, *(Guided(guide, every=every) for guide in ("rule", "critic"))]
-    control = [Guided("LBM-Think (random)")] if "random" in lab.tier.chapter5.controls else []
-    return few(lab, lab.tier.chapter5).evaluate(["LBM(P)", "LBM(GQPO)", *control, Guided("none"), *guides])
+    that speak as often: the rule, the critic, and a coin, with such ``shares`` of -1, 0 and 1 if they are given.
+
+    LBM-Think's texts are read as the paper does, by their word; with another reading and scale in ``read`` also so,
+    under names that end in it.
+    """
+    days, every = few(lab, lab.tier.chapter5), lab.tier.think.every
+    random = Guided("random", every=every, shares=shares)
+    learned = lab.gqpo() is not None
+    control: list[Guide] = ["LBM-Think (random)"] if learned and "random" in lab.tier.chapter5.controls else []
+    after: list[Guide] = ["LBM-Think (GQPO)"] if learned else []
+    thinkers: list[Guide] = ["LBM-Think", *after, *control]
+    guides = [Guided("none"), random, *(Guided(guide, every=every) for guide in ("rule", "critic"))]
+    frames = [days.evaluate(guides)]
+    for reading, scale in dict.fromkeys([READINGS[0], read]):
+        own = days.changed({"think.reading": reading})
+        named = {Guided(one, scale=None if scale == 1 else scale): NAMES.get(one, CONTROL) for one in thinkers}
+        suffix = "" if (reading, scale) == READINGS[0] else f", {reading}" + (f" x {scale:g}" if scale != 1 else "")
+        rows = own.evaluate(list(named))
+        names = {guided.name: name + suffix for guided, name in named.items()}
+        frames.append(rows.assign(method=rows["method"].map(names)))
+    return pd.concat(frames, ignore_index=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,11 @@ from synthetic_trajectories import synthetic_trajectories
 
 from lbm_core.act.decide import decide
 from lbm_core.act.guides import SENTENCES
+from lbm_core.auction.controls import ConstantAlpha
 from lbm_core.auction.response_tables import ResponseTables
 from lbm_core.lab import thinking
 from lbm_core.lab.decisions import decisions_at, draw_decisions, joined
+from lbm_core.lab.guided import Contender
 from lbm_core.lab.tiers import tier
 from lbm_core.settings import TIER_NAMES
 from lbm_core.studies import chapter_05
@@ -243,10 +246,10 @@ def test_probes_are_random_and_stratified_and_held_out(lab):
 
 def test_whole_days_under_guides_that_speak_as_seldom(lab, monkeypatch):
     let_write(monkeypatch, lambda *_: _text("<answer>1</answer>"))
-    monkeypatch.setattr("lbm_core.lab.evaluations.gqpo", lambda setup: type("None", (), {"get": lambda *a, **o: None}))
+    monkeypatch.setattr("lbm_core.lab.lab.Lab.gqpo", lambda lab: None)
     rows = chapter_05.whole_days(lab.changed({"think.every": 24, "chapter5.advertisers": 2}))
     guides = ["none", *(f"{guide}, every 24 ticks" for guide in ("random", "rule", "critic"))]
-    assert list(rows["method"].unique()) == ["LBM(P)", *(f"LBM-Act + {guide}" for guide in guides)]
+    assert list(rows["method"].unique()) == [*(f"LBM-Act + {guide}" for guide in guides), "LBM(P)"]
     assert rows.groupby("method")["advertiser"].nunique().eq(2).all()
 
 
@@ -257,6 +260,30 @@ def test_a_coin_has_the_shares_of_the_answers_at_random_moments(lab, monkeypatch
     assert shares == (0.2, 0.4, 0.4), "no answer counts as unsure, and the last moment is not random"
     assert chapter_05.own_shares(said, "a model that learned nothing") is None
     let_write(monkeypatch, lambda *_: _text("<answer>1</answer>"))
-    monkeypatch.setattr("lbm_core.lab.evaluations.gqpo", lambda setup: type("None", (), {"get": lambda *a, **o: None}))
+    monkeypatch.setattr("lbm_core.lab.lab.Lab.gqpo", lambda lab: None)
     rows = chapter_05.whole_days(lab.changed({"think.every": 24, "chapter5.advertisers": 2}), shares)
     assert "LBM-Act + random, every 24 ticks, shares 0.20 / 0.40 / 0.40" in set(rows["method"])
+
+
+def test_the_reading_is_chosen_on_tuning_periods(lab, monkeypatch):
+    def contender(setup, guided):
+        assert guided.guide == "LBM-Think (GQPO)"
+        wanted = (setup.tier.think.reading, guided.scale) == ("expected", 1.0)
+        return Contender((), lambda: ConstantAlpha(1.0 if wanted else 0.01), None)
+
+    monkeypatch.setattr(chapter_05, "guided_contender", contender)
+    monkeypatch.setattr("lbm_core.lab.lab.Lab.gqpo", lambda lab: Path("learned"))
+    trials = chapter_05.readings(lab.changed({"chapter5.advertisers": 3}))
+    assert set(trials["period"]) == {table.period for table in lab.tuning_tables()[:2]}
+    assert chapter_05.best_reading(trials) == ("expected", 1.0)
+    monkeypatch.setattr("lbm_core.lab.lab.Lab.gqpo", lambda lab: None)
+    assert chapter_05.best_reading(chapter_05.readings(lab)) == ("word", 1.0), "nothing learned, nothing tried"
+
+
+def test_another_reading_stands_under_its_own_name(lab, monkeypatch):
+    let_write(monkeypatch, lambda *_: replace(_text("<answer>1</answer>"), chances=(0.2, 0.2, 0.6)))
+    monkeypatch.setattr("lbm_core.lab.lab.Lab.gqpo", lambda lab: None)
+    rows = chapter_05.whole_days(lab.changed({"think.every": 24, "chapter5.advertisers": 2}), read=("expected", 2.0))
+    read = rows[rows["method"].str.startswith("LBM(P)")].groupby("method")["cost"].sum()
+    assert list(read.index) == ["LBM(P)", "LBM(P), expected x 2"]
+    assert read.nunique() == 2, "an expected move is another one"
