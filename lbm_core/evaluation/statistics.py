@@ -57,7 +57,7 @@ def period_table(frame: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:
     rows = frame[frame["method"] == method]
     if rows.empty:
         raise ValueError(f"no rows of method {method!r}; there are {', '.join(sorted(frame['method'].unique()))}")
-    rows = rows.assign(train_seed=rows.get("train_seed", 0))
+    rows = rows.assign(train_seed=pd.Series(rows.get("train_seed"), rows.index).fillna(0))
     table = rows.pivot_table(index="train_seed", columns="period", values=metric, aggfunc="mean")
     if table.isna().any(axis=None):
         raise ValueError(f"{method}: some training seeds did not meet all {table.shape[1]} periods")
@@ -86,6 +86,7 @@ def trainings(frame: pd.DataFrame, method: str) -> int:
     a language model that nobody trained here). Rows older than ``weights`` do not say it where no method has several
     seeds: all of them count as learned then.
     """
+    frame = frame.dropna(axis=1, how="all")  # what only another data set's rows fill
     seeds = frame.get("train_seed", pd.Series(0, frame.index)).groupby(frame["method"]).nunique()
     if seeds[method] > 1:
         return int(seeds[method])
@@ -129,7 +130,7 @@ def paired_differences(
     """
     learned = {name: trainings(frame, name) for name in one_identity(frame)["method"].unique()}
     bases = {metric: period_table(frame, reference, metric) for metric in metrics}
-    keys = [name for name in ("period", "seed", "advertiser") if name in frame]
+    keys = [name for name in ("period", "seed", "advertiser") if name in frame.dropna(axis=1, how="all")]
     met = {name: set(part[keys].itertuples(index=False, name=None)) for name, part in frame.groupby("method")}
     rows = []
     for method in [name for name in learned if name != reference] if methods is None else methods:

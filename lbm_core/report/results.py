@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,8 @@ def record(
     """Write the rows of an experiment to ``results/<experiment>.csv`` (``results/_smoke/`` at the smoke tier).
 
     Rows that the file holds for the same tier and data set are replaced; the others stay. Floats keep 6 significant
-    digits, so draw and assert from what :func:`load` returns.
+    digits, so draw and assert from what :func:`load` returns; texts come back letter by letter, an empty one as
+    NaN, and a column that holds only numbers as numbers.
 
     An experiment's name is lower case with digits and underscores; one notebook writes it. The frame is tidy and
     finite; its own columns ``dataset``, ``seed`` and ``backbone`` count before the arguments. ``seeds`` are what was
@@ -79,11 +81,12 @@ def record(
 def load(experiment: str, tier: str, output: str | Path = "", *, dataset: str | None = None) -> pd.DataFrame:
     """Recorded rows of an experiment, of one data set or (default) of all.
 
-    "cached" gives, for each data set, the rows of the largest tier in the committed file. Where nothing is recorded,
-    the FileNotFoundError names the command that records it.
+    "cached" gives, for each data set, the rows of the largest tier in the committed file. Every column of the file is
+    there, all NaN where these rows do not fill it. Where nothing is recorded, the FileNotFoundError names the command
+    that records it.
     """
     path = _path(experiment, tier, output)
-    rows = whole = _read(path)
+    rows = _read(path)
     if dataset is not None:
         rows = rows[rows["dataset"].isin([dataset, ""])]
     if tier == "cached":
@@ -97,9 +100,7 @@ def load(experiment: str, tier: str, output: str | Path = "", *, dataset: str | 
         raise FileNotFoundError(
             f"no {tier} results of {what} in {_shown(path, output)}; make them with 'lbm reproduce --tier {wanted}'"
         )
-    # A column that only other tiers or data sets fill is not these rows' own; one that nobody fills is theirs, empty.
-    foreign = [name for name in rows if rows[name].isna().all() and whole[name].notna().any()]
-    return rows.drop(columns=foreign).reset_index(drop=True)
+    return rows.reset_index(drop=True)
 
 
 def keep(tier: str, experiments: Iterable[str] = (), output: str | Path = "") -> list[Path]:
@@ -168,10 +169,15 @@ def _read(path: Path) -> pd.DataFrame:
         return pd.DataFrame(columns=PROVENANCE)
     # A method may be called "None" or "NA": only an empty field is a missing value.
     text = dict.fromkeys((*_TEXT, "weights"), "object")
-    rows = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=text)
+    try:
+        rows = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=text, low_memory=False)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read ({error}): restore it, or delete it and record it again") from None
     rows = rows.assign(overrides=rows.get("overrides", ""))  # older rows do not have it
     if missing := [name for name in PROVENANCE if name not in rows]:
         raise ValueError(f"{path.name} has no column {missing[0]!r}: it was not written by lbm_core.report.results")
+    if not (known := rows["tier"].isin(COMPUTED_TIERS)).all():
+        raise ValueError(f"{path.name}: a row of tier {rows['tier'][~known].iloc[0]!r} was not written by record()")
     return rows.fillna(dict.fromkeys(_TEXT, ""))
 
 
@@ -183,6 +189,8 @@ def _add(target: Path, new: pd.DataFrame) -> None:
     rows = rows.sort_values("dataset", kind="stable")
     rows = rows.sort_values("tier", key=lambda tiers: tiers.map(COMPUTED_TIERS.index), kind="stable")
     rows = rows[[*PROVENANCE[:3], *(name for name in rows if name not in PROVENANCE), *PROVENANCE[3:]]]
-    with writing_file(target) as temporary:
-        rows.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+    with writing_file(target) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        # Before 3.11.9 Python quotes only what ends its own lines: else a lone "\r" in a text would end a row.
+        lines = SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n"))
+        rows.to_csv(lines, index=False, float_format="%.6g", lineterminator="\r\n")
     target.chmod(0o644)
