@@ -2,53 +2,25 @@
 
 from __future__ import annotations
 
-import tomllib
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch, Patch
 from matplotlib.ticker import MaxNLocator
 
 from lbm_core.evaluation.advice import RATIO_BINS
 from lbm_core.evaluation.directions import SIDES, SIGNS, direction_counts, with_share
 from lbm_core.evaluation.statistics import mean_interval
 from lbm_core.report import paper
-from lbm_core.report.style import PALETTE, PAPER_COLOUR, RATIO_SHOWN, blank, colours, curves, drawn, legend_below, plain
+from lbm_core.report.schematics import schematic
+from lbm_core.report.style import PALETTE, PAPER_COLOUR, RATIO_SHOWN, colours, curves, drawn, legend_below, plain
 from lbm_core.seeding import generator
-
-_FILLS: dict[str, Any] = {
-    "trained": (*PALETTE[1], 0.35),
-    "frozen": (*PALETTE[0], 0.25),
-    "data": (0, 0, 0, 0.06),
-    "passed": "white",
-}
 
 
 def fig1() -> Figure:
     """Fig. 1: LBM-Act is trained on language-guided decisions (left), then LBM-Think by GQPO (right)."""
-    figure = blank((7.0, 3.7))
-    stages = tomllib.loads(Path(__file__).with_name("training_stages.toml").read_text(encoding="utf-8"))["stage"]
-    for axes, stage in zip(figure.subplots(1, 2), stages, strict=True):
-        axes.set(xlim=(0, 10), ylim=(0, 10), title=stage["title"])
-        axes.axis("off")
-        for x, y, width, height, kind, text in stage["boxes"]:
-            shape, fill = "round,pad=0,rounding_size=0.2", _FILLS[kind]
-            axes.add_patch(FancyBboxPatch((x, y), width, height, shape, facecolor=fill, edgecolor="0.3", linewidth=0.8))
-            axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=7, linespacing=1.3)
-        for x, y, to_x, to_y, *style in stage["arrows"]:
-            line = {"color": "0.3", "linewidth": 1, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 8}
-            axes.annotate("", (to_x, to_y), (x, y), arrowprops={"arrowstyle": (*style, "-|>")[0]} | line)
-        for x, y, text, look in stage["texts"]:
-            axes.text(x, y, text, **look)
-    names = {"trained": "trained in this stage", "frozen": "frozen", "data": "data"}
-    handles = [Patch(facecolor=_FILLS[kind], edgecolor="0.3", label=name) for kind, name in names.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3)
-    return figure
+    return schematic("training_stages")
 
 
 @drawn("model", "cpa_ratio", "delta_a")
