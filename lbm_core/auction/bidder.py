@@ -1,7 +1,5 @@
 """The one interface of everything that bids (§2.2): a batch of advertisers in, one alpha each out."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -36,7 +34,7 @@ class Advertisers:
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, rows: NDArray | slice) -> Advertisers:
+    def __getitem__(self, rows: NDArray | slice) -> "Advertisers":
         """The advertisers of some rows."""
         return Advertisers(self.index[rows], self.budget[rows], self.cpa_target[rows])
 
@@ -59,7 +57,7 @@ class Observation:
     def __len__(self) -> int:
         return len(self.states)
 
-    def __getitem__(self, rows: NDArray | slice) -> Observation:
+    def __getitem__(self, rows: NDArray | slice) -> "Observation":
         """The observation of some rows (advertisers)."""
         return Observation(self.tick, self.states[rows], self.alphas[rows], self.conversions[rows], self.costs[rows])
 

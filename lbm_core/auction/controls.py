@@ -48,8 +48,6 @@ class ScheduledAlpha(Remembering):
 
     def act(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) alpha of the schedule."""
-        if self.alphas.shape != (len(observation), N_TICKS):
-            raise ValueError(f"the schedule has shape {self.alphas.shape}; expected ({len(observation)}, {N_TICKS})")
         return self.alphas[:, observation.tick]
 
 
@@ -89,9 +87,7 @@ def even_plan() -> NDArray[np.float64]:
 
 def checked_plan(plan: ArrayLike | None) -> NDArray[np.float64]:
     """(48,) a spending plan scaled to sum 1; even where none is given."""
-    if plan is None:
-        return even_plan()
-    values = np.asarray(plan, dtype=np.float64)
+    values = np.asarray(np.ones(N_TICKS) if plan is None else plan, dtype=np.float64)
     if values.shape != (N_TICKS,) or not (np.isfinite(values).all() and (values > 0).all()):
         raise ValueError(f"a spending plan must be {N_TICKS} positive shares")
     return values / values.sum()
@@ -177,8 +173,6 @@ class OnlineLpBidder(Remembering):
     def __init__(self, past: Sequence[ResponseTables], price_belief: Parameter = 1.0, cap: Parameter = 3.0) -> None:
         if not past:
             raise ValueError("the online LP needs response tables of at least one past period")
-        if any(not np.array_equal(tables.alphas, past[0].alphas) for tables in past):
-            raise ValueError("the past periods' response tables have different grids")
         self.price_belief, self.cap = price_belief, cap
         self.grid = past[0].alphas
         bought = (np.mean([getattr(tables, name) for tables in past], axis=0)[::-1] for name in ("costs", "values"))

@@ -81,15 +81,10 @@ def run_day(
         alphas[:, tick] = chosen = np.where(active, checked_alphas(reply, n, tick), 0.0)
         brought = auction(tick, chosen, builder.remaining)
         costs[:, tick], conversions[:, tick], expected[:, tick], wins[:, tick] = brought[:4]
-        builder.update(
-            bid=brought.bids / count,
-            least_winning_cost=brought.price,
-            pvalue=pvalues,
-            conversion_rate=conversions[:, tick] / count,
-            win_rate=wins[:, tick] / count,
-            count=count,
-            remaining=builder.remaining - costs[:, tick],
-        )
+        means: dict[str, ArrayLike] = {"least_winning_cost": brought.price, "pvalue": pvalues}
+        told = {"bid": brought.bids, "conversion_rate": conversions[:, tick], "win_rate": wins[:, tick]}
+        means |= {name: values / count for name, values in told.items()}
+        builder.update(**means, count=count, remaining=builder.remaining - costs[:, tick])
     return DayResult(advertisers, alphas, costs, conversions, expected, wins, states, lengths)
 
 
@@ -130,8 +125,6 @@ def checked_alphas(alphas: ArrayLike, n: int, tick: int) -> NDArray[np.float64]:
     if values.shape != (n,):
         raise ValueError(f"the bidder returned alphas of shape {values.shape} at tick {tick}; expected ({n},)")
     if not (np.isfinite(values).all() and (values >= 0).all()):
-        raise ValueError(
-            f"every alpha must be finite and >= 0; at tick {tick} the bidder returned NaN, infinite or negative ones: "
-            f"{values[~(np.isfinite(values) & (values >= 0))][:3]}"
-        )
+        wrong = values[~(np.isfinite(values) & (values >= 0))][:3]
+        raise ValueError(f"alphas must be finite and >= 0, not NaN or negative; at tick {tick} the bidder gave {wrong}")
     return values

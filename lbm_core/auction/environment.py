@@ -113,13 +113,6 @@ class AuctionNetEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         one = self._day.advertiser
         budget, target = float(one.budget[0]), float(one.cpa_target[0])
         ratio = cpa_ratio(self._conversions, self._cost, target) if self._cost > 0 else 0.0
-        return {
-            "cost": self._cost,
-            "conversions": self._conversions,
-            "budget_left": max(1.0 - self._cost / budget, 0.0),
-            "cpa_ratio": float(ratio),
-            "period": self._day.period,
-            "advertiser": int(one.index[0]),
-            "budget": budget,
-            "cpa_target": target,
-        }
+        so_far = {"cost": self._cost, "conversions": self._conversions, "cpa_ratio": float(ratio)}
+        fixed = {"period": self._day.period, "advertiser": int(one.index[0]), "budget": budget, "cpa_target": target}
+        return so_far | {"budget_left": max(1.0 - self._cost / budget, 0.0)} | fixed

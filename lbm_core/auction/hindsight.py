@@ -80,10 +80,8 @@ def lp_bound(tables: ResponseTables, advertisers: Advertisers | None = None) -> 
     n = np.arange(len(who))
     value, cost = values[n, last], costs[n, last]
     more_value, more_cost = values[n, following] - value, costs[n, following] - cost
-    share = np.minimum(
-        _room(who.budget - cost, more_cost),
-        _room(who.cpa_target * value - cost, more_cost - who.cpa_target * more_value),
-    )
+    priced = _room(who.cpa_target * value - cost, more_cost - who.cpa_target * more_value)
+    share = np.minimum(_room(who.budget - cost, more_cost), priced)
     conversions, cost = value + share * more_value, cost + share * more_cost
     # Columns count from nothing bought, one before the grid's first alpha.
     return Hindsight(tables.alphas[following - 1], conversions, cost, score(conversions, cost, who.cpa_target))

@@ -1,7 +1,5 @@
 """What a delivery period leaves behind: one row per advertiser and tick, and the price of every impression."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -45,7 +43,7 @@ class PeriodLog(DayResult):
             np.savez_compressed(file, **columns, **who)
 
     @classmethod
-    def load(cls, path: Path) -> PeriodLog:
+    def load(cls, path: Path) -> "PeriodLog":
         """Read what :meth:`save` wrote."""
         with np.load(path, allow_pickle=False) as stored:
             columns = {f.name: stored[f.name] for f in fields(cls) if f.name != "advertisers"}

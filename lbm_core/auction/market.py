@@ -48,18 +48,10 @@ def market_day(traffic: Traffic, advertisers: Advertisers, rng: np.random.Genera
         return Outcome(totals.cost, totals.conversions, totals.expected, wins, bids[:, tick], price)
 
     day = yield from run_day(advertisers, counts, mean_pvalues, auction)
-    return PeriodLog(
-        **vars(day) | {"alphas": np.divide(bids, sums, out=np.zeros_like(sums), where=sums > 0)},
-        dataset=traffic.dataset,
-        period=traffic.period,
-        scheme=traffic.scheme,
-        engine=traffic.engine,
-        counts=counts.copy(),
-        bids=bids / counts,
-        pvalues=sums / counts,
-        exposures=exposures,
-        least_winning_cost=prices,
-    )
+    told = vars(day) | {"alphas": np.divide(bids, sums, out=np.zeros_like(sums), where=sums > 0)}
+    told |= {name: getattr(traffic, name) for name in ("dataset", "period", "scheme", "engine")}
+    told |= {"counts": counts.copy(), "bids": bids / counts, "pvalues": sums / counts, "exposures": exposures}
+    return PeriodLog(**told, least_winning_cost=prices)
 
 
 def auction_tick(

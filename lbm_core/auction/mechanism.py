@@ -86,12 +86,7 @@ class TickOutcome(NamedTuple):
 
 
 def run_tick(
-    bids: NDArray[np.float64],
-    pvalues: NDArray[np.float64],
-    sigmas: NDArray[np.float64],
-    limits: NDArray[np.float64],
-    remaining: NDArray[np.float64],
-    rng: np.random.Generator,
+    bids: NDArray, pvalues: NDArray, sigmas: NDArray, limits: NDArray, remaining: NDArray, rng: np.random.Generator
 ) -> TickOutcome:
     """Auction of all impressions of a tick, repeated until nobody overspends.
 

@@ -4,8 +4,6 @@ It wins every impression for which its bid reaches the logged least winning cost
 the predicted probability. Competitors do not react (the market does that: :mod:`lbm_core.auction.market`).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -64,7 +62,7 @@ class ReplayPeriod:
         return np.concatenate([[0], np.cumsum(self.counts)])
 
     @classmethod
-    def from_log(cls, log: PeriodLog) -> ReplayPeriod:
+    def from_log(cls, log: PeriodLog) -> "ReplayPeriod":
         """A log's impressions, regenerated from its traffic, beside its prices; ValueError: they are other ones."""
         if log.engine == "fast":
             cure = "its impressions are its own; replay a period of engine='exact'"

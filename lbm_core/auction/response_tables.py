@@ -5,8 +5,6 @@ In a replay an impression is won where alpha >= LWC / p. Sorted by that threshol
 and counterfactuals become nearly free. The impression-level replay (:mod:`lbm_core.auction.replay`) is the reference.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 
 import numba
@@ -43,10 +41,8 @@ class ResponseTables:
     wins: NDArray[np.float32]  # the impressions that it wins
 
     @classmethod
-    def from_period(cls, period: ReplayPeriod, bins: int = N_BINS) -> ResponseTables:
+    def from_period(cls, period: ReplayPeriod, bins: int = N_BINS) -> "ResponseTables":
         """Bin a period's impressions by the alpha that wins them; thresholds above the grid are never won."""
-        if bins < 2:
-            raise ValueError(f"response tables need at least 2 bins; got {bins}")
         low, high = ALPHA_RANGE[period.dataset]
         alphas = np.geomspace(low, high, bins)
         curves = np.zeros((3, N_TICKS, len(period.pvalues), bins))

@@ -25,7 +25,8 @@ FEATURES: tuple[str, ...] = (
     "last_three_pv_num_total",
     "historical_pv_num_total",
 )
-_HISTORICAL = [2, 4, 5, 6, 7]  # columns of the means that StateBuilder.update is told, in its order
+MEANS = ("bid", "least_winning_cost", "pvalue", "conversion_rate", "win_rate")  # what a tick tells the features
+_HISTORICAL = [2, 4, 5, 6, 7]  # columns of these means, in their order
 _LAST_THREE = [3, 8, 9, 10, 11]
 
 
@@ -38,8 +39,6 @@ class StateBuilder:
 
     def __init__(self, budget: ArrayLike) -> None:
         self.budget = np.array(budget, dtype=np.float64)
-        if self.budget.ndim != 1 or not (np.isfinite(self.budget).all() and (self.budget > 0).all()):
-            raise ValueError("budget must be an (n,) array of positive numbers")
         self.tick = 0
         self.remaining = self.budget.copy()
         self._sums = np.zeros((len(_HISTORICAL), len(self.budget)))
@@ -48,8 +47,6 @@ class StateBuilder:
 
     def state(self, pvalue_mean: ArrayLike, count: int) -> NDArray[np.float64]:
         """(n, 16) :data:`FEATURES` before a tick of so many impressions and of a mean p-value for each advertiser."""
-        if self.tick >= N_TICKS:
-            raise ValueError(f"the period is over: it has {N_TICKS} ticks")
         state = np.zeros((len(self.budget), len(FEATURES)))
         state[:, 0] = (N_TICKS - self.tick) / N_TICKS
         state[:, 1] = self.remaining / self.budget
@@ -62,21 +59,11 @@ class StateBuilder:
         state[:, 15] = sum(self._counts)
         return state
 
-    def update(
-        self,
-        *,
-        bid: ArrayLike,
-        least_winning_cost: ArrayLike,
-        pvalue: ArrayLike,
-        conversion_rate: ArrayLike,
-        win_rate: ArrayLike,
-        count: int,
-        remaining: ArrayLike,
-    ) -> None:
-        """Close the tick: its means per impression (scalar or (n,)), its impressions, the (n,) currency left."""
+    def update(self, *, count: int, remaining: ArrayLike, **means: ArrayLike) -> None:
+        """Close the tick: its impressions, the (n,) currency left, :data:`MEANS` per impression (scalar or (n,))."""
         values = np.empty_like(self._sums)
-        for row, value in enumerate((bid, least_winning_cost, pvalue, conversion_rate, win_rate)):
-            values[row] = value
+        for row, name in enumerate(MEANS):
+            values[row] = means[name]
         self._sums += values
         self._recent = [*self._recent[-2:], values]
         self._counts.append(int(count))

@@ -1,7 +1,5 @@
 """Configurations of the baselines that are no language models (§4.1); each names a trained model."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -149,6 +147,6 @@ class DiffBidConfig:
             steps = f"sampling_steps {self.sampling_steps} of {self.method}"
             raise ValueError(f"{steps} must not exceed noise_levels {self.noise_levels}")
 
-    def with_q(self) -> DiffBidConfig:
+    def with_q(self) -> "DiffBidConfig":
         """DiffBid-Q of the same sizes; guidance would make the completions it chooses from alike, at twice the time."""
         return replace(self, method="DiffBid-Q", guidance=1.0)

@@ -1,5 +1,7 @@
 """Decision Transformer (Chen et al. 2021) for bidding: the paper's main baseline (§4.1), and DT-score (Table 3)."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -26,23 +28,13 @@ class DecisionTransformer(Stored):
         self.config, self.encoder = config, encoder
         self.losses = np.empty((0, 2))  # step, mean squared error of log(alpha / C) since the row before
         with small_network(integer_seed(config.seed, "train", 0)):
-            shape = DecisionTransformerConfig(
-                state_dim=encoder.dimension,
-                act_dim=1,
-                hidden_size=config.hidden_size,
-                n_layer=config.layers,
-                n_head=config.heads,
-                max_ep_len=N_TICKS,
-                n_positions=3 * config.window_length,
-                action_tanh=False,
-                resid_pdrop=config.dropout,
-                embd_pdrop=config.dropout,
-                attn_pdrop=config.dropout,
-                bos_token_id=None,  # there are no tokens
-                eos_token_id=None,
-                use_cache=False,
-            )
-            self.model = DecisionTransformerModel(shape)  # without the Tanh that would bound the action
+            shape: dict[str, Any] = {"state_dim": encoder.dimension, "act_dim": 1, "max_ep_len": N_TICKS}
+            shape |= {"hidden_size": config.hidden_size, "n_layer": config.layers, "n_head": config.heads}
+            shape |= dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), config.dropout)
+            shape |= {"n_positions": 3 * config.window_length, "use_cache": False}
+            shape |= {"bos_token_id": None, "eos_token_id": None}  # there are no tokens
+            shape |= {"action_tanh": False}  # the Tanh would bound the action
+            self.model = DecisionTransformerModel(DecisionTransformerConfig(**shape))
 
     def predict(self, window: Windows, penalties: NDArray[np.float32] | float = 1.0) -> Tensor:
         """(n, L) predicted log(alpha / C) at every position of n windows; pads hold nothing of meaning.
@@ -54,13 +46,9 @@ class DecisionTransformer(Stored):
         returns = returns + self.config.penalty_weight * np.asarray(penalties, dtype=np.float32)
         actions = log_alpha_ratio(window.alphas, window.cpa_target)
         masked = [np.where(window.mask, values, 0.0).astype(np.float32)[..., None] for values in (actions, returns)]
-        return self.model(
-            states=torch.as_tensor(self.encoder.encode(window)),
-            actions=torch.as_tensor(masked[0]),
-            returns_to_go=torch.as_tensor(masked[1]),
-            timesteps=torch.as_tensor(window.timesteps),
-            attention_mask=torch.as_tensor(window.mask).long(),
-        ).action_preds[..., 0]
+        seen: dict[str, NDArray] = {"states": self.encoder.encode(window), "timesteps": window.timesteps}
+        seen |= {"actions": masked[0], "returns_to_go": masked[1], "attention_mask": window.mask.astype(np.int64)}
+        return self.model(**{name: torch.as_tensor(values) for name, values in seen.items()}).action_preds[..., 0]
 
     def imitation(
         self, trajectories: TrajectorySet, rows: NDArray[np.int64], ticks: NDArray[np.int64], penalties: NDArray

@@ -72,13 +72,8 @@ class PathValue(nn.Module):
 
     def __init__(self, features: int, context: int, channels: int) -> None:
         super().__init__()
-        self.paths = nn.Sequential(
-            nn.Conv1d(features, channels, 5, stride=2, padding=2),
-            nn.ReLU(),
-            nn.Conv1d(channels, channels, 5, stride=2, padding=2),
-            nn.ReLU(),
-            nn.Flatten(),
-        )
+        first, second = (nn.Conv1d(inputs, channels, 5, stride=2, padding=2) for inputs in (features, channels))
+        self.paths = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Flatten())
         self.head = perceptron(channels * N_TICKS // 4 + context, 2 * channels, 1)
 
     def forward(self, paths: Tensor, context: Tensor) -> Tensor:

@@ -55,13 +55,8 @@ class DiffBid(Stored, nn.Module):
         """diffusers' noise schedule. Nothing is clipped: normalised states leave [-1, 1]."""
         from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
-        return DDIMScheduler(
-            num_train_timesteps=self.config.noise_levels,
-            beta_schedule="squaredcos_cap_v2",
-            prediction_type="sample",
-            clip_sample=False,
-            timestep_spacing="trailing",
-        )
+        way: dict[str, Any] = {"prediction_type": "sample", "clip_sample": False, "timestep_spacing": "trailing"}
+        return DDIMScheduler(self.config.noise_levels, beta_schedule="squaredcos_cap_v2", **way)
 
     def context(self, budget: NDArray, cpa_target: NDArray) -> Tensor:
         """(n, 2) normalised log C and log(B / C)."""

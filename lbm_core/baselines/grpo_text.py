@@ -93,8 +93,6 @@ def train_grpo(
     if len(prompts) < config.prompts_per_step or len(prompts) != len(alphas):
         least = config.prompts_per_step
         raise ValueError(f"GRPO needs as many prompts as alphas, at least {least}: {len(prompts)}, {len(alphas)}")
-    if not all(np.isfinite(alpha) and alpha > 0 for alpha in alphas):
-        raise ValueError("GRPO needs positive logged alphas")
     from trl import GRPOConfig, GRPOTrainer
 
     start = base_model(config)
@@ -102,22 +100,12 @@ def train_grpo(
         raise ValueError("this tokenizer adds special tokens to a prompt that the chat template has written already")
     functions, weights = rewards_of(config)
     rows = [{"prompt": text, "logged_alpha": float(alpha)} for text, alpha in zip(prompts, alphas, strict=True)]
-    settings = partial(
-        GRPOConfig,
-        **precision_settings(config),
-        max_steps=config.steps,
-        per_device_train_batch_size=config.generations,
-        gradient_accumulation_steps=config.prompts_per_step,
-        num_generations=config.generations,
-        max_completion_length=config.max_new_tokens,
-        temperature=config.temperature,
-        epsilon=config.clip,
-        beta=config.kl,
-        loss_type=config.loss_type,
-        # Dr. GRPO also leaves out the division by the group's standard deviation.
-        scale_rewards="none" if config.loss_type == "dr_grpo" else "group",
-        reward_weights=weights,
-    )
+    way = precision_settings(config) | {"max_steps": config.steps, "temperature": config.temperature}
+    way |= dict.fromkeys(("per_device_train_batch_size", "num_generations"), config.generations)
+    way |= {"gradient_accumulation_steps": config.prompts_per_step, "max_completion_length": config.max_new_tokens}
+    way |= {"epsilon": config.clip, "beta": config.kl, "loss_type": config.loss_type, "reward_weights": weights}
+    # Dr. GRPO also leaves out the division by the group's standard deviation.
+    settings = partial(GRPOConfig, **way, scale_rewards="none" if config.loss_type == "dr_grpo" else "group")
     more = {"reward_funcs": functions, "peft_config": low_rank(config.lora_rank, start.model, config.trained_layers)}
     model, entries = train(GRPOTrainer, settings, start, config, rows, checkpoints, **more)
     log = entries[list(LOGGED)].set_axis(list(LOGGED.values()), axis=1)

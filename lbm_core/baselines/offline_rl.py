@@ -135,15 +135,12 @@ def _learner(config: OfflineRLConfig) -> Any:
 
     encoder = VectorEncoderFactory([config.hidden_size, config.hidden_size])
     adam = AdamFactory(lr_scheduler_factory=CosineAnnealingLRFactory(T_max=config.steps) if config.decay else None)
+    # CQL's weight of the penalty is a setting, not learned.
+    rates = {"alpha_learning_rate": 0.0, "temp_learning_rate": config.learning_rate}
     own: dict[str, dict[str, Any]] = {
         "BC": {},
         "BCQ": {"n_action_samples": config.action_samples, "action_flexibility": config.flexibility},
-        "CQL": {
-            "conservative_weight": config.conservative_weight,
-            "alpha_learning_rate": 0.0,  # the weight of the penalty is a setting, not learned
-            "temp_learning_rate": config.learning_rate,
-            "n_action_samples": config.action_samples,
-        },
+        "CQL": {"conservative_weight": config.conservative_weight, "n_action_samples": config.action_samples, **rates},
         "IQL": {"expectile": config.expectile, "weight_temp": config.temperature, "value_encoder_factory": encoder},
     }
     arguments = own[config.algorithm]

@@ -104,19 +104,11 @@ class TextActionBidder:
         groups = generate(prompts, 1, self.backend, sampling, seed=self.seed, store=self.store, progress=False)
         for row, fact, (text,) in zip(rows, facts, groups, strict=True):
             read = parse_alpha(text.text, self.limit, truncated=text.truncated)
-            self._rows.append(
-                {
-                    "advertiser": int(self.advertisers.index[row]),
-                    "tick": fact.tick,
-                    "last_alpha": self._alphas[row],
-                    "alpha": np.nan if read.alpha is None else read.alpha,
-                    "cpa_target": fact.cpa_target,
-                    "status": read.status.value,
-                    "tokens": text.tokens,
-                    "seconds": text.seconds,
-                    "text": text.text,
-                }
-            )
+            asked = {"advertiser": int(self.advertisers.index[row]), "tick": fact.tick, "last_alpha": self._alphas[row]}
+            alpha = np.nan if read.alpha is None else read.alpha
+            told = {"alpha": alpha, "cpa_target": fact.cpa_target, "status": read.status.value}
+            wrote = {"tokens": text.tokens, "seconds": text.seconds, "text": text.text}
+            self._rows.append(asked | told | wrote)
             if read.alpha is not None:
                 self._alphas[row] = read.alpha
 

@@ -87,15 +87,10 @@ def train_sft(
     start = base_model(config)
     pairs = zip(prompts, map(answer_text, alphas), strict=True)
     rows = [tokenized(start.tokenizer, *pair, longest=config.max_length) for pair in pairs]
-    settings = partial(
-        SFTConfig,
-        **precision_settings(config),
-        num_train_epochs=config.epochs,
-        per_device_train_batch_size=config.micro_batch_size,
-        gradient_accumulation_steps=max(1, min(config.batch_size, len(rows)) // config.micro_batch_size),
-        max_length=config.max_length,
-        completion_only_loss=True,
-    )
+    way = precision_settings(config) | {"num_train_epochs": config.epochs, "max_length": config.max_length}
+    way |= {"per_device_train_batch_size": config.micro_batch_size, "completion_only_loss": True}
+    accumulation = max(1, min(config.batch_size, len(rows)) // config.micro_batch_size)
+    settings = partial(SFTConfig, **way, gradient_accumulation_steps=accumulation)
     updates = low_rank(config.lora_rank, start.model, config.trained_layers)
     model, log = train(SFTTrainer, settings, start, config, rows, checkpoints, peft_config=updates)
     losses = log[["step", "loss"]]

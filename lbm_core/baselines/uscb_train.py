@@ -110,21 +110,12 @@ def train_uscb(config: UscbConfig, trajectories: TrajectorySet, days: Days, *, p
         stack.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002
         stack.enter_context(small_network(seed))
         stack.enter_context(bar)
-        learner = DDPG(
-            "MlpPolicy",
-            environment,
-            learning_rate=config.learning_rate,
-            buffer_size=min(config.steps, 200_000),
-            learning_starts=min(config.learning_starts, config.steps // 4),
-            batch_size=config.batch_size,
-            tau=config.tau,
-            gamma=config.gamma,
-            n_steps=config.n_step,
-            action_noise=NormalActionNoise(np.zeros(1), np.full(1, config.noise)),
-            policy_kwargs={"net_arch": [config.hidden_size, config.hidden_size]},
-            seed=seed,
-            device="cpu",  # tiny networks
-        )
+        way: dict[str, Any] = {name: getattr(config, name) for name in ("learning_rate", "batch_size", "tau", "gamma")}
+        way |= {"learning_starts": min(config.learning_starts, config.steps // 4), "n_steps": config.n_step}
+        way |= {"buffer_size": min(config.steps, 200_000), "seed": seed, "device": "cpu"}  # tiny networks
+        way |= {"action_noise": NormalActionNoise(np.zeros(1), np.full(1, config.noise))}
+        way |= {"policy_kwargs": {"net_arch": [config.hidden_size, config.hidden_size]}}
+        learner = DDPG("MlpPolicy", environment, **way)
         learner.learn(config.steps, callback=lambda *_: bar.update() or True)
     policy.actor.load_state_dict(learner.actor.mu.state_dict())
     policy.actor.eval()

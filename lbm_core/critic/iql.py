@@ -97,7 +97,7 @@ def _train(
     returns, over = n_step_returns(rewards, trajectories.last_action, config.gamma, config.n_step)
     target_q = copy.deepcopy(critic.twin_q).requires_grad_(False).eval()
     optimizer = torch.optim.AdamW(
-        critic.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        critic.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     state = dict(critic.state_dict()) | {f"target.{k}": t for k, t in target_q.state_dict().items()}
     critic.history = np.zeros((config.steps, len(HISTORY)), dtype=np.float32)

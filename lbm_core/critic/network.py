@@ -1,7 +1,5 @@
 """The critic: a transformer over the states and actions of the last ticks, twin Q and V (§3.3, A.3, Table 9)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,8 +49,6 @@ class Critic(nn.Module):
 
     def __init__(self, encoder: StateEncoder, config: CriticConfig) -> None:
         super().__init__()
-        if encoder.kind != config.state_kind:
-            raise ValueError(f"the encoder gives {encoder.kind!r} states, the config wants {config.state_kind!r}")
         self.config, self.encoder = config, encoder
         self.twin_q = nn.ModuleList([ValueNetwork(encoder.dimension, config) for _ in range(2)])
         self.value = ValueNetwork(encoder.dimension, config)
@@ -111,7 +107,7 @@ class Critic(nn.Module):
         save_model(folder, self.config, self.encoder, self.state_dict(), history=self.history)
 
     @classmethod
-    def load(cls, folder: Path, config: CriticConfig | None = None) -> Critic:
+    def load(cls, folder: Path, config: CriticConfig | None = None) -> "Critic":
         """Read what :meth:`save` wrote; errors as of :func:`lbm_core.training.load_config`."""
         trained_with, encoder, stored = load_config(folder, CriticConfig, config, "critic")
         critic = cls(encoder, trained_with)
@@ -133,8 +129,6 @@ class CriticEnsemble:
     def __init__(self, critics: Sequence[Critic], pessimism: float = 0.0) -> None:
         if len(critics) < 2:
             raise ValueError(f"an ensemble needs at least two critics; got {len(critics)}")
-        if not pessimism >= 0:
-            raise ValueError(f"pessimism must be at least 0; got {pessimism}")
         configs = [critic.config for critic in critics]
         if len({(c.dataset, c.window_length, c.reward, c.reward_scale) for c in configs}) > 1:
             raise ValueError("the members of an ensemble must share data set, window length and reward")

@@ -83,11 +83,6 @@ def agreement(relative_q: NDArray, gain: NDArray) -> pd.DataFrame:
     verdict, truth = verdict[truth.abs() > TIE], truth[truth.abs() > TIE]
     if truth.empty:
         raise ValueError("no alternative changed anything: nothing to compare the critic with")
-    row = {
-        "samples": len(truth),
-        "sign_accuracy": ((verdict > 0) == (truth > 0)).mean(),
-        "rank_correlation": verdict.corr(truth, method="spearman"),
-        "says_better": (verdict > 0).mean(),
-        "is_better": (truth > 0).mean(),
-    }
-    return pd.DataFrame([row])
+    row = {"samples": len(truth), "sign_accuracy": ((verdict > 0) == (truth > 0)).mean()}
+    row |= {"rank_correlation": verdict.corr(truth, method="spearman")}
+    return pd.DataFrame([row | {"says_better": (verdict > 0).mean(), "is_better": (truth > 0).mean()}])

@@ -5,8 +5,6 @@ a distribution whose knobs, one json file per data set, ``scripts/calibrate.py``
 states resemble the published ones (:mod:`lbm_core.data.fidelity`): some bid far too much, some hardly spend.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json
@@ -83,7 +81,7 @@ class BehaviourParameters:
             raise ValueError("need step_down <= 1 <= step_up and opening_low <= opening_high")
 
     @classmethod
-    def load(cls, path: Path) -> BehaviourParameters:
+    def load(cls, path: Path) -> "BehaviourParameters":
         """Read a json file of named numbers; ValueError: a knob missing, unknown or out of range."""
         return cls(**json.loads(path.read_text()))
 
@@ -161,18 +159,11 @@ def behaviour_population(
 
     def make(name: str, rows: NDArray[np.int64]) -> Bidder:
         if name == "pid":
-            return PidBidder(
-                opening=opening[rows],
-                proportional=knobs.proportional * gain[rows],
-                integral=gain[rows],
-                cpa_weight=watches_cpa[rows],
-                step_down=knobs.step_down,
-                step_up=knobs.step_up,
-                lowest=np.minimum(knobs.floor, opening[rows]),
-                highest=np.maximum(cap[rows], opening[rows]),
-                memory=1,
-                plan=plan,
-            )
+            gains = {"proportional": knobs.proportional * gain[rows], "integral": gain[rows]}
+            bounds = {"lowest": np.minimum(knobs.floor, opening[rows]), "highest": np.maximum(cap[rows], opening[rows])}
+            steps = {"step_down": knobs.step_down, "step_up": knobs.step_up}
+            gains |= {"cpa_weight": watches_cpa[rows]} | bounds
+            return PidBidder(opening=opening[rows], memory=1, plan=plan, **gains, **steps)
         if name == "pacing":
             return PacingBidder(cap=cap[rows], gain=gain[rows], opening=opening[rows], memory=1, plan=plan)
         if name == "online_lp":

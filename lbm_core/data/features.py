@@ -1,10 +1,8 @@
 """What a model sees of a tick: the paper's 16 normalised features, those and seven more, or these without past bids;
 and how a return-to-go is scaled before that."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +26,8 @@ EXTRA_FEATURES = (
 # What tells past bids. A critic that does not see them owes the effect of a level of alpha to the action alone.
 _TELL_BIDS = ("bid_mean", "win_mean", "log_alpha_ratio")
 _BIDS = [k for k, name in enumerate((*FEATURES, *EXTRA_FEATURES)) if any(part in name for part in _TELL_BIDS)]
-N_FEATURES: dict[StateKind, int] = {
-    "paper": N_STATE_FEATURES,
-    "extended": N_STATE_FEATURES + len(EXTRA_FEATURES),
-    "no_bids": N_STATE_FEATURES + len(EXTRA_FEATURES) - len(_BIDS),
-}
+_ALL = N_STATE_FEATURES + len(EXTRA_FEATURES)
+N_FEATURES: dict[StateKind, int] = {"paper": N_STATE_FEATURES, "extended": _ALL, "no_bids": _ALL - len(_BIDS)}
 LOG_RATIO_LIMIT = 5.0  # log(alpha / C) is clipped to +-5, so that an alpha of 0 stays finite
 
 
@@ -50,15 +45,11 @@ class StateEncoder:
     std: NDArray[np.float32]
 
     def __post_init__(self) -> None:
-        if self.kind not in N_FEATURES:
-            raise ValueError(f"unknown state kind {self.kind!r}; one of {', '.join(N_FEATURES)}")
         for name in ("mean", "std"):
             values = np.asarray(getattr(self, name), dtype=np.float32)
             if values.shape != (self.dimension,) or not np.isfinite(values).all():
                 raise ValueError(f"{name} of a {self.kind!r} state encoder must be {self.dimension} finite numbers")
             object.__setattr__(self, name, values)
-        if not (self.std > 0).all():
-            raise ValueError("std must be positive")
 
     @property
     def dimension(self) -> int:
@@ -66,7 +57,7 @@ class StateEncoder:
         return N_FEATURES[self.kind]
 
     @classmethod
-    def fit(cls, trajectories: TrajectorySet, kind: StateKind = "extended") -> StateEncoder:
+    def fit(cls, trajectories: TrajectorySet, kind: StateKind = "extended") -> "StateEncoder":
         """Statistics over every tick at which an advertiser bid (ValueError: none); a constant feature keeps std 1."""
         rows, ticks = np.nonzero(trajectories.acting)
         if len(rows) == 0:
@@ -87,11 +78,8 @@ class StateEncoder:
         return {"kind": self.kind, "mean": self.mean.tolist(), "std": self.std.tolist()}
 
     @classmethod
-    def from_dict(cls, stored: dict) -> StateEncoder:
+    def from_dict(cls, stored: dict) -> "StateEncoder":
         """Inverse of :meth:`to_dict`."""
-        missing = {"kind", "mean", "std"} - set(stored)
-        if missing:
-            raise ValueError(f"not a state encoder: {', '.join(sorted(missing))} missing")
         return cls(stored["kind"], np.asarray(stored["mean"]), np.asarray(stored["std"]))
 
 
@@ -135,8 +123,6 @@ def return_unit(
     CPA target, B / C, so that advertisers with large and small budgets ask for comparable returns; ``"dataset"`` is
     :data:`DATASET_RETURN_SCALE`.
     """
-    if scale not in get_args(ReturnScale):
-        raise ValueError(f"unknown return scale {scale!r}; one of {', '.join(get_args(ReturnScale))}")
     if scale == "budget":
         return (np.asarray(budget) / np.asarray(cpa_target)).astype(np.float32)
     return np.full(len(budget), DATASET_RETURN_SCALE[dataset], dtype=np.float32)

@@ -1,7 +1,5 @@
 """Trajectories of (return-to-go, state, alpha) per advertiser and period (§4.1, Table 7), held as columns."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -70,7 +68,7 @@ class TrajectorySet:
         return len(self.period)
 
     @classmethod
-    def from_logs(cls, logs: Iterable[PeriodLog]) -> TrajectorySet:
+    def from_logs(cls, logs: Iterable[PeriodLog]) -> "TrajectorySet":
         """Cut every advertiser-day at its first ``done`` and stack them; alphas are clipped at :data:`ALPHA_LIMIT`.
 
         Trajectories shorter than :data:`MIN_LENGTH` are dropped and counted. ValueError: no logs, or of several data
@@ -83,31 +81,23 @@ class TrajectorySet:
         return whole.select(kept)
 
     @classmethod
-    def of_day(cls, day: DayResult, dataset: Dataset, period: int | NDArray[np.int64]) -> TrajectorySet:
+    def of_day(cls, day: DayResult, dataset: Dataset, period: int | NDArray[np.int64]) -> "TrajectorySet":
         """The trajectories of a day (or of each row's period), as :meth:`from_logs` makes them, short ones too."""
         who, valid = day.advertisers, np.arange(N_TICKS) < day.lengths[:, None]
         columns = {name: getattr(day, name) * valid for name in _PER_TICK}
-        columns |= {"alphas": np.clip(columns["alphas"], 0.0, ALPHA_LIMIT[dataset])}
-        return cls(
-            dataset,
-            period=np.full(len(who), period),
-            advertiser=who.index,
-            length=day.lengths,
-            budget=who.budget.astype(np.float32),
-            cpa_target=who.cpa_target.astype(np.float32),
-            states=(day.states * valid[:, :, None]).astype(np.float32),
-            **columns,
-        )
+        columns |= {"alphas": np.clip(columns["alphas"], 0.0, ALPHA_LIMIT[dataset]), "length": day.lengths}
+        columns |= {"states": day.states * valid[:, :, None], "budget": who.budget, "cpa_target": who.cpa_target}
+        return cls(dataset, period=np.full(len(who), period), advertiser=who.index, **columns)
 
     @classmethod
-    def concatenate(cls, sets: Sequence[TrajectorySet]) -> TrajectorySet:
+    def concatenate(cls, sets: Sequence["TrajectorySet"]) -> "TrajectorySet":
         """Stack trajectory sets of one data set."""
         if not sets or len({s.dataset for s in sets}) > 1:
             raise ValueError("need at least one period log or trajectory set, all of the same data set")
         columns = {f.name: np.concatenate([getattr(s, f.name) for s in sets]) for f in fields(cls)[1:]}
         return cls(dataset=sets[0].dataset, **columns)
 
-    def select(self, rows: ArrayLike) -> TrajectorySet:
+    def select(self, rows: ArrayLike) -> "TrajectorySet":
         """Trajectories of some rows (indices or a boolean mask)."""
         rows = np.asarray(rows)
         return TrajectorySet(self.dataset, **{f.name: getattr(self, f.name)[rows] for f in fields(self)[1:]})
@@ -160,14 +150,9 @@ class TrajectorySet:
             np.savez_compressed(file, **{f.name: getattr(self, f.name) for f in fields(self)})
 
     @classmethod
-    def load(cls, path: Path) -> TrajectorySet:
-        """Read what :meth:`save` wrote; FileNotFoundError: no file, ValueError: one without some column."""
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"no trajectory file {path}: generate the data set first")
+    def load(cls, path: Path) -> "TrajectorySet":
+        """Read what :meth:`save` wrote."""
         with np.load(path, allow_pickle=False) as stored:
-            missing = [f.name for f in fields(cls) if f.name not in stored]
-            if missing:
-                raise ValueError(f"{path} is no trajectory set: column {missing[0]!r} is missing")
             columns = {f.name: stored[f.name] for f in fields(cls)[1:]}
             return cls(dataset=str(stored["dataset"]), **columns)  # type: ignore[arg-type]
 
@@ -191,14 +176,8 @@ def windows(trajectories: TrajectorySet, rows: ArrayLike, ticks: ArrayLike, leng
     """Windows of the last ``length`` ticks (paper: 10) up to and including (n,) ``ticks`` of (n,) rows; pads are 0."""
     rows, ticks = np.asarray(rows, dtype=np.int64), np.asarray(ticks, dtype=np.int64)
     _check_ticks(trajectories, rows, ticks)
-    return gather_windows(
-        rows,
-        ticks,
-        length,
-        budget=trajectories.budget[rows],
-        cpa_target=trajectories.cpa_target[rows],
-        **{name: getattr(trajectories, name) for name in (*PER_TICK, "alphas")},
-    )
+    who = {name: getattr(trajectories, name)[rows] for name in ("budget", "cpa_target")}
+    return gather_windows(rows, ticks, length, **who, **{n: getattr(trajectories, n) for n in (*PER_TICK, "alphas")})
 
 
 def _check_ticks(trajectories: TrajectorySet, rows: NDArray, ticks: NDArray) -> None:

@@ -1,7 +1,5 @@
 """Windows of the last L ticks: the one layout that every sequence model reads, in training and in use."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -36,11 +34,11 @@ class Windows:
     def __len__(self) -> int:
         return len(self.budget)
 
-    def __getitem__(self, rows: NDArray | slice) -> Windows:
+    def __getitem__(self, rows: NDArray | slice) -> "Windows":
         """The windows of some rows."""
         return Windows(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
-    def last(self, length: int) -> Windows:
+    def last(self, length: int) -> "Windows":
         """The last ``length`` positions of windows that are at least as long (else ValueError)."""
         if length > self.mask.shape[1]:
             raise ValueError(f"windows of {length} ticks are wanted; these have {self.mask.shape[1]}")
@@ -59,10 +57,8 @@ def windows_of_observation(
     n, tick = len(observation), observation.tick
     past = {name: getattr(observation, name) for name in ("alphas", "conversions", "costs")}
     target = np.asarray(returns_to_go, dtype=np.float64)
-    now = {"returns_to_go": target, "states": observation.states[:, :, 0]}
-    given = [(name, values, (n, tick + 1)) for name, values in now.items()]
-    given += [(name, values, (n, tick)) for name, values in past.items()]
-    for name, values, shape in (*given, ("advertisers", advertisers.budget, (n,))):
+    given = [("returns_to_go", target, (n, tick + 1)), ("advertisers", advertisers.budget, (n,))]
+    for name, values, shape in (*given, *((name, values, (n, tick)) for name, values in past.items())):
         if values.shape != shape:
             raise ValueError(f"{name} of the observation at tick {tick} has shape {values.shape}; expected {shape}")
         if not np.isfinite(values).all():
@@ -70,31 +66,19 @@ def windows_of_observation(
     with_current = {name: np.pad(values, ((0, 0), (0, 1))) for name, values in past.items()}
     totals = {f"{name}_before": values.cumsum(axis=1) for name, values in past.items() if name != "alphas"}
     before = {name: np.pad(values, ((0, 0), (1, 0))) for name, values in totals.items()}
-    return gather_windows(
-        np.arange(n),
-        np.full(n, tick),
-        length,
-        budget=advertisers.budget,
-        cpa_target=advertisers.cpa_target,
-        returns_to_go=target,
-        states=observation.states,
-        expected_conversions=np.full((n, tick + 1), np.nan),
-        **with_current,
-        **before,
-    )
+    now = {
+        "returns_to_go": target,
+        "states": observation.states,
+        "expected_conversions": np.full((n, tick + 1), np.nan),
+    }
+    who = {"budget": advertisers.budget, "cpa_target": advertisers.cpa_target}
+    return gather_windows(np.arange(n), np.full(n, tick), length, **who, **now, **with_current, **before)
 
 
 def gather_windows(
-    rows: NDArray[np.int64],
-    ticks: NDArray[np.int64],
-    length: int,
-    *,
-    budget: NDArray,
-    cpa_target: NDArray,
-    alphas: NDArray,
-    **per_tick: NDArray,
+    rows: NDArray, ticks: NDArray, length: int, *, budget: NDArray, cpa_target: NDArray, alphas: NDArray, **day: NDArray
 ) -> Windows:
-    """Cut windows that end at ``ticks`` out of per-tick arrays (N, T, ...); see :class:`Windows` for the names."""
+    """Cut windows that end at ``ticks`` out of a day's arrays (N, T, ...); see :class:`Windows` for the names."""
     if length < 1:
         raise ValueError(f"windows need a length of at least 1; got {length}")
     positions = ticks[:, None] - np.arange(length - 1, -1, -1)
@@ -110,12 +94,6 @@ def gather_windows(
     taken = alphas[rows[:, None, None], np.maximum(earlier, 0)]
     previous = np.where(earlier >= 0, taken, np.asarray(cpa_target)[:, None, None]).astype(np.float32)
     previous[~mask] = 0.0
-    return Windows(
-        alphas=cut(alphas),
-        previous_alphas=previous,
-        timesteps=timesteps,
-        mask=mask,
-        budget=np.asarray(budget, dtype=np.float32),
-        cpa_target=np.asarray(cpa_target, dtype=np.float32),
-        **{name: cut(values) for name, values in per_tick.items()},
-    )
+    who = {"budget": np.asarray(budget, dtype=np.float32), "cpa_target": np.asarray(cpa_target, dtype=np.float32)}
+    cuts = {name: cut(values) for name, values in (day | {"alphas": alphas}).items()}
+    return Windows(previous_alphas=previous, timesteps=timesteps, mask=mask, **who, **cuts)
