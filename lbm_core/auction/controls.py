@@ -171,8 +171,6 @@ class OnlineLpBidder(Remembering):
     """
 
     def __init__(self, past: Sequence[ResponseTables], price_belief: Parameter = 1.0, cap: Parameter = 3.0) -> None:
-        if not past:
-            raise ValueError("the online LP needs response tables of at least one past period")
         self.price_belief, self.cap = price_belief, cap
         self.grid = past[0].alphas
         bought = (np.mean([getattr(tables, name) for tables in past], axis=0)[::-1] for name in ("costs", "values"))

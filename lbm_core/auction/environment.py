@@ -8,8 +8,7 @@ What surrounds the advertiser is a :class:`Day`. Days of the simulated market an
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -26,8 +25,7 @@ _SHARES = (0, 1, 5, 6, 7, 9, 10, 11, 12)  # features in [0, 1]: time and budget 
 _COUNTS = (13, 14, 15)
 
 
-@dataclass(frozen=True)
-class Day:
+class Day(NamedTuple):
     """A delivery period as one advertiser meets it."""
 
     period: int  # its number

@@ -1,10 +1,9 @@
 """A language model that writes alpha as text (Table 2's Prompting, SFT and GRPO): its parser and its bidder."""
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -29,8 +28,7 @@ class TextStatus(StrEnum):
     ACCEPTED = "accepted"
 
 
-@dataclass(frozen=True)
-class TextAction:
+class TextAction(NamedTuple):
     """What a text says."""
 
     alpha: float | None  # currency per conversion; None unless accepted

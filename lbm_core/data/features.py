@@ -74,13 +74,8 @@ class StateEncoder:
         return encoded
 
     def to_dict(self) -> dict[str, object]:
-        """Plain values, for a json file or a checkpoint's metadata."""
+        """Plain values, for a json file; ``StateEncoder(**values)`` is the same encoder."""
         return {"kind": self.kind, "mean": self.mean.tolist(), "std": self.std.tolist()}
-
-    @classmethod
-    def from_dict(cls, stored: dict) -> "StateEncoder":
-        """Inverse of :meth:`to_dict`."""
-        return cls(stored["kind"], np.asarray(stored["mean"]), np.asarray(stored["std"]))
 
 
 def log_alpha_ratio(alphas: NDArray, cpa_target: NDArray) -> NDArray[np.float32]:

@@ -79,8 +79,6 @@ def gather_windows(
     rows: NDArray, ticks: NDArray, length: int, *, budget: NDArray, cpa_target: NDArray, alphas: NDArray, **day: NDArray
 ) -> Windows:
     """Cut windows that end at ``ticks`` out of a day's arrays (N, T, ...); see :class:`Windows` for the names."""
-    if length < 1:
-        raise ValueError(f"windows need a length of at least 1; got {length}")
     positions = ticks[:, None] - np.arange(length - 1, -1, -1)
     mask = positions >= 0
     timesteps = np.maximum(positions, 0)

@@ -55,11 +55,9 @@ def before_and_after(measured: pd.DataFrame, reference: str, rng: np.random.Gene
             values = table[measure].dropna()
             if values.empty:
                 continue
-            level = mean_interval(values.to_numpy(), rng)
-            difference = (np.nan,) * 3
-            paired = (values - tables[reference][measure]).dropna()
-            if name != reference and len(paired):
-                difference = mean_interval(paired.to_numpy(), rng)
+            level, paired = mean_interval(values.to_numpy(), rng), (values - tables[reference][measure]).dropna()
+            differs = name != reference and len(paired)
+            difference = mean_interval(paired.to_numpy(), rng) if differs else (np.nan,) * 3
             rows.append((name, measure, *level, len(values), *difference))
     columns = ["model", "measure", "mean", "low", "high", "moments", "difference", "difference_low", "difference_high"]
     return pd.DataFrame(rows, columns=columns)

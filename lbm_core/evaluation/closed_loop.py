@@ -4,12 +4,12 @@ The contender takes the place of some advertisers among the behaviour bidders. P
 with exposure draws, so what it wins, others lose, and they bid accordingly. Differs from the paper, which only replays.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from tqdm.auto import tqdm
 
 from lbm_core.auction.bidder import N_ADVERTISERS, Bidder
 from lbm_core.auction.day import beside, play
@@ -31,7 +31,6 @@ def closed_loop(
     *,
     rows: ArrayLike | None = None,
     at_once: int = 1,
-    progress: bool = True,
 ) -> pd.DataFrame:
     """Let every method bid in the market of every period and seed, in the place of some of its advertisers.
 
@@ -54,9 +53,8 @@ def closed_loop(
     parts = groups(chosen, at_once)
     back = np.argsort(np.concatenate(groups(np.arange(len(chosen)), at_once)))  # from group after group to ``rows``
     contenders = {name: make() for name, make in bidders.items()}
-    markets = [(period, name, seed) for period in periods for name in contenders for seed in seeds]
     frames = []
-    for period, name, seed in tqdm(markets, desc="closed loop", unit="day", disable=not progress):
+    for period, name, seed in itertools.product(periods, contenders, seeds):
         tables = []
         for part in parts:
             ticks, who, population = populated_market(dataset, period, seed)

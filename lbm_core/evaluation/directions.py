@@ -54,11 +54,5 @@ def wrong_way(frame: pd.DataFrame) -> pd.Series:
     """Of the rows of :func:`moves`: share of decisions that raise alpha where the CPA is above its target, that lower
     it where the CPA is below, and the number of decisions of either kind; NaN where there is none."""
     above, below = frame[frame["cpa_ratio"] > 1], frame[frame["cpa_ratio"] < 1]
-    return pd.Series(
-        {
-            "raised_above": (above["move"] > DEAD_BAND).mean(),
-            "lowered_below": (below["move"] < -DEAD_BAND).mean(),
-            "decisions_above": len(above),
-            "decisions_below": len(below),
-        }
-    )
+    shares = {"raised_above": (above["move"] > DEAD_BAND).mean(), "lowered_below": (below["move"] < -DEAD_BAND).mean()}
+    return pd.Series(shares | {"decisions_above": len(above), "decisions_below": len(below)})

@@ -94,16 +94,9 @@ def advertisers_served(
 
 
 def late_share(
-    speed: WritingSpeed,
-    lengths: ArrayLike,
-    advertisers: int,
-    rng: np.random.Generator,
-    *,
-    interval: float = INTERVAL_SECONDS,
+    speed: WritingSpeed, lengths: ArrayLike, texts: int, rng: np.random.Generator, interval: float = INTERVAL_SECONDS
 ) -> float:
-    """Share of ``advertisers`` whose text is not ready when the interval ends, on average over intervals."""
-    if advertisers < 1:
-        raise ValueError(f"need at least one advertiser; got {advertisers}")
-    sizes = np.diff([*range(0, advertisers, speed.batch), advertisers])
+    """Share of so many texts, one an advertiser, not ready when the interval ends, on average over intervals."""
+    sizes = np.diff([*range(0, texts, speed.batch), texts])
     done = speed.done(lengths, rng, len(sizes), _DRAWS)
-    return float(((done > interval) * sizes).sum(axis=1).mean() / advertisers)
+    return float(((done > interval) * sizes).sum(axis=1).mean() / texts)

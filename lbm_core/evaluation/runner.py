@@ -72,8 +72,6 @@ def evaluate(
                 rng = generator(seed, "evaluation", period.period)
                 result = replay(period, bidder, rng, advertisers=advertisers, rows=rows)
                 frames.append(day_rows(name, period.period, seed, result.advertisers, result.summary()))
-    if not frames:
-        raise ValueError("no period to evaluate on")
     return pd.concat(frames, ignore_index=True)
 
 
@@ -116,9 +114,8 @@ def period_means(frame: pd.DataFrame) -> pd.DataFrame:
     groups = frame.assign(**owed).groupby(keys, sort=False, dropna=False)
     means = groups[[*columns, *owed]].mean()
     ratios = {name: cpa_ratio(means[name], means["cost"], 1.0) for name in owed}
-    return means.assign(
-        **ratios, median_cpa_ratio=groups["cpa_ratio"].median(), advertisers=groups.size()
-    ).reset_index()
+    others = {"median_cpa_ratio": groups["cpa_ratio"].median(), "advertisers": groups.size()}
+    return means.assign(**ratios, **others).reset_index()
 
 
 def day_rows(

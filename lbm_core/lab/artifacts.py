@@ -5,8 +5,6 @@ forgotten; and since a stage sees its own configuration only, nothing that a cha
 be repeated bit by bit on one machine; where another CPU gave other bits under the same key, :func:`weights_of` tells.
 """
 
-from __future__ import annotations
-
 import json
 import resource
 import sys
@@ -15,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from lbm_core import paths
 from lbm_core.files import config_key, weights_key, writing
@@ -26,8 +24,7 @@ _MODELS = ("actor", "critic", "dt", "dt_q", "offline_rl", "uscb", "oracle_imitat
 _WRITERS = ("sft", "grpo", "warm_up", "gqpo")
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(NamedTuple):
     """A stage of the chain, declared once."""
 
     name: str  # folder of its artifacts in the cache
@@ -61,14 +58,6 @@ STAGES: dict[str, Stage] = {
 }
 
 
-@dataclass(frozen=True)
-class Took:
-    """What the making of an artifact took, on the machine that did it."""
-
-    seconds: float  # of the making alone, inputs aside
-    peak_mib: float  # largest memory of the process by its end
-
-
 @dataclass(frozen=True, eq=False)
 class Artifact(Generic[T]):
     """Something made once from a configuration and other artifacts."""
@@ -78,7 +67,7 @@ class Artifact(Generic[T]):
     make: Callable[[Path], None]  # writes it into a folder, which gets its name only when that is done
     load: Callable[[Path], T]  # reads it from that folder
     what: str  # its name in the line that says whether it was computed
-    inputs: tuple[Artifact[Any], ...] = ()
+    inputs: tuple["Artifact[Any]", ...] = ()
     silent: bool = False  # says nothing: whoever makes many tells of them together
 
     def __post_init__(self) -> None:
@@ -130,9 +119,10 @@ class Artifact(Generic[T]):
             tell(self.what, True, took["seconds"])
 
     @property
-    def took(self) -> Took:
-        """What its making took; FileNotFoundError if it has not been made."""
-        return Took(**json.loads((self.path / TOOK).read_text()))
+    def took(self) -> dict[str, float]:
+        """What its making took: seconds (inputs aside), peak_mib (of the process by its end); FileNotFoundError: not
+        made."""
+        return json.loads((self.path / TOOK).read_text())
 
 
 def weights_of(models: Iterable[Artifact[Any]]) -> str:

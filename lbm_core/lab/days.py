@@ -3,8 +3,8 @@
 import os
 import time
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
+from pathlib import Path
 
 from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.replay import ReplayPeriod
@@ -15,7 +15,6 @@ from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.evaluation.runner import held_out
 from lbm_core.lab.artifacts import Artifact, tell
 from lbm_core.lab.setup import Setup, bars
-from lbm_core.settings import Dataset
 
 FIRST_TRAIN_PERIOD = 1000  # far from the benchmark's own periods 7 … 27, which are for evaluation only
 FIRST_TUNING_PERIOD = 900  # on these settings are chosen; nobody trains or is judged on them
@@ -25,10 +24,6 @@ PAST_PERIODS = 2  # training periods whose prices the online LP plans with
 def train_periods(setup: Setup) -> tuple[int, ...]:
     """Numbers of the periods to learn from."""
     return tuple(range(FIRST_TRAIN_PERIOD, FIRST_TRAIN_PERIOD + setup.tier.data.train_periods))
-
-
-def _market(dataset: Dataset) -> dict[str, Any]:
-    return {"dataset": dataset, "population": population_key(dataset)}
 
 
 class Trajectories(Artifact[TrajectorySet]):
@@ -50,45 +45,42 @@ class Trajectories(Artifact[TrajectorySet]):
 def trajectories(setup: Setup, *, jobs: int | None = None) -> Trajectories:
     """The tier's training periods, simulated with the behaviour population in so many processes (default 1 to 8)."""
     numbers = train_periods(setup)
-    if jobs is None:
-        jobs = 1 if len(numbers) <= 24 else min(8, os.cpu_count() or 1)
-    config, processes = GenerateConfig(setup.dataset, numbers, setup.seed), jobs
-    return Trajectories(
-        "trajectories",
-        config,
-        lambda folder: generate(config, folder, jobs=processes, progress=bars()),
-        _read,
-        f"trajectories of {len(numbers)} {setup.dataset} periods",
-    )
+    jobs = jobs or (1 if len(numbers) <= 24 else min(8, os.cpu_count() or 1))
+    config, what = GenerateConfig(setup.dataset, numbers, setup.seed), f"{len(numbers)} {setup.dataset} periods"
+    make = partial(generate, config, jobs=jobs, progress=bars())
+    return Trajectories("trajectories", config, make, _read, f"trajectories of {what}")
 
 
 @lru_cache(maxsize=2)
-def _read(folder: Any) -> TrajectorySet:
+def _read(folder: Path) -> TrajectorySet:
     return read_shards(folder)
 
 
 def period(setup: Setup, number: int) -> Artifact[PeriodLog]:
     """A simulated delivery period with the price of every impression."""
-    return Artifact(
-        "period",
-        {**_market(setup.dataset), "period": number, "seed": setup.seed},
-        lambda folder: simulate_period(setup.dataset, number, setup.seed).save(folder / "log.npz"),
-        lambda folder: PeriodLog.load(folder / "log.npz"),
-        f"{setup.dataset} period {number}",
-        silent=True,
-    )
+
+    def make(folder: Path) -> None:
+        simulate_period(setup.dataset, number, setup.seed).save(folder / "log.npz")
+
+    shaped = {"period": number, "seed": setup.seed, "population": population_key(setup.dataset)}
+    config, what = shaped | {"dataset": setup.dataset}, f"{setup.dataset} period {number}"
+    return Artifact("period", config, make, _log, what, silent=True)
+
+
+def _log(folder: Path) -> PeriodLog:
+    return PeriodLog.load(folder / "log.npz")
 
 
 @lru_cache(maxsize=1)
-def _replay_period(dataset: Dataset, number: int, seed: int, path: Any) -> ReplayPeriod:
-    return ReplayPeriod.from_log(PeriodLog.load(path / "log.npz"))
+def _replay_period(path: Path) -> ReplayPeriod:
+    return ReplayPeriod.from_log(_log(path))
 
 
 def replay_period(setup: Setup, number: int) -> ReplayPeriod:
     """A simulated period with its impressions regenerated (200 MB, the last one kept in memory)."""
     log = period(setup, number)
     log.ensure()
-    return _replay_period(setup.dataset, number, setup.seed, log.path)
+    return _replay_period(log.path)
 
 
 class HeldOutPeriods(Sequence[ReplayPeriod]):
@@ -102,9 +94,7 @@ class HeldOutPeriods(Sequence[ReplayPeriod]):
         return len(self.logs)
 
     def __getitem__(self, index: int) -> ReplayPeriod:  # type: ignore[override]
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"there are {len(self)} held-out periods; asked for number {index}")
-        return self._build(index % len(self))
+        return self._build(range(len(self))[index])
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -140,6 +130,5 @@ def tables(periods: Sequence[Artifact[PeriodLog]]) -> list[ResponseTables]:
 
 
 @lru_cache(maxsize=4)
-def _tables(paths: tuple[Any, ...]) -> list[ResponseTables]:
-    logs = (PeriodLog.load(path / "log.npz") for path in paths)
-    return [ResponseTables.from_period(ReplayPeriod.from_log(log)) for log in logs]
+def _tables(folders: tuple[Path, ...]) -> list[ResponseTables]:
+    return [ResponseTables.from_period(ReplayPeriod.from_log(_log(folder))) for folder in folders]

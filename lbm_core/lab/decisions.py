@@ -1,10 +1,7 @@
 """Decisions that language models are asked about: of logged days, and of days that LBM-Act has bid itself (§3.3)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +11,9 @@ from lbm_core.auction.replay import ReplayResult
 from lbm_core.data.trajectories import MIN_LENGTH, TrajectorySet, sample_ends, windows
 from lbm_core.data.windows import Windows
 from lbm_core.settings import Dataset
+from lbm_core.think.prompt import PromptFacts, logged_facts
 
-if TYPE_CHECKING:
-    from lbm_core.think.prompt import PromptFacts
+_COLUMNS = ("rows", "ticks", "ruled", "on_policy")
 
 
 @dataclass(frozen=True)
@@ -33,9 +30,9 @@ class Decisions:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def first(self, n: int) -> Decisions:
+    def first(self, n: int) -> "Decisions":
         """The first n of them."""
-        columns = {name: getattr(self, name)[:n] for name in ("rows", "ticks", "ruled", "on_policy")}
+        columns = {name: getattr(self, name)[:n] for name in _COLUMNS}
         return replace(self, window=self.window[:n], facts=self.facts[:n], **columns)
 
     @property
@@ -60,7 +57,6 @@ def decisions_at(
     """Everything about given decisions of trajectories; ticks >= 1."""
     from lbm_core.act.guide_sources import spend_rate_rule
     from lbm_core.act.guides import directions
-    from lbm_core.think.prompt import logged_facts
 
     rule, ruled = spend_rate_rule(), np.zeros(len(rows), dtype=np.int64)
     for tick in np.unique(ticks):
@@ -81,10 +77,7 @@ def draw_decisions(days: TrajectorySet, n: int, rng: np.random.Generator, *, on_
 def joined(parts: Sequence[Decisions]) -> Decisions:
     """Decisions one after the other."""
     window = {f.name: np.concatenate([getattr(p.window, f.name) for p in parts]) for f in fields(Windows)}
-    columns = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("rows", "ticks", "ruled", "on_policy")
-    }
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS}
     return Decisions(window=Windows(**window), facts=[fact for part in parts for fact in part.facts], **columns)
 
 

@@ -35,12 +35,8 @@ def bidders(setup: Setup, methods: Iterable[str | Guided] = MAIN) -> dict[str, C
     for one in methods:
         row = method(one)  # a bad name is refused now
         if row.name != "LBM(GQPO)" or gqpo(setup).get(quiet=True) is not None:
-            factories[row.name] = partial(_bidder, setup, one)
+            factories[row.name] = partial(lambda wanted: contender(setup, wanted).make(), one)
     return factories
-
-
-def _bidder(setup: Setup, one: str | Guided) -> Bidder:
-    return contender(setup, one).make()
 
 
 def evaluate_methods(setup: Setup, methods: Names = MAIN, *, budget_ratio: float = 1.0) -> pd.DataFrame:
@@ -95,16 +91,13 @@ def evaluate_closed_loop(setup: Setup, methods: Names = (BEHAVIOUR, *MAIN)) -> p
     others = [name for name in methods if name != BEHAVIOUR]
 
     def play(own: Setup, number: int, one: dict[str, Callable[[], Bidder]]) -> pd.DataFrame:
-        at_once = sizes.closed_loop_at_once
-        return closed_loop(one, own.dataset, [number], [own.seed], rows=who, at_once=at_once, progress=False)
+        return closed_loop(one, own.dataset, [number], [own.seed], rows=who, at_once=sizes.closed_loop_at_once)
 
     if others:
         shaped = {"advertisers": who.tolist(), "at_once": sizes.closed_loop_at_once}
         what = f"closed loops of {len(others)} methods ({setup.dataset})"
         numbers = [periods.numbers[k] for k in picked]
         frames.append(_each_kept("closed_loop", what, setup, others, numbers, shaped, play))
-    if not frames:
-        raise ValueError("no method to evaluate")
     return pd.concat(frames, ignore_index=True)
 
 
@@ -136,9 +129,8 @@ def _each_kept(
     groups: dict[tuple[int, ...], list[Artifact[pd.DataFrame]]] = {}
     for artifact, _, train_seed, number in sorted(missing, key=lambda each: (each[2], each[3])):
         groups.setdefault((train_seed, number) if apart else (train_seed,), []).append(artifact)
-    side_by_side(
-        [[artifact.ensure for artifact in group] for group in groups.values()], joblib.cpu_count() if apart else 1
-    )
+    calls, jobs = [[each.ensure for each in group] for group in groups.values()], joblib.cpu_count() if apart else 1
+    side_by_side(calls, jobs)
     frames = [rows.load(rows.path).assign(method=name, train_seed=train_seed) for rows, name, train_seed, _ in kept]
     tell(f"{len(frames)} {what}", bool(missing), time.monotonic() - start)
     return one_identity(pd.concat(frames, ignore_index=True))

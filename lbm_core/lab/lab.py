@@ -7,7 +7,7 @@ second run only loads. Each artifact prints one line: computed or loaded.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from lbm_core.lab.actor import actor
 from lbm_core.lab.artifacts import Artifact
 from lbm_core.lab.decisions import Decisions
 from lbm_core.lab.guided import Guided
-from lbm_core.lab.methods import MAIN, OFFLINE_BASELINES, TRAINABLE, method
+from lbm_core.lab.methods import MAIN, OFFLINE_BASELINES, method
 from lbm_core.lab.setup import Setup
 
 if TYPE_CHECKING:
@@ -116,13 +116,11 @@ class Lab(Setup):
         method, folder, parameters (count of the weights kept), mib (their size), steps (decisions for USCB), seconds
         (of the training alone), peak_mib (of the process by its end), computed (False: found in the cache)
         """
-        if name != "critic" and method(name).model is None:
-            raise ValueError(f"{name!r} trains no weights of its own; choose one of critic, {', '.join(TRAINABLE)}")
         artifact: Artifact[Any] = models.critic(self) if name == "critic" else tuning.model(self, name, tune=tune)
         there = artifact.exists
         artifact.get()
         count, size = weights_in(artifact.path)
-        making = {"steps": artifact.config.steps, **asdict(artifact.took), "computed": not there}
+        making = {"steps": artifact.config.steps, **artifact.took, "computed": not there}
         return {"method": name, "folder": artifact.path, "parameters": count, "mib": size / 2**20} | making
 
     def train_all(self, methods: Sequence[str] = ("critic", "DT", *OFFLINE_BASELINES), *, jobs: int = 1) -> None:

@@ -12,11 +12,6 @@ from lbm_core.lab.setup import Setup, bars
 
 if TYPE_CHECKING:
     from lbm_core.act.dual_embedding import LBMAct
-    from lbm_core.baselines.decision_transformer import DecisionTransformer
-    from lbm_core.baselines.diffbid import DiffBid
-    from lbm_core.baselines.offline_rl import OfflinePolicy
-    from lbm_core.baselines.oracle_imitation import OracleImitation
-    from lbm_core.baselines.uscb import UscbPolicy
     from lbm_core.critic.network import Critic
 
 
@@ -73,7 +68,7 @@ def critic(setup: Setup, **changes: Any) -> Artifact[Critic]:
     return _trained("critic", config, train_critic, Critic.load, what, inputs, resumable=True)
 
 
-def dt(setup: Setup, **changes: Any) -> Artifact[DecisionTransformer]:
+def dt(setup: Setup, **changes: Any) -> Artifact[Any]:
     """Decision transformer; with a ``penalty_weight`` DT-score (Table 3)."""
     from lbm_core.baselines.decision_transformer import DecisionTransformer, train_dt
 
@@ -82,19 +77,17 @@ def dt(setup: Setup, **changes: Any) -> Artifact[DecisionTransformer]:
     return _trained("dt", config, train_dt, DecisionTransformer.load, f"{name} ({setup.label})", (trajectories(setup),))
 
 
-def dt_q(setup: Setup, base: Artifact[DecisionTransformer], **changes: Any) -> Artifact[DecisionTransformer]:
+def dt_q(setup: Setup, base: Artifact[Any], **changes: Any) -> Artifact[Any]:
     """DT-Q as fine-tuning: a trained DT, trained on with the critic's values."""
     from lbm_core.baselines.decision_transformer import DecisionTransformer
     from lbm_core.baselines.dt_q import finetune_dt
 
     config, inputs = setup.bound(setup.tier.dt_q, **changes), (base, critic(setup), trajectories(setup))
-    what = f"DT-Q (fine-tuned; {setup.label})"
-    return _trained(
-        "dt_q", config, finetune_dt, lambda path, _: DecisionTransformer.load(path, base.config), what, inputs
-    )
+    what, load = f"DT-Q (fine-tuned; {setup.label})", lambda path, _: DecisionTransformer.load(path, base.config)
+    return _trained("dt_q", config, finetune_dt, load, what, inputs)
 
 
-def offline_rl(setup: Setup, algorithm: Literal["BC", "BCQ", "CQL", "IQL"], **changes: Any) -> Artifact[OfflinePolicy]:
+def offline_rl(setup: Setup, algorithm: Literal["BC", "BCQ", "CQL", "IQL"], **changes: Any) -> Artifact[Any]:
     """BC, BCQ, CQL or IQL, by d3rlpy."""
     from lbm_core.baselines.offline_rl import OfflinePolicy, train_offline_rl
 
@@ -103,19 +96,19 @@ def offline_rl(setup: Setup, algorithm: Literal["BC", "BCQ", "CQL", "IQL"], **ch
     return _trained("offline_rl", config, train_offline_rl, OfflinePolicy.load, what, inputs)
 
 
-def uscb(setup: Setup, **changes: Any) -> Artifact[UscbPolicy]:
+def uscb(setup: Setup, **changes: Any) -> Artifact[Any]:
     """USCB, which plays in the response tables of past periods."""
     from lbm_core.baselines.uscb import UscbPolicy
     from lbm_core.baselines.uscb_train import table_days, train_uscb
 
-    def train(config: Any, data: Any, days: Any, **options: Any) -> UscbPolicy:
+    def train(config: Any, data: Any, days: Any, **options: Any) -> Any:
         return train_uscb(config, data, table_days(days), **options)
 
     config, what, inputs = setup.bound(setup.tier.uscb, **changes), f"USCB ({setup.label})", (trajectories(setup),)
     return _trained("uscb", config, train, UscbPolicy.load, what, inputs, past=past_periods(setup, config.periods))
 
 
-def oracle_imitation(setup: Setup, **changes: Any) -> Artifact[OracleImitation]:
+def oracle_imitation(setup: Setup, **changes: Any) -> Artifact[Any]:
     """Oracle imitation, taught on the response tables of past periods: those of impressions it has lost, too."""
     from lbm_core.baselines.oracle_imitation import OracleImitation, train_imitation
 
@@ -124,7 +117,7 @@ def oracle_imitation(setup: Setup, **changes: Any) -> Artifact[OracleImitation]:
     return _trained("oracle_imitation", config, train_imitation, OracleImitation.load, what, inputs, past=past)
 
 
-def diffbid(setup: Setup, name: Literal["DiffBid", "DiffBid-Q"], **changes: Any) -> Artifact[DiffBid]:
+def diffbid(setup: Setup, name: Literal["DiffBid", "DiffBid-Q"], **changes: Any) -> Artifact[Any]:
     """DiffBid, or DiffBid-Q (CBD): completions of a trajectory, of which a return model chooses."""
     from lbm_core.baselines.diffbid import DiffBid, train_diffbid
 

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,7 @@ Play = Callable[[dict[str, Any]], Sequence[Bidder]]  # the bidders of a setting;
 
 
 def search(
-    setup: Setup,
-    name: str,
-    play: Play,
-    space: Space,
-    defaults: Mapping[str, Any],
-    plain: Any,
-    *,
-    steps: int = 0,
+    setup: Setup, name: str, play: Play, space: Space, defaults: Mapping[str, Any], plain: Any, *, steps: int = 0
 ) -> Artifact[pd.DataFrame]:
     """Trials of a method's settings, the defaults among them.
 
@@ -51,14 +45,11 @@ def search(
         if defaults[key] not in values:
             raise ValueError(f"{key} of {name}: the default {defaults[key]} is not among {values}")
     sizes = setup.tier.tuning
-    config = {
-        "plain": plain,
-        "space": {key: list(values) for key, values in space.items()},
-        "defaults": dict(defaults),
-        "search": asdict(sizes) | {"advertisers": setup.tier.evaluation.advertisers, "seed": setup.seed},
-    }
+    tried = {key: list(values) for key, values in space.items()}
+    sought = asdict(sizes) | {"advertisers": setup.tier.evaluation.advertisers, "seed": setup.seed}
+    config = {"plain": plain, "space": tried, "defaults": dict(defaults), "search": sought}
 
-    def trials() -> pd.DataFrame:
+    def make(folder: Path) -> None:
         import optuna
 
         who, days = spread_rows(setup.tier.evaluation.advertisers), tables(tuning_periods(setup))
@@ -81,16 +72,13 @@ def search(
             study.tell(trial, scores[text])
         columns = ["method", "trial", "score", "setting", "steps", "seconds", "drift"]
         frame = pd.DataFrame(rows, columns=columns).dropna(axis=1, how="all")
-        return frame.assign(chosen=frame.index == frame["score"].idxmax())
+        frame.assign(chosen=frame.index == frame["score"].idxmax()).to_parquet(folder / "trials.parquet")
 
-    return Artifact(
-        "tuning",
-        config,
-        lambda folder: trials().to_parquet(folder / "trials.parquet"),
-        lambda folder: pd.read_parquet(folder / "trials.parquet"),
-        f"{sizes.trials} trials of {name} ({setup.dataset})",
-        tuning_periods(setup),
-    )
+    def load(folder: Path) -> pd.DataFrame:
+        return pd.read_parquet(folder / "trials.parquet")
+
+    what = f"{sizes.trials} trials of {name} ({setup.dataset})"
+    return Artifact("tuning", config, make, load, what, tuning_periods(setup))
 
 
 def best_setting(trials: pd.DataFrame) -> dict[str, Any]:

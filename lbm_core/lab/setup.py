@@ -40,13 +40,10 @@ class Setup:
 
     def bound(self, config: C, **changes: Any) -> C:
         """A configuration with this data set and training seed, and further fields changed."""
-        names = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+        names = sorted(field.name for field in dataclasses.fields(config))  # type: ignore[arg-type]
         own = {"dataset": self.dataset, "seed": self.training_seed}
-        unknown = sorted(set(changes) - names)
-        if unknown:
-            raise ValueError(
-                f"{type(config).__name__} has no setting {unknown[0]!r}; it has {', '.join(sorted(names))}"
-            )
+        if unknown := sorted(set(changes).difference(names)):
+            raise ValueError(f"{type(config).__name__} has no setting {unknown[0]!r}; it has {', '.join(names)}")
         settings = {name: value for name, value in own.items() if name in names} | changes
         return dataclasses.replace(config, **settings)  # type: ignore[type-var]
 

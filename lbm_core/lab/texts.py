@@ -1,20 +1,16 @@
 """Prompting, SFT and GRPO (Table 2) as artifacts: their trained models and their bidders (§4.3, A.3)."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+from lbm_core.auction.bidder import Bidder
+from lbm_core.baselines.text_config import GRPOTextConfig, LossType, TextStyle
 from lbm_core.lab.artifacts import Artifact
 from lbm_core.lab.days import trajectories
 from lbm_core.lab.guided import Contender
 from lbm_core.lab.setup import Setup
 from lbm_core.lab.thinking import backend, logged_decisions, text_store, writer
-
-if TYPE_CHECKING:
-    from lbm_core.auction.bidder import Bidder
-    from lbm_core.baselines.text_config import GRPOTextConfig, LossType, TextStyle
 
 
 def answers_alone(style: TextStyle) -> TextStyle:
@@ -37,7 +33,7 @@ def grpo_config(setup: Setup, variant: str = "") -> GRPOTextConfig:
     if extra not in ("", "length floor"):
         raise ValueError(f"unknown variant {variant!r} of GRPO; a loss type, or 'LOSS TYPE, length floor'")
     floor = setup.tier.chapter7.length_floor if extra else 0
-    return replace(config, loss_type=cast("LossType", loss_type), length_floor=floor)
+    return replace(config, loss_type=cast(LossType, loss_type), length_floor=floor)
 
 
 def grpo(setup: Setup, variant: str = "") -> Artifact[Path]:
@@ -50,11 +46,15 @@ def _trained(stage: str, setup: Setup, config: Any, style: TextStyle, what: str)
     """A model that has learned from the prompts and alphas of as many logged decisions as its configuration says."""
 
     def make(folder: Path) -> None:
+        from lbm_core.act.backbone import backbone_files
         from lbm_core.baselines.grpo_text import train_grpo
+        from lbm_core.baselines.text_prompt import text_prompt
         from lbm_core.baselines.text_training import train_sft
 
         train, count = (train_sft, config.samples) if stage == "sft" else (train_grpo, config.prompts)
-        prompts, alphas = _prompts_and_alphas(setup, count, style)
+        points, tokenizer = logged_decisions(setup, count), backbone_files(setup.tier.think.backbone).tokenizer
+        prompts = [text_prompt(fact, tokenizer, style) for fact in points.facts]
+        alphas = points.window.alphas[:, -1].tolist()  # those that were logged there
         train(config, prompts, alphas, folder, checkpoints=artifact.checkpoints)
 
     shaped = [config, style, setup.seed]
@@ -84,13 +84,3 @@ def text_contender(setup: Setup, name: str) -> Contender:
 
     config = [name, asdict(ask), writer(setup)]
     return Contender(() if model is None else (model,), make, config, "" if model else setup.tier.think.backbone)
-
-
-def _prompts_and_alphas(setup: Setup, count: int, style: TextStyle) -> tuple[list[str], list[float]]:
-    """Prompts of logged decisions, and the alphas that were logged there."""
-    from lbm_core.act.backbone import backbone_files
-    from lbm_core.baselines.text_prompt import text_prompt
-
-    points = logged_decisions(setup, count)
-    tokenizer = backbone_files(setup.tier.think.backbone).tokenizer
-    return [text_prompt(fact, tokenizer, style) for fact in points.facts], points.window.alphas[:, -1].tolist()

@@ -1,8 +1,8 @@
 """What the search of each method of the registry chose, and its models and bidders with that."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, replace
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -10,13 +10,12 @@ from lbm_core.auction.bidder import Bidder
 from lbm_core.lab.actor import actor_trials
 from lbm_core.lab.artifacts import Artifact
 from lbm_core.lab.guided import Contender, Guided
-from lbm_core.lab.methods import IN_USE, Choice, Method, method
+from lbm_core.lab.methods import IN_USE, TRAINABLE, Choice, Method, method
 from lbm_core.lab.search import best_setting, search, searching
 from lbm_core.lab.setup import Setup
 
 
-@dataclass(frozen=True)
-class Tuned:
+class Tuned(NamedTuple):
     """What a search chose."""
 
     choice: Choice  # settings that differ from the tier's
@@ -38,7 +37,7 @@ def model(setup: Setup, name: str, *, tune: bool = True, **changes: Any) -> Arti
     """The weights of a method that has its own; ``changes`` are fields of its configuration, over what was chosen."""
     row = method(name)
     if row.model is None:
-        raise ValueError(f"{name!r} trains no weights of its own")
+        raise ValueError(f"{name!r} trains no weights of its own; choose one of critic, {', '.join(TRAINABLE)}")
     choice = chosen(setup, name, tune=tune)
     return row.model(setup, replace(choice, training={**choice.training, **changes}))
 
@@ -55,41 +54,30 @@ def tuned(setup: Setup, name: str) -> Tuned:
     if not row.space:
         raise ValueError(f"{row.name!r} has no settings to tune")
     base = _base(own, row)
-    defaults = _defaults(own, row, base)
+    config = row.model(own, Choice(base=base)).config if row.model else None
+    steps = max(1, round(config.steps * own.tier.tuning.share)) if config else 0  # gradient steps of a trial
+    known = {"target_return": own.tier.dt.target_return} | (asdict(config) if config else {}) | dict(row.defaults)
+    defaults = {key: known[key] for key in row.space}  # the tier's value of everything that is searched
     # A search is named by its untuned contender, whose models it need not train, and by what these are made from.
-    plain, steps = row.contend(own, Choice(base=base)), trial_steps(own, row, base)
+    plain = row.contend(own, Choice(base=base))
     named = [row.name, plain.config, [[one.stage, one.key] for one in plain.models]]
 
     def play(setting: dict[str, Any]) -> list[Bidder]:
-        choice = _split(setting)
+        choice = split(setting)
         training = {**choice.training, **({"steps": steps} if steps else {})}
         return [row.contend(own, replace(choice, training=training, base=base)).make()]
 
     # Asked for again at every use of its method.
     trials = search(own, row.name, play, row.space, defaults, named, steps=steps).get(quiet=True)
     changed = {key: value for key, value in best_setting(trials).items() if value != defaults[key]}
-    return Tuned(replace(_split(changed), base=base), trials)
-
-
-def trial_steps(setup: Setup, row: Method, base: Mapping[str, Any]) -> int:
-    """Gradient steps of a trial of a method; 0 for one that learns nothing of its own."""
-    if row.model is None:
-        return 0
-    return max(1, round(row.model(setup, Choice(base=base)).config.steps * setup.tier.tuning.share))
+    return Tuned(replace(split(changed), base=base), trials)
 
 
 def _base(setup: Setup, row: Method) -> Mapping[str, Any]:
     return tuned(setup, row.starts_from).choice.training if row.starts_from else {}
 
 
-def _split(setting: Mapping[str, Any]) -> Choice:
+def split(setting: Mapping[str, Any]) -> Choice:
     """Settings of training and of use."""
     in_use = {key: value for key, value in setting.items() if key in IN_USE}
     return Choice({key: value for key, value in setting.items() if key not in IN_USE}, in_use)
-
-
-def _defaults(setup: Setup, row: Method, base: Mapping[str, Any]) -> dict[str, Any]:
-    """The tier's value of every searched parameter."""
-    own = {} if row.model is None else asdict(row.model(setup, Choice(base=base)).config)
-    known = {"target_return": setup.tier.dt.target_return} | own | dict(row.defaults)
-    return {name: known[name] for name in row.space}

@@ -134,14 +134,13 @@ def beside(
     if theirs.index.has_duplicates:
         raise ValueError("the published frame names a method and metric twice: select one setting first")
     table = _intervals(ours, rng, metrics).rename(columns={"mean": "ours"})
-    differences = statistics.paired_differences(ours, reference, rng, metrics=_recorded(ours, metrics)).rename(
-        columns={"difference": "ours_difference", "low": "difference_low", "high": "difference_high"}
-    )
+    differences = statistics.paired_differences(ours, reference, rng, metrics=_recorded(ours, metrics))
+    named = {"difference": "ours_difference", "low": "difference_low", "high": "difference_high"}
     table = table.join(theirs.rename("paper"), on=["method", "metric"])
     base = theirs.reindex([(reference, metric) for metric in metrics]).droplevel("method")
     is_reference = table["method"] == reference
     table["paper_difference"] = (table["paper"] - table["metric"].map(base)).mask(is_reference)
-    table = table.merge(differences.drop(columns="periods"), on=["method", "metric"], how="left")
+    table = table.merge(differences.drop(columns="periods").rename(columns=named), on=["method", "metric"], how="left")
     judged = table["verdict"]
     published_side = np.sign(table["paper_difference"]).map({1: statistics.ABOVE, -1: statistics.BELOW})
     cases = {
@@ -194,9 +193,8 @@ def _recorded(rows: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
 def _intervals(rows: pd.DataFrame, rng: np.random.Generator, metrics: Sequence[str]) -> pd.DataFrame:
     """:func:`lbm_core.evaluation.statistics.intervals`, with NaN for metrics that were not recorded."""
     cells = pd.MultiIndex.from_product([rows["method"].unique(), metrics], names=["method", "metric"])
-    return cells.to_frame(index=False).merge(
-        statistics.intervals(rows, rng, metrics=_recorded(rows, metrics)), on=["method", "metric"], how="left"
-    )
+    known = statistics.intervals(rows, rng, metrics=_recorded(rows, metrics))
+    return cells.to_frame(index=False).merge(known, on=["method", "metric"], how="left")
 
 
 def _replayed(rows: pd.DataFrame, language_model: str) -> str:

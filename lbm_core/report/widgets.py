@@ -26,16 +26,13 @@ def day_frame(result: ReplayResult, bidder: str, row: int = 0) -> pd.DataFrame:
     budget, target = result.advertisers.budget[row], result.advertisers.cpa_target[row]
     cost, count = result.costs[row].cumsum(), result.conversions[row].cumsum()
     gone = budget - (cost - result.costs[row]) < LEAST_BUDGET
-    return pd.DataFrame(
-        {
-            "bidder": bidder,
-            "tick": np.arange(N_TICKS),
-            "multiple": np.where(gone, np.nan, result.alphas[row] / target),
-            "budget_left": 1 - cost / budget,
-            "conversions": count,
-            "cpa_ratio": np.where(count > 0, cpa_ratio(count, cost, target), np.nan),
-        }
-    )
+    day = {
+        "bidder": bidder,
+        "tick": np.arange(N_TICKS),
+        "multiple": np.where(gone, np.nan, result.alphas[row] / target),
+    }
+    so_far = {"budget_left": 1 - cost / budget, "conversions": count}
+    return pd.DataFrame({**day, **so_far, "cpa_ratio": np.where(count > 0, cpa_ratio(count, cost, target), np.nan)})
 
 
 class BiddingGame:

@@ -1,9 +1,7 @@
 """What do words do to LBM-Act? Losses with and without them, obedience, guides and sizes (chapter 2)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -24,9 +22,6 @@ from lbm_core.lab.lab import Lab
 from lbm_core.lab.models import act
 from lbm_core.seeding import generator
 from lbm_core.studies.sizes import few, once
-
-if TYPE_CHECKING:
-    from lbm_core.act.dual_embedding import LBMAct
 
 SAMPLES = 256  # decisions at which obedience is asked for
 SIZES: dict[str, dict[str, Any]] = {  # fields of LBM-Act's configuration that differ from the tier's
@@ -130,12 +125,10 @@ def drifts(lab: Lab) -> pd.DataFrame:
         for guide in ("sentence", *(name for name in lab.tier.chapter2.curves if name not in GUIDED)):
             played = actor(own, cast(ActGuide, guide))
             bidder = LBMActBidder(played.get(quiet=True))
-            days = [
-                table_replay(day, bidder, rows=who).summary()["expected_score"].mean() for day in lab.tuning_tables()
-            ]
+            days = [table_replay(day, bidder, rows=who).summary()["expected_score"] for day in lab.tuning_tables()]
             row = {"method": METHODS[guide], "train_seed": own.training_seed, "weights": weights_of([played])}
             row |= {name: getattr(bidder, name) for name in ("target_return", "leak", "guide_scale", "drift")}
-            rows.append(row | {"expected_score": np.mean(days)})
+            rows.append(row | {"expected_score": np.mean([scores.mean() for scores in days])})
     return pd.DataFrame(rows)
 
 
@@ -182,27 +175,24 @@ def sizes_compared(lab: Lab, moments: Windows) -> pd.DataFrame:
             row["loss"] = final_losses(_losses(model))["loss"].iloc[0]
             rates = _following(model, moments).set_index("direction").loc["all"]
             row |= {"followed": rates["followed"], "mean_move": rates["mean_move"]}
-            rows.append(row | {"seconds": artifact.took.seconds})
+            rows.append(row | {"seconds": artifact.took["seconds"]})
     return pd.DataFrame(rows)
 
 
 def _way(guided: Guided) -> str:
-    if guided.scale is not None:
-        return f"scale {guided.scale:g}"
-    if guided.level is not None:
-        return f"up to {guided.level:g}"
-    if guided.leak is not None:
-        return f"leak {guided.leak:g}"
+    for name, word in (("scale", "scale"), ("level", "up to"), ("leak", "leak")):
+        if getattr(guided, name) is not None:
+            return f"{word} {getattr(guided, name):g}"
     return f"every {guided.every} ticks" if guided.every > 1 else "every tick"
 
 
-def _losses(model: LBMAct) -> pd.DataFrame:
+def _losses(model: Any) -> pd.DataFrame:
     """A training's losses at the steps at which that of the same windows was measured."""
     names = {"method": model.config.method, "seed": model.config.seed, "step": np.arange(1, len(model.history) + 1)}
     return pd.DataFrame(names | dict(zip(("batch_loss", "loss"), model.history.T, strict=True))).dropna(subset=["loss"])
 
 
-def _following(model: LBMAct, moments: Windows) -> pd.DataFrame:
+def _following(model: Any, moments: Windows) -> pd.DataFrame:
     from lbm_core.act.following import following_rate, instructed_moves
 
     moves = instructed_moves(model, moments)

@@ -1,11 +1,9 @@
 """Sentence or chain of thought: does LBM-Act gain from reading more than a direction (chapter 2)?"""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import compress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,9 +18,6 @@ from lbm_core.lab.decisions import Decisions
 from lbm_core.lab.lab import Lab
 from lbm_core.lab.setup import bars
 from lbm_core.think.parse import parse_groups
-
-if TYPE_CHECKING:
-    from lbm_core.act.dual_embedding import LBMAct
 
 INPUTS = ("nothing", "its direction, a sentence", "the whole text")  # what LBM-Act reads of LBM-Think
 Answer = tuple[str, int | None]  # a text and the direction that it advises; None if it could not be read
@@ -97,7 +92,7 @@ def _spoken(name: str, text: str, direction: int | None) -> str:
     return SENTENCES[direction] if name == INPUTS[1] else text
 
 
-def _reader(lab: Lab, name: str, decisions: Decisions, texts: Sequence[str], chosen: NDArray[np.bool_]) -> LBMAct:
+def _reader(lab: Lab, name: str, decisions: Decisions, texts: Sequence[str], chosen: NDArray[np.bool_]) -> Any:
     """LBM-Act that reads texts at the chosen decisions, and elsewhere the sentence of the logged move, as usual."""
     from lbm_core.act.dual_embedding import LBMAct
     from lbm_core.act.train import train_act

@@ -55,9 +55,7 @@ def critic_variants(lab: Lab) -> dict[str, Judge]:
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"no critic variant {unknown[0]!r}; one of {', '.join(known)}")
     members = {name: [one.get() for one in _members(lab, name)] for name in names}
-    return {
-        name: CriticEnsemble(own, ENSEMBLES[name]) if name in ENSEMBLES else own[0] for name, own in members.items()
-    }
+    return {n: CriticEnsemble(own, ENSEMBLES[n]) if n in ENSEMBLES else own[0] for n, own in members.items()}
 
 
 def _members(lab: Lab, name: str) -> list[Artifact[Critic]]:
@@ -68,12 +66,7 @@ def _members(lab: Lab, name: str) -> list[Artifact[Critic]]:
 
 
 def verdicts(
-    critics: Mapping[str, Judge],
-    logs: Iterable[PeriodLog],
-    seed: int,
-    *,
-    factors: Sequence[float] = FACTORS,
-    samples: int = SAMPLES,
+    critics: Mapping[str, Judge], logs: Iterable[PeriodLog], seed: int, factors: Sequence[float] = FACTORS
 ) -> pd.DataFrame:
     """What critics say of multiples of the logged alpha on unseen days, and what the replay says.
 
@@ -85,7 +78,7 @@ def verdicts(
     for log in logs:
         held = TrajectorySet.from_logs([log])
         tables = ResponseTables.from_period(ReplayPeriod.from_log(log))
-        rows, ticks = sample_ends(held, samples, generator(seed, "evaluation", 3, log.period))
+        rows, ticks = sample_ends(held, SAMPLES, generator(seed, "evaluation", 3, log.period))
         logged, target = held.alphas[rows, ticks].astype(np.float64), held.cpa_target[rows].astype(np.float64)
         conversions, costs = held.conversions_before[rows, ticks], held.costs_before[rows, ticks]
         ratio = (costs + 2 * target) / ((conversions + 2) * target)
@@ -125,11 +118,9 @@ def searched(lab: Lab, critics: Mapping[str, Judge]) -> pd.DataFrame:
     """
     who = spread_rows(lab.tier.evaluation.advertisers)
     tried = [(name, step, day) for name in critics for step in SEARCHED_STEPS for day in lab.tuning_tables()]
-    scores = [
-        table_replay(day, CriticBidder(critics[name], (1 / step, 1.0, step)), rows=who)
-        .summary()["expected_score"]
-        .mean()
-        for name, step, day in tried
-    ]
+    scores = []
+    for name, step, day in tried:
+        played = table_replay(day, CriticBidder(critics[name], (1 / step, 1.0, step)), rows=who)
+        scores.append(played.summary()["expected_score"].mean())
     frame = pd.DataFrame(tried, columns=["variant", "step", "day"])
     return frame.assign(period=[day.period for day in frame.pop("day")], expected_score=scores)

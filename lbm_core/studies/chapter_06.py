@@ -13,8 +13,8 @@ from lbm_core.evaluation.directions import moves, wrong_way
 from lbm_core.evaluation.runner import evaluate, spread_rows
 from lbm_core.lab.guided import Contender
 from lbm_core.lab.lab import Lab
-from lbm_core.lab.methods import CONTROLS, DT_SCORE_WEIGHT, IN_USE, METHODS, OFFLINE_BASELINES, TRAINABLE, method
-from lbm_core.lab.tuning import chosen
+from lbm_core.lab.methods import CONTROLS, DT_SCORE_WEIGHT, METHODS, OFFLINE_BASELINES, TRAINABLE, method
+from lbm_core.lab.tuning import chosen, split
 from lbm_core.seeding import generator
 
 BASELINES = (*CONTROLS, "critic alone", "DT", *OFFLINE_BASELINES)  # everybody on this chapter's board
@@ -79,10 +79,8 @@ def _curve(model: Any, rows: int = 100) -> pd.DataFrame:
 
 def varied(lab: Lab, name: str, **changes: Any) -> Contender:
     """A method as its search chose it, but for some fields of its configuration or settings of its bidder."""
-    choice = chosen(lab, name)
-    in_use = {key: value for key, value in changes.items() if key in IN_USE}
-    training = {key: value for key, value in changes.items() if key not in IN_USE}
-    changed = replace(choice, training={**choice.training, **training}, in_use={**choice.in_use, **in_use})
+    choice, own = chosen(lab, name), split(changes)
+    changed = replace(choice, training={**choice.training, **own.training}, in_use={**choice.in_use, **own.in_use})
     return method(name).contend(lab, changed)
 
 

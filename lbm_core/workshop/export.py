@@ -127,8 +127,6 @@ def export_trajectory_csv(path: str | Path, logs: Sequence[PeriodLog]) -> Path:
 
     After its budget is used up an advertiser's rows go on with action 0 and done 1, as in the benchmark's files.
     """
-    if len({log.dataset for log in logs}) != 1:
-        raise ValueError("export needs at least one period log, all of the same data set")
     with _writing(path) as file:
         for k, log in enumerate(logs):
             _trajectory_rows(log).to_csv(file, index=False, header=k == 0, lineterminator="\n")
@@ -225,11 +223,7 @@ def _episode(trajectories: TrajectorySet, row: int) -> dict[str, Any]:
         left = 1 - trajectories.costs[row].sum() / trajectories.budget[row]
         states = np.vstack([states, np.concatenate([[0.0, max(left, 0.0)], states[-1, 2:]]).astype(np.float32)])
     ratio = np.maximum(trajectories.alphas[row, :steps] / trajectories.cpa_target[row], np.exp(LEAST_LOG_RATIO))
-    return {
-        "observations": states,
-        "actions": np.log(ratio)[:, None].astype(np.float32),
-        "rewards": trajectories.conversions[row, :steps].astype(np.float64),
-        "terminations": np.arange(steps) == steps - 1,
-        "truncations": np.zeros(steps, dtype=bool),
-        "infos": {"cost": np.concatenate([[0.0], trajectories.costs[row, :steps]])},
-    }
+    taken = {"observations": states, "actions": np.log(ratio)[:, None].astype(np.float32)}
+    rewards = trajectories.conversions[row, :steps].astype(np.float64)
+    ends = {"terminations": np.arange(steps) == steps - 1, "truncations": np.zeros(steps, dtype=bool)}
+    return {**taken, **ends, "rewards": rewards, "infos": {"cost": np.append(0.0, trajectories.costs[row, :steps])}}

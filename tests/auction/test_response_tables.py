@@ -112,8 +112,3 @@ def test_online_lp_with_the_true_day_is_near_the_program(tables):
     bound = lp_bound(tables)
     assert (played["expected_conversions"] >= 0.95 * bound.conversions).all()
     assert (played["expected_cpa_ratio"] <= 1.02).all()
-
-
-def test_the_online_lp_needs_a_past_period():
-    with pytest.raises(ValueError, match="at least one past period"):
-        OnlineLpBidder([])

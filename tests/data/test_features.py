@@ -97,7 +97,7 @@ def test_constant_feature_keeps_unit_std(trajectories):
 
 def test_plain_values_round_trip(trajectories):
     encoder = StateEncoder.fit(trajectories)
-    back = StateEncoder.from_dict(json.loads(json.dumps(encoder.to_dict())))
+    back = StateEncoder(**json.loads(json.dumps(encoder.to_dict())))
     assert back.kind == encoder.kind
     np.testing.assert_array_equal(back.mean, encoder.mean)
     np.testing.assert_array_equal(back.std, encoder.std)

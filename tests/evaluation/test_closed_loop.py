@@ -65,7 +65,7 @@ def logged():
 
 @pytest.fixture(scope="module")
 def frame():
-    return closed_loop(BIDDERS, "dense", [7, 8], [0], rows=spread_rows(6), at_once=6, progress=False)
+    return closed_loop(BIDDERS, "dense", [7, 8], [0], rows=spread_rows(6), at_once=6)
 
 
 def _same(log, other):
@@ -88,9 +88,7 @@ def test_the_replaced_bidders_own_alphas_give_the_logged_market(logged, rows):
 def test_repeating_the_log_gets_what_the_log_got(logged):
     log, alphas = logged
     rows = [40, 3, 17]
-    repeated = closed_loop(
-        {"behaviour": lambda: Repeat(alphas)}, "dense", [7], [0], rows=rows, at_once=2, progress=False
-    )
+    repeated = closed_loop({"behaviour": lambda: Repeat(alphas)}, "dense", [7], [0], rows=rows, at_once=2)
     reference = logged_rows(log, 0, rows=rows)
     pd.testing.assert_frame_equal(repeated, reference)
     assert reference["advertiser"].tolist() == rows
@@ -128,7 +126,7 @@ def test_the_contender_sees_its_own_rows_only():
         spies.append(Spy(ConstantAlpha(1.3)))
         return spies[-1]
 
-    closed_loop({"spy": spied}, "dense", [7], [0], rows=[9, 2], at_once=2, progress=False)
+    closed_loop({"spy": spied}, "dense", [7], [0], rows=[9, 2], at_once=2)
     spy = spies[0]
     log = market(ConstantAlpha(1.3), [9, 2])
     assert len(spies) == 1
@@ -166,15 +164,13 @@ def test_nobody_overspends(frame):
 
 
 def test_methods_do_not_depend_on_what_else_is_evaluated(frame):
-    alone = closed_loop(
-        {"pacing": BIDDERS["pacing"]}, "dense", [8], [0], rows=spread_rows(6), at_once=6, progress=False
-    )
+    alone = closed_loop({"pacing": BIDDERS["pacing"]}, "dense", [8], [0], rows=spread_rows(6), at_once=6)
     both = frame.query("method == 'pacing' and period == 8").reset_index(drop=True)
     pd.testing.assert_frame_equal(alone, both)
 
 
 def test_one_at_a_time_is_a_market_each():
-    both = closed_loop({"one": BIDDERS["one"]}, "dense", [7], [0], rows=[0, 30], progress=False)
+    both = closed_loop({"one": BIDDERS["one"]}, "dense", [7], [0], rows=[0, 30])
     for row in (0, 30):
         alone = logged_rows(market(ConstantAlpha(1.0), [row]), 0, rows=[row], method="one")
         pd.testing.assert_frame_equal(both[both["advertiser"] == row].reset_index(drop=True), alone)
@@ -182,7 +178,7 @@ def test_one_at_a_time_is_a_market_each():
 
 def test_bad_calls_are_refused():
     def call(bidders=BIDDERS, periods=(7,), seeds=(0,), **options):
-        return closed_loop(bidders, "dense", periods, seeds, progress=False, **options)
+        return closed_loop(bidders, "dense", periods, seeds, **options)
 
     for options, message in (
         ({"bidders": {}}, "distinct bidders"),
@@ -220,7 +216,7 @@ def test_bad_alphas_are_refused():
         (1.0, r"shape \(\)"),
     ):
         with pytest.raises(ValueError, match=message):
-            closed_loop({"broken": partial(Broken, alphas)}, "dense", [7], [0], rows=[0, 1], at_once=2, progress=False)
+            closed_loop({"broken": partial(Broken, alphas)}, "dense", [7], [0], rows=[0, 1], at_once=2)
 
 
 def _frame(levels, periods, seeds=(0,), advertisers=range(4)):

@@ -89,8 +89,6 @@ def test_bad_input_is_refused():
             SPEED.batch_seconds(wrong, rng())
     with pytest.raises(ValueError, match="interval"):
         advertisers_served(SPEED, [5], rng(), interval=0.0)
-    with pytest.raises(ValueError, match="advertiser"):
-        late_share(SPEED, [5], 0, rng())
 
 
 def test_the_load_is_that_of_the_machine(monkeypatch):

@@ -59,11 +59,12 @@ def test_variants_are_what_their_names_say(lab):
     assert not np.array_equal(*(weight.detach().numpy() for weight in weights)), "other data, another critic"
 
 
-def test_verdicts_of_a_logged_day(lab):
+def test_verdicts_of_a_logged_day(lab, monkeypatch):
     log = simulate_period("dense", 7, 0)
     one = lab.critic()
     judges = {"one": one, "ensemble": CriticEnsemble([one, lab.trained_with(1).critic()])}
-    rows = chapter_03.verdicts(judges, [log], 0, factors=(0.5, 1.0, 2.0), samples=60)
+    monkeypatch.setattr(chapter_03, "SAMPLES", 60)
+    rows = chapter_03.verdicts(judges, [log], 0, factors=(0.5, 1.0, 2.0))
     assert set(rows["variant"]) == set(judges)
     assert (rows["period"] == 7).all()
     assert len(rows) == 2 * 2 * 3 * 60
