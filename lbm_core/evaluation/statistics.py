@@ -122,22 +122,25 @@ def paired_differences(
     metrics: Sequence[str] = ("conversions", "score"),
     methods: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Every method (default: all others) minus the reference on the same periods, conversion draws and advertisers.
+    """Every method (default: all others) minus the reference on the periods, conversion draws and advertisers that both
+    have met; a ValueError where there are none.
 
     One row per method and metric: method, reference, metric, difference, low, high (same unit as the metric),
     relative (difference / mean of the reference), periods, trainings (training seeds that the learned ones of the two
     share; 0 if neither learns), :func:`verdict`.
     """
     learned = {name: trainings(frame, name) for name in one_identity(frame)["method"].unique()}
-    bases = {metric: period_table(frame, reference, metric) for metric in metrics}
-    keys = [name for name in ("period", "seed", "advertiser") if name in frame.dropna(axis=1, how="all")]
-    met = {name: set(part[keys].itertuples(index=False, name=None)) for name, part in frame.groupby("method")}
+    keys = [name for name in ("period", "seed", "advertiser") if name in frame]
     rows = []
+    period_table(frame, reference, metrics[0])  # refuses a reference that nobody is
     for method in [name for name in learned if name != reference] if methods is None else methods:
-        for metric, base in bases.items():
-            ours, level = period_table(frame, method, metric), float(base.to_numpy().mean())
-            if met[method] != met[reference]:
-                raise ValueError(f"{method} and {reference} are not paired: they met other {', '.join(keys)}s")
+        two = frame[frame["method"].isin([method, reference])]
+        two = two[two.groupby(keys)["method"].transform("nunique") == 2]
+        if two.empty:
+            raise ValueError(f"{method} and {reference} are not paired: they met other {', '.join(keys)}s")
+        for metric in metrics:
+            ours, base = (period_table(two, name, metric) for name in (method, reference))
+            level = float(base.to_numpy().mean())
             if learned[method] and learned[reference]:  # an untrained method meets every training seed of the other
                 ours, base = ours.align(base, join="inner", axis=0)
                 if ours.empty:

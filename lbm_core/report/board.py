@@ -46,8 +46,8 @@ def joined(load: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
 
 
 def evidence(load: Callable[[str], pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """What :func:`lbm_core.evaluation.claims.scorecard` judges: the board's rows ("board") and the recorded results that
-    claims name; those that nobody recorded are missing."""
+    """What :func:`lbm_core.evaluation.claims.scorecard` judges: the rows of :func:`joined` as "board", and the recorded
+    results that claims name; those that nobody recorded are missing."""
     frames = {}
     for name in claims.experiments():
         try:
@@ -101,14 +101,7 @@ def summary(rows: pd.DataFrame, references: pd.DataFrame, rng: np.random.Generat
     board = pd.DataFrame(lines).sort_values("of_best", ascending=False, ignore_index=True)
     if REFERENCE not in set(rows["method"]):
         return board
-    pairs = [paired(rows, method, REFERENCE, rng) for method in board["method"] if method != REFERENCE]
+    beside = paired_differences(rows, REFERENCE, rng, metrics=["score"])
     names = {"difference": "minus_dt", "low": "dt_low", "high": "dt_high"}
-    beside = pd.concat(pairs).rename(columns=names)[["method", *names.values(), "verdict"]]
+    beside = beside.rename(columns=names)[["method", *names.values(), "verdict"]]
     return board.merge(beside, on="method", how="left")
-
-
-def paired(rows: pd.DataFrame, method: str, reference: str, rng: np.random.Generator) -> pd.DataFrame:
-    """:func:`lbm_core.evaluation.statistics.paired_differences` in score, on the days that both have met."""
-    two = rows[rows["method"].isin([method, reference])]
-    both = two.groupby("period")["method"].transform("nunique") == 2
-    return paired_differences(two[both], reference, rng, metrics=["score"], methods=[method])

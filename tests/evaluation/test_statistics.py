@@ -217,11 +217,22 @@ def test_two_models_under_one_name_are_refused():
     assert one_identity(mixed.assign(dataset=np.where(odd, "dense", "sparse"))) is not None
 
 
+def test_methods_are_compared_on_the_days_that_both_have_met():
+    frame, rng = _frame(), np.random.default_rng(0)
+    fewer = frame[~((frame["method"] == "B") & (frame["period"] == 9))]
+    both = frame[frame["period"] != 9]
+    columns = ["method", "metric", "difference", "periods"]
+    pd.testing.assert_frame_equal(
+        paired_differences(fewer, "A", rng, methods=["B"])[columns],
+        paired_differences(both, "A", rng, methods=["B"])[columns],
+    )
+
+
 def test_unpaired_or_unknown_rows_are_refused():
     frame = _frame()
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match="not paired"):
-        paired_differences(frame[~((frame["method"] == "B") & (frame["period"] == 9))], "A", rng)
+        paired_differences(frame.assign(period=frame["period"] + 100 * (frame["method"] == "B")), "A", rng)
     with pytest.raises(ValueError, match="no rows of method 'C'"):
         paired_differences(frame, "C", rng, methods=["A"])
     with pytest.raises(ValueError, match="no column 'regret'"):
