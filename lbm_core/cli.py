@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from lbm_core import __version__
+from lbm_core import __version__, paths
 from lbm_core.workshop.cli_data import SetOption, TierOption, data
 from lbm_core.workshop.launch import train
 
@@ -23,7 +23,8 @@ app.add_typer(data, name="data")
 app.command()(train)
 
 OutputOption = Annotated[
-    Path | None, typer.Option("--output", help="Folder for results, figures and runs instead of the checkout.")
+    Path | None,
+    typer.Option("--output", parser=paths.whole, help="Folder for results, figures and runs instead of the checkout."),
 ]
 
 
@@ -35,6 +36,8 @@ def _common(
     if version:
         print(__version__)
         raise typer.Exit
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        raise ValueError("NUMBA_DISABLE_JIT is set: unset it, the traffic's 128-bit arithmetic exists only compiled")
 
 
 @app.command("reproduce")
@@ -52,11 +55,10 @@ def run_notebooks(
     Executed copies and summary.csv go to runs/TIER/, tables to results/ and figures to figures/ (for smoke, to the
     folder _smoke in each).
     """
-    from lbm_core import paths
     from lbm_core.workshop.notebooks import resolve, select
     from lbm_core.workshop.reproduce import reproduce
 
-    target = output.resolve() if output else paths.project_root()
+    target = output or paths.project_root()
     parameters = resolve(select(only, folder), setting or [], tier, str(target) if output else "")
     rows = reproduce(parameters, output=target, jobs=jobs, force=force)
     written = rows["tables"] + rows["figures"]
@@ -64,7 +66,7 @@ def run_notebooks(
     print(shown.drop(columns=["tables", "figures", "error"]).to_markdown(index=False, floatfmt=".0f", maxcolwidths=60))
     spent = rows.loc[rows["status"] != "unchanged", "seconds"].sum()
     print(f"{spent:.0f} s now, peak {rows['peak_mib'].max():.0f} MiB")
-    if folders := sorted({str(Path(name).parent) for names in written for name in names}):
+    if folders := sorted({os.path.relpath(target / Path(name).parent) for names in written for name in names}):
         print(f"tables and figures are in {', '.join(folders)}")
     for row in rows[rows["status"] == "failed"].itertuples():
         copy = os.path.relpath(target / "runs" / tier / f"{row.notebook}.ipynb")

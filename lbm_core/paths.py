@@ -25,13 +25,18 @@ def project_root() -> Path:
     return root
 
 
+def whole(path: str | Path) -> Path:
+    """A path of the user's in full: ``~`` is his home folder, a relative path begins at the current folder."""
+    return Path(path).expanduser().resolve()
+
+
 def cache_dir() -> Path:
     """Folder for data sets, checkpoints and generated texts, outside git.
 
     ``$LBM_CACHE`` if set (documented in the README), else the user's cache folder.
     """
     chosen = os.environ.get("LBM_CACHE")
-    folder = Path(chosen) if chosen else Path(platformdirs.user_cache_dir("lbm-companion"))
+    folder = whole(chosen or platformdirs.user_cache_dir("lbm-companion"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

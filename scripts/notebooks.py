@@ -44,6 +44,7 @@ _FORBIDDEN = {  # in cells and their outputs
     "memory address": re.compile(r"\bat 0x[0-9a-f]{6,}"),
 }
 _CURE = "run 'python scripts/notebooks.py"
+_DRAWN = re.compile(r"^wrote \S+\.png", re.MULTILINE)
 _SHELL = re.compile(r"^\s*[!%]", re.MULTILINE)
 _KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 _INSERTED = {"injected-parameters", "papermill-error-cell-tag"}  # tags of cells that papermill puts in
@@ -87,10 +88,10 @@ def with_palettes(notebook: NotebookNode) -> NotebookNode:
 def _write(notebook: NotebookNode, path: Path) -> bool:
     """Write a notebook file; True if it changed."""
     text = nbformat.writes(notebook).rstrip("\n") + "\n"
-    if text == path.read_text():
+    if text == path.read_text(encoding="utf-8"):
         return False
     with writing_file(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
     return True
 
 
@@ -194,6 +195,9 @@ def _of_cell(cell: NotebookNode) -> Iterator[str]:
             yield f"stored error {output.ename}"
         texts += [output.get("text", "")]
         texts += [str(content) for kind, content in output.get("data", {}).items() if not kind.startswith("image/")]
+    drawn = sum(len(_DRAWN.findall(output.get("text", ""))) for output in cell.get("outputs", []))
+    if drawn > (shown := sum("image/png" in output.get("data", {}) for output in cell.get("outputs", []))):
+        yield f"wrote {drawn} figures and shows {shown} pictures: {_CURE} store'"
     for what, rule in _FORBIDDEN.items():
         yield from (f"{what} {hit.group()!r}" for text in texts if (hit := rule.search(text)))
 

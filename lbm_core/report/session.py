@@ -16,6 +16,7 @@ import pandas as pd
 from IPython.display import Markdown
 from matplotlib.figure import Figure
 
+from lbm_core import paths
 from lbm_core.report import paper, results, style
 from lbm_core.settings import Dataset
 
@@ -84,8 +85,9 @@ def begin(tier: str, dataset: Dataset, seed: int, output: str = "", changes: Map
 
     bound = Setup(tiers.tier(tier, dict(changes)), dataset, seed)
     if output:
+        output = str(paths.whole(output))
         Path(output).mkdir(parents=True, exist_ok=True)
-    return Session(bound.tier, bound.dataset, bound.seed, str(output), dict(changes))
+    return Session(bound.tier, bound.dataset, bound.seed, output, dict(changes))
 
 
 def show_source(*objects: Callable | type) -> Markdown:

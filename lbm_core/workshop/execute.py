@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import nbformat
 import papermill
 import psutil
@@ -21,16 +24,28 @@ from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
+from lbm_core import paths
+from lbm_core.workshop.notebooks import verbatim
+
+# What a chapter shows must not depend on the shell that it is run from.
+_ENVIRONMENT = {
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # any other keeps pictures out of the notebook
+    "MATPLOTLIBRC": str(Path(matplotlib.get_data_path()) / "matplotlibrc"),
+    **{"PYTHONHASHSEED": "0", "PYTHONOPTIMIZE": "", "PYTHONSTARTUP": "", "PYTHONUTF8": "1"},
+    **{"NUMBA_DISABLE_JIT": "0", "TZ": "UTC"},
+}
+
 
 class ThisPythonKernelManager(AsyncKernelManager):
     """Starts kernels of the running interpreter, whatever kernels the user's Jupyter knows as ``python3``."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(transport_encryption="auto", **settings)  # else every kernel warns about plain TCP
+        self._profile = tempfile.TemporaryDirectory()  # an IPython without the user's startup files and settings
 
     @property
     def kernel_spec(self) -> KernelSpec:
-        return KernelSpec(**get_kernel_dict())
+        return KernelSpec(**get_kernel_dict(), env=_ENVIRONMENT | {"IPYTHONDIR": self._profile.name})
 
 
 @dataclass(frozen=True)
@@ -49,6 +64,7 @@ def execute(notebook: Path, executed: Path, parameters: dict[str, Any], *, progr
 
     The parameters have been checked; ``progress`` draws a bar of the cells on stderr.
     """
+    os.environ["LBM_CACHE"] = str(paths.cache_dir())  # a relative one would begin at the kernel's folder
     executed.parent.mkdir(parents=True, exist_ok=True)
     bar = {"desc": notebook.stem, "leave": False, "file": sys.stderr} if progress else False
     kernel: dict[str, Any] = {"kernel_name": "python3", "kernel_manager_class": ThisPythonKernelManager}
@@ -56,13 +72,18 @@ def execute(notebook: Path, executed: Path, parameters: dict[str, Any], *, progr
     started, problem = time.monotonic(), ""
     with _peak_memory() as peak:
         try:
-            papermill.execute_notebook(notebook, executed, parameters, progress_bar=bar, **kernel)
+            papermill.execute_notebook(verbatim(notebook), verbatim(executed), parameters, progress_bar=bar, **kernel)
         except PapermillExecutionError as error:
             problem = f"cell [{error.exec_count}]: {error.ename}: {' '.join(str(error.evalue).split())}"
         except DeadKernelError:
             problem = "the kernel died (killed for memory?)"
+        except Exception as error:  # whatever keeps a kernel from running
+            problem = f"the kernel stopped: {type(error).__name__}: {error} (memory? file handles, 'ulimit -n'?)"
     cells = nbformat.read(executed, as_version=4).cells
     code = [cell for cell in cells if cell.cell_type == "code" and cell.source.strip()]
+    if problem.endswith(": "):  # the kernel could not even say why: its last words are on stderr
+        said = [output.text for cell in code for output in cell.outputs if output.get("name") == "stderr"]
+        problem += " ".join("".join(said).split("\n")[-3:]).strip() or "no reason given"
     done = sum(cell.execution_count is not None for cell in code)
     if done < len(code) and not problem.startswith("cell"):
         problem = f"cell [{done + 1}]: {problem or 'it ended before its last cell (a cell calls sys.exit)'}"

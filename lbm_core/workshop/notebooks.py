@@ -53,11 +53,16 @@ def needs(notebook: Path, among: Iterable[Path]) -> list[Path]:
     return [path for path in earlier if path.stem[:2] in NEEDS.get(notebook.stem[:2], (path.stem[:2],))]
 
 
+def verbatim(path: Path) -> str:
+    """A path for papermill, which takes what stands in braces for a parameter."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
 def parameters_of(path: Path) -> dict[str, str]:
     """Names and types of a notebook's parameters, as papermill reads them; ValueError: a type that is none of TYPES."""
     import papermill
 
-    kinds = {name: each["inferred_type_name"] for name, each in papermill.inspect_notebook(path).items()}
+    kinds = {name: each["inferred_type_name"] for name, each in papermill.inspect_notebook(verbatim(path)).items()}
     if unknown := [name for name, kind in kinds.items() if kind not in TYPES]:
         raise ValueError(f"{path.name}: {unknown[0]} must be declared as one of {', '.join(TYPES)}")
     return kinds
@@ -87,7 +92,22 @@ def _parsed(settings: Iterable[str]) -> tuple[dict[str, str], dict[str, Setting]
             fields[name] = _SETTING.validate_python(list(value) if isinstance(value, tuple) else value)
         except (ValueError, SyntaxError):
             fields[name] = text
+        if name.endswith((".backbone", ".models")):
+            value = fields[name]
+            fields[name] = [_model(each) for each in value] if isinstance(value, list) else _model(value)
     return own, fields
+
+
+def _model(name: Plain) -> Plain:
+    """A model's name, or its path in full: notebooks run in another folder. FileNotFoundError: a path to nothing."""
+    if not isinstance(name, str):
+        return name
+    path = paths.whole(name)
+    if path.is_file() or (path / "config.json").is_file():
+        return str(path)
+    if name.startswith((".", "~", "/")) or name.endswith(".gguf") or name.count("/") > 1:
+        raise FileNotFoundError(f"no model at {path}: give a folder with config.json, a .gguf file or a hub name")
+    return name
 
 
 def resolve(

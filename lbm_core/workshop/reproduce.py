@@ -38,7 +38,7 @@ def reproduce(
     One row per notebook, also written to ``runs/<tier>/summary.csv``: notebook, status ("done" now, "unchanged" since
     an earlier run, "failed", or "not run" because another one failed), and the last execution's outcome.
     """
-    folder = Path(output).resolve() if output else paths.project_root()
+    folder = paths.whole(output) if output else paths.project_root()
     keys = _keys(parameters, library)
     copies = {path: folder / "runs" / values["TIER"] / path.name for path, values in parameters.items()}
     rows = {path: {"notebook": path.stem, "status": "not run"} | asdict(Outcome()) for path in parameters}

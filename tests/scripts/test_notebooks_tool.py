@@ -133,6 +133,8 @@ def _spoil(what: str) -> nbformat.NotebookNode:
         cells[1].source += "A: int = len('a')\n"
     elif what == "must hold TIER":
         cells[1].source = cells[1].source.replace("cached", "smoke")
+    elif what == "shows 0 pictures":
+        cells[3].outputs[0].text = "wrote figures/a.png and .svg\n"
     elif what == "kernelspec":
         notebook.metadata["kernelspec"]["name"] = "my-env"
     elif what == "left metadata":
@@ -175,6 +177,7 @@ def _spoil(what: str) -> nbformat.NotebookNode:
         "2 cells tagged",
         "plain literal",
         "must hold TIER",
+        "shows 0 pictures",
         "kernelspec",
         "left metadata",
         "bytes",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -161,7 +162,7 @@ def test_reproduce_prints_a_summary_and_names_what_failed(lbm, tmp_path, write_n
     assert code == 1
     assert re.search(r"01_a +\| done +\| .*scores", out)
     assert re.search(r"02_b +\| failed", out)
-    assert "tables and figures are in results" in out
+    assert f"tables and figures are in {os.path.relpath(tmp_path / 'out' / 'results')}\n" in out
     assert re.search(
         r"error: 02_b.ipynb failed at cell \[3\]: ValueError: no budget \(executed copy: .*02_b.ipynb\)", err
     )

@@ -43,9 +43,9 @@ def test_settings_become_values_of_the_declared_type(tmp_path, write_notebook):
 
 def test_dotted_names_become_overrides_of_the_tier_for_every_notebook(tmp_path, write_notebook):
     paths = [write_notebook("01_a"), write_notebook("02_b", extra="")]
-    texts = ["act.steps=50", "act.learning_rate=1e-4", "act.layers=None", "act.backbone=/a/path", "STEPS=7"]
+    texts = ["act.steps=50", "act.learning_rate=1e-4", "act.layers=None", "act.backbone=a-name", "STEPS=7"]
     chosen = notebooks.resolve(paths, texts, "smoke")
-    expected = {"act.steps": 50, "act.learning_rate": 1e-4, "act.layers": None, "act.backbone": "/a/path"}
+    expected = {"act.steps": 50, "act.learning_rate": 1e-4, "act.layers": None, "act.backbone": "a-name"}
     assert [values["SET"] for values in chosen.values()] == [expected, expected]
     assert [values.get("STEPS") for values in chosen.values()] == [7, None]
     assert "SET" not in notebooks.resolve(paths, [], "smoke")[paths[0]]
