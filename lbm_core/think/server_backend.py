@@ -6,14 +6,18 @@ Any server with OpenAI's protocol: ``GET /v1/models`` and ``POST /v1/completions
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Annotated, Any, NotRequired
 from urllib.parse import urlsplit
 
 import requests  # comes with jupyterlab, which needs it itself
+from pydantic import Field, NonNegativeInt, TypeAdapter, ValidationError
 from requests.adapters import HTTPAdapter, Retry
+from requests.utils import get_environ_proxies, select_proxy
+from typing_extensions import TypedDict  # pydantic's own, before Python 3.12
 
 from lbm_core.act.backbone import BackboneFiles
 from lbm_core.seeding import integer_seed
@@ -21,6 +25,32 @@ from lbm_core.think.config import Sampling
 from lbm_core.think.generate import Generation
 
 FAILING = (429, *range(500, 600))  # overloaded, or failing: statuses that may pass
+
+
+class _Model(TypedDict):
+    id: str
+
+
+class _Models(TypedDict):
+    """What is read of an answer, checked before it is used."""
+
+    data: list[_Model]
+
+
+class _Choice(TypedDict):
+    text: str
+    finish_reason: str | None
+    stop_reason: NotRequired[Any]
+
+
+class _Usage(TypedDict):
+    prompt_tokens: NonNegativeInt
+    completion_tokens: NonNegativeInt
+
+
+class _Texts(TypedDict):
+    choices: Annotated[list[_Choice], Field(min_length=1)]
+    usage: _Usage
 
 
 class ServerBackend:
@@ -47,10 +77,12 @@ class ServerBackend:
         always: dict[str, Any] = {"allowed_methods": None, "raise_on_status": False}  # the last answer says why
         retry = Retry(self.retries, status_forcelist=FAILING, backoff_factor=0.5, **always)
         self._session = requests.Session()
+        # A proxy cannot reach this machine's own servers.
+        self._session.trust_env = not re.fullmatch(r"localhost|127\.[\d.]+|::1", address.hostname)
         self._session.mount(address.scheme + "://", HTTPAdapter(pool_maxsize=self.parallel, max_retries=retry))
         # Whether the server ends texts at the stop string; one that does not say when it did so writes on.
         self._stops = True
-        served = [model["id"] for model in self._request("GET", "/models")["data"]]
+        served = [model["id"] for model in self._request("GET", "/models", _Models)["data"]]
         if files.name not in served:
             other = f"serves {', '.join(map(repr, served)) or 'nothing'} and not {files.name!r}"
             raise ValueError(f"the server at {base_url} {other}: start it with --served-model-name {files.name}")
@@ -78,27 +110,39 @@ class ServerBackend:
         """Close the connections; the server goes on."""
         self._session.close()
 
-    def _request(self, method: str, path: str, content: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The answer to one request."""
+    def _request(self, method: str, path: str, form: Any, content: dict[str, Any] | None = None) -> Any:
+        """The answer to one request, in the form that it must have."""
         address = self.base_url + path
         try:
             response = self._session.request(method, address, json=content, timeout=self.timeout)
             response.raise_for_status()
-            return response.json()
-        except requests.JSONDecodeError as error:
-            raise ValueError(f"{address} answered something that is not JSON") from error
-        except requests.RequestException as error:
-            answer = error.response
-            failure = str(error) if answer is None else f"status {answer.status_code}: {answer.text[:500]}"
+            return TypeAdapter(form).validate_json(response.content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+            raise ValueError(f"{address} did not answer as OpenAI's protocol says ({where})") from None
+        except (requests.RequestException, ValueError) as error:  # a proxy of an unknown kind is a ValueError
+            answer = getattr(error, "response", None)
+            failure = (
+                f"{error}{self._proxy(address)}"
+                if answer is None
+                else f"status {answer.status_code}: {answer.text[:500]}"
+            )
             if answer is not None and answer.status_code not in FAILING:
                 raise ValueError(f"{address} refused the request ({failure})") from None
             tried = f"{address} in {self.retries + 1} attempts ({failure})"
             raise ConnectionError(f"no answer from {tried}; is a server with OpenAI's protocol there?") from None
 
+    def _proxy(self, address: str) -> str:
+        """Which proxy of the environment stands before an address, without its password."""
+        proxy = select_proxy(address, get_environ_proxies(address)) if self._session.trust_env else None
+        cure = "of HTTP_PROXY or ALL_PROXY; NO_PROXY names hosts to reach without"
+        return f", through the proxy {proxy.rpartition('@')[2]} {cure}" if proxy else ""
+
     def _write(self, content: dict[str, Any], stop: str) -> tuple[str, int, str]:
         """Text, tokens and finish of one request, as of other backends: with the stop string, without the end token."""
         stops = {"stop": [stop], "include_stop_str_in_output": True} if stop and self._stops else {}
-        answer = self._request("POST", "/completions", content | stops)
+        answer = self._request("POST", "/completions", _Texts, content | stops)
         choice, usage = answer["choices"][0], answer["usage"]
         expected = len(self.tokenizer(content["prompt"], add_special_tokens=False)["input_ids"])
         if usage["prompt_tokens"] != expected:

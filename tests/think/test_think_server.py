@@ -181,3 +181,28 @@ def test_backends_by_name(server, tiny_folder):
     assert engine_of(server.url) == server.url
     assert engine_of("transformers") == "transformers"
     assert engine_of("auto") in ("transformers", "vllm")
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks://127.0.0.1:9"])
+def test_no_proxy_stands_before_this_machine_and_another_is_named(server, monkeypatch, proxy):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, proxy.replace("//", "//user:secret@"))
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    assert ServerBackend(server.url, FILES).name.startswith("tiny")
+    with pytest.raises(ConnectionError, match=r"through the proxy 127\.0\.0\.1:9 of HTTP_PROXY") as error:
+        Impatient("http://models.invalid:8000", FILES)
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "answer", [[], {}, {"choices": []}, {"choices": [{"text": None, "finish_reason": "stop"}], "usage": {}}, "text"]
+)
+def test_an_answer_of_another_form_is_told(server, monkeypatch, answer):
+    backend = ServerBackend(server.url, FILES)
+    monkeypatch.setattr(Protocol, "do_POST", lambda self: self.answer(200, answer))
+    with pytest.raises(ValueError, match=r"did not answer as OpenAI's protocol says"):
+        backend.sample(["one"], 1, Sampling(40), 0)
+    monkeypatch.setattr(Protocol, "do_GET", lambda self: self.answer(200, answer))
+    with pytest.raises(ValueError, match=r"/models did not answer as OpenAI's protocol says"):
+        ServerBackend(server.url, FILES)
