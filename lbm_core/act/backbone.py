@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import importlib.metadata
+import json
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
@@ -26,6 +28,7 @@ from lbm_core.act.config import ActConfig
 from lbm_core.files import weights_key, writing
 from lbm_core.seeding import integer_seed
 
+_CURE = "fetch it again, where it came through git-lfs with 'git lfs pull'"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -150,6 +153,7 @@ def _locate(name: str) -> tuple[str, str | None]:
         folder = paths.cache_dir() / "backbones" / wheel.gguf_sha256[:12]
         if not folder.exists():
             _convert_wheel(wheel, folder)
+        _check(folder, f"delete the folder {folder}: it is made again")
         return str(folder), f"{wheel.requirement}, gguf sha256 {wheel.gguf_sha256[:12]}"
     path = Path(name).expanduser()
     if path.suffix == ".gguf":
@@ -158,21 +162,37 @@ def _locate(name: str) -> tuple[str, str | None]:
         digest = _sha256(path)
         folder = paths.cache_dir() / "backbones" / digest[:12]
         if not folder.exists():
-            _convert_gguf(path, folder)
+            try:
+                _convert_gguf(path, folder)
+            except (OSError, ValueError, RuntimeError, IndexError, KeyError) as error:
+                raise ValueError(f"{path} is damaged, or no GGUF file ({error}): {_CURE}") from error
+        _check(folder, f"delete the folder {folder}: it is made again")
         return str(folder), f"gguf sha256 {digest[:12]}"
     if path.is_dir():
-        weights = sorted(path.glob("*.safetensors"))
-        if not (path / "config.json").is_file() or not weights:
-            raise FileNotFoundError(f"{path} holds no model: config.json and *.safetensors are needed")
-        joined = "".join(_sha256(file) for file in weights)
+        _check(path, _CURE)
+        joined = "".join(_sha256(file) for file in sorted(path.glob("*.safetensors")))
         return str(path), f"safetensors sha256 {hashlib.sha256(joined.encode()).hexdigest()[:12]}"
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise FileNotFoundError(f"no model folder {path}")
     if name.count("/") != 1:
-        raise ValueError(
-            f"unknown backbone {name!r}; one of {', '.join(WHEELS)}, a folder, a .gguf file or owner/model"
-        )
+        raise ValueError(f"unknown backbone {name!r}; one of {', '.join(WHEELS)}, a folder, .gguf file or owner/model")
     return name, None
+
+
+def _check(folder: Path, cure: str) -> None:
+    """Errors with a cure where a model's folder lacks a file, or holds half of one or a pointer to it."""
+    weights = sorted(folder.glob("*.safetensors"))
+    if not (folder / "config.json").is_file() or not weights:
+        raise FileNotFoundError(f"{folder} holds no model: config.json and *.safetensors are needed; {cure}")
+    for file in [*sorted(folder.glob("*.json")), *weights]:
+        try:
+            if file.suffix == ".json":
+                json.loads(file.read_bytes())
+            else:
+                with safe_open(file, "pt"):
+                    pass
+        except (ValueError, SafetensorError) as error:
+            raise ValueError(f"{file} is damaged ({error}): {cure}") from None
 
 
 def _truncate(model: Any, layers: int) -> None:
