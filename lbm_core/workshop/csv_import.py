@@ -23,7 +23,8 @@ from lbm_core.workshop.csv_reading import TRAJECTORY_COLUMNS, CsvSource, csv_sou
 from lbm_core.workshop.csv_traffic import nearest_dataset, read_traffic_csv
 
 _UNREAD = ("advertiserCategoryIndex", "realAllConversion", "next_state")
-_WRAPPING = re.compile(r"np\.float\d+|[()\s]")  # "(1.0, 0.5)" or, by NumPy 2, "(np.float64(1.0), np.float64(0.5))"
+# "(1.0, 0.5)", "[1.0, 0.5]" or, by NumPy 2, "(np.float64(1.0), np.int64(0))"
+_WRAPPING = re.compile(r"(?:np|numpy)\.(?:float|int)\d+|[()\[\]\s]")
 _PVALUE_TOLERANCE = 1e-9  # relative; means of ten thousand p-values summed in another order
 _SHARE_TOLERANCE = 1e-5  # of a budget or a day, however the file rounds
 _TRAJECTORY = ["deliveryPeriodIndex", "advertiserNumber"]
@@ -110,7 +111,7 @@ def read_trajectory_csv(
 
 def _with_states(source: CsvSource, rows: pd.DataFrame) -> pd.DataFrame:
     """Rows with the 16 numbers of the tuple strings as columns, checked."""
-    rows["state"] = rows["state"].fillna("").str.replace(_WRAPPING, "", regex=True)
+    rows["state"] = rows["state"].fillna("").str.replace(_WRAPPING, "", regex=True).str.removesuffix(",")
     source.require(rows, rows["state"] != "", "state is empty")
     texts = rows["state"].str.split(",")
     problem = f"state has {{n}} numbers; expected {N_STATE_FEATURES}"

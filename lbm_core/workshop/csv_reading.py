@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import re
 import zipfile
 import zlib
@@ -61,25 +62,35 @@ class CsvSource:
     def open(self) -> Iterator[IO[bytes]]:
         """Its bytes, decompressed on the way; a damaged archive raises ValueError."""
         with _intact(self.name):
+            with self.path.open("rb") as file:
+                gzipped = self.path.suffix.lower() == ".gz" or file.read(2) == b"\x1f\x8b"
             if self.member:
                 with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as file:
                     yield file
             else:
-                with gzip.open(self.path) if self.path.suffix == ".gz" else self.path.open("rb") as file:
+                with gzip.open(self.path) if gzipped else self.path.open("rb") as file:
                     yield file  # type: ignore[misc]
 
     @cached_property
     def header(self) -> list[str]:
         """Column names; ValueError without a first row."""
         with self.open() as file:
-            lines = [file.readline(_LONGEST_LINE).decode("utf-8-sig", errors="replace") for _ in range(2)]
+            text = io.TextIOWrapper(file, "utf-8-sig", errors="replace")  # takes "\r" for the end of a line, too
+            lines = [text.readline(_LONGEST_LINE) for _ in range(2)]
         if not lines[0]:
             raise ValueError(f"{self.name}: the file is empty")
+        if "\0" in lines[0] or lines[0].startswith("\ufffd"):
+            raise ValueError(f"{self.name}: this is no text in UTF-8 (in UTF-16?): save it as UTF-8")
         if not lines[1]:
             raise ValueError(f"{self.name}: there are no rows below the header")
         if max(map(len, lines)) >= _LONGEST_LINE // 2:
             raise ValueError(f"{self.name}: a line has {_LONGEST_LINE // 2:,} characters or more: this is no CSV file")
-        return [name.strip() for name in next(csv.reader(lines))]
+        names = [name.strip() for name in next(csv.reader(lines))]
+        if len(names) == 1 and (other := re.search(r"[;\t|]", names[0])):
+            raise ValueError(f"{self.name}, line 1: columns are separated by {other[0]!r}; expected commas")
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"{self.name}, line 1: column {twice[0]!r} is named twice")
+        return names
 
     def require(self, rows: pd.DataFrame, valid: ArrayLike, problem: str, **values: Any) -> None:
         """Raise ValueError about the first of n rows that is not ``valid``, (n,) bool; their index holds line numbers.
@@ -101,16 +112,25 @@ class CsvSource:
         options: dict[str, Any] = {"names": self.header, "header": 0, "index_col": False, "chunksize": _CHUNK}
         options |= {"dtype": dict.fromkeys(_TEXTS, str), "keep_default_na": False, "na_values": [""]}
         options |= {"skip_blank_lines": False, "encoding_errors": "replace", "low_memory": False}
+        blank: list[pd.DataFrame] = []  # lines that may end the file, but not stand in it
+        found = False
         with self.open() as file, tqdm(desc=self.name, unit="row", unit_scale=True, delay=1, disable=None) as bar:
             try:
                 for rows in pd.read_csv(file, **options):
                     rows.index += 2
-                    yield self._checked(rows, columns)
+                    rows = pd.concat([*blank, rows]) if blank else rows
+                    end = int(rows.notna().any(axis=1).to_numpy().nonzero()[0].max(initial=-1)) + 1
+                    blank = [rows[end:]] if end < len(rows) else []
+                    if end:
+                        yield self._checked(rows[:end], columns)
+                        found = True
                     bar.update(len(rows))
             except pd.errors.ParserError as error:
                 form = r".*Expected (\d+) fields in line (\d+), saw (\d+)"
                 says = re.sub(form, r"line \2 has \3 of \1 columns", str(error))
                 raise ValueError(f"{self.name}: not readable as CSV ({says.strip()})") from error
+        if not found:
+            raise ValueError(f"{self.name}: there are no rows below the header")
 
     def _checked(self, rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
         width = rows.shape[1]
@@ -134,14 +154,14 @@ class CsvSource:
 
 
 def csv_sources(path: str | Path) -> list[CsvSource]:
-    """The CSV files behind a path: the file itself (``.csv``, ``.csv.gz``) or all members of a ``.zip``."""
+    """The CSV files behind a path: the file itself, maybe gzipped, or all members of a zip archive."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
-    if path.suffix != ".zip":
+    if path.suffix.lower() != ".zip" and not zipfile.is_zipfile(path):
         return [CsvSource(path)]
     with _intact(path.name), zipfile.ZipFile(path) as archive:
-        members = [name for name in archive.namelist() if name.endswith(".csv") and "__MACOSX" not in name]
+        members = [name for name in archive.namelist() if name.lower().endswith(".csv") and "__MACOSX" not in name]
     if not members:
         raise ValueError(f"{path.name}: the archive holds no .csv file")
     return [CsvSource(path, member) for member in sorted(members)]
@@ -153,3 +173,6 @@ def _intact(name: str) -> Iterator[None]:
         yield
     except (zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, EOFError) as error:
         raise ValueError(f"{name}: the archive is damaged ({error}); download it again") from error
+    except RuntimeError as error:  # of zipfile: encrypted, or compressed by a method that it does not know
+        method = " (Deflate64?)" if isinstance(error, NotImplementedError) else ""
+        raise ValueError(f"{name}: {error}{method}: unpack it with another program and import the .csv file") from error
