@@ -254,7 +254,7 @@ def test_the_whole_chain_with_a_language_model(cache, writer, monkeypatch, capsy
     assert (asked.ticks > 0).all()
     assert capsys.readouterr().out.splitlines()[-1].startswith("4 x 2 chains of thought (dense, before GQPO): computed")
     selection = lab.selection()
-    assert "chains of thought (dense, pretrained): loaded" in capsys.readouterr().out
+    assert "chains of thought (dense, before GQPO): loaded" in capsys.readouterr().out
     assert (selection.chosen == -1).all(), "random bytes are no reasoning"
     assert lab.gqpo() is None
     methods = ["LLM-DT", "Prompt-LLM-DT", "LBM(P)", "LBM(GQPO)", "increase", "decrease"]

@@ -1,7 +1,6 @@
 """lbm/AuctionNet-v0: both checkers, agreement with the replay and the market."""
 
 import warnings
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,7 +105,7 @@ def test_same_day_as_the_replay(logged, row):
 def test_same_day_as_the_market():
     day = small_market_day(5)
     played = [play_day(day.start(np.random.default_rng(4)), day.advertiser, Constant(ratio)) for ratio in (0.0, 1.0)]
-    again = AuctionNetEnv(lambda rng: replace(day, start=lambda _: day.start(np.random.default_rng(4))))
+    again = AuctionNetEnv(lambda rng: day._replace(start=lambda _: day.start(np.random.default_rng(4))))
     _, rewards, info = play(again, 0, 0.0)
     assert np.array_equal(rewards, played[0].conversions[5, : len(rewards)])
     assert info["cost"] == pytest.approx(played[0].costs[5].sum())
