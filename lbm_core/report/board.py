@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lbm_core.evaluation import claims
+from lbm_core.evaluation.judges import FORESIGHT, LOST_PRICES
 from lbm_core.evaluation.statistics import mean_interval, one_identity, paired_differences, period_table, trainings
 from lbm_core.lab.methods import CONTROLS, INSTRUCTIONS, METHODS
 
@@ -16,8 +17,6 @@ from lbm_core.lab.methods import CONTROLS, INSTRUCTIONS, METHODS
 # rows name their weights, those of "baseline_results" are older.
 SOURCES = ("act_guides", "gqpo_replays", "language_results", "baseline_results")
 BEST, REFERENCE = "hindsight constant", "DT"
-FORESIGHT = ("LBM-Act + oracle", "LBM-Act + replay-Q", "replay-Q alone")  # they see the day that they bid on
-LOST_PRICES = ("online LP", "oracle imitation")  # they saw what impressions cost that they did not win, on past days
 KINDS = ("LBM", "no texts", "language model", "Table 1's", "learns nothing", "saw lost prices", "sees the day")
 
 

@@ -45,7 +45,7 @@ PAPER_LIKE = {
     "Prompt-LLM-DT": (355, 322),
     "LBM(P)": (376, 340),
     "LBM(GQPO)": (382, 348),
-    "LBM-Act + LBM-Think (random)": (374, 338),
+    "LBM(random)": (374, 338),
 }
 
 

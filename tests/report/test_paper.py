@@ -110,11 +110,11 @@ def test_a_status_is_that_of_the_weakest_results(tmp_path):
     frame = pd.DataFrame({"score": [1.0, 2.0], "train_seed": [0, 1]})
     assert status("Table 1") == ["", "", "", "not run"]
     results.record("baseline_results", frame, tier="gpu", dataset="dense", output=tmp_path)
-    assert status("Table 1")[-1] == "not run", "main_results is missing"
-    results.record("main_results", frame, tier="laptop", dataset="sparse", output=tmp_path)
+    assert status("Table 1")[-1] == "not run", "gqpo_replays is missing"
+    results.record("gqpo_replays", frame, tier="laptop", dataset="sparse", output=tmp_path)
     assert status("Table 1") == ["laptop gpu", "dense sparse", "0 1", "reproduced at laptop"]
     results.record(
-        "main_results", frame.drop(columns="train_seed"), tier="smoke", dataset="dense", seeds=[2, 3], output=tmp_path
+        "gqpo_replays", frame.drop(columns="train_seed"), tier="smoke", dataset="dense", seeds=[2, 3], output=tmp_path
     )
     results.keep("smoke", output=tmp_path)
     assert status("Table 1") == ["smoke laptop gpu", "dense sparse", "0 1 2 3", "smoke only"]
