@@ -24,7 +24,7 @@ app.command()(train)
 
 OutputOption = Annotated[
     Path | None,
-    typer.Option("--output", parser=paths.whole, help="Folder for results, figures and runs instead of the checkout."),
+    typer.Option(parser=paths.whole, metavar="FOLDER", help="Of results, figures, runs; else the checkout."),
 ]
 
 

@@ -186,11 +186,7 @@ def _check(folder: Path, cure: str) -> None:
         raise FileNotFoundError(f"{folder} holds no model: config.json and *.safetensors are needed; {cure}")
     for file in [*sorted(folder.glob("*.json")), *weights]:
         try:
-            if file.suffix == ".json":
-                json.loads(file.read_bytes())
-            else:
-                with safe_open(file, "pt"):
-                    pass
+            _ = json.loads(file.read_bytes()) if file.suffix == ".json" else safe_open(file, "pt")
         except (ValueError, SafetensorError) as error:
             raise ValueError(f"{file} is damaged ({error}): {cure}") from None
 

@@ -22,14 +22,7 @@ from lbm_core.settings import DATASETS, TIER_NAMES
 
 COMPUTED_TIERS = tuple(name for name in TIER_NAMES if name != "cached")  # from the smallest to the largest
 PROVENANCE = ("tier", "dataset", "seed", "backbone", "overrides", "hardware", "commit")
-_TEXT = (
-    "tier",
-    "dataset",
-    "backbone",
-    "overrides",
-    "hardware",
-    "commit",
-)  # read as text: a commit may have digits only
+_TEXT = tuple(name for name in PROVENANCE if name != "seed")  # read as text: a commit may have digits only
 
 
 def record(

@@ -27,30 +27,14 @@ from lbm_core.think.generate import Generation
 FAILING = (429, *range(500, 600))  # overloaded, or failing: statuses that may pass
 
 
-class _Model(TypedDict):
-    id: str
-
-
-class _Models(TypedDict):
-    """What is read of an answer, checked before it is used."""
-
-    data: list[_Model]
-
-
-class _Choice(TypedDict):
-    text: str
-    finish_reason: str | None
-    stop_reason: NotRequired[Any]
-
-
-class _Usage(TypedDict):
-    prompt_tokens: NonNegativeInt
-    completion_tokens: NonNegativeInt
-
-
-class _Texts(TypedDict):
-    choices: Annotated[list[_Choice], Field(min_length=1)]
-    usage: _Usage
+# What is read of the answers, checked before it is used.
+_Model = TypedDict("_Model", {"id": str})  # noqa: UP013
+_Models = TypedDict("_Models", {"data": list[_Model]})  # noqa: UP013
+_Choice = TypedDict("_Choice", {"text": str, "finish_reason": Any, "stop_reason": NotRequired[Any]})  # noqa: UP013
+_Usage = TypedDict("_Usage", {"prompt_tokens": NonNegativeInt, "completion_tokens": NonNegativeInt})  # noqa: UP013
+_Texts = TypedDict(  # noqa: UP013
+    "_Texts", {"choices": Annotated[list[_Choice], Field(min_length=1)], "usage": _Usage}
+)
 
 
 class ServerBackend:
@@ -118,8 +102,7 @@ class ServerBackend:
             response.raise_for_status()
             return TypeAdapter(form).validate_json(response.content)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+            where = "; ".join(f"{'.'.join(map(str, each['loc']))} {each['msg']}" for each in error.errors()[:1])
             raise ValueError(f"{address} did not answer as OpenAI's protocol says ({where})") from None
         except (requests.RequestException, ValueError) as error:  # a proxy of an unknown kind is a ValueError
             answer = getattr(error, "response", None)

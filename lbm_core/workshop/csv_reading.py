@@ -113,7 +113,6 @@ class CsvSource:
         options |= {"dtype": dict.fromkeys(_TEXTS, str), "keep_default_na": False, "na_values": [""]}
         options |= {"skip_blank_lines": False, "encoding_errors": "replace", "low_memory": False}
         blank: list[pd.DataFrame] = []  # lines that may end the file, but not stand in it
-        found = False
         with self.open() as file, tqdm(desc=self.name, unit="row", unit_scale=True, delay=1, disable=None) as bar:
             try:
                 for rows in pd.read_csv(file, **options):
@@ -121,16 +120,14 @@ class CsvSource:
                     rows = pd.concat([*blank, rows]) if blank else rows
                     end = int(rows.notna().any(axis=1).to_numpy().nonzero()[0].max(initial=-1)) + 1
                     blank = [rows[end:]] if end < len(rows) else []
-                    if end:
-                        yield self._checked(rows[:end], columns)
-                        found = True
+                    if not end and rows.index[0] == 2:
+                        raise ValueError(f"{self.name}: there are no rows below the header")
+                    yield from [self._checked(rows[:end], columns)] if end else []
                     bar.update(len(rows))
             except pd.errors.ParserError as error:
                 form = r".*Expected (\d+) fields in line (\d+), saw (\d+)"
                 says = re.sub(form, r"line \2 has \3 of \1 columns", str(error))
                 raise ValueError(f"{self.name}: not readable as CSV ({says.strip()})") from error
-        if not found:
-            raise ValueError(f"{self.name}: there are no rows below the header")
 
     def _checked(self, rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
         width = rows.shape[1]

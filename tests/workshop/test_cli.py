@@ -166,3 +166,9 @@ def test_reproduce_prints_a_summary_and_names_what_failed(lbm, tmp_path, write_n
     assert re.search(
         r"error: 02_b.ipynb failed at cell \[3\]: ValueError: no budget \(executed copy: .*02_b.ipynb\)", err
     )
+
+
+def test_a_traffic_that_cannot_be_compiled_is_told(lbm, monkeypatch):
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    code, _, err = lbm("data", "traffic", "--period", "7", "--out", "t.npz")
+    assert (code, err.startswith("error: NUMBA_DISABLE_JIT is set: unset it")) == (1, True)
