@@ -93,6 +93,8 @@ def train_grpo(
     if len(prompts) < config.prompts_per_step or len(prompts) != len(alphas):
         least = config.prompts_per_step
         raise ValueError(f"GRPO needs as many prompts as alphas, at least {least}: {len(prompts)}, {len(alphas)}")
+    if not all(np.isfinite(alpha) and alpha > 0 for alpha in alphas):
+        raise ValueError("GRPO needs positive logged alphas")
     from trl import GRPOConfig, GRPOTrainer
 
     start = base_model(config)

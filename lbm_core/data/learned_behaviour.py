@@ -68,6 +68,8 @@ class LearnedBidder:
 
 def load_policies(path: Path) -> dict[str, LearnedPolicy]:
     """Read named policies; FileNotFoundError: no file, ValueError: not one of ours."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no behaviour policies at {path}; scripts/calibrate.py makes them")
     with safe_open(path, "numpy") as file:
         if (file.metadata() or {}).get("format") != FORMAT:
             raise ValueError(f"{path.name} does not hold behaviour policies")
