@@ -1,4 +1,4 @@
-# make reproduce | test | vllm | lab | figures | lint | clean | distclean
+# make reproduce | test | vllm | lab | figures | report | lint | clean | distclean
 # PYTHON: the interpreter (3.11 or newer) that .venv is made with. TIER: smoke, laptop, gpu, paper.
 PYTHON ?= python3
 TIER ?= smoke
@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: reproduce test vllm lab figures lint clean distclean
+.PHONY: reproduce test vllm lab figures report lint clean distclean
 
 reproduce: $(STAMP)
 	$(BIN)/lbm reproduce --tier $(TIER)
@@ -33,6 +33,10 @@ lab: $(STAMP)
 # Every figure again from the committed results.
 figures: $(STAMP)
 	$(BIN)/lbm reproduce --tier cached
+
+# The paper beside ours (docs/) and the README's numbers, again from the committed results.
+report: $(STAMP)
+	$(BIN)/python scripts/report.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check
