@@ -67,8 +67,6 @@ def test_each_learned_bidder_has_its_own_policy():
     features = policy_features(observation.state, advertisers.cpa_target)
     expected = np.where(np.arange(48) % 2, policies[1].multiple(features), policies[0].multiple(features))
     assert np.allclose(bidder.act(observation), 2 * expected * advertisers.cpa_target)
-    with pytest.raises(ValueError, match="2 policies"):
-        LearnedBidder(policies, np.array([2]))
 
 
 def test_the_fit_is_never_worse_than_its_start_and_is_kept(finished):
