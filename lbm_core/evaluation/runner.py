@@ -72,6 +72,8 @@ def evaluate(
                 rng = generator(seed, "evaluation", period.period)
                 result = replay(period, bidder, rng, advertisers=advertisers, rows=rows)
                 frames.append(day_rows(name, period.period, seed, result.advertisers, result.summary()))
+    if not frames:
+        raise ValueError("no period to evaluate on")
     return pd.concat(frames, ignore_index=True)
 
 

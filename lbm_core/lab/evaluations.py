@@ -98,6 +98,8 @@ def evaluate_closed_loop(setup: Setup, methods: Names = (BEHAVIOUR, *MAIN)) -> p
         what = f"closed loops of {len(others)} methods ({setup.dataset})"
         numbers = [periods.numbers[k] for k in picked]
         frames.append(_each_kept("closed_loop", what, setup, others, numbers, shaped, play))
+    if not frames:
+        raise ValueError("no method to evaluate")
     return pd.concat(frames, ignore_index=True)
 
 
