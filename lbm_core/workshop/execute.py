@@ -68,7 +68,7 @@ def execute(notebook: Path, executed: Path, parameters: dict[str, Any], *, progr
     executed.parent.mkdir(parents=True, exist_ok=True)
     bar = {"desc": notebook.stem, "leave": False, "file": sys.stderr} if progress else False
     kernel: dict[str, Any] = {"kernel_name": "python3", "kernel_manager_class": ThisPythonKernelManager}
-    kernel |= {"cwd": notebook.parent, "coalesce_streams": True}
+    kernel |= {"cwd": notebook.parent, "coalesce_streams": True, "start_timeout": 600}
     started, problem = time.monotonic(), ""
     with _peak_memory() as peak:
         try:
