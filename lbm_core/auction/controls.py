@@ -48,6 +48,8 @@ class ScheduledAlpha(Remembering):
 
     def act(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) alpha of the schedule."""
+        if self.alphas.shape != (len(observation), N_TICKS):
+            raise ValueError(f"the schedule has shape {self.alphas.shape}; expected ({len(observation)}, {N_TICKS})")
         return self.alphas[:, observation.tick]
 
 
@@ -171,6 +173,10 @@ class OnlineLpBidder(Remembering):
     """
 
     def __init__(self, past: Sequence[ResponseTables], price_belief: Parameter = 1.0, cap: Parameter = 3.0) -> None:
+        if not past:
+            raise ValueError("the online LP needs response tables of at least one past period")
+        if any(not np.array_equal(tables.alphas, past[0].alphas) for tables in past):
+            raise ValueError("the past periods' response tables have different grids")
         self.price_belief, self.cap = price_belief, cap
         self.grid = past[0].alphas
         bought = (np.mean([getattr(tables, name) for tables in past], axis=0)[::-1] for name in ("costs", "values"))

@@ -27,13 +27,19 @@ def score(conversions: ArrayLike, cost: ArrayLike, cpa_target: ArrayLike, beta: 
     Differs from the paper: its text prints the penalty without an exponent; its preprint, the benchmark and the
     authors' code use beta = 2. Arguments as of :func:`cpa_ratio`.
     """
+    if not beta >= 0:
+        raise ValueError(f"beta must be at least 0; got {beta}")
     conversions, cost, owed = _paid_and_owed(conversions, cost, cpa_target)
     share = np.divide(owed, cost, out=np.ones(np.broadcast_shapes(owed.shape, cost.shape)), where=owed < cost)
     return conversions * share**beta
 
 
 def summarize(
-    conversions: ArrayLike, cost: ArrayLike, budget: ArrayLike, cpa_target: ArrayLike, expected: ArrayLike | None = None
+    conversions: ArrayLike,
+    cost: ArrayLike,
+    budget: ArrayLike,
+    cpa_target: ArrayLike,
+    expected_conversions: ArrayLike | None = None,
 ) -> dict[str, NDArray[np.float64]]:
     """All metrics per advertiser and period, of (n,) sampled conversions and, where given, expected ones (sum of p).
 
@@ -43,7 +49,7 @@ def summarize(
     """
     cost, budget = _amounts(cost=cost), _amounts(positive=True, budget=budget)
     table = {"cost": cost, "budget_utilization": cost / budget}
-    kinds = {"": conversions} | ({} if expected is None else {"expected_": expected})
+    kinds = {"": conversions} if expected_conversions is None else {"": conversions, "expected_": expected_conversions}
     for prefix, count in kinds.items():
         table[f"{prefix}conversions"] = _amounts(conversions=count)
         table[f"{prefix}cpa_ratio"] = cpa_ratio(count, cost, cpa_target)

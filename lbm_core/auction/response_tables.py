@@ -43,6 +43,8 @@ class ResponseTables:
     @classmethod
     def from_period(cls, period: ReplayPeriod, bins: int = N_BINS) -> "ResponseTables":
         """Bin a period's impressions by the alpha that wins them; thresholds above the grid are never won."""
+        if bins < 2:
+            raise ValueError(f"response tables need at least 2 bins; got {bins}")
         low, high = ALPHA_RANGE[period.dataset]
         alphas = np.geomspace(low, high, bins)
         curves = np.zeros((3, N_TICKS, len(period.pvalues), bins))

@@ -39,6 +39,8 @@ class StateBuilder:
 
     def __init__(self, budget: ArrayLike) -> None:
         self.budget = np.array(budget, dtype=np.float64)
+        if self.budget.ndim != 1 or not (np.isfinite(self.budget).all() and (self.budget > 0).all()):
+            raise ValueError("budget must be an (n,) array of positive numbers")
         self.tick = 0
         self.remaining = self.budget.copy()
         self._sums = np.zeros((len(_HISTORICAL), len(self.budget)))
@@ -47,6 +49,8 @@ class StateBuilder:
 
     def state(self, pvalue_mean: ArrayLike, count: int) -> NDArray[np.float64]:
         """(n, 16) :data:`FEATURES` before a tick of so many impressions and of a mean p-value for each advertiser."""
+        if self.tick >= N_TICKS:
+            raise ValueError(f"the period is over: it has {N_TICKS} ticks")
         state = np.zeros((len(self.budget), len(FEATURES)))
         state[:, 0] = (N_TICKS - self.tick) / N_TICKS
         state[:, 1] = self.remaining / self.budget

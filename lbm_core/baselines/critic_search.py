@@ -28,6 +28,8 @@ class Search(ABC):
     """
 
     def __init__(self, dataset: Dataset, multiples: Sequence[float] = STEPS) -> None:
+        if len(multiples) == 0 or not all(multiple > 0 for multiple in multiples):
+            raise ValueError(f"multiples must be positive numbers, at least one; got {list(multiples)}")
         self.dataset, self.multiples = dataset, np.asarray(multiples, dtype=np.float64)
 
     @abstractmethod

@@ -163,6 +163,8 @@ def train_diffbid(config: DiffBidConfig, trajectories: TrajectorySet, *, progres
     worth = torch.as_tensor(reward_table(trajectories, "score_to_go").sum(axis=1))
     actions = torch.as_tensor(log_alpha_ratio(trajectories.alphas, trajectories.cpa_target))
     moves = np.argwhere(trajectories.acting & (np.arange(N_TICKS) + 1 < trajectories.length[:, None]))
+    if len(moves) == 0:
+        raise ValueError("no bid to learn from that a further state follows")
     rng = generator(config.seed, "train", 1)
     randomness = torch.Generator().manual_seed(integer_seed(config.seed, "train", 2))
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)

@@ -33,6 +33,7 @@ class DTQSearchBidder(DTBidder):
     def __init__(
         self, transformer: DecisionTransformer, critic: Critic, multiples: Sequence[float], target: float | None = None
     ) -> None:
+        _check_same_data(transformer, critic)
         super().__init__(transformer, target)
         self.search = CriticSearch(critic, multiples)
 
@@ -42,23 +43,31 @@ class DTQSearchBidder(DTBidder):
 
 
 def finetune_dt(
-    config: DTQConfig, transformer: DecisionTransformer, critic: Critic, days: TrajectorySet, *, progress: bool = True
+    config: DTQConfig,
+    transformer: DecisionTransformer,
+    critic: Critic,
+    trajectories: TrajectorySet,
+    *,
+    progress: bool = True,
 ) -> DecisionTransformer:
     """DT-Q as fine-tuning: squared error of the logged actions minus the weighted Q of the predicted one.
 
     Q is taken at the last tick of a window, where the critic knows the whole past; the critic stays as it is. A copy of
     the transformer is trained; its ``losses`` are those of the fine-tuning.
     """
+    _check_same_data(transformer, critic)
+    if trajectories.dataset != transformer.config.dataset:
+        raise ValueError(f"DT is for {transformer.config.dataset} data, the trajectories are {trajectories.dataset}")
     tuned, judge = copy.deepcopy(transformer), copy.deepcopy(critic).requires_grad_(False).eval()
     model = tuned.model.train()
-    rng, penalties = generator(config.seed, "train", 3), penalty_to_go(days)
+    rng, penalties = generator(config.seed, "train", 3), penalty_to_go(trajectories)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
     losses = []
     with small_network(integer_seed(config.seed, "train", 4)):  # dropout
         for _ in trange(config.steps, desc="DT-Q", disable=not progress):
-            rows, ticks = sample_ends(days, config.batch_size, rng)
-            imitation, predicted = tuned.imitation(days, rows, ticks, penalties)
-            states, logged, mask = judge.inputs(windows(days, rows, ticks, critic.config.window_length))
+            rows, ticks = sample_ends(trajectories, config.batch_size, rng)
+            imitation, predicted = tuned.imitation(trajectories, rows, ticks, penalties)
+            states, logged, mask = judge.inputs(windows(trajectories, rows, ticks, critic.config.window_length))
             q = judge.min_q(states, torch.cat([logged[:, :-1], predicted[:, -1:]], dim=1), mask)
             loss = imitation - config.q_weight * q.mean() / q.detach().abs().mean().clamp(min=1e-6)
             optimizer.zero_grad()
@@ -69,3 +78,8 @@ def finetune_dt(
     tuned.losses = averaged(losses)
     model.eval()
     return tuned
+
+
+def _check_same_data(transformer: DecisionTransformer, critic: Critic) -> None:
+    if transformer.config.dataset != critic.config.dataset:
+        raise ValueError(f"DT is for {transformer.config.dataset} data, the critic for {critic.config.dataset}")

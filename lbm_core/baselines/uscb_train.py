@@ -29,6 +29,8 @@ def table_days(tables: Sequence[ResponseTables]) -> Days:
     Differs from the paper: USCB's simulator is its platform's own log, too. A market that reacts
     (``lbm/AuctionNet-v0``) fits as well, at some ten times the time per decision.
     """
+    if not tables:
+        raise ValueError("USCB needs response tables of at least one period to play in")
 
     def draw(rng: np.random.Generator) -> Day:
         one = tables[int(rng.integers(len(tables)))]

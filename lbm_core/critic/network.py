@@ -49,6 +49,8 @@ class Critic(nn.Module):
 
     def __init__(self, encoder: StateEncoder, config: CriticConfig) -> None:
         super().__init__()
+        if encoder.kind != config.state_kind:
+            raise ValueError(f"the encoder gives {encoder.kind!r} states, the config wants {config.state_kind!r}")
         self.config, self.encoder = config, encoder
         self.twin_q = nn.ModuleList([ValueNetwork(encoder.dimension, config) for _ in range(2)])
         self.value = ValueNetwork(encoder.dimension, config)
@@ -129,6 +131,8 @@ class CriticEnsemble:
     def __init__(self, critics: Sequence[Critic], pessimism: float = 0.0) -> None:
         if len(critics) < 2:
             raise ValueError(f"an ensemble needs at least two critics; got {len(critics)}")
+        if not pessimism >= 0:
+            raise ValueError(f"pessimism must be at least 0; got {pessimism}")
         configs = [critic.config for critic in critics]
         if len({(c.dataset, c.window_length, c.reward, c.reward_scale) for c in configs}) > 1:
             raise ValueError("the members of an ensemble must share data set, window length and reward")

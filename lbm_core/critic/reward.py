@@ -1,6 +1,6 @@
 """What a tick was worth: conversions, as the paper, or the growth of the day's score."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,10 @@ def smoothed_score(conversions: NDArray, costs: NDArray, cpa_target: NDArray) ->
 
 
 def reward_table(
-    days: TrajectorySet, reward: Reward = "score_to_go", scale: ReturnScale = "budget", counted: Counted = "expected"
+    trajectories: TrajectorySet,
+    reward: Reward = "score_to_go",
+    scale: ReturnScale = "budget",
+    counted: Counted = "expected",
 ) -> NDArray[np.float32]:
     """Reward of every tick, (N, 48) float32, in units of :func:`lbm_core.data.features.return_unit`; 0 after the end.
 
@@ -36,11 +39,14 @@ def reward_table(
     Conversions are rare, and whether one is drawn is luck that no action explains. ``counted="expected"`` counts the
     sum of p over the impressions shown instead, which the benchmark's logs hold as ``reward_continuous``.
     """
-    unit = return_unit(days.budget, days.cpa_target, scale, days.dataset)[:, None]
-    drawn = days.conversions if counted == "sampled" else days.expected_conversions
-    gained, costs = drawn.astype(np.float64), days.costs.astype(np.float64)
+    for name, value, kinds in (("reward", reward, Reward), ("conversions", counted, Counted)):
+        if value not in get_args(kinds):
+            raise ValueError(f"unknown {name} {value!r}; one of {', '.join(get_args(kinds))}")
+    unit = return_unit(trajectories.budget, trajectories.cpa_target, scale, trajectories.dataset)[:, None]
+    drawn = trajectories.conversions if counted == "sampled" else trajectories.expected_conversions
+    gained, costs = drawn.astype(np.float64), trajectories.costs.astype(np.float64)
     if reward == "score_to_go":
-        target = days.cpa_target[:, None].astype(np.float64)
+        target = trajectories.cpa_target[:, None].astype(np.float64)
         after = gained.cumsum(axis=1), costs.cumsum(axis=1)
         gained = smoothed_score(*after, target) - smoothed_score(after[0] - gained, after[1] - costs, target)
     return (gained / unit).astype(np.float32)

@@ -39,6 +39,8 @@ def test_constant_and_schedule():
     np.testing.assert_allclose(act(ConstantAlpha([1, 2, 0.5]), seen), [6, 16, 5])
     schedule = np.arange(3 * 48).reshape(3, 48)
     np.testing.assert_array_equal(act(ScheduledAlpha(schedule), seen), schedule[:, 4])
+    with pytest.raises(ValueError, match="schedule has shape"):
+        act(ScheduledAlpha(schedule[:2]), seen)
     with pytest.raises(ValueError, match="could not be broadcast"):
         act(ConstantAlpha([1, 2]), seen)
 

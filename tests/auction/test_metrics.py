@@ -46,7 +46,7 @@ def test_a_steeper_penalty_never_helps(conversions, cost, target):
 
 
 def test_summarize_has_both_estimates():
-    table = summarize([1, 2], [8, 40], [100, 100], [8, 8], [1.5, 2.5])
+    table = summarize([1, 2], [8, 40], [100, 100], [8, 8], expected_conversions=[1.5, 2.5])
     assert set(table) == {
         "cost",
         "budget_utilization",
@@ -62,6 +62,7 @@ def test_summarize_has_both_estimates():
         (lambda: summarize(1, 1, 0, 8), "budget must be positive"),
         (lambda: cpa_ratio(1, np.nan, 8), "cost holds NaN"),
         (lambda: score(-1, 1, 8), "conversions must be at least 0"),
+        (lambda: score(1, 1, 8, beta=-1), "beta"),
     ],
 )
 def test_bad_input(call, message):

@@ -112,3 +112,12 @@ def test_online_lp_with_the_true_day_is_near_the_program(tables):
     bound = lp_bound(tables)
     assert (played["expected_conversions"] >= 0.95 * bound.conversions).all()
     assert (played["expected_cpa_ratio"] <= 1.02).all()
+
+
+def test_bad_tables_are_refused(period, tables):
+    with pytest.raises(ValueError, match="at least 2 bins"):
+        ResponseTables.from_period(period, bins=1)
+    with pytest.raises(ValueError, match="at least one past period"):
+        OnlineLpBidder([])
+    with pytest.raises(ValueError, match="different grids"):
+        OnlineLpBidder([tables, ResponseTables.from_period(period, bins=100)])

@@ -32,6 +32,8 @@ def test_states_of_the_public_environment_exactly():
             count=count,
             remaining=remaining_after[tick],
         )
+    with pytest.raises(ValueError, match="period is over"):
+        builder.state(run["pv"][0], 1)
 
 
 def test_states_of_a_published_trajectory():
@@ -87,3 +89,9 @@ def _states(day):
             remaining=builder.remaining - bid / 100,
         )
     return np.array(states)
+
+
+@pytest.mark.parametrize("budget", [[0.0], [-1.0], [np.nan], [[1.0]], [np.inf]])
+def test_bad_budgets_are_refused(budget):
+    with pytest.raises(ValueError, match="budget"):
+        StateBuilder(budget)

@@ -186,5 +186,9 @@ def test_bad_settings_are_refused(change, message):
 def test_unsuitable_data_and_targets_are_refused(models, trajectories):
     with pytest.raises(ValueError, match="sparse data"):
         train_diffbid(replace(SMALL, dataset="sparse"), trajectories, progress=False)
+    silent = replace(trajectories, alphas=np.where(np.arange(48) == 5, trajectories.alphas, 0.0))
+    only_the_last = replace(silent, length=np.full(len(silent), 6))
+    with pytest.raises(ValueError, match="no bid to learn from"):
+        train_diffbid(SMALL, only_the_last, progress=False)
     with pytest.raises(ValueError, match="target_return"):
         DiffBidBidder(models["DiffBid"], 0.0)

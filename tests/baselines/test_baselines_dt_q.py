@@ -108,3 +108,16 @@ def test_a_trained_critic_fits_in(transformer, trajectories):
 def test_bad_settings_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         replace(DTQConfig(), **change)
+
+
+def test_models_that_do_not_fit_are_refused(transformer, critic, trajectories):
+    sparse = Critic(StateEncoder.fit(trajectories, "paper"), replace(CRITIC, dataset="sparse"))
+    with pytest.raises(ValueError, match="the critic for sparse"):
+        DTQSearchBidder(transformer, sparse, (0.9, 1.0, 1.1))
+    with pytest.raises(ValueError, match="the critic for sparse"):
+        finetune_dt(DTQConfig(), transformer, sparse, trajectories, progress=False)
+    with pytest.raises(ValueError, match="trajectories are sparse"):
+        finetune_dt(DTQConfig(), transformer, critic, replace(trajectories, dataset="sparse"), progress=False)
+    for multiples in ([], [1.0, 0.0]):
+        with pytest.raises(ValueError, match="multiples must be positive"):
+            DTQSearchBidder(transformer, critic, multiples)

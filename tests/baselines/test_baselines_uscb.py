@@ -125,6 +125,8 @@ def test_days_of_response_tables(policy):
     np.testing.assert_array_equal(played.conversions, again.conversions)
     result = replay(period, UscbBidder(policy), np.random.default_rng(0))
     assert (result.costs.sum(axis=1) <= period.advertisers.budget + 1e-6).all()
+    with pytest.raises(ValueError, match="at least one period"):
+        table_days([])
 
 
 def test_checkpoint_bids_the_same_and_training_is_reproducible(policy, trajectories, tmp_path):

@@ -39,6 +39,11 @@ def fresh(days):
         return Critic(StateEncoder.fit(days, TINY.state_kind), TINY).eval()
 
 
+def test_a_critic_gets_the_states_that_it_was_made_for(days):
+    with pytest.raises(ValueError, match="the encoder gives 'paper' states, the config wants 'extended'"):
+        Critic(StateEncoder.fit(days, "paper"), replace(TINY, state_kind="extended"))
+
+
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=20), st.floats(0.05, 0.95))
 def test_expectile_loss_is_its_formula(differences, expectile):
     u = np.array(differences)
@@ -72,6 +77,10 @@ def test_rewards(days):
     assert (score < 0).any(), "a conversion that cost too much takes score away"
     after_end = np.arange(48) >= days.length[:, None]
     assert (score[after_end] == 0).all()
+    with pytest.raises(ValueError, match="unknown reward"):
+        reward_table(days, "clicks")
+    with pytest.raises(ValueError, match="unknown conversions"):
+        reward_table(days, counted="hoped for")
 
 
 def test_smoothed_score_formula():
@@ -276,3 +285,5 @@ def test_an_ensemble_is_the_mean_less_the_disagreement(days):
         CriticEnsemble([critics[0], other])
     with pytest.raises(ValueError, match="at least two"):
         CriticEnsemble(critics[:1])
+    with pytest.raises(ValueError, match="pessimism"):
+        CriticEnsemble(critics, pessimism=-1.0)
