@@ -98,7 +98,7 @@ def load_config(
         differs = [k for k, v in asdict(wanted).items() if asdict(config)[k] != v]  # type: ignore[call-overload]
         raise ValueError(f"the {what} in {folder} was trained with another {', '.join(differs)}")
     stored |= {path.stem: np.load(path, allow_pickle=False) for path in Path(folder).glob("*.npy")}
-    return config, StateEncoder(**stored["encoder"]), stored
+    return config, StateEncoder.from_dict(stored["encoder"]), stored
 
 
 def fitted_encoder(config: Any, trajectories: TrajectorySet) -> StateEncoder:

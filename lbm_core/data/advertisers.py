@@ -41,6 +41,8 @@ def period_advertisers(dataset: Dataset, period: int) -> Advertisers:
     data, so there the 48 (budget, target) pairs are dealt anew, seeded by the period: same distribution, sum of 150,000
     and correlation of budget and target, but a model cannot learn an advertiser by heart.
     """
+    if period < 0:
+        raise ValueError(f"period must be at least 0; got {period}")
     listed = benchmark_advertisers(dataset)
     if period <= LAST_REAL_PERIOD:
         return listed

@@ -114,6 +114,8 @@ class Population:
 
     def reset(self, advertisers: Advertisers) -> None:
         """Start a period; every bidder gets its own advertisers."""
+        if len(advertisers) != len(self.noise):
+            raise ValueError(f"the population bids for {len(self.noise)} advertisers; got {len(advertisers)}")
         for rows, bidder in self.parts:
             bidder.reset(advertisers[rows])
 

@@ -2,7 +2,7 @@
 and how a return-to-go is scaled before that."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,11 +45,15 @@ class StateEncoder:
     std: NDArray[np.float32]
 
     def __post_init__(self) -> None:
+        if self.kind not in N_FEATURES:
+            raise ValueError(f"unknown state kind {self.kind!r}; one of {', '.join(N_FEATURES)}")
         for name in ("mean", "std"):
             values = np.asarray(getattr(self, name), dtype=np.float32)
             if values.shape != (self.dimension,) or not np.isfinite(values).all():
                 raise ValueError(f"{name} of a {self.kind!r} state encoder must be {self.dimension} finite numbers")
             object.__setattr__(self, name, values)
+        if not (self.std > 0).all():
+            raise ValueError("std must be positive")
 
     @property
     def dimension(self) -> int:
@@ -74,8 +78,16 @@ class StateEncoder:
         return encoded
 
     def to_dict(self) -> dict[str, object]:
-        """Plain values, for a json file; ``StateEncoder(**values)`` is the same encoder."""
+        """Plain values, for a json file."""
         return {"kind": self.kind, "mean": self.mean.tolist(), "std": self.std.tolist()}
+
+    @classmethod
+    def from_dict(cls, stored: dict) -> "StateEncoder":
+        """Inverse of :meth:`to_dict`; ValueError: a value missing."""
+        missing = {"kind", "mean", "std"} - set(stored)
+        if missing:
+            raise ValueError(f"not a state encoder: {', '.join(sorted(missing))} missing")
+        return cls(stored["kind"], np.asarray(stored["mean"]), np.asarray(stored["std"]))
 
 
 def log_alpha_ratio(alphas: NDArray, cpa_target: NDArray) -> NDArray[np.float32]:
@@ -118,6 +130,8 @@ def return_unit(
     CPA target, B / C, so that advertisers with large and small budgets ask for comparable returns; ``"dataset"`` is
     :data:`DATASET_RETURN_SCALE`.
     """
+    if scale not in get_args(ReturnScale):
+        raise ValueError(f"unknown return scale {scale!r}; one of {', '.join(get_args(ReturnScale))}")
     if scale == "budget":
         return (np.asarray(budget) / np.asarray(cpa_target)).astype(np.float32)
     return np.full(len(budget), DATASET_RETURN_SCALE[dataset], dtype=np.float32)

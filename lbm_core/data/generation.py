@@ -76,6 +76,8 @@ def generate(
     simulate : what runs a period
     run : calls a function on names, in any order, as on a cluster; default: joblib's processes
     """
+    if jobs < 1:
+        raise ValueError(f"jobs must be at least 1; got {jobs}")
     out = Path(out)
     _claim(out, config)
     missing = [name for name in config.shards if not (out / name).exists()]
@@ -112,16 +114,20 @@ def shard_bytes(trajectories: TrajectorySet) -> bytes:
 
 
 def read_shard(path: str | Path) -> TrajectorySet:
-    """Read one parquet shard."""
+    """Read one parquet shard; ValueError: another parquet file."""
     table = pyarrow.parquet.read_table(path)
+    names, stored = [field.name for field in fields(TrajectorySet)], table.schema.metadata or {}
+    missing = set(names) - {*table.column_names, *(key.decode() for key in stored)}
+    if missing:
+        raise ValueError(f"{path} is no shard of trajectories: {min(missing)!r} is missing")
     columns: dict[str, np.ndarray] = {}
-    for name in (field.name for field in fields(TrajectorySet)[1:]):
+    for name in names[1:]:
         column = table.column(name).combine_chunks()
         nested = pa.types.is_fixed_size_list(column.type)
         values = (column.flatten() if nested else column).to_numpy()
         shape = (N_TICKS, N_STATE_FEATURES) if name == "states" else (N_TICKS,) if nested else ()
         columns[name] = values.reshape(len(table), *shape)
-    return TrajectorySet(table.schema.metadata[b"dataset"].decode(), **columns)
+    return TrajectorySet(stored[b"dataset"].decode(), **columns)
 
 
 def read_shards(folder: str | Path) -> TrajectorySet:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors import safe_open
 
 from lbm_core import paths
-from lbm_core.auction.bidder import Advertisers, Observation
+from lbm_core.auction.bidder import N_STATE_FEATURES, Advertisers, Observation
 from lbm_core.settings import Dataset
 
 FORMAT = "lbm behaviour policies 1"
@@ -54,6 +54,9 @@ class LearnedBidder:
 
     def __init__(self, policies: Sequence[LearnedPolicy], which: ArrayLike, temper: ArrayLike = 1.0) -> None:
         self.policies, self.which, self.temper = list(policies), np.asarray(which), temper
+        if len(self.which) and not (self.which.min() >= 0 and self.which.max() < len(self.policies)):
+            asked = f"{self.which.min()} … {self.which.max()}"
+            raise ValueError(f"there are {len(self.policies)} policies, numbered from 0; asked for {asked}")
 
     def reset(self, advertisers: Advertisers) -> None:
         """Start a period."""
@@ -77,6 +80,8 @@ def load_policies(path: Path) -> dict[str, LearnedPolicy]:
     policies = {}
     for name in sorted({key.split(".")[0] for key in tensors}):
         mean, std, (low, high) = (tensors[f"{name}.{key}"] for key in ("mean", "std", "range"))
+        if mean.shape != (N_STATE_FEATURES + 1,):
+            raise ValueError(f"{path.name}: policy {name} has another number of features than {N_STATE_FEATURES + 1}")
         layers = range(sum(key.startswith(f"{name}.") and key.endswith(".weight") for key in tensors))
         weights, biases = (tuple(tensors[f"{name}.{k}.{kind}"] for k in layers) for kind in ("weight", "bias"))
         policies[name] = LearnedPolicy(weights, biases, mean, std, float(low), float(high))

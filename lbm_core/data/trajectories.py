@@ -151,8 +151,13 @@ class TrajectorySet:
 
     @classmethod
     def load(cls, path: Path) -> "TrajectorySet":
-        """Read what :meth:`save` wrote."""
+        """Read what :meth:`save` wrote; FileNotFoundError: no file, ValueError: one without some column."""
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no trajectory file {path}: generate the data set first")
         with np.load(path, allow_pickle=False) as stored:
+            missing = [f.name for f in fields(cls) if f.name not in stored]
+            if missing:
+                raise ValueError(f"{path} is no trajectory set: column {missing[0]!r} is missing")
             columns = {f.name: stored[f.name] for f in fields(cls)[1:]}
             return cls(dataset=str(stored["dataset"]), **columns)  # type: ignore[arg-type]
 
@@ -166,6 +171,8 @@ def sample_ends(
     its authors' release samples window *starts*, so that short windows occur only at the end of a training episode.
     """
     pairs = trajectories.acting_pairs
+    if len(pairs) == 0:
+        raise ValueError("no tick to sample from: the trajectory set is empty or nobody ever bid")
     drawn = pairs[rng.integers(len(pairs), size=n)]
     return drawn // N_TICKS, drawn % N_TICKS
 

@@ -58,6 +58,7 @@ def windows_of_observation(
     past = {name: getattr(observation, name) for name in ("alphas", "conversions", "costs")}
     target = np.asarray(returns_to_go, dtype=np.float64)
     given = [("returns_to_go", target, (n, tick + 1)), ("advertisers", advertisers.budget, (n,))]
+    given += [("states", observation.states[:, :, 0], (n, tick + 1))]
     for name, values, shape in (*given, *((name, values, (n, tick)) for name, values in past.items())):
         if values.shape != shape:
             raise ValueError(f"{name} of the observation at tick {tick} has shape {values.shape}; expected {shape}")
@@ -79,6 +80,8 @@ def gather_windows(
     rows: NDArray, ticks: NDArray, length: int, *, budget: NDArray, cpa_target: NDArray, alphas: NDArray, **day: NDArray
 ) -> Windows:
     """Cut windows that end at ``ticks`` out of a day's arrays (N, T, ...); see :class:`Windows` for the names."""
+    if length < 1:
+        raise ValueError(f"windows need a length of at least 1; got {length}")
     positions = ticks[:, None] - np.arange(length - 1, -1, -1)
     mask = positions >= 0
     timesteps = np.maximum(positions, 0)

@@ -34,5 +34,7 @@ def test_later_periods_are_dealt_anew_and_reproducible():
 
 
 def test_bad_input():
+    with pytest.raises(ValueError, match="period must be"):
+        period_advertisers("dense", -1)
     with pytest.raises(ValueError, match="unknown data set"):
         period_advertisers("medium", 7)

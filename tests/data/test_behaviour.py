@@ -65,6 +65,13 @@ def test_shares_choose_the_kinds():
     np.testing.assert_allclose(first_alphas("dense", 0, knobs), 0.7)
 
 
+def test_a_population_bids_for_its_own_advertisers_only():
+    who = period_advertisers("dense", 7)
+    population = behaviour_population("dense", who, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="bids for 48 advertisers; got 3"):
+        population.reset(who[np.arange(3)])
+
+
 @pytest.mark.parametrize("dataset", ["dense", "sparse"])
 def test_states_resemble_the_published_moments(dataset, request):
     # One period of 48 advertisers: sampling alone moves a moment by several percent.

@@ -6,7 +6,7 @@ import pytest
 from synthetic_trajectories import synthetic_trajectories
 
 from lbm_core.auction.state import FEATURES
-from lbm_core.data.features import EXTRA_FEATURES, StateEncoder, log_alpha_ratio
+from lbm_core.data.features import EXTRA_FEATURES, StateEncoder, log_alpha_ratio, return_unit
 from lbm_core.data.trajectories import sample_ends, windows
 
 
@@ -97,17 +97,28 @@ def test_constant_feature_keeps_unit_std(trajectories):
 
 def test_plain_values_round_trip(trajectories):
     encoder = StateEncoder.fit(trajectories)
-    back = StateEncoder(**json.loads(json.dumps(encoder.to_dict())))
+    back = StateEncoder.from_dict(json.loads(json.dumps(encoder.to_dict())))
     assert back.kind == encoder.kind
     np.testing.assert_array_equal(back.mean, encoder.mean)
     np.testing.assert_array_equal(back.std, encoder.std)
 
 
 def test_bad_encoders_are_refused(trajectories):
+    with pytest.raises(ValueError, match="unknown state kind"):
+        StateEncoder.fit(trajectories, "huge")
     with pytest.raises(ValueError, match="23 finite numbers"):
         StateEncoder("extended", np.zeros(16), np.ones(16))
+    with pytest.raises(ValueError, match="std must be positive"):
+        StateEncoder("paper", np.zeros(16), np.zeros(16))
+    with pytest.raises(ValueError, match="missing"):
+        StateEncoder.from_dict({"kind": "paper"})
     with pytest.raises(ValueError, match="no tick with alpha"):
         StateEncoder.fit(trajectories.select(np.array([], dtype=int)))
+
+
+def test_an_unknown_return_scale_is_refused(trajectories):
+    with pytest.raises(ValueError, match="unknown return scale 'day'; one of budget, dataset"):
+        return_unit(trajectories.budget, trajectories.cpa_target, "day")
 
 
 def test_log_alpha_ratio_is_finite_at_zero():

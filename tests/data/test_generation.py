@@ -8,7 +8,7 @@ import pytest
 from small_periods import invented_period
 
 from lbm_core.data.behaviour import simulate_period
-from lbm_core.data.generation import GenerateConfig, generate, make_shard, read_shards
+from lbm_core.data.generation import GenerateConfig, generate, make_shard, read_shard, read_shards
 from lbm_core.data.trajectories import TrajectorySet
 
 PERIODS = (28, 29, 30, 31, 40)
@@ -90,6 +90,7 @@ def test_bad_input(tmp_path):
         ({"seed": -1}, "seed of GenerateConfig"),
         ({"periods_per_shard": 0}, "periods_per_shard of"),
         ({"market": "slow"}, "market of GenerateConfig should be 'exact' or 'fast'"),
+        ({"jobs": 0}, "jobs must be at least 1"),
     ):
         with pytest.raises(ValueError, match=message):
             make(tmp_path, **bad)
@@ -110,6 +111,14 @@ def test_a_damaged_manifest_is_told(tmp_path):
 def test_progress_is_shown(tmp_path, capsys):
     make(tmp_path, progress=True)
     assert "5/5" in capsys.readouterr().err
+
+
+def test_a_foreign_parquet_file(tmp_path):
+    import pandas as pd
+
+    pd.DataFrame({"period": [1]}).to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match="no shard of trajectories: 'advertiser' is missing"):
+        read_shard(tmp_path / "x.parquet")
 
 
 def test_the_behaviour_population_is_what_is_simulated(tmp_path):

@@ -80,6 +80,11 @@ def test_save_and_load_round_trip(trajectories, tmp_path):
     back = TrajectorySet.load(tmp_path / "set.npz")
     for field in dataclasses.fields(TrajectorySet):
         np.testing.assert_array_equal(getattr(back, field.name), getattr(trajectories, field.name))
+    with pytest.raises(FileNotFoundError, match="generate the data set"):
+        TrajectorySet.load(tmp_path / "none.npz")
+    np.savez(tmp_path / "bad.npz", dataset="dense")
+    with pytest.raises(ValueError, match="column 'period' is missing"):
+        TrajectorySet.load(tmp_path / "bad.npz")
 
 
 def test_returns_and_totals_before(trajectories):
@@ -125,10 +130,21 @@ def test_sampled_ends_are_uniform_over_acting_ticks(trajectories):
     assert ((drawn - expected) ** 2 / expected).mean() == pytest.approx(1.0, abs=0.2)
 
 
+def test_nothing_to_sample_from(trajectories):
+    for nobody in (
+        trajectories.select(np.array([], dtype=int)),
+        dataclasses.replace(trajectories, alphas=0 * trajectories.alphas),
+    ):
+        with pytest.raises(ValueError, match="no tick to sample from"):
+            sample_ends(nobody, 4, np.random.default_rng(0))
+
+
 def test_window_after_the_end_is_refused(trajectories):
     row = int(np.argmin(trajectories.length))
     with pytest.raises(ValueError, match="outside its"):
         windows(trajectories, [row], [trajectories.length[row]])
+    with pytest.raises(ValueError, match="length of at least 1; got 0"):
+        windows(trajectories, [row], [0], 0)
 
 
 @pytest.mark.parametrize("tick", [0, 1, 4, 20])
@@ -156,3 +172,6 @@ def test_observation_windows_check_their_input(trajectories):
         windows_of_observation(seen, who, np.ones((len(rows), 3)))
     with pytest.raises(ValueError, match="NaN"):
         windows_of_observation(seen, who, np.full((len(rows), 4), np.nan))
+    short = dataclasses.replace(seen, states=seen.states[:, :-1])
+    with pytest.raises(ValueError, match=r"states of the observation at tick 3 has shape"):
+        windows_of_observation(short, who, np.ones((len(rows), 4)))

@@ -54,6 +54,9 @@ def test_policies_survive_the_file_and_stay_in_their_range(tmp_path):
         assert (np.log(policy.multiple(features)) <= policy.high + 1e-9).all()
     with pytest.raises(FileNotFoundError, match=r"scripts/calibrate\.py"):
         load_policies(tmp_path / "none.safetensors")
+    calibrate.save_policies({"BC": replace(policies["BC"], mean=np.zeros(16, np.float32))}, tmp_path / "p.safetensors")
+    with pytest.raises(ValueError, match="policy BC has another number of features than 17"):
+        load_policies(tmp_path / "p.safetensors")
 
 
 def test_each_learned_bidder_has_its_own_policy():
@@ -67,6 +70,8 @@ def test_each_learned_bidder_has_its_own_policy():
     features = policy_features(observation.state, advertisers.cpa_target)
     expected = np.where(np.arange(48) % 2, policies[1].multiple(features), policies[0].multiple(features))
     assert np.allclose(bidder.act(observation), 2 * expected * advertisers.cpa_target)
+    with pytest.raises(ValueError, match="there are 2 policies, numbered from 0; asked for 0 … 2"):
+        LearnedBidder(policies, [0, 2])
 
 
 def test_the_fit_is_never_worse_than_its_start_and_is_kept(finished):
