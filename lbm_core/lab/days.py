@@ -45,7 +45,8 @@ class Trajectories(Artifact[TrajectorySet]):
 def trajectories(setup: Setup, *, jobs: int | None = None) -> Trajectories:
     """The tier's training periods, simulated with the behaviour population in so many processes (default 1 to 8)."""
     numbers = train_periods(setup)
-    jobs = jobs or (1 if len(numbers) <= 24 else min(8, os.cpu_count() or 1))
+    if jobs is None:
+        jobs = 1 if len(numbers) <= 24 else min(8, os.cpu_count() or 1)
     config, what = GenerateConfig(setup.dataset, numbers, setup.seed), f"{len(numbers)} {setup.dataset} periods"
     make = partial(generate, config, jobs=jobs, progress=bars())
     return Trajectories("trajectories", config, make, _read, f"trajectories of {what}")
@@ -94,7 +95,9 @@ class HeldOutPeriods(Sequence[ReplayPeriod]):
         return len(self.logs)
 
     def __getitem__(self, index: int) -> ReplayPeriod:  # type: ignore[override]
-        return self._build(range(len(self))[index])
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"there are {len(self)} held-out periods; asked for number {index}")
+        return self._build(index % len(self))
 
     @property
     def numbers(self) -> tuple[int, ...]:

@@ -127,6 +127,8 @@ def export_trajectory_csv(path: str | Path, logs: Sequence[PeriodLog]) -> Path:
 
     After its budget is used up an advertiser's rows go on with action 0 and done 1, as in the benchmark's files.
     """
+    if len({log.dataset for log in logs}) != 1:
+        raise ValueError("export needs at least one period log, all of the same data set")
     with _writing(path) as file:
         for k, log in enumerate(logs):
             _trajectory_rows(log).to_csv(file, index=False, header=k == 0, lineterminator="\n")

@@ -45,6 +45,8 @@ def auctionnet(
     chosen = sorted(set(advertisers))
     if not chosen or not set(chosen) <= set(range(N_ADVERTISERS)):
         raise ValueError(f"advertisers must be numbers in 0 … {N_ADVERTISERS - 1}; got {list(advertisers)}")
+    if len(periods) == 0:
+        raise ValueError("periods must name at least one delivery period")
     if against not in ("market", "log"):
         raise ValueError(f"against must be 'market' or 'log'; got {against!r}")
     if against == "market" and logs:

@@ -422,6 +422,8 @@ def test_damaged_trajectory_files(damage, tmp_path):
 def test_export_names(tmp_path, exported):
     with pytest.raises(ValueError, match=r"must end in .csv, .csv.gz or .zip"):
         export_trajectory_csv(tmp_path / "x.txt", [exported[1]])
+    with pytest.raises(ValueError, match="at least one period log"):
+        export_trajectory_csv(tmp_path / "x.csv", [])
     assert not list(tmp_path.iterdir())
 
 

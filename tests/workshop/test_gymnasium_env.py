@@ -156,6 +156,7 @@ def test_an_error_inside_the_period_reaches_the_player():
         ({"against": "nobody"}, "against must be 'market' or 'log'"),
         ({"advertisers": (48,)}, "advertisers must be numbers in 0 … 47"),
         ({"advertisers": ()}, "advertisers must be numbers"),
+        ({"periods": ()}, "periods must name at least one"),
         ({"max_log_ratio": 0.0}, "max_log_ratio must be a positive number"),
         ({"logs": (1,)}, "logs are for against='log'"),
     ],
