@@ -92,9 +92,9 @@ def summary(rows: pd.DataFrame, references: pd.DataFrame, rng: np.random.Generat
         of_best, low, high = mean_interval(shares.to_numpy(), rng)
         line: dict[str, Any] = {"method": method, "kind": kind(str(method)), "days": table.shape[1]}
         line |= {"trainings": trainings(rows, str(method)), "score": float(table.to_numpy().mean())}
-        line |= {"of_best": of_best, "low": low, "high": high} | part[
-            ["conversions", "budget_utilization"]
-        ].mean().to_dict()
+        line |= {"of_best": of_best, "low": low, "high": high}
+        for name in ("conversions", "budget_utilization"):
+            line[name] = float(part[name].mean())
         line["regret"] = float((best[table.columns] - table.mean()).mean())
         lines.append(line)
     board = pd.DataFrame(lines).sort_values("of_best", ascending=False, ignore_index=True)

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from lbm_core.evaluation.statistics import MIN_TRAININGS
 from lbm_core.report.board import KINDS, REFERENCE
-from lbm_core.report.style import PALETTE, PAPER_COLOUR, curves, dots, drawn, legend_below, lines, sized
+from lbm_core.report.style import PALETTE, PAPER_COLOUR, curves, drawn, legend_below, lines, sized
 
 # What became of a text keeps its colour in every figure, also where nothing was accepted.
 _STATUSES = ("accepted", "truncated", "no alpha", "several alphas", "alpha not a number", "alpha out of range")

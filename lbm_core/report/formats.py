@@ -3,7 +3,15 @@
 import pandas as pd
 
 # What LaTeX's fonts do not have under its Unicode sign.
-_SIGNS = {"−": "$-$", "–": "--", "…": r"\dots{}", "§": r"\S{}", "α": r"$\alpha$", "β": r"$\beta$", "Δ": r"$\Delta$"}
+_SIGNS: dict[str, str | int | None] = {
+    "−": "$-$",
+    "–": "--",
+    "…": r"\dots{}",
+    "§": r"\S{}",
+    "α": r"$\alpha$",
+    "β": r"$\beta$",
+    "Δ": r"$\Delta$",
+}
 _SIGNS |= {"✓": r"$\checkmark$", "✗": r"$\times$", "○": r"$\circ$", "≠": r"$\neq$", "×": r"$\times$"}
 
 

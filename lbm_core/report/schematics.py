@@ -27,7 +27,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
     "word": {"facecolor": "#1f3b57", "linewidth": 0.5},
     "hidden": {"facecolor": "white", "linewidth": 0.3},
 }
-_TEXT = {"ha": "center", "va": "center", "fontsize": 7.5, "linespacing": 1.3}
+_TEXT: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7.5, "linespacing": 1.3}
 _ARROW = {"arrowstyle": "-|>", "color": "0.3", "linewidth": 1, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 8}
 
 

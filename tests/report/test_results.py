@@ -171,3 +171,18 @@ def test_the_readme_tells_what_became_of_the_recorded_texts():
     assert "agrees in {:.0f} % before, {:.0f} % after, and {:.0f} % after the control".format(*numbers) in said
     lost = (known["best_q"] - known["likely_q"]).groupby(known["model"]).mean()
     assert f"from {lost['LBM(P)']:.4f} to {lost['LBM(GQPO)']:.4f} (control {lost['random']:.4f})" in said
+    days = results.load("gqpo_replays", "cached", dataset="dense").groupby("method")["score"].mean()
+    coin = next(name for name in days.index if "shares" in name)
+    parts = ["LBM(GQPO) stands at {:.0f}", "LBM(P) at {:.0f}", "shares of words at {:.0f}", "nobody's words at {:.0f}"]
+    parts += ["who taught it, at {:.0f}", "LBM(GQPO) reaches {:.0f}", "and LBM(P) {:.0f}."]
+    of = (
+        "LBM(GQPO)",
+        "LBM(P)",
+        coin,
+        "LBM-Act + none",
+        "LBM-Act + critic",
+        "LBM(GQPO), expected x 2",
+        "LBM(P), expected x 2",
+    )
+    for part, name in zip(parts, of, strict=True):
+        assert part.format(days[name]) in said, name
