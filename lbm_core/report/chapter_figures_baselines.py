@@ -35,10 +35,12 @@ def leader_board(figure: Figure, boards: pd.DataFrame) -> None:
         if REFERENCE in set(rows["method"]):
             level = rows.loc[rows["method"] == REFERENCE, "of_best"].item()
             axes.axvline(level, color=PAPER_COLOUR, linestyle="--", linewidth=0.8, zorder=0)
-        axes.set(title=dataset, xlabel="score, % of the best constant alpha in hindsight")
+        axes.set(title=dataset)
         axes.grid(axis="y", color="0.93", linewidth=0.6)
         axes.set_axisbelow(True)
-        lines(axes, names)
+        lines(axes, [name.replace(", shares ", ",\nshares ") for name in names])
+    told = "score, % of the best constant alpha in hindsight (dashed: DT; hollow: fewer than three trainings)"
+    figure.suptitle(told, fontsize=8)
     legend_below(figure, panes[0], ncols=4)
 
 
