@@ -58,10 +58,13 @@ def difference(evidence: Evidence, method: str, reference: str) -> tuple[str, st
     line = paired_differences(evidence.everybody, reference, rng, metrics=["score"], methods=[method]).iloc[:1]
     if reference == board.REFERENCE:  # the board's own interval: a second bootstrap would have other last digits
         own = evidence.leaders.set_index("method").loc[method]
-        line = line.assign(low=own["dt_low"], high=own["dt_high"])
+        line = line.assign(low=own["dt_low"], high=own["dt_high"], verdict=own["verdict"])
     number, row = interval(line, "difference", "low", "high", form="+.1f")[0], line.iloc[0]
     trained = {0: "nothing trained", 1: "1 training"}.get(row["trainings"], f"{row['trainings']} trainings")
-    return ANSWERS[row["verdict"]], f"{method} minus {reference} {number}, {row['periods']} days, {trained}"
+    word = ANSWERS[row["verdict"]]
+    if row["verdict"] == OPEN and (row["low"] > 0 or row["high"] < 0):  # days decide it, too few trainings do not
+        word = f"{ANSWERS[ABOVE if row['low'] > 0 else BELOW]} in what was played, open over trainings"
+    return word, f"{method} minus {reference} {number}, {row['periods']} days, {trained}"
 
 
 def answers(found: dict[str, Evidence]) -> str:

@@ -84,6 +84,7 @@ def pairs(claim: Claim, rows: pd.DataFrame) -> list[Pair]:
     for text in claim["pairs"].split(" | ") if claim["pairs"] else ():
         method, factor, reference = re.fullmatch(r"(.+?) > (?:([\d.]+) × )?(.+)", text).groups()  # type: ignore[union-attr]
         known = [name for name in rows["method"].unique() if name not in (method, *FORESIGHT, *LOST_PRICES)]
+        known = [name for name in known if not name.startswith(f"{method}, ")]  # itself, read another way
         others = (known or ["any other method"]) if reference == "*" else [reference]
         found += [(method, float(factor or 1), name) for name in others]
     return found
@@ -234,7 +235,7 @@ def _differences(rows: pd.DataFrame, rng: np.random.Generator, metrics: list[str
         two = two.replace({"method": {own: reference}})
         two[metrics] = two[metrics].mul(np.where(two["method"] == reference, factor, 1.0), axis=0)
     keys = [name for name in ("method", "train_seed", "period") if name in two]
-    met = two.groupby(keys).size().unstack("period", fill_value=0)
+    met = two.groupby(keys, dropna=False).size().unstack("period", fill_value=0)
     two = two[two["period"].isin(met.columns[(met > 0).all()])]
     if two.empty:
         raise Untestable(f"{method} and {reference} met no day together")
@@ -258,7 +259,15 @@ def _all_positive(table: pd.DataFrame) -> Judgement:
     text = ("" if len(table) <= SHOWN else f"ahead in {ahead} of {len(table)}; least: ") + "; ".join(numbers)
     few = [count for count in table.get("trainings", ()) if 0 < count < MIN_TRAININGS]
     text += f" (trainings: {min(few)})" if few else ""
-    return Judgement(text, word, f"Δ {least['metric']}", least["difference"], least["low"], least["high"])
+    share, times, _ = least["reference"].rpartition(" × ")
+    return Judgement(
+        text,
+        word,
+        f"Δ {least['metric']}{' to ' + share + times.rstrip() if times else ''}",
+        least["difference"],
+        least["low"],
+        least["high"],
+    )
 
 
 def _require(rows: pd.DataFrame, *methods: str, column: str = "method") -> None:

@@ -130,14 +130,14 @@ def paired_differences(
     share; 0 if neither learns), :func:`verdict`.
     """
     learned = {name: trainings(frame, name) for name in one_identity(frame)["method"].unique()}
-    keys = [name for name in ("period", "seed", "advertiser") if name in frame]
+    keys = [name for name in ("period", "seed", "advertiser", "advertisers") if name in frame]
     rows = []
     period_table(frame, reference, metrics[0])  # refuses a reference that nobody is
     for method in [name for name in learned if name != reference] if methods is None else methods:
         two = frame[frame["method"].isin([method, reference])]
         two = two[two.groupby(keys)["method"].transform("nunique") == 2]
         if two.empty:
-            raise ValueError(f"{method} and {reference} are not paired: they met other {', '.join(keys)}s")
+            raise ValueError(f"{method} and {reference} are not paired: they met others of {', '.join(keys)}")
         for metric in metrics:
             ours, base = (period_table(two, name, metric) for name in (method, reference))
             level = float(base.to_numpy().mean())

@@ -74,9 +74,10 @@ def kind(method: str) -> str:
 def summary(rows: pd.DataFrame, references: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     """The board: a line per method, the best first.
 
-    Columns: method, kind, days, trainings (0: it learns nothing), score and of_best (per cent of the score of the
-    constant alpha that hindsight finds best, day by day, so that methods that met fewer days compare) with low and
-    high, conversions, budget_utilization, regret (score lost to that constant), and minus_dt, dt_low, dt_high, verdict:
+    Columns: method, kind, days, trainings (0: it learns nothing), score and of_best (the expected score, without the
+    luck of conversion draws, in per cent of that of the constant alpha that hindsight finds best, day by day, so that
+    methods that met fewer days compare) with low and high, conversions, budget_utilization, regret (expected score lost
+    to that constant), and minus_dt, dt_low, dt_high, verdict:
     the score minus DT's on the days and trainings that both met.
 
     Parameters
@@ -88,14 +89,15 @@ def summary(rows: pd.DataFrame, references: pd.DataFrame, rng: np.random.Generat
     lines = []
     for method, part in rows.groupby("method", sort=False):
         table = period_table(rows, str(method), "score")
-        shares = 100 * table / best[table.columns]
+        expected = period_table(rows, str(method), "expected_score")  # as the best constant's: no luck of draws
+        shares = 100 * expected / best[table.columns]
         of_best, low, high = mean_interval(shares.to_numpy(), rng)
         line: dict[str, Any] = {"method": method, "kind": kind(str(method)), "days": table.shape[1]}
         line |= {"trainings": trainings(rows, str(method)), "score": float(table.to_numpy().mean())}
         line |= {"of_best": of_best, "low": low, "high": high}
         for name in ("conversions", "budget_utilization"):
             line[name] = float(part[name].mean())
-        line["regret"] = float((best[table.columns] - table.mean()).mean())
+        line["regret"] = float((best[table.columns] - expected.mean()).mean())
         lines.append(line)
     board = pd.DataFrame(lines).sort_values("of_best", ascending=False, ignore_index=True)
     if REFERENCE not in set(rows["method"]):

@@ -14,22 +14,24 @@ _STATUSES = ("accepted", "truncated", "no alpha", "several alphas", "alpha not a
 _STATUS_COLOURS = {name: PALETTE[place] for name, place in zip(_STATUSES, (2, 7, 1, 4, 5, 3), strict=True)}
 
 
-@drawn("dataset", "method", "kind", "trainings", "of_best", "low", "high")
+@drawn("dataset", "method", "kind", "days", "trainings", "of_best", "low", "high")
 def leader_board(figure: Figure, boards: pd.DataFrame) -> None:
     """The lines of :func:`lbm_core.report.board.summary` with their data set: per cent of the best constant alpha.
 
     Methods stand as on the first data set; hollow where one or two trainings decide nothing. Kinds differ in colour and
     in shape.
     """
-    names = list(dict.fromkeys(boards["method"]))
+    names, days = list(dict.fromkeys(boards["method"])), boards.groupby("method")["days"].max()
+    few = {name: f" ({days[name]} days)" for name in names if days[name] < days.max()}
+    told = [name.replace(", shares ", ",\nshares ") + few.get(name, "") for name in names]
     panes = sized(figure, 7, 0.175 * len(names) + 1, 1, boards["dataset"].nunique(), sharey=True, squeeze=False)[0]
     for axes, (dataset, rows) in zip(panes, boards.groupby("dataset", sort=False), strict=True):
         for colour, shape, name in zip(PALETTE, "o^sDvPX", KINDS, strict=False):
             of_kind = rows[rows["kind"] == name]
-            for few, part in of_kind.groupby(of_kind["trainings"].between(1, MIN_TRAININGS - 1)):
+            for hollow, part in of_kind.groupby(of_kind["trainings"].between(1, MIN_TRAININGS - 1)):
                 places = part["method"].map(names.index)
                 axes.hlines(places, part["low"], part["high"], color=colour, linewidth=1)
-                look = {"color": colour, "markersize": 4.5, "markerfacecolor": "white" if few else colour}
+                look = {"color": colour, "markersize": 4.5, "markerfacecolor": "white" if hollow else colour}
                 axes.plot(part["of_best"], places, shape, **look)
             axes.plot([], [], shape, color=colour, markersize=4.5, label=name)
         if REFERENCE in set(rows["method"]):
@@ -38,9 +40,9 @@ def leader_board(figure: Figure, boards: pd.DataFrame) -> None:
         axes.set(title=dataset)
         axes.grid(axis="y", color="0.93", linewidth=0.6)
         axes.set_axisbelow(True)
-        lines(axes, [name.replace(", shares ", ",\nshares ") for name in names])
-    told = "score, % of the best constant alpha in hindsight (dashed: DT; hollow: fewer than three trainings)"
-    figure.suptitle(told, fontsize=8)
+        lines(axes, told)
+    title = "score, % of the best constant alpha in hindsight (dashed: DT; hollow: fewer than three trainings)"
+    figure.suptitle(title, fontsize=8)
     legend_below(figure, panes[0], ncols=4)
 
 

@@ -21,7 +21,7 @@ def plain(frame: pd.DataFrame) -> pd.DataFrame:
     def shown(value: object) -> str:
         if not isinstance(value, float):
             return str(value)
-        return "–" if pd.isna(value) else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+        return "–" if pd.isna(value) else f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
 
     return frame.map(shown)
 

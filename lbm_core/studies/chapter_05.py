@@ -246,7 +246,7 @@ def readings(lab: Lab) -> pd.DataFrame:
     """How LBM(GQPO)'s answers are best read, and how far they should move alpha: :data:`READINGS` on tuning periods.
 
     Half of the chapter's advertisers bid on the first two periods. One row per reading, scale (of the moves that are
-    asked for) and period: score (mean expected score), drift (of log alpha a day). Without a model after GQPO no row.
+    asked for) and period: score (mean expected score). Without a model after GQPO no row.
     """
     who, rows = spread_rows(-(-lab.tier.chapter5.advertisers // 2)), []
     for reading, scale in READINGS if lab.gqpo() is not None else ():
@@ -260,7 +260,7 @@ def readings(lab: Lab) -> pd.DataFrame:
 
 def best_reading(trials: pd.DataFrame) -> tuple[Reading, float]:
     """The reading and scale with the best mean score in :func:`readings`; the paper's where nothing was tried."""
-    means = trials.groupby(["reading", "scale"])["score"].mean()
+    means = trials.groupby(["reading", "scale"], sort=False)["score"].mean()
     return READINGS[0] if means.empty else cast(tuple[Reading, float], means.idxmax())
 
 

@@ -139,8 +139,10 @@ def test_who_sees_prices_is_no_control():
     assert _verdicts({"board": _results(PAPER_LIKE | cheats)})["best_backbone"] == "agrees"
     alone = _card({"board": _results({"LBM(GQPO)": (382, 348)} | cheats)}).loc["best_backbone"]
     assert (alone["verdict"], alone["measured"]) == ("not run", "no rows of any other method")
-    assert set(board.FORESIGHT) == set(FORESIGHT), "the leader board says the same"
-    assert set(board.LOST_PRICES) == set(LOST_PRICES), "the leader board says the same"
+    own = {"LBM(GQPO), expected x 2": (450, 440)}
+    assert _verdicts({"board": _results(PAPER_LIKE | own)})["best_backbone"] == "agrees", (
+        "itself, read otherwise"
+    )
 
 
 def test_a_claim_may_need_two_frames():
@@ -373,7 +375,7 @@ def test_a_critic_must_know_more_than_one_answer_for_all():
     row = _card({"critic_validity": frame}).loc["q_is_a_judge"]
     assert (row["verdict"], row["seeds"]) == ("open", 1), "one critic"
     assert row["estimate"] == pytest.approx(0.02, abs=0.01), "saying that no move helps is right in 0.7"
-    assert "relative-Q, one tick − never, one tick" in row["measured"] or "rest of the day" in row["measured"]
+    assert "− never" in row["measured"]
 
 
 def test_latency():

@@ -129,7 +129,7 @@ def test_bad_calls_are_refused():
         (({}, [_period()], [0]), "at least one bidder"),
         ((BIDDERS, [_period()], []), "distinct seeds"),
         ((BIDDERS, [_period()], [1, 1]), "distinct seeds"),
-        ((BIDDERS, [], [0]), "No objects"),
+        ((BIDDERS, [], [0]), "no period"),
     ):
         with pytest.raises(ValueError, match=message):
             evaluate(*arguments, progress=False)

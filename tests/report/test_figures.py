@@ -13,6 +13,7 @@ from lbm_core.report import (
     chapter_figures_baselines,
     chapter_figures_market,
     chapter_figures_models,
+    chapter_figures_scorecard,
     chapter_figures_think,
     figures,
     style,
@@ -92,6 +93,11 @@ SCORES = _table("method mean low high", ("default", 350.0, 340.0, 360.0), ("cons
 PRICES = _table("period tick lwc", *((period, tick, 0.1) for period in (7, 14) for tick in TICKS))
 CURVE = _table("variant relative_q gain", ("a", -0.1, -2.0), ("a", 0.1, 2.0), ("b", 0.0, 1.0))
 BINS = _table("variant bin sign_accuracy always_lower", ("b", "early", 0.5, 0.6), ("a", "early", 0.7, 0.6))
+CARD = _table(
+    "dataset short section verdict metric estimate low high measured seeds",
+    ("dense", "LBM above DT", "§4.2", "open", "Δ score", -3.0, -5.0, 1.0, "", 3),
+    ("dense", "GQPO helps", "§4.2", "not run", "", np.nan, np.nan, np.nan, "no rows of LBM(GQPO)", np.nan),
+)
 # Every figure, with what it is drawn from: first the frame that it checks.
 DRAWN = {
     figures.fig2: (_samples(),),
@@ -163,7 +169,10 @@ DRAWN = {
         _table("module batch median_seconds p99_seconds", ("critic", 1, 0.1, 0.2), ("LBM-Act", 48, 0.3, 0.4)),
         1800.0,
     ),
-    chapter_figures_baselines.leader_board: (SCORES, 400.0),
+    chapter_figures_baselines.leader_board: (
+        SCORES.rename(columns={"mean": "of_best"}).assign(dataset="dense", kind="LBM", days=[12, 6], trainings=3),
+    ),
+    chapter_figures_scorecard.scorecard: (CARD,),
     chapter_figures_baselines.black_box_day: (
         _table("method tick alpha_ratio cpa_ratio wrong_way", ("DT", 1, 1.0, 1.2, False), ("DT", 2, 1.1, 1.2, True)),
     ),
@@ -207,6 +216,7 @@ def test_every_figure_is_here():
         chapter_figures_models,
         chapter_figures_think,
         chapter_figures_baselines,
+        chapter_figures_scorecard,
     )
     listed = {name for module in modules for name, thing in vars(module).items() if hasattr(thing, "__wrapped__")}
     assert listed == {*NAMES, "bidders_day"}

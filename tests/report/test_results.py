@@ -169,11 +169,18 @@ def test_the_readme_tells_what_became_of_the_recorded_texts():
     agrees = (known["likely"] == known["critic_best"]).groupby(known["model"]).mean().mul(100).round()
     numbers = [agrees[name] for name in ("LBM(P)", "LBM(GQPO)", "random")]
     assert "agrees in {:.0f} % before, {:.0f} % after, and {:.0f} % after the control".format(*numbers) in said
+    lower = known.groupby("moment")["critic_best"].first().eq(-1).mean()
+    assert f'"lower" at every moment in {100 * lower:.0f} %' in said
     lost = (known["best_q"] - known["likely_q"]).groupby(known["model"]).mean()
     assert f"from {lost['LBM(P)']:.4f} to {lost['LBM(GQPO)']:.4f} (control {lost['random']:.4f})" in said
     days = results.load("gqpo_replays", "cached", dataset="dense").groupby("method")["score"].mean()
     coin = next(name for name in days.index if "shares" in name)
-    parts = ["LBM(GQPO) stands at {:.0f}", "LBM(P) at {:.0f}", "shares of words at {:.0f}", "nobody's words at {:.0f}"]
+    parts = [
+        "LBM(GQPO) stands at {:.0f}",
+        "LBM(P) at {:.0f}",
+        "shares of words at {:.0f}",
+        "without any words at {:.0f}",
+    ]
     parts += ["who taught it, at {:.0f}", "LBM(GQPO) reaches {:.0f}", "and LBM(P) {:.0f}."]
     of = (
         "LBM(GQPO)",
