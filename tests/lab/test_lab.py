@@ -167,7 +167,7 @@ def test_the_closed_loop_keeps_every_method_and_period(cache, capsys):
     capsys.readouterr()
     assert lab.closed_loop(methods).equals(found)
     assert capsys.readouterr().out.endswith("2 closed loops of 2 methods (dense): loaded\n")
-    for bad, message in ((["nothing"], "unknown method"), ([], "No objects")):
+    for bad, message in ((["nothing"], "unknown method"), ([], "no method")):
         with pytest.raises(ValueError, match=message):
             lab.closed_loop(bad)
     with pytest.raises(ValueError, match="closed_loop_periods is 5"):
