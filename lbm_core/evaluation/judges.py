@@ -263,7 +263,7 @@ def _all_positive(table: pd.DataFrame) -> Judgement:
     return Judgement(
         text,
         word,
-        f"Δ {least['metric']}{' to ' + share + times.rstrip() if times else ''}",
+        f"Δ {least['metric']}{f', ×{share}' if times else ''}",
         least["difference"],
         least["low"],
         least["high"],

@@ -53,6 +53,8 @@ def _number(row: dict[Any, Any]) -> str:
         return textwrap.shorten(row["measured"], 42, placeholder=" …")
     sign, digits = ("+", 2) if row["metric"].startswith("Δ") else ("", 3)
     numbers = [row[name] for name in ("estimate", "low", "high") if pd.notna(row[name])]
-    mean, *bounds = (f"{value:{sign}.{3 if abs(value) >= 99.5 else digits}g}" for value in numbers)
-    text = f"{row['metric'].replace('budget_', '')} {mean}" + (f" [{', '.join(bounds)}]" if bounds else "")
+    mean, *bounds = (f"{round(value, 3):{sign}.{3 if abs(value) >= 99.5 else digits}g}" for value in numbers)
+    text = f"{row['metric'].replace('budget_', '').replace('expected ', '').replace('expected_', '')} {mean}" + (
+        f" [{', '.join(bounds)}]" if bounds else ""
+    )
     return text.replace("_", " ").replace("-", "−") + ("*" if 0 < row["seeds"] < MIN_TRAININGS else "")
