@@ -140,9 +140,7 @@ def test_who_sees_prices_is_no_control():
     alone = _card({"board": _results({"LBM(GQPO)": (382, 348)} | cheats)}).loc["best_backbone"]
     assert (alone["verdict"], alone["measured"]) == ("not run", "no rows of any other method")
     own = {"LBM(GQPO), expected x 2": (450, 440)}
-    assert _verdicts({"board": _results(PAPER_LIKE | own)})["best_backbone"] == "agrees", (
-        "itself, read otherwise"
-    )
+    assert _verdicts({"board": _results(PAPER_LIKE | own)})["best_backbone"] == "agrees", "itself, read otherwise"
 
 
 def test_a_claim_may_need_two_frames():
