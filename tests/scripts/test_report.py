@@ -47,7 +47,13 @@ def evidence():
                 score = level + above + rng.normal(size=6)
                 parts.append(pd.DataFrame({"method": method, "train_seed": seed, "period": days, "score": score}))
         rows = pd.concat(parts, ignore_index=True)
-        rows = rows.assign(conversions=rows["score"], budget_utilization=0.9, dataset="dense", advertisers=48)
+        rows = rows.assign(
+            conversions=rows["score"],
+            expected_score=rows["score"],
+            budget_utilization=0.9,
+            dataset="dense",
+            advertisers=48,
+        )
         rows["weights"] = rows["method"].map({"DT": "aa", "LBM(P)": "bb"}) + rows["train_seed"].astype(str)
         rows = rows[rows["method"] != without]
         best = pd.DataFrame({"method": board.BEST, "period": days, "score": level + 60})
@@ -82,7 +88,8 @@ def test_lbm_above_dt_is_a_yes_only_with_three_trainings(evidence):
         r"DT here\?\*\* Dense: yes \(LBM\(P\) minus DT \+20\.\d \[.*\], 6 days, 3 trainings\)", told(evidence())
     )
     assert re.search(
-        r"Dense: open \(LBM\(P\) minus DT \+20\.\d \[.*\], 6 days, 1 training\)", told(evidence(trainings=1))
+        r"Dense: yes in what was played, open over trainings \(LBM\(P\) minus DT \+20\.\d \[.*\], 6 days, 1 training\)",
+        told(evidence(trainings=1)),
     )
     assert re.search(r"Dense: no \(LBM\(P\) minus DT −\d", told(evidence(edge=-20)))
 
