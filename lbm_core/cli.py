@@ -1,7 +1,5 @@
 """The ``lbm`` command. Imports what a command needs when it runs, so that help is instant."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

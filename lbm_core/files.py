@@ -1,7 +1,5 @@
 """Files written whole or not at all, and the names of configurations."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

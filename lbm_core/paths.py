@@ -1,7 +1,5 @@
 """Where things live. The only module that knows folders, so that notebooks and tests agree from any cwd."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -20,16 +20,14 @@ from typing import Annotated
 import pandas as pd
 import typer
 from PIL import Image
-from report_page import OPENS, Evidence, compact, gather, interval, markdown, pages, sections, signs
+from report_page import OPENS, Evidence, compact, gather, interval, latex, markdown, pages, sections, signs
 
 from lbm_core import paths
 from lbm_core.evaluation.claims import VERDICTS
 from lbm_core.evaluation.statistics import ABOVE, BELOW, OPEN, paired_differences
 from lbm_core.files import writing_file
 from lbm_core.report import board, style
-from lbm_core.report.chapter_figures_baselines import leader_board
-from lbm_core.report.chapter_figures_scorecard import _SIGNS, scorecard
-from lbm_core.report.formats import latex
+from lbm_core.report.chapter_figures_baselines import SIGNS, leader_board, scorecard
 from lbm_core.seeding import generator
 from lbm_core.settings import DATASETS
 
@@ -47,7 +45,7 @@ def excerpt(leaders: pd.DataFrame) -> pd.DataFrame:
 def counts(cards: pd.DataFrame) -> pd.DataFrame:
     """How many claims have which verdict on each data set."""
     table = pd.crosstab(cards["dataset"], cards["verdict"]).reindex(columns=list(VERDICTS), fill_value=0)
-    return table.rename(columns=lambda verdict: f"{_SIGNS[verdict][0]} {verdict}").rename_axis(columns="").reset_index()
+    return table.rename(columns=lambda verdict: f"{SIGNS[verdict][0]} {verdict}").rename_axis(columns="").reset_index()
 
 
 def difference(evidence: Evidence, method: str, reference: str) -> tuple[str, str]:

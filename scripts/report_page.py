@@ -18,8 +18,8 @@ from lbm_core.evaluation import claims
 from lbm_core.evaluation.statistics import MIN_PERIODS, MIN_TRAININGS
 from lbm_core.lab import tiers
 from lbm_core.report import board, paper, results, tables
-from lbm_core.report.chapter_figures_scorecard import _SIGNS
-from lbm_core.report.formats import plain
+from lbm_core.report.chapter_figures_baselines import SIGNS
+from lbm_core.report.session import plain
 from lbm_core.seeding import generator
 
 TITLE = "The paper beside ours"
@@ -38,6 +38,17 @@ STYLE = (
     "table{border-collapse:collapse;font-size:.85em}"
     "td,th{padding:.1em .6em;text-align:left;border-bottom:1px solid #ddd}"
 )
+# What LaTeX's fonts do not have under its Unicode sign.
+_LATEX: dict[str, str | int | None] = {
+    "−": "$-$",
+    "–": "--",
+    "…": r"\dots{}",
+    "§": r"\S{}",
+    "α": r"$\alpha$",
+    "β": r"$\beta$",
+    "Δ": r"$\Delta$",
+}
+_LATEX |= {"✓": r"$\checkmark$", "✗": r"$\times$", "○": r"$\circ$", "≠": r"$\neq$", "×": r"$\times$"}
 
 
 class Evidence(NamedTuple):
@@ -91,7 +102,7 @@ def compact(leaders: pd.DataFrame) -> pd.DataFrame:
 
 def signs(cards: pd.DataFrame) -> pd.DataFrame:
     """The sign of the verdict on every claim and data set."""
-    marked = cards.assign(sign=[_SIGNS[verdict][0] for verdict in cards["verdict"]])
+    marked = cards.assign(sign=[SIGNS[verdict][0] for verdict in cards["verdict"]])
     table = marked.pivot(index=["short", "section"], columns="dataset", values="sign").reset_index()
     order = cards[["short", "section"]].drop_duplicates().merge(table)
     return order.rename(columns={"short": "claim", "section": "in the paper"})
@@ -210,3 +221,13 @@ def pages(whole: list[Section]) -> tuple[str, str]:
         text.append(f"```\n{listed}\n```")
         web.append(f"<pre>{escape(listed)}</pre>")
     return "\n\n".join(text) + "\n", "\n".join([*web, "</html>"]) + "\n"
+
+
+def latex(frame: pd.DataFrame, what: str) -> str:
+    """A frame of texts as a tabular in ASCII, for the packages booktabs and amssymb, below a comment that says what it
+    is; a ValueError names a sign for which no LaTeX is known here."""
+    text = f"% {' '.join(what.split())}\n" + frame.to_latex(index=False, escape=True)
+    text = text.translate(str.maketrans(_LATEX))
+    if other := sorted({sign for sign in text if not sign.isascii()}):
+        raise ValueError(f"no LaTeX is known for {', '.join(other)}")
+    return text

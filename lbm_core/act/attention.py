@@ -1,7 +1,5 @@
 """Where LBM-Act looks when it decides (Fig. 5): attention of the last query over words and numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Pretrained language models, from a package, a hub, a folder or a GGUF file (§3.2: "initialized from an LLM")."""
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import importlib.metadata

@@ -1,7 +1,5 @@
 """Configuration of LBM-Act and of its unguided relatives LLM-DT and Prompt-LLM-DT (§3.2, A.3)."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from lbm_core.data.features import ReturnScale, StateKind

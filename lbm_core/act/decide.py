@@ -1,7 +1,5 @@
 """Decisions of LBM-Act for many advertisers at once, and the bidder that makes them (Eq. 4, Fig. 4)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """LBM-Act: one transformer that reads words and numbers together (§3.2, Fig. 1 left, Eq. 4)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,7 +207,7 @@ class LBMAct(nn.Module):
         save_model(folder, self.config, self.encoder, trainable(self), **extra)
 
     @classmethod
-    def load(cls, folder: Path, config: ActConfig | None = None) -> LBMAct:
+    def load(cls, folder: Path, config: ActConfig | None = None) -> "LBMAct":
         """Read what :meth:`save` wrote, onto the GPU if there is one; frozen tensors come from the backbone.
 
         FileNotFoundError: no model there; ValueError: of another config, or of another revision of the backbone.

@@ -1,7 +1,5 @@
 """Does LBM-Act do as it is told? Moves of log alpha under instructions (Table 4's question, tick by tick)."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike

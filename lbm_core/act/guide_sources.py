@@ -4,8 +4,6 @@ Each is a ``GuideSource``: called with what may be known at a tick, it gives one
 :func:`lbm_core.act.guides.uninstructed`; a critic's is :class:`lbm_core.baselines.critic_search.CriticSearch`.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any

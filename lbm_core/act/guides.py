@@ -1,7 +1,5 @@
 """What LBM-Act is told in words: the one home of its guide sentences (§3.2, Fig. 5)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Language-guided decision training of LBM-Act (§3.2, Eq. 5)."""
 
-from __future__ import annotations
-
 import math
 import time
 from dataclasses import asdict, replace

@@ -9,8 +9,6 @@ that older ticks read it, too, and each layer sees the same ten ticks; here a la
 layers see further.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property

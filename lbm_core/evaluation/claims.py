@@ -1,7 +1,5 @@
 """The paper's claims (``claims.csv``), and the scorecard that holds recorded results against them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -3,8 +3,6 @@
 A judge takes the rows, a generator for the bootstrap and the claim, and says what it measured and its verdict.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Mapping

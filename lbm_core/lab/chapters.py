@@ -3,8 +3,6 @@
 The default values are those of "smoke", where each comparison only shows its path.
 """
 
-from __future__ import annotations
-
 from lbm_core.settings import Count, Positive, Share, Whole, settings
 from lbm_core.think.config import PromptStyle, Sampling, ThinkConfig
 

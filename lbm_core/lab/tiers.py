@@ -4,8 +4,6 @@ A tier holds the configurations themselves; each size is typed once, here. A not
 ``--set`` overrides dotted fields; nothing else does. Data set and seeds are no sizes: the lab binds them.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """One leader board (Tables 1 and 2): every method that a chapter has played for all advertisers, on the same days."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

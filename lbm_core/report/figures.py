@@ -1,7 +1,5 @@
 """The paper's figures by number; each draws from a frame of recorded results, ours beside the published."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import seaborn as sns

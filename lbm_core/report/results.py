@@ -1,7 +1,5 @@
 """Results as committed CSVs: one file per experiment, one row per seed (or step, period, …), with their provenance."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform

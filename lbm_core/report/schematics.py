@@ -4,8 +4,6 @@ A file has a ``size`` in inches and panels, each with its own ``limits`` (x to t
 the looks of boxes mean in it. Looks differ in lightness and outline, too, so that a picture can be read in grey.
 """
 
-from __future__ import annotations
-
 import tomllib
 from pathlib import Path
 from typing import Any

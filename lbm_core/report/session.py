@@ -95,15 +95,20 @@ def show_source(*objects: Callable | type) -> Markdown:
     return Markdown("\n\n".join(f"```python\n{inspect.getsource(thing).rstrip()}\n```" for thing in objects))
 
 
-def markdown(frame: pd.DataFrame) -> Markdown:
-    """A frame as a Markdown table, 3 digits a number ("–": none), its source and note (``frame.attrs``) below."""
+def plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame of texts: 3 digits a number, thousands whole, "–" for none."""
 
     def shown(value: Any) -> str:
         if not isinstance(value, float):
             return str(value)
-        return "–" if math.isnan(value) else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+        return "–" if math.isnan(value) else f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
 
-    text = frame.map(shown).to_markdown(index=False, disable_numparse=True)
+    return frame.map(shown)
+
+
+def markdown(frame: pd.DataFrame) -> Markdown:
+    """A frame as a Markdown table of :func:`plain` texts, its source and note (``frame.attrs``) below."""
+    text = plain(frame).to_markdown(index=False, disable_numparse=True)
     below = [str(frame.attrs[key]) for key in ("note", "source") if frame.attrs.get(key)]
     return Markdown("\n\n".join([text, *below]))
 

@@ -1,7 +1,5 @@
 """Does the Q matter? What a coin passes, what N, tolerance and temperature do, and who advises better (chapter 5)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations

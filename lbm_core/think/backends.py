@@ -1,7 +1,5 @@
 """Which engine samples chains of thought: transformers, vLLM in this process, or a server."""
 
-from __future__ import annotations
-
 import importlib.util
 from typing import Any
 

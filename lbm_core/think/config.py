@@ -1,7 +1,5 @@
 """Settings of LBM-Think (§3.3): what it is asked and how it writes; and of GQPO, which trains it (Eq. 10-14)."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field

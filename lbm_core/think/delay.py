@@ -4,8 +4,6 @@ A chain of thought used at tick t and written *during* an earlier interval knows
 began. Fig. 4 lets it begin at t - 1: the outcome of tick t - 1 is then still to come.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Fine-tune LBM-Think on chosen chains of thought (GQPO's update, Eq. 14) by TRL: all weights, as there, or LoRA."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial

@@ -3,8 +3,6 @@
 :func:`generate` knows no model: it asks a :class:`Backend` (transformers runs everywhere, vLLM is faster, or a server).
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping, Sequence

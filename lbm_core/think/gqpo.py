@@ -4,8 +4,6 @@ Each chain of thought about a logged moment leads LBM-Act to an action; the crit
 (relative-Q, Eq. 12); the best of the moment's group is kept if it beats the log (Eq. 13).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

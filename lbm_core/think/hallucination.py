@@ -3,8 +3,6 @@
 Texts of one prompt resemble each other, so prompts are what the bootstrap resamples (95 % percentile intervals).
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial

@@ -4,8 +4,6 @@ It is accepted when it states the CPA ratio exactly once and right, inside ``<ra
 conversion), and gives exactly one direction in {-1, 0, 1}, inside ``<answer>`` tags.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,7 +1,5 @@
 """The prompt of LBM-Think (Fig. 4, A.3): the last ticks as numbers in words, two hints, two tags to fill in."""
 
-from __future__ import annotations
-
 import json
 import tomllib
 from collections.abc import Sequence

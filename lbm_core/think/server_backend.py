@@ -4,8 +4,6 @@ Any server with OpenAI's protocol: ``GET /v1/models`` and ``POST /v1/completions
 ``python -m vllm.entrypoints.openai.api_server --model FOLDER --served-model-name smollm2-135m``.
 """
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Sequence

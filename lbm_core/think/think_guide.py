@@ -1,7 +1,5 @@
 """LBM-Think in charge of LBM-Act: the guides of a running day (Eq. 3, Fig. 4)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

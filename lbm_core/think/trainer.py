@@ -1,7 +1,5 @@
 """What all trainings of a language model share: TRL's settings, low-rank updates, checkpoints, files of the result."""
 
-from __future__ import annotations
-
 import gc
 import json
 import shutil

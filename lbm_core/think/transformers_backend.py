@@ -1,7 +1,5 @@
 """Text generation with transformers, behind :func:`lbm_core.think.generate.generate`."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from dataclasses import replace

@@ -4,8 +4,6 @@ vLLM (Kwon et al. 2023, PagedAttention) keeps many texts in flight, replaces eac
 prompts share only once. `make vllm` installs it.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import math
 import os

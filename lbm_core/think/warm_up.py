@@ -5,8 +5,6 @@ arithmetic it can learn without any strategy: the prompt's own numbers say what 
 and the direction is a fair coin. Differs from the paper, whose 3B model needs none.
 """
 
-from __future__ import annotations
-
 from bisect import bisect
 from collections.abc import Sequence
 

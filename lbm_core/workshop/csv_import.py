@@ -1,7 +1,5 @@
 """Import of the benchmark's files into the forms our own data have (§4.1): period logs and a trajectory set."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The benchmark's two CSV formats (§4.1), read in chunks of bounded memory, with errors that name file and line."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import io

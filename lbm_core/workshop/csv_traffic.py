@@ -1,7 +1,5 @@
 """The benchmark's traffic CSV (§4.1), 24 million rows a period, as a log: summed in chunks, every p-value compared."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from decimal import Decimal

@@ -1,7 +1,5 @@
 """One notebook through papermill in a fresh kernel of this Python, with its time and peak memory."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

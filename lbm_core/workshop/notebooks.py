@@ -1,7 +1,5 @@
 """The notebooks: the order they run in, and their parameters, checked before anything runs (papermill only warns)."""
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """``lbm reproduce``: the notebooks in order, resumable, with a summary of what was made and what it took."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sys

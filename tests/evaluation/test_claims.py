@@ -10,7 +10,7 @@ from lbm_core.evaluation.advice import MEASURES
 from lbm_core.evaluation.claims import VERDICTS, claims, experiments, scorecard
 from lbm_core.evaluation.judges import FORESIGHT, JUDGES, LOST_PRICES, pairs
 from lbm_core.report import board, results
-from lbm_core.report import chapter_figures_scorecard as figure
+from lbm_core.report import chapter_figures_baselines as figure
 from lbm_core.settings import DATASETS
 
 COMMITTED = {path.stem for path in paths.results_dir("cached").glob("*.csv")}

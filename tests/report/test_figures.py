@@ -13,7 +13,6 @@ from lbm_core.report import (
     chapter_figures_baselines,
     chapter_figures_market,
     chapter_figures_models,
-    chapter_figures_scorecard,
     chapter_figures_think,
     figures,
     style,
@@ -172,7 +171,7 @@ DRAWN = {
     chapter_figures_baselines.leader_board: (
         SCORES.rename(columns={"mean": "of_best"}).assign(dataset="dense", kind="LBM", days=[12, 6], trainings=3),
     ),
-    chapter_figures_scorecard.scorecard: (CARD,),
+    chapter_figures_baselines.scorecard: (CARD,),
     chapter_figures_baselines.black_box_day: (
         _table("method tick alpha_ratio cpa_ratio wrong_way", ("DT", 1, 1.0, 1.2, False), ("DT", 2, 1.1, 1.2, True)),
     ),
@@ -216,7 +215,6 @@ def test_every_figure_is_here():
         chapter_figures_models,
         chapter_figures_think,
         chapter_figures_baselines,
-        chapter_figures_scorecard,
     )
     listed = {name for module in modules for name, thing in vars(module).items() if hasattr(thing, "__wrapped__")}
     assert listed == {*NAMES, "bidders_day"}

@@ -16,7 +16,7 @@ from PIL import Image
 
 from lbm_core import paths
 from lbm_core.report import board
-from lbm_core.report.formats import latex, plain
+from lbm_core.report.session import plain
 from lbm_core.seeding import generator
 
 ROOT = paths.project_root()
@@ -164,13 +164,13 @@ def test_a_page_is_escaped_and_has_facts_tables_figures_and_commands():
 
 def test_latex_is_ascii_and_refuses_a_sign_that_it_does_not_know():
     frame = plain(pd.DataFrame({"ours − DT [95 %]": ["✓"], "x_y": [np.nan], "n": [12345.6], "m": [0.12345]}))
-    text = latex(frame, "Table 1\nof α")
+    text = report_page.latex(frame, "Table 1\nof α")
     assert text.isascii()
     assert text.splitlines()[0] == r"% Table 1 of $\alpha$"
     for wanted in (r"\toprule", r"ours $-$ DT [95 \%]", r"x\_y", r"$\checkmark$ & -- & 12,346 & 0.123"):
         assert wanted in text
     with pytest.raises(ValueError, match="no LaTeX is known for ☂"):
-        latex(pd.DataFrame({"a": ["☂"]}), "rain")
+        report_page.latex(pd.DataFrame({"a": ["☂"]}), "rain")
 
 
 def test_only_what_stands_between_the_markers_changes():
