@@ -108,6 +108,11 @@ def signs(cards: pd.DataFrame) -> pd.DataFrame:
     return order.rename(columns={"short": "claim", "section": "in the paper"})
 
 
+def aged(rows: pd.DataFrame) -> str:
+    """Says so where no row names the weights that bid: it was recorded before rows did, by models since replaced."""
+    return "" if "weights" in rows and rows["weights"].notna().any() else ", recorded with earlier models"
+
+
 def of_table(number: int, dataset: str, everybody: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """A table of the paper, by what tells its parts apart; a FileNotFoundError where its rows were not recorded."""
     read = partial(recorded, dataset=dataset)
@@ -115,7 +120,7 @@ def of_table(number: int, dataset: str, everybody: pd.DataFrame) -> dict[str, pd
         return {"": tables.table1(everybody)}
     if number == 2:
         both = everybody, read("language_results")  # a language model that writes alpha is too slow for everybody
-        return {f", {rows['advertisers'].iloc[0]:.0f} advertisers": tables.table2(rows) for rows in both}
+        return {f", {rows['advertisers'].iloc[0]:.0f} advertisers{aged(rows)}": tables.table2(rows) for rows in both}
     if number == 3:
         return {"; the paper's values: dense": tables.table3(read("dt_score"), generator(0, "bootstrap", 3))}
     if number == 5:

@@ -209,15 +209,17 @@ def misstates(rows: pd.DataFrame, rng: np.random.Generator, claim: Claim) -> Jud
 def in_time(rows: pd.DataFrame, rng: np.random.Generator, claim: Claim) -> Judgement:
     """A tick's time for the chains of thought of 48 advertisers, batch after batch, and LBM-Act faster than that.
 
-    Of each module the largest batch measured counts; the 99th percentile of LBM-Think's is multiplied up to 48.
+    Of each module the largest batch measured counts; the 99th percentile of LBM-Think's is multiplied up to 48. Where
+    ``repetitions`` is 1 it is the only time that is known.
     """
     _require(rows, "LBM-Think", "LBM-Act", column="module")
-    largest: Any = rows.sort_values("batch").groupby("module").last()
+    largest: Any = rows.sort_values("batch", kind="stable").groupby("module").tail(1).set_index("module")
     think, act = largest.loc["LBM-Think"], largest.loc["LBM-Act"]
     batches = math.ceil(N_ADVERTISERS / think["batch"])
     longest, rounds = batches * think["p99_seconds"], f"{batches} x {think['batch']:.0f}"
     good = longest < INTERVAL_SECONDS and act["median_seconds"] < batches * think["median_seconds"]
-    measured = f"48 advertisers, 99th percentile: think {longest:.3g} s ({rounds}), act {act['p99_seconds']:.3g} s"
+    what = "one run" if think.get("repetitions") == 1 else "99th percentile"
+    measured = f"48 advertisers, {what}: think {longest:.3g} s ({rounds}), act {act['p99_seconds']:.3g} s"
     return Judgement(measured, AGREES if good else OPPOSITE, "seconds", longest, seeds=0)
 
 
