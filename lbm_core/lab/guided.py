@@ -67,6 +67,7 @@ class Guided:
     missing: Share = 0.0  # share of instructions that never arrive
     hold: bool = False  # whether the last instruction holds while no new one is there
     shares: tuple[Share, Share, Share] | None = None  # chances of -1, 0 and 1 of the guide "random"; None: a fair coin
+    wrong: Share = 0.0  # share of instructions that are drawn at random in the place of the guide's
 
     @property
     def name(self) -> str:
@@ -78,6 +79,7 @@ class Guided:
         parts += [f"missing {self.missing:g}"] if self.missing else []
         parts += ["hold"] if self.hold else []
         parts += ["shares " + " / ".join(f"{share:.2f}" for share in self.shares)] if self.shares else []
+        parts += [f"wrong {self.wrong:g}"] if self.wrong else []
         parts += [f"scale {self.scale:g}"] if self.scale is not None else []
         parts += [f"leak {self.leak:g}"] if self.leak is not None else []
         return ", ".join(parts)
@@ -95,7 +97,7 @@ def guided_contender(setup: Setup, guided: Guided) -> Contender:
     ``late`` ticks after they were asked for, a share ``missing`` of them never; where nothing has come, the guide says
     "uncertain", or with ``hold`` its last one (:class:`lbm_core.think.delay.Delayed`).
     """
-    told = {name: value for name, value in asdict(guided).items() if name != "shares" or value}
+    told = {name: value for name, value in asdict(guided).items() if name not in ("shares", "wrong") or value}
     actor, config = tuned_actor(setup), [told, setup.training_seed]
     models: tuple[Artifact[Any], ...] = (actor,)
     if guided.guide == "critic":
@@ -160,11 +162,13 @@ def guide_source(setup: Setup, guide: Guide, shares: tuple[float, float, float] 
 
 
 def _passed_on(source: GuideSource, guided: Guided, seed: int) -> GuideSource:
-    """The source's instructions, as seldom and as late as asked."""
+    """The source's instructions, as seldom, as late and as wrong as asked."""
     from lbm_core.act.guide_sources import every, until
-    from lbm_core.think.delay import Delayed
+    from lbm_core.think.delay import Delayed, mistaken
 
     own_interval = getattr(source, "every", 1)
+    if guided.wrong:
+        source = mistaken(source, guided.wrong, seed)
     if guided.level is not None:
         source = until(guided.level, source)
     if not guided.delayed:

@@ -103,7 +103,7 @@ def own_days(setup: Setup, before: Tuned | None = None) -> Artifact[TrajectorySe
     """Days that LBM-Act has bid itself under ``gqpo.on_policy_guide`` (or the fine-tuned LBM-Think ``before``), in
     replays of the first training periods."""
     who, periods, model = spread_rows(setup.tier.evaluation.advertisers), past_periods(setup), actor(setup)
-    guide = setup.tier.gqpo.on_policy_guide
+    guide = setup.tier.gqpo.on_policy_guide if before is None else "LBM-Think"
     config: dict[str, Any] = {"guide": guide, "advertisers": who.tolist(), "seed": setup.seed}
     inputs: tuple[Artifact[Any], ...] = (model, *periods)
     if guide == "LBM-Think":

@@ -97,6 +97,23 @@ def before_after(figure: Figure, table: pd.DataFrame) -> None:
     figure.supxlabel("share of held-out moments", fontsize=8)
 
 
+@drawn("method", "right", "difference", "low", "high")
+def errors(figure: Figure, differences: pd.DataFrame) -> None:
+    """What errors cost: expected score beyond nobody's (differences with their interval), over the share of answers
+    that are the critic's (right). A line where the errors are drawn at random, dots where somebody makes them."""
+    axes, drawn_at_random = sized(figure, 5.6, 3.2), differences["method"].str.startswith("LBM-Act + critic")
+    line = differences[drawn_at_random].sort_values("right")
+    axes.fill_between(line["right"], line["low"], line["high"], color="0.9")
+    axes.plot(line["right"], line["difference"], color=PAPER_COLOUR)
+    others = differences[~drawn_at_random]
+    for (method, colour), row in zip(colours(list(others["method"])).items(), others.itertuples(), strict=True):
+        reach = [[row.difference - row.low], [row.high - row.difference]]
+        axes.errorbar(row.right, row.difference, reach, fmt="o", markersize=4, color=colour, label=method)
+    axes.axhline(0, color="0.4", linewidth=0.9)
+    axes.set(xlabel="share of answers that are the critic's", ylabel="expected score beyond nobody's")
+    axes.legend(fontsize=7)
+
+
 @drawn("guide", "late", "missing", "hold", "every", "mean", "difference", "low", "high")
 def lateness(figure: Figure, costs: pd.DataFrame) -> None:
     """Score of each guide whose words come late (left) or never (right); dashed where the last word holds."""

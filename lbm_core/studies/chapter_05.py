@@ -16,7 +16,7 @@ from lbm_core.auction.replay import ReplayPeriod
 from lbm_core.auction.response_tables import ResponseTables, table_replay
 from lbm_core.data.trajectories import TrajectorySet, sample_ends
 from lbm_core.data.windows import Windows
-from lbm_core.evaluation.runner import spread_rows
+from lbm_core.evaluation.runner import period_means, spread_rows
 from lbm_core.lab.decisions import Decisions, decisions_at, draw_decisions, joined
 from lbm_core.lab.guided import Guide, Guided, guided_contender
 from lbm_core.lab.lab import Lab
@@ -27,12 +27,14 @@ from lbm_core.think.config import Reading, Rule
 from lbm_core.think.prompt import indicators
 
 DIRECTIONS = (-1, 0, 1)
-TOLERANCES = (0.01, 0.03, 0.1, 0.3, 1.0)  # relative errors of the stated ratio; beside them it is excused
-EXCUSED = "excused"
+TOLERANCES, EXCUSED = (0.01, 0.03, 0.1, 0.3, 1.0), "excused"  # relative errors of the stated ratio; last it is excused
 MULTIPLES = (0.87, 1.0, 1.15)  # of the last alpha to the day's end: what :data:`DIRECTIONS` mean in the simulator
-# Ways to read an answer and factors on the moves it asks for; first the paper's. A guide that errs as often as a model
-# of this size should move less far, and what it holds likely says more than the word it draws (think.reading).
-READINGS: tuple[tuple[Reading, float], ...] = (("word", 1.0), ("word", 0.5), ("expected", 1.0), ("expected", 2.0))
+# Ways to read an answer (think.reading) and factors on the moves it asks for; first the paper's.
+READINGS: tuple[tuple[Reading, float], ...] = (("word", 1.0), ("word", 0.5), ("most likely", 1.0), ("expected", 2.0))
+TEACHERS = (  # the critic's words, some drawn at random; and those right in 73 %, spoken less often, held or not
+    *(Guided("critic", wrong=wrong) for wrong in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)),
+    *(Guided("critic", every=k, hold=hold, wrong=0.4) for k, hold in ((2, True), (2, False), (4, True), (8, True))),
+)
 SHOWN = 20  # moments whose texts are kept for readers
 PRETRAINED, TUNED, CONTROL = "LBM(P)", "LBM(GQPO)", "LBM(random)"  # the control learned random texts
 NAMES = {"LBM-Think": PRETRAINED, "LBM-Think (GQPO)": TUNED}
@@ -238,6 +240,14 @@ def own_shares(answers: pd.DataFrame, model: str = TUNED) -> tuple[float, float,
     said = answers.loc[answers["random"] & (answers["model"] == model), "direction"].astype("float64").fillna(0)
     down, up = (round(float((said == direction).mean()), 2) for direction in (-1, 1))
     return None if said.empty else (down, round(1.0 - down - up, 2), up)
+
+
+def teachers(lab: Lab) -> pd.DataFrame:
+    """What a student's errors cost: :func:`~lbm_core.evaluation.runner.period_means` of replays under :data:`TEACHERS`,
+    with the columns ``right`` (share of words that are the critic's), ``every`` and ``hold``."""
+    rows = period_means(few(lab, lab.tier.chapter5).evaluate(TEACHERS))
+    told = {one.name: (1 - 2 * one.wrong / 3, one.every, one.hold) for one in TEACHERS}
+    return rows.join(pd.DataFrame.from_dict(told, "index", columns=["right", "every", "hold"]), on="method")
 
 
 def readings(lab: Lab) -> pd.DataFrame:

@@ -118,7 +118,8 @@ class GQPOConfig:
     learned: Count = 2_000  # chosen chains of thought that are learned, at most
     rounds: Count = 1  # of sampling, choosing and fine-tuning; the paper names one
     on_policy: Share = 0.0  # share of the moments met by LBM-Act itself in replays of training periods
-    # Who leads it there; at random it meets what it meets under a model that was warmed up and nothing more
+    # Who leads it there before the first round (before a later one it is the model of the round before); at random it
+    # meets what it meets under a model that was warmed up and nothing more
     on_policy_guide: Literal["random", "LBM-Think"] = "random"
     rule: Rule = "argmax"  # what is learned; Eq. 13, or a control
     beta: NonNegative = 50.0  # of the weights exp(beta * relative-Q) in Eq. 14's first line; the paper names none

@@ -1,4 +1,4 @@
-"""Guides that come late or not at all: what asynchrony does to a guide source (Fig. 4, A.2).
+"""Guides that come late, not at all or wrong: what asynchrony (Fig. 4, A.2) and errors do to a guide source.
 
 A chain of thought used at tick t and written *during* an earlier interval knows only what was known when its writing
 began. Fig. 4 lets it begin at t - 1: the outcome of tick t - 1 is then still to come.
@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lbm_core.act.guide_sources import random_directions
 from lbm_core.act.guides import UNCERTAIN, GuideSource
 from lbm_core.auction.bidder import N_TICKS, Advertisers, Observation
 from lbm_core.auction.state import FEATURES
@@ -62,6 +63,17 @@ class Delayed:
         never = lost(observation, advertisers, question, self.missing, self.seed)
         self._last = np.where(never, self._last, words)
         return (self._last if self.until == "last" else np.where(never, unsure, words)).tolist()
+
+
+def mistaken(source: GuideSource, share: float, seed: int = 0) -> GuideSource:
+    """A guide source, a share of whose words are drawn from all three at random: what errors without a bias cost."""
+    drawn = random_directions(seed, (1 / 3, 1 / 3, 1 / 3))
+
+    def words(observation: Observation, advertisers: Advertisers) -> list[str]:
+        wrong = lost(observation, advertisers, observation.tick, share, seed)
+        return np.where(wrong, drawn(observation, advertisers), source(observation, advertisers)).tolist()
+
+    return words
 
 
 def lost(observation: Observation, advertisers: Advertisers, tick: int, missing: float, seed: int) -> NDArray[np.bool_]:

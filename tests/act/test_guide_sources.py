@@ -29,6 +29,7 @@ from lbm_core.auction.response_tables import ResponseTables, table_replay
 from lbm_core.baselines.critic_search import CriticSearch, ReplayQ, ReplayQBidder
 from lbm_core.data.trajectories import windows
 from lbm_core.evaluation.runner import Foreseeing, evaluate
+from lbm_core.think.delay import mistaken
 
 WHO = Advertisers(np.arange(3), np.full(3, 480.0), np.full(3, 8.0))
 
@@ -248,3 +249,12 @@ def test_following_rate(make, days):
     assert isinstance(moved, pd.DataFrame)
     assert len(moved) == 9
     assert np.isfinite(moved["log_move"]).all()
+
+
+def test_mistaken_words_are_drawn_from_all_three_and_the_rest_is_the_sources():
+    asked = observed(PACES), WHO
+    assert mistaken(constant(1), 0.0)(*asked) == [INCREASE] * 3
+    drawn = [word for seed in range(400) for word in mistaken(constant(1), 0.6, seed)(*asked)]
+    assert np.mean([word == INCREASE for word in drawn]) == pytest.approx(1 - 0.6 * 2 / 3, abs=0.05)
+    assert {*drawn} == {INCREASE, DECREASE, UNCERTAIN}
+    assert mistaken(constant(1), 0.6, 3)(*asked) == mistaken(constant(1), 0.6, 3)(*asked), "the same in every run"

@@ -158,6 +158,13 @@ DRAWN = {
             ("DT", "with the ratio", 0.7, np.nan, np.nan),
         ),
     ),
+    chapter_figures_think.errors: (
+        _table(
+            "method right difference low high",
+            *((f"LBM-Act + critic, wrong {w}", 1 - 2 * w / 3, 30 - 60 * w, -40, 40) for w in (0.5, 1.0)),
+            ("LBM(GQPO)", 0.5, -5, -15, 5),
+        ),
+    ),
     chapter_figures_think.lateness: (_costs(),),
     chapter_figures_think.timeline: (
         _table("advertisers median_seconds p99_seconds", (48, 900.0, 1000.0), (96, 1700.0, 2900.0)),

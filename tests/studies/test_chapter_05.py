@@ -92,6 +92,10 @@ def test_a_share_of_the_decisions_is_met_by_lbm_act_itself(lab, capsys):
     later = thinking.decisions(lab, round_number=2)
     assert not np.array_equal(later.ticks, logged.ticks) or not np.array_equal(later.rows, logged.rows)
     assert lab.changed({"gqpo.on_policy": 1.0}).decisions().on_policy.all()
+    before = thinking.gqpo(mixed, rounds=1)
+    assert "instructed by LBM-Think" in thinking.own_days(mixed, before).what, (
+        "a later round's days are its own model's"
+    )
     with pytest.raises(ValueError, match="on_policy_guide"):
         lab.changed({"gqpo.on_policy_guide": "oracle"})
 
@@ -268,14 +272,14 @@ def test_a_coin_has_the_shares_of_the_answers_at_random_moments(lab, monkeypatch
 def test_the_reading_is_chosen_on_tuning_periods(lab, monkeypatch):
     def contender(setup, guided):
         assert guided.guide == "LBM-Think (GQPO)"
-        wanted = (setup.tier.think.reading, guided.scale) == ("expected", 1.0)
+        wanted = (setup.tier.think.reading, guided.scale) == ("expected", 2.0)
         return Contender((), lambda: ConstantAlpha(1.0 if wanted else 0.01), None)
 
     monkeypatch.setattr(chapter_05, "guided_contender", contender)
     monkeypatch.setattr("lbm_core.lab.lab.Lab.gqpo", lambda lab: Path("learned"))
     trials = chapter_05.readings(lab.changed({"chapter5.advertisers": 3}))
     assert set(trials["period"]) == {table.period for table in lab.tuning_tables()[:2]}
-    assert chapter_05.best_reading(trials) == ("expected", 1.0)
+    assert chapter_05.best_reading(trials) == ("expected", 2.0)
     monkeypatch.setattr("lbm_core.lab.lab.Lab.gqpo", lambda lab: None)
     assert chapter_05.best_reading(chapter_05.readings(lab)) == ("word", 1.0), "nothing learned, nothing tried"
 
@@ -288,3 +292,13 @@ def test_another_reading_stands_under_its_own_name(lab, monkeypatch):
     rows = chapter_05.whole_days(lab.changed(own), read=("expected", 2.0))
     read = rows[rows["method"].str.startswith("LBM(P)")].groupby("method").size()
     assert dict(read) == {"LBM(P)": 2, "LBM(P), expected x 2": 2}
+
+
+def test_a_teacher_is_made_wrong_as_often_as_said(lab):
+    rows = chapter_05.teachers(lab.changed({"chapter5.advertisers": 2, "evaluation.periods": 1}))
+    assert len(rows) == len(chapter_05.TEACHERS) == rows["method"].nunique()
+    right = rows.set_index("method")["right"]
+    assert right["LBM-Act + critic"] == 1
+    assert right["LBM-Act + critic, wrong 0.6"] == pytest.approx(0.6)
+    held = rows.set_index("method").loc["LBM-Act + critic, every 4 ticks, hold, wrong 0.4"]
+    assert (held["every"], held["hold"]) == (4, True)
