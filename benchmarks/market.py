@@ -39,7 +39,9 @@ from lbm_core.auction.response_tables import ResponseTables, table_replay
 from lbm_core.auction.traffic import Traffic
 from lbm_core.data.advertisers import benchmark_advertisers
 from lbm_core.report import results
-from lbm_core.workshop.fast_traffic import FastTraffic, counter_normals
+
+sys.path.append(str(Path(__file__).parents[1] / "scripts"))
+from fast_traffic import FastTraffic, counter_normals
 
 DATASET = "sparse"
 TABLE_BATCH = 40  # budgets of each advertiser that one table replay tries: its cost is per call, hardly per row

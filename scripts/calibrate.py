@@ -22,6 +22,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import typer
+from fast_traffic import simulate_fast
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from tqdm.auto import tqdm
@@ -35,7 +36,6 @@ from lbm_core.data.learned_behaviour import FORMAT, LearnedPolicy, load_policies
 from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.files import writing_file
 from lbm_core.settings import Count, Dataset, Positive, Whole, settings
-from lbm_core.workshop.fast_traffic import simulate_fast
 
 Policies = Sequence[LearnedPolicy]
 FOLDER = paths.PACKAGE / "data"

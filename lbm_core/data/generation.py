@@ -38,7 +38,7 @@ class GenerateConfig:
     periods: tuple[Whole, ...]  # delivery periods, each once; 48 trajectories each; 7 … 27 are the benchmark's
     seed: Whole = 0  # of the market; the traffic depends on the period alone
     scheme: Scheme = "data"  # traffic seeding
-    market: Literal["exact", "fast"] = "exact"  # engine of the traffic; "fast" is lbm_core.workshop.fast_traffic's
+    market: Literal["exact", "fast"] = "exact"  # engine of the traffic; "fast" is scripts/fast_traffic.py's
     periods_per_shard: Count = 8  # 384 trajectories, about 1 MB, some seconds of one core
     population: str = ""  # key of the behaviour population; filled in, so that a new calibration makes a new data set
 

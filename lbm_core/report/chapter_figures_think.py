@@ -106,9 +106,9 @@ def errors(figure: Figure, differences: pd.DataFrame) -> None:
     axes.fill_between(line["right"], line["low"], line["high"], color="0.9")
     axes.plot(line["right"], line["difference"], color=PAPER_COLOUR)
     others = differences[~drawn_at_random]
-    for (method, colour), row in zip(colours(list(others["method"])).items(), others.itertuples(), strict=True):
-        reach = [[row.difference - row.low], [row.high - row.difference]]
-        axes.errorbar(row.right, row.difference, reach, fmt="o", markersize=4, color=colour, label=method)
+    for (method, colour), row in zip(colours(list(others["method"])).items(), others.to_dict("records"), strict=True):
+        reach = [[row["difference"] - row["low"]], [row["high"] - row["difference"]]]
+        axes.errorbar(row["right"], row["difference"], reach, fmt="o", markersize=4, color=colour, label=method)
     axes.axhline(0, color="0.4", linewidth=0.9)
     axes.set(xlabel="share of answers that are the critic's", ylabel="expected score beyond nobody's")
     axes.legend(fontsize=7)

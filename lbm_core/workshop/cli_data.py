@@ -59,20 +59,13 @@ def data_generate(
     first_period: Annotated[int, typer.Option(help="Number of the first; the benchmark's own are 7 to 27.")] = 1000,
     engine: Annotated[Literal["local", "dask", "ray"], typer.Option(help="What runs the processes.")] = "local",
     address: Annotated[str | None, typer.Option(help="Scheduler of a running Dask or Ray cluster.")] = None,
-    market: Annotated[
-        Literal["exact", "fast"], typer.Option(help="The real p-values, or others of the same distribution.")
-    ] = "exact",
 ) -> None:
     """Simulate the market and write its trajectories; a killed run resumes."""
-    from lbm_core.data.behaviour import simulate_period
     from lbm_core.data.generation import GenerateConfig, read_shards
-    from lbm_core.workshop.fast_traffic import simulate_fast
     from lbm_core.workshop.shards import generate_on
 
     numbers = tuple(range(first_period, first_period + periods))
-    simulate = simulate_fast if market == "fast" else simulate_period
-    config = GenerateConfig(dataset, numbers, seed, market=market)
-    generate_on(engine, config, out, address=address, jobs=jobs, simulate=simulate)
+    generate_on(engine, GenerateConfig(dataset, numbers, seed), out, address=address, jobs=jobs)
     print(f"wrote {len(read_shards(out))} trajectories of {periods} periods to {out}")
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fast_traffic import FastTraffic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +14,6 @@ from lbm_core.auction.log import PeriodLog
 from lbm_core.auction.market import auction_tick, run_market
 from lbm_core.auction.state import StateBuilder
 from lbm_core.auction.traffic import Traffic
-from lbm_core.workshop.fast_traffic import FastTraffic
 
 DATA = Path(__file__).parents[1] / "known"
 TRAFFIC = {"exact": Traffic, "fast": FastTraffic}

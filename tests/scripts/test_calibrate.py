@@ -6,6 +6,7 @@ import calibrate
 import numpy as np
 import pandas as pd
 import pytest
+from fast_traffic import simulate_fast
 
 from lbm_core.auction.bidder import Observation
 from lbm_core.data import behaviour
@@ -17,7 +18,6 @@ from lbm_core.data.learned_behaviour import (
     policy_features,
 )
 from lbm_core.data.trajectories import TrajectorySet
-from lbm_core.workshop.fast_traffic import simulate_fast
 
 
 @pytest.fixture(scope="module")

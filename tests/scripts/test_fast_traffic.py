@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from fast_traffic import FastTraffic, counter_normals, simulate_fast
 from scipy import stats
 
 from lbm_core.auction.traffic import Traffic
-from lbm_core.workshop.fast_traffic import FastTraffic, counter_normals, simulate_fast
 
 
 def test_a_fast_market_runs_in_the_public_scheme_too():
