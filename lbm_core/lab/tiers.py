@@ -51,9 +51,7 @@ _SMOKE = Tier(
         every=24,
     ),
     gqpo=GQPOConfig(
-        prompts=8,
-        learned=4,
-        finetune=FinetuneConfig(epochs=1, batch_size=4, learning_rate=1e-5, precision="bfloat16"),
+        prompts=8, learned=4, finetune=FinetuneConfig(epochs=1, batch_size=4, learning_rate=1e-5, precision="bfloat16")
     ),
     dt=DTConfig(hidden_size=64, layers=2, heads=4, steps=200),
     dt_q=DTQConfig(steps=30),
@@ -117,18 +115,13 @@ _LAPTOP = replace(
     act=replace(_SMOKE.act, steps=120, batch_size=8, precision="bfloat16", guide_dropout=0.15, dead_band=0.0),
     critic=replace(_SMOKE.critic, hidden_size=128, steps=8_000),
     critic_on={
-        "sparse": {
-            "state_kind": "extended",
-            "window_length": 10,
-            "hidden_size": 64,
-            "expectile": 0.7,
-            "steps": 3_000,
-        }
+        "sparse": {"state_kind": "extended", "window_length": 10, "hidden_size": 64, "expectile": 0.7, "steps": 3_000}
     },
     think=replace(_SMOKE.think, backend="auto", every=1),
     gqpo=GQPOConfig(
         prompts=1_300,
         learned=1_000,
+        rounds=2,  # about the paper's 2,000 texts in all
         on_policy=0.5,
         # Low-rank updates keep the arithmetic that the warm-up taught, which all weights lost in a trial.
         finetune=FinetuneConfig(
@@ -265,17 +258,9 @@ _BOUND = ("name", "dataset", "seed", "finetune.backbone", "warm_up.backbone", "s
 
 
 def tier(name: str, changes: dict[str, Any] | None = None) -> Tier:
-    """The tier of a name, with dotted fields changed.
+    """The tier of a name, with dotted fields changed, e.g. by ``{"act.steps": 50, "think.backbone": "/a/folder"}``.
 
-    Parameters
-    ----------
-    name : one of :data:`lbm_core.settings.TIER_NAMES`
-    changes : e.g. ``{"act.steps": 50, "think.backbone": "/a/folder"}``
-
-    Raises
-    ------
-    ValueError
-        Unknown tier or field, a value of another type or outside its range, a field that is no size.
+    ValueError: unknown tier or field, a value of another type or outside its range, a field that is no size.
     """
     if name not in _TIERS:
         raise ValueError(f"unknown TIER {name!r}; choose one of {', '.join(TIER_NAMES)}")
