@@ -112,7 +112,7 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in given
     try:
         app([argument for argument in given if argument != "--debug"], prog_name="lbm")
-    except (ValueError, OSError, RuntimeError, ModuleNotFoundError) as error:
+    except (ValueError, OSError, RuntimeError, ModuleNotFoundError, FloatingPointError) as error:
         if debug:
             raise
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -5,17 +5,13 @@ from pathlib import Path
 
 import platformdirs
 
+from lbm_core.files import told
+
 PACKAGE = Path(__file__).resolve().parent
 
 
 def project_root() -> Path:
-    """Folder that holds ``notebooks/``, ``results/`` and ``figures/`` (the checkout).
-
-    Raises
-    ------
-    FileNotFoundError
-        If the package is installed without its checkout (``pip install -e .`` keeps the link).
-    """
+    """The checkout, which holds ``notebooks/``, ``results/`` and ``figures/``; FileNotFoundError: installed without."""
     root = PACKAGE.parent
     if not (root / "notebooks").is_dir():
         cure = "lbm_core works from a checkout; install it with 'pip install -e .'"
@@ -28,15 +24,12 @@ def whole(path: str | Path) -> Path:
     return Path(path).expanduser().resolve()
 
 
-def cache_dir() -> Path:
-    """Folder for data sets, checkpoints and generated texts, outside git.
+def cache_dir(*, make: bool = True) -> Path:
+    """Folder for data sets, checkpoints and generated texts, outside git; made unless there.
 
     ``$LBM_CACHE`` if set (documented in the README), else the user's cache folder.
     """
-    chosen = os.environ.get("LBM_CACHE")
-    folder = whole(chosen or platformdirs.user_cache_dir("lbm-companion"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return _there(whole(os.environ.get("LBM_CACHE") or platformdirs.user_cache_dir("lbm-companion")), make)
 
 
 def results_dir(tier: str, output: str | Path = "") -> Path:
@@ -54,6 +47,11 @@ def figures_dir(tier: str, output: str | Path = "") -> Path:
 
 def _output_dir(kind: str, tier: str, output: str | Path) -> Path:
     parent = Path(output) if output else project_root()
-    folder = parent / kind / "_smoke" if tier == "smoke" else parent / kind
-    folder.mkdir(parents=True, exist_ok=True)
+    return _there(parent / kind / "_smoke" if tier == "smoke" else parent / kind)
+
+
+def _there(folder: Path, make: bool = True) -> Path:
+    if make:
+        with told(folder):
+            folder.mkdir(parents=True, exist_ok=True)
     return folder

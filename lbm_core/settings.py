@@ -30,10 +30,7 @@ S = TypeVar("S")
 def settings(cls: C) -> C:
     """Make a class a frozen dataclass whose fields are checked whenever one is made or :func:`dataclasses.replace`\\ d.
 
-    Raises
-    ------
-    ValueError
-        On making one: the field, what it must be, and what it was.
+    Making one with a bad value is a ValueError: the field, what it must be, and what it was.
     """
     checked = checked_dataclass(cls, frozen=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
     built: Any = checked
@@ -60,16 +57,9 @@ def _sentence(what: str, error: ValidationError) -> str:
 
 
 def override(config: S, changes: dict[str, Any]) -> S:
-    """A configuration with some dotted fields changed, each checked by the configuration that it belongs to.
+    """A configuration with some dotted fields changed, as by ``{"act.steps": 50}``, each checked where it belongs.
 
-    Parameters
-    ----------
-    changes : dotted field to value, e.g. ``{"act.steps": 50}``
-
-    Raises
-    ------
-    ValueError
-        A field that does not exist, or a value that it cannot have.
+    ValueError: a field that does not exist, or a value that it cannot have.
     """
     for dotted, value in changes.items():
         config = _with(config, dotted.split("."), value, dotted)

@@ -27,6 +27,7 @@ from lbm_core.files import writing
 
 C = TypeVar("C")
 _MOMENTS = "optimizer.safetensors"
+EXPLODED = 1e8  # a loss that no training here comes near
 
 
 def trainable(module: nn.Module) -> dict[str, Tensor]:
@@ -79,12 +80,7 @@ def load_config(
 ) -> tuple[C, StateEncoder, dict[str, Any]]:
     """Configuration, state statistics, and what else :func:`save_model` was given, arrays among it.
 
-    Raises
-    ------
-    FileNotFoundError
-        No model there.
-    ValueError
-        It was made with another configuration than ``wanted``, or is of another kind.
+    FileNotFoundError: no model there. ValueError: one of another configuration than ``wanted``, or of another kind.
     """
     file = Path(folder) / "config.json"
     if not file.is_file():
@@ -104,10 +100,7 @@ def load_config(
 def fitted_encoder(config: Any, trajectories: TrajectorySet) -> StateEncoder:
     """State statistics of a model's training data, of the ``state_kind`` that its configuration names.
 
-    Raises
-    ------
-    ValueError
-        Trajectories of another ``dataset`` than the configuration's.
+    ValueError: trajectories of another ``dataset`` than the configuration's.
     """
     if trajectories.dataset != config.dataset:
         raise ValueError(f"the config is for {config.dataset} data, the trajectories are {trajectories.dataset}")
@@ -120,13 +113,18 @@ def fingerprint(trajectories: TrajectorySet) -> str:
     return f"{trajectories.dataset}, {len(trajectories)} trajectories, {digest}"
 
 
-class Resumable:
-    """Checkpoints of a training that may be killed: ``<folder>/step-<k>``, the newest only.
+def sound(loss: float, what: str, step: int) -> float:
+    """The loss of a step (from 0); a FloatingPointError where it is NaN or exploded: nothing is kept."""
+    if not abs(loss) < EXPLODED:
+        cure = "lower its learning_rate, or look for extreme values in what it learns from"
+        raise FloatingPointError(f"the training of {what} diverged: its loss is {loss:.3g} at step {step + 1}; {cure}")
+    return loss
 
-    Parameters
-    ----------
-    folder : of the checkpoints; None keeps none
-    identity : configuration and data, json-plain; a checkpoint of another identity is refused
+
+class Resumable:
+    """Checkpoints of a training that may be killed: ``<folder>/step-<k>``, the newest only; without a folder none.
+
+    ``identity`` is configuration and data, json-plain; a checkpoint of another identity is refused.
     """
 
     def __init__(self, folder: Path | None, identity: dict[str, Any]) -> None:
@@ -150,10 +148,7 @@ class Resumable:
     def resume(self, state: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> NDArray[np.float32] | None:
         """Load the newest checkpoint into a model's tensors and its optimizer; the losses so far, or None.
 
-        Raises
-        ------
-        ValueError
-            The checkpoint was made with another configuration or other data.
+        ValueError: the checkpoint was made with another configuration or other data.
         """
         newest = max(self.folder.glob("step-*"), default=None) if self.folder else None
         if newest is None:

@@ -163,6 +163,8 @@ def _locate(name: str) -> tuple[str, str | None]:
             try:
                 _convert_gguf(path, folder)
             except (OSError, ValueError, RuntimeError, IndexError, KeyError) as error:
+                if "cannot be written" in str(error):
+                    raise
                 raise ValueError(f"{path} is damaged, or no GGUF file ({error}): {_CURE}") from error
         _check(folder, f"delete the folder {folder}: it is made again")
         return str(folder), f"gguf sha256 {digest[:12]}"

@@ -27,7 +27,7 @@ from lbm_core.auction.bidder import N_TICKS
 from lbm_core.data.trajectories import TrajectorySet, sample_ends, windows
 from lbm_core.data.windows import Windows
 from lbm_core.seeding import generator, integer_seed
-from lbm_core.training import Resumable, fingerprint, fitted_encoder, trainable
+from lbm_core.training import Resumable, fingerprint, fitted_encoder, sound, trainable
 
 PROBE_DECISIONS = 4_096  # on which a training measures its loss again and again
 PROBES = 10  # how often, besides at the last step; in short trainings less, at every PROBE_STEPS-th step
@@ -143,6 +143,9 @@ def train_act(
         if config.ema:
             average(averaged, [weight.detach() for weight in weights], step)
         history[step, 0] = torch.stack(losses).mean()
+        if probed or (step + 1) % checkpoint_every == 0:  # not always: the device waits for it
+            for at, loss in enumerate(history[: step + 1, 0].tolist()):
+                sound(loss, config.method, at)
         if log_folder is not None and (probed or (step + 1) % LOG_STEPS == 0):
             speed = (step - logged) * config.batch_size / (time.perf_counter() - then)
             curves = {"learning_rate": schedule.get_last_lr()[0], "windows_per_second": speed}

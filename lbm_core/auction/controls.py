@@ -164,12 +164,7 @@ class OnlineLpBidder(Remembering):
 
     Of the program "maximise value subject to budget and CPA target" over the remaining ticks, with curves averaged over
     past periods (never the one bid for), the dual gives alpha: the largest price per conversion that keeps both
-    constraints.
-
-    Parameters
-    ----------
-    price_belief : prices expected today / prices of the past
-    cap : largest alpha / CPA target
+    constraints. ``price_belief`` is prices expected today / prices of the past, ``cap`` the largest alpha / CPA target.
     """
 
     def __init__(self, past: Sequence[ResponseTables], price_belief: Parameter = 1.0, cap: Parameter = 3.0) -> None:

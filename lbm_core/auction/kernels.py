@@ -205,11 +205,8 @@ def convert(lists, pvalues, sigma_ratio, shift, state, totals, prices):
     """Mean least winning cost of a tick; the conversions of the shown ads, after :func:`allocate`.
 
     Written: exposures, expected and conversions of ``totals``, and the (n,) least winning costs, ``prices``.
-
-    Parameters
-    ----------
-    sigma_ratio : (n, 3) sigma / p-value of the winners, or (1, m) its mean per advertiser
-    shift : (m,) see :func:`lbm_core.auction.mechanism.conversion_shift`
+    ``sigma_ratio`` is (n, 3) sigma / p-value of the winners, or (1, m) its mean per advertiser; ``shift`` is (m,) of
+    :func:`lbm_core.auction.mechanism.conversion_shift`.
     """
     _, who, bids, depth = lists
     n = len(depth)

@@ -26,10 +26,11 @@ class Allocation(NamedTuple):
 
 
 def allocate(bids: NDArray[np.float64], reserve: float = RESERVE_PRICE) -> Allocation:
-    """Generalised second-price auction of three slots: (n, m) bids in currency, m >= 4, one row per impression.
+    """Generalised second-price auction of three slots: (n, m) bids in currency, one row per impression.
 
-    No price is below the reserve.
+    No price is below the reserve; at the reserve, as where nobody bids next, a slot stays unsold.
     """
+    bids = np.pad(bids, ((0, 0), (0, max(0, N_SLOTS + 1 - bids.shape[1]))))
     ranking = np.argsort(-bids, axis=1, kind="stable")[:, : N_SLOTS + 1]
     ranked_bids = np.take_along_axis(bids, ranking, axis=1)
     prices = np.maximum(ranked_bids[:, 1:], reserve)

@@ -16,7 +16,7 @@ from lbm_core.data.features import StateEncoder, log_alpha_ratio, return_unit
 from lbm_core.data.trajectories import ALPHA_LIMIT, TrajectorySet, sample_ends, windows
 from lbm_core.data.windows import Windows, windows_of_observation
 from lbm_core.seeding import generator, integer_seed
-from lbm_core.training import fitted_encoder, small_network
+from lbm_core.training import fitted_encoder, small_network, sound
 
 
 class DecisionTransformer(Stored):
@@ -86,7 +86,7 @@ def train_dt(config: DTConfig, trajectories: TrajectorySet, *, progress: bool = 
     schedule = get_scheduler(form, optimizer, config.steps // 10, config.steps)
     losses = []
     with small_network(integer_seed(config.seed, "train", 2)):  # dropout
-        for _ in trange(config.steps, desc="DT", disable=not progress):
+        for step in trange(config.steps, desc="DT", disable=not progress):
             rows, ticks = sample_ends(trajectories, config.batch_size, rng)
             loss, _ = transformer.imitation(trajectories, rows, ticks, penalties)
             optimizer.zero_grad()
@@ -94,7 +94,7 @@ def train_dt(config: DTConfig, trajectories: TrajectorySet, *, progress: bool = 
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_norm)
             optimizer.step()
             schedule.step()
-            losses.append(loss.item())
+            losses.append(sound(loss.item(), "DT", step))
     transformer.losses = averaged(losses)
     model.eval()
     return transformer

@@ -24,7 +24,7 @@ from lbm_core.critic.reward import reward_table
 from lbm_core.data.features import StateEncoder, log_alpha_ratio, return_unit
 from lbm_core.data.trajectories import ALPHA_LIMIT, TrajectorySet, windows
 from lbm_core.seeding import generator, integer_seed
-from lbm_core.training import fitted_encoder, small_network
+from lbm_core.training import fitted_encoder, small_network, sound
 
 N_CONTEXT = 2  # log C and log(B / C), normalised
 N_CONDITION = N_CONTEXT + 3  # and return, share of the CPA target kept, and whether these two are told
@@ -171,7 +171,7 @@ def train_diffbid(config: DiffBidConfig, trajectories: TrajectorySet, *, progres
     schedule = CosineAnnealingLR(optimizer, config.steps) if config.decay else None
     history = []
     with small_network():
-        for _ in trange(config.steps, desc=config.method, disable=not progress):
+        for step in trange(config.steps, desc=config.method, disable=not progress):
             rows = torch.as_tensor(rng.integers(len(paths), size=config.batch_size))
             condition = conditioned(context[rows], wanted[rows])
             untold = torch.as_tensor(rng.random(len(rows)) < config.untold)
@@ -188,6 +188,7 @@ def train_diffbid(config: DiffBidConfig, trajectories: TrajectorySet, *, progres
             optimizer.step()
             if schedule is not None:
                 schedule.step()
+            sound(loss.item(), config.method, step)
             history.append((states.item(), acting.item()))
     model.losses = averaged(history)
     return model.eval()

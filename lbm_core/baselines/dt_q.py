@@ -21,7 +21,7 @@ from lbm_core.baselines.decision_transformer import DecisionTransformer, DTBidde
 from lbm_core.critic.network import Critic
 from lbm_core.data.trajectories import TrajectorySet, sample_ends, windows
 from lbm_core.seeding import generator, integer_seed
-from lbm_core.training import small_network
+from lbm_core.training import small_network, sound
 
 
 class DTQSearchBidder(DTBidder):
@@ -64,7 +64,7 @@ def finetune_dt(
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
     losses = []
     with small_network(integer_seed(config.seed, "train", 4)):  # dropout
-        for _ in trange(config.steps, desc="DT-Q", disable=not progress):
+        for step in trange(config.steps, desc="DT-Q", disable=not progress):
             rows, ticks = sample_ends(trajectories, config.batch_size, rng)
             imitation, predicted = tuned.imitation(trajectories, rows, ticks, penalties)
             states, logged, mask = judge.inputs(windows(trajectories, rows, ticks, critic.config.window_length))
@@ -74,7 +74,7 @@ def finetune_dt(
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_norm)
             optimizer.step()
-            losses.append(loss.item())
+            losses.append(sound(loss.item(), "DT-Q", step))
     tuned.losses = averaged(losses)
     model.eval()
     return tuned

@@ -17,7 +17,7 @@ from lbm_core.critic.reward import reward_table
 from lbm_core.data.features import LOG_RATIO_LIMIT, StateEncoder, log_alpha_ratio
 from lbm_core.data.trajectories import TrajectorySet, windows
 from lbm_core.seeding import generator, integer_seed
-from lbm_core.training import fitted_encoder, small_network, without_notices
+from lbm_core.training import fitted_encoder, small_network, sound, without_notices
 
 
 def transitions(
@@ -107,9 +107,11 @@ def train_offline_rl(config: OfflineRLConfig, trajectories: TrajectorySet, *, pr
     name = "loss" if config.algorithm == "BC" else "critic_loss"
     learner, losses = policy.learner, []
     with small_network(integer_seed(config.seed, "train", 2)):  # sampled actions and latents
-        for _ in trange(config.steps, desc=config.algorithm, disable=not progress):
+        for step in trange(config.steps, desc=config.algorithm, disable=not progress):
             batch = _batch(data, rng.integers(len(actions), size=config.batch_size), config.n_step)
-            losses.append(learner.update(batch)[name])
+            update = learner.update(batch)
+            sound(sum(update.values()), config.algorithm, step)
+            losses.append(update[name])
     policy.losses = averaged(losses)
     return policy
 

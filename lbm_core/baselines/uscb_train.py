@@ -18,7 +18,7 @@ from lbm_core.baselines.uscb import UscbPolicy
 from lbm_core.critic.reward import smoothed_score
 from lbm_core.data.trajectories import TrajectorySet
 from lbm_core.seeding import integer_seed
-from lbm_core.training import fitted_encoder, small_network, without_notices
+from lbm_core.training import fitted_encoder, small_network, sound, without_notices
 
 Days = Callable[[np.random.Generator], Day]
 
@@ -116,7 +116,12 @@ def train_uscb(config: UscbConfig, trajectories: TrajectorySet, days: Days, *, p
         way |= {"action_noise": NormalActionNoise(np.zeros(1), np.full(1, config.noise))}
         way |= {"policy_kwargs": {"net_arch": [config.hidden_size, config.hidden_size]}}
         learner = DDPG("MlpPolicy", environment, **way)
-        learner.learn(config.steps, callback=lambda *_: bar.update() or True)
+
+        def watch(*_: Any) -> bool:
+            sound(learner.logger.name_to_value["train/critic_loss"], "USCB", int(bar.n))
+            return bar.update() or True
+
+        learner.learn(config.steps, callback=watch)
     policy.actor.load_state_dict(learner.actor.mu.state_dict())
     policy.actor.eval()
     policy.returns = environment.averages()

@@ -17,7 +17,7 @@ from lbm_core.critic.network import HISTORY, Critic
 from lbm_core.critic.reward import reward_table
 from lbm_core.data.trajectories import TrajectorySet, sample_ends, windows
 from lbm_core.seeding import generator, integer_seed
-from lbm_core.training import Resumable, fingerprint, fitted_encoder, small_network
+from lbm_core.training import Resumable, fingerprint, fitted_encoder, small_network, sound
 
 
 def expectile_loss(difference: Tensor, expectile: float) -> Tensor:
@@ -125,7 +125,7 @@ def _train(
         with torch.no_grad():
             for slow, fast in zip(target_q.parameters(), critic.twin_q.parameters(), strict=True):
                 slow.lerp_(fast, config.tau)
-        critic.history[step] = q.item(), v.item()
+        critic.history[step] = sound(q.item(), "the critic", step), v.item()
         if step % 20 == 0:
             bar.set_postfix_str("Q {:.5f} V {:.5f}".format(*critic.history[step]), refresh=False)
         if (step + 1) % checkpoint_every == 0 and step + 1 < config.steps:

@@ -121,11 +121,8 @@ class Critic(nn.Module):
 class CriticEnsemble:
     """At least two critics that differ in their training seed; judges as a :class:`Critic`.
 
-    Its ``config`` is that of the first member. Differs from the paper, which has one pair of twins.
-
-    Parameters
-    ----------
-    pessimism : standard deviations between members that are taken off their mean, >= 0
+    Its ``config`` is that of the first member. ``pessimism`` >= 0 standard deviations between members are taken off
+    their mean. Differs from the paper, which has one pair of twins.
     """
 
     def __init__(self, critics: Sequence[Critic], pessimism: float = 0.0) -> None:

@@ -137,10 +137,8 @@ def behaviour_population(
 ) -> Bidder:
     """Draw a bidder for each of n advertisers; ``rng`` decides who bids how, and drives the bidders' noise.
 
-    Parameters
-    ----------
-    parameters, policies : knobs, and what the learned bidders choose among; default the data set's committed ones
-    mean_pvalues : (48, 48) forecast of the online LP, (advertiser, tick); default that of the "data" traffic
+    ``parameters`` are knobs, ``policies`` what the learned bidders choose among; default the data set's committed ones.
+    ``mean_pvalues``, (48, 48), are the online LP's forecast, (advertiser, tick); default that of the "data" traffic.
     """
     knobs = parameters or behaviour_parameters(dataset)
     n = len(advertisers)

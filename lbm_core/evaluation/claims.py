@@ -32,17 +32,13 @@ def experiments() -> list[str]:
 
 
 def scorecard(frames: Mapping[str, pd.DataFrame], rng: np.random.Generator) -> pd.DataFrame:
-    """Verdict on every claim: name, short, claim, section, test, measured, verdict, metric, estimate, low, high, days,
-    seeds, tier.
+    """Verdict on every claim, of one data set's rows by experiment: name, short, claim, section, test, measured,
+    verdict, metric, estimate, low, high, days, seeds, tier.
 
     A verdict is "agrees", "opposite" (the data say the opposite), "open" (an interval that includes 0, too few periods,
     trainings or samples), "not comparable" (:func:`comparable`) or "not run" (``measured`` says why; an experiment that
     is missing leaves its claims so). The numbers are of the comparison that decides: metric, estimate with its 95 %
     interval (NaN where none is known), days, seeds (trainings; 0 where nothing learns), tier.
-
-    Parameters
-    ----------
-    frames : recorded rows by experiment name, of one data set
     """
     table, card = claims(), []
     for claim in table.to_dict("records"):

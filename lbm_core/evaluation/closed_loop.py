@@ -42,8 +42,6 @@ def closed_loop(
     ``rows`` are those of the 48 advertisers that the methods stand in for (default all), ``at_once`` (1 to 48) of them
     in the same market: 1 asks what one gains by changing method, 48 what happens when everybody does.
 
-    Returns
-    -------
     Rows of :func:`lbm_core.evaluation.runner.evaluate`; here ``expected_conversions`` sums p over the shown wins only
     """
     for name, values in (("bidders", list(bidders)), ("periods", periods), ("seeds", seeds)):

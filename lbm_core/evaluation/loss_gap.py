@@ -30,8 +30,6 @@ def share_closed(final: pd.DataFrame, control: str) -> pd.DataFrame:
     seeds that all three share (the same windows in the same order). Where the gap itself could be 0, no share can be
     named: its bounds are NaN.
 
-    Returns
-    -------
     One row: control, seeds, gap (mean loss of LLM-DT less LBM-Act), share, low, high, closes ("above" or "below"
     where the 95 % interval lies so to 0, else "open"), differs (the same to 1, where words and control are alike)
     """

@@ -51,8 +51,6 @@ def evaluate(
     methods are paired. A bidder is made once and reset before every replay. ``rows`` says which of the 48 advertisers
     bid (default all), ``budget_ratio`` > 0 which share of every budget may be spent (Table 5).
 
-    Returns
-    -------
     One row per method, period, seed and advertiser: conversions, expected_conversions (sum of p over the wins),
     budget_utilization, cpa_ratio (NaN where nothing was spent), score (beta = 2), score_beta1, cost, budget,
     cpa_target; ``expected_`` columns hold the same for the expected conversions.

@@ -7,6 +7,7 @@ be repeated bit by bit on one machine; where another CPU gave other bits under t
 
 import json
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from lbm_core import paths
-from lbm_core.files import config_key, weights_key, writing
+from lbm_core.files import alone, config_key, weights_key, writing
 
 T = TypeVar("T")
 TOOK = "took.json"  # inside every artifact: seconds of its making and the process's peak memory
@@ -105,16 +106,34 @@ class Artifact(Generic[T]):
         return self.load(self.path)
 
     def ensure(self) -> None:
-        """Make it if it is not there; inputs first, so that their making is not counted as its own."""
+        """Make it if it is not there; inputs first, so that their making is not counted as its own.
+
+        Of several processes one makes it, the others wait.
+        """
         if self.exists:
             return
         for one in self.inputs:
             one.ensure()
+        lock = self.path.with_name(f".{self.key}.lock")
+        with alone(lock):
+            try:
+                if not self.exists:
+                    self._make()
+            finally:
+                lock.unlink(missing_ok=True)
+
+    def _make(self) -> None:
+        for left in self.path.parent.glob(f".{self.key}-*"):  # by a run that was killed
+            shutil.rmtree(left, ignore_errors=True)
         start = time.monotonic()
-        with writing(self.path) as folder:
-            self.make(folder)
-            took = {"seconds": round(time.monotonic() - start, 3), "peak_mib": round(peak_mib(), 1)}
-            (folder / TOOK).write_text(json.dumps(took))
+        try:
+            with writing(self.path) as folder:
+                self.make(folder)
+                took = {"seconds": round(time.monotonic() - start, 3), "peak_mib": round(peak_mib(), 1)}
+                (folder / TOOK).write_text(json.dumps(took))
+        except FloatingPointError:  # a training that diverged: from a checkpoint it would do so again
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
+            raise
         if not self.silent:
             tell(self.what, True, took["seconds"])
 

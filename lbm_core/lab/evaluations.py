@@ -43,13 +43,8 @@ def evaluate_methods(setup: Setup, methods: Names = MAIN, *, budget_ratio: float
     """Replay methods on the tier's held-out periods, conversion draws, advertisers and training seeds.
 
     Every method, training seed and period is kept once it is done, so that a killed evaluation resumes.
+    ``budget_ratio`` is the share of every budget that may be spent (Table 5).
 
-    Parameters
-    ----------
-    budget_ratio : share of every budget that may be spent (Table 5)
-
-    Returns
-    -------
     Rows of :func:`lbm_core.evaluation.runner.evaluate` with the columns ``train_seed`` (methods that learn nothing have
     the first one only) and ``weights`` (:meth:`lbm_core.lab.guided.Contender.weights`).
     """
@@ -69,14 +64,9 @@ def evaluate_closed_loop(setup: Setup, methods: Names = (BEHAVIOUR, *MAIN)) -> p
     """Let methods bid in the market of some held-out periods, in the place of its bidders, with every training seed.
 
     The market is the one that priced the held-out periods, so its prices are those of the replay until somebody bids
-    otherwise. Every method, training seed and period is kept once it is done.
+    otherwise. Every method, training seed and period is kept once it is done. ``methods`` are as in
+    :func:`evaluate_methods`, and "behaviour": what the replaced advertisers themselves got.
 
-    Parameters
-    ----------
-    methods : as in :func:`evaluate_methods`, and "behaviour": what the replaced advertisers themselves got
-
-    Returns
-    -------
     Rows of :func:`lbm_core.evaluation.closed_loop.closed_loop` with the columns ``train_seed`` and ``weights``
     """
     sizes, periods = setup.tier.evaluation, held_out_periods(setup)

@@ -111,10 +111,8 @@ class Lab(Setup):
     def train(self, name: str, *, tune: bool = True) -> dict[str, Any]:
         """Train a method unless it is in the cache, and say what it took.
 
-        Returns
-        -------
-        method, folder, parameters (count of the weights kept), mib (their size), steps (decisions for USCB), seconds
-        (of the training alone), peak_mib (of the process by its end), computed (False: found in the cache)
+        Method, folder, parameters (count of the weights kept), mib (their size), steps (decisions for USCB), seconds
+        (of the training alone), peak_mib (of the process by its end), computed (False: found in the cache).
         """
         artifact: Artifact[Any] = models.critic(self) if name == "critic" else tuning.model(self, name, tune=tune)
         there = artifact.exists

@@ -29,17 +29,9 @@ def search(
 
     Columns: method, trial, score (mean per advertiser), setting (json), steps, seconds, drift (of LBM-Act and its
     relatives without instructions, of log alpha a day), chosen. Trials differ from each other; each is replayed on the
-    tuning periods' response curves, with the data's seed.
-
-    Parameters
-    ----------
-    plain : json-plain, what else the trials depend on: keys of models, which are made when a trial asks for them
-    steps : gradient steps of a trial's own training
-
-    Raises
-    ------
-    ValueError
-        A default that is not among the values of its space.
+    tuning periods' response curves, with the data's seed. ``plain`` is json-plain, what else the trials depend on: keys
+    of models, which are made when a trial asks for them; ``steps`` are gradient steps of a trial's own training.
+    ValueError: a default that is not among the values of its space.
     """
     for key, values in space.items():
         if defaults[key] not in values:

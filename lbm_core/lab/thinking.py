@@ -182,15 +182,9 @@ def judged(
 def gqpo(setup: Setup, *, rule: Rule = "argmax", rounds: int | None = None) -> Tuned:
     """LBM-Think after GQPO (Eq. 14); ``losses.csv`` lies in its folder. Its value is None if nothing was learned.
 
-    Parameters
-    ----------
-    rule : what is learned, one of :data:`lbm_core.think.gqpo.RULES`; "argmax" is GQPO, the others are controls
-    rounds : default the tier's; each samples with the model of the one before, and trains it further
-
-    Raises
-    ------
-    ValueError
-        No such rule, or fewer than one round.
+    ``rule`` says what is learned, one of :data:`lbm_core.think.gqpo.RULES`; "argmax" is GQPO, the others are controls.
+    Each of the ``rounds``, default the tier's, samples with the model of the one before, and trains it further.
+    ValueError: no such rule, or fewer than one round.
     """
     from lbm_core.think.gqpo import RULES
 

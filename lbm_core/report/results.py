@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lbm_core import paths
-from lbm_core.files import writing_file
+from lbm_core.files import alone, writing_file
 from lbm_core.settings import DATASETS, TIER_NAMES
 
 COMPUTED_TIERS = tuple(name for name in TIER_NAMES if name != "cached")  # from the smallest to the largest
@@ -64,7 +64,8 @@ def record(
     new = frame.assign(**constant, **{name: value for name, value in defaults.items() if name not in frame})
     if unknown := set(new["dataset"]) - {"", *DATASETS}:
         raise ValueError(f"unknown dataset {min(unknown)!r} in {experiment!r}; choose one of {', '.join(DATASETS)}")
-    _add(target, new)
+    with alone(target.parent):  # another run may record another data set in the same file
+        _add(target, new)
     print(f"wrote {_shown(target, output)} ({len(new)} rows)")
     return target
 

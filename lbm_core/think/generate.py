@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import pandas as pd
 from tqdm.auto import tqdm
 
-from lbm_core.files import config_key
+from lbm_core.files import alone, config_key, told
 from lbm_core.seeding import integer_seed
 from lbm_core.think.config import Sampling
 
@@ -121,11 +121,8 @@ def normalised(chances: Sequence[float]) -> tuple[float, float, float] | None:
 
 
 def _read_store(store: Path) -> dict[str, dict[int, Generation]]:
-    """Texts by key and sample; the half line that a killed run leaves at the end is cut off the file."""
-    content = store.read_bytes() if store.is_file() else b""
-    whole, _, rest = content.rpartition(b"\n")
-    if rest:
-        os.truncate(store, len(content) - len(rest))
+    """Texts by key and sample; a half line at the end is that of a killed run, or one that another is writing."""
+    whole = store.read_bytes().rpartition(b"\n")[0] if store.is_file() else b""
     groups: dict[str, dict[int, Generation]] = {}
     for number, line in enumerate(whole.splitlines(), 1):
         try:
@@ -133,13 +130,15 @@ def _read_store(store: Path) -> dict[str, dict[int, Generation]]:
             chances = row.get("chances")
             text = Generation(row["text"], row["tokens"], row["finish"], row["seconds"], chances and tuple(chances))
             groups.setdefault(row["key"], {})[row["sample"]] = text
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"line {number} of {store} is damaged; delete it to generate its texts anew") from error
     return groups
 
 
 def _append(store: Path, groups: Mapping[str, Group], parameters: dict[str, Any]) -> None:
     texts = [{"key": key, "sample": k, **asdict(text)} for key, group in groups.items() for k, text in enumerate(group)]
-    store.parent.mkdir(parents=True, exist_ok=True)
-    with store.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(text | parameters, ensure_ascii=False) + "\n" for text in texts)
+    lines = "".join(json.dumps(text | parameters, ensure_ascii=False) + "\n" for text in texts).encode()
+    with alone(store), told(store), store.open("ab") as file:
+        if file.tell() and not store.read_bytes().endswith(b"\n"):  # half a line, of a run that was killed
+            os.truncate(store, store.read_bytes().rfind(b"\n") + 1)
+        file.write(lines)

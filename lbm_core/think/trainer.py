@@ -19,6 +19,7 @@ from transformers import PrinterCallback, TrainerCallback
 from lbm_core.act.backbone import Backbone
 from lbm_core.files import config_key
 from lbm_core.think.config import TextTraining
+from lbm_core.training import sound
 
 LOG = "steps.csv"  # in the folder of a trained model: one row per step
 ADAPTER = "adapter.safetensors"  # low-rank updates alone
@@ -54,6 +55,7 @@ def train(
             warmup_steps=0.05 if config.schedule == "cosine" else 0,  # a share of the steps
             use_cpu=not torch.cuda.is_available(),
             logging_steps=1,
+            logging_nan_inf_filter=False,  # it would show the mean so far in their place
             save_strategy="no",  # _Periodic decides
             save_total_limit=1,
             report_to="none",
@@ -64,6 +66,7 @@ def train(
         more |= {"train_dataset": Dataset.from_list(rows), "processing_class": start.tokenizer}
         trainer = trainer_of(model=start.model, args=settings, **more)
         trainer.remove_callback(PrinterCallback)  # its lines would fill a notebook; the log is returned
+        trainer.add_callback(_Sound())
         if checkpoints is not None:
             trainer.add_callback(_Periodic())
         # The trainer's state is what a checkpoint gets last: one without it was being written when the run was killed.
@@ -76,6 +79,13 @@ def train(
     trainer.model.eval()
     trainer.model.config.use_cache = True
     return trainer.model, pd.DataFrame([entry for entry in trainer.state.log_history if "loss" in entry])
+
+
+class _Sound(TrainerCallback):
+    """Stops a training whose loss, or the gradient's norm, is no number any more."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        sound(logs.get("loss", 0.0) + logs.get("grad_norm", 0.0), "the language model", state.global_step - 1)
 
 
 class _Periodic(TrainerCallback):

@@ -49,12 +49,8 @@ class VllmBackend:
     """Generation with vLLM, on the GPU where the installed build finds one, else on the CPU.
 
     The engine starts with the first text: a run whose texts are all stored never waits for it. Its worker is a process
-    of its own, whose memory comes back with :meth:`close`.
-
-    Parameters
-    ----------
-    dtype : "float32", "bfloat16" or "float16"
-    longest : tokens of a prompt and its text together, at most; cut down to what the model can read
+    of its own, whose memory comes back with :meth:`close`. ``dtype`` is "float32", "bfloat16" or "float16", ``longest``
+    the tokens of a prompt and its text together, at most; cut down to what the model can read.
     """
 
     batch_size = 48  # prompts per call of generate(); vLLM decides itself how many texts are in flight

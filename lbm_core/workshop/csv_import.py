@@ -41,11 +41,8 @@ def import_files(
 
     A ValueError names file and line: columns, lines or numbers that cannot be, duplicate or missing rows,
     contradictions, differences from the traffic; also a trajectory twice, or dense and sparse files together.
-
-    Parameters
-    ----------
-    dataset : the data set the files must belong to; None: whichever their p-values agree with
-    compare : whether trajectory files must agree with the regenerated traffic (traffic files always must)
+    ``dataset`` is the one that the files must belong to; None: whichever their p-values agree with. ``compare`` says
+    whether trajectory files must agree with the regenerated traffic (traffic files always must).
     """
     out = Path(out)
     if out.exists():
