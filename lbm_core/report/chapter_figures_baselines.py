@@ -55,22 +55,20 @@ def leader_board(figure: Figure, boards: pd.DataFrame) -> None:
 
 @drawn("method", "tick", "alpha_ratio", "cpa_ratio", "wrong_way")
 def black_box_day(figure: Figure, day: pd.DataFrame) -> None:
-    """One advertiser's day under several methods: alpha, and the CPA so far with the moves against it."""
+    """One advertiser's alpha under several methods, and where it moves against the CPA so far (grey: above target)."""
     methods = day.groupby("method", sort=False)
-    width = max(len(methods), 2) * 1.75
-    grid = sized(figure, width, 3.2, 2, len(methods), sharex=True, sharey="row", squeeze=False)
-    for (top, bottom), (name, rows) in zip(grid.T, methods, strict=True):
-        top.step(rows["tick"], rows["alpha_ratio"], where="mid")
-        bottom.plot(rows["tick"], rows["cpa_ratio"])
-        wrong = rows[rows["wrong_way"]]
-        for axes, column, label in ((top, "alpha_ratio", None), (bottom, "cpa_ratio", "alpha moves against it")):
-            axes.plot(wrong["tick"], wrong[column], "o", markersize=3, color=PALETTE[3], label=label)
-        bottom.axhline(1, color="black", linewidth=0.6)
-        top.set_title(name)
-        bottom.set_xlabel("tick")
-    grid[0, 0].set_ylabel("alpha / C")
-    grid[1, 0].set_ylabel("CPA so far / C")
-    legend_below(figure, grid[1, 0])
+    panes = sized(figure, 3.4, 0.75 * len(methods) + 0.7, len(methods), 1, sharex=True, sharey=True, squeeze=False)
+    for axes, (name, rows) in zip(panes[:, 0], methods, strict=True):
+        dear = rows["cpa_ratio"] > 1
+        axes.fill_between(rows["tick"], 0, 1, dear, step="mid", color="0.88", transform=axes.get_xaxis_transform())
+        axes.step(rows["tick"], rows["alpha_ratio"], where="mid", color="0.3", linewidth=0.9)
+        for mark, colour, side, label in (("^", 3, dear, "raised above it"), ("v", 9, ~dear, "lowered below it")):
+            wrong = rows[rows["wrong_way"] & side]
+            axes.plot(wrong["tick"], wrong["alpha_ratio"], mark, markersize=4, color=PALETTE[colour], label=label)
+        axes.set_ylabel(name, rotation=0, ha="right", va="center")
+    figure.suptitle("alpha / C (grey: CPA so far above its target)", fontsize=8)
+    panes[-1, 0].set_xlabel("tick")
+    legend_below(figure, panes[0, 0])
 
 
 @drawn("method", "train_seed", "step", "name", "value")
@@ -169,15 +167,18 @@ def modelled_lengths(figure: Figure, model: pd.DataFrame) -> None:
     legend_below(figure, panes[0])
 
 
-@drawn("method", "status", "count", size=(5.2, 1.9))
+@drawn("method", "status", "count", size=(3.4, 1.7))
 def statuses(figure: Figure, answers: pd.DataFrame) -> None:
     """What became of every consultation: the shares of :class:`~lbm_core.baselines.text_action.TextStatus`."""
     counts = answers.pivot_table(index="method", columns="status", values="count", sort=False, fill_value=0)
     shares = 100 * counts.div(counts.sum(axis=1), axis=0)[[name for name in _STATUS_COLOURS if name in counts]]
-    axes = shares.plot.barh(stacked=True, width=0.6, color=_STATUS_COLOURS, ax=figure.subplots(), linewidth=0)
+    axes = shares.plot.barh(stacked=True, width=0.6, color=_STATUS_COLOURS, ax=figure.subplots(), legend=False)
+    for bars in axes.containers:  # only what has room is written
+        axes.bar_label(bars, fmt=lambda x: f"{x:.0f} %" if x >= 12 else "", label_type="center", color="white", size=7)
+    axes.set_yticks(range(len(counts)), [f"{name}\n{total:g} asked" for name, total in counts.sum(axis=1).items()])
     axes.invert_yaxis()
-    axes.set(xlabel="% of consultations", xlim=(0, 100), ylabel="")
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    axes.set(xlabel="% of answers", xlim=(0, 100), ylabel="")
+    legend_below(figure, axes, ncols=3)
 
 
 @drawn("dataset", "short", "section", "verdict", "metric", "estimate", "low", "high", "measured", "seeds")

@@ -28,15 +28,13 @@ def instructed_moves(figure: Figure, frame: pd.DataFrame) -> None:
 def language_share(figure: Figure, frame: pd.DataFrame) -> None:
     """Share of attention on words, one cell per layer and head; what even attention would give is marked."""
     table, even = 100 * frame.pivot(index="layer", columns="head", values="share"), 100 * frame["even"].iloc[0]
-    width, height = min(0.36 * table.shape[1] + 2.0, 7.0), 0.26 * len(table) + 1.2
-    axes, bar = sized(figure, width, height, 1, 2, width_ratios=[1, 0.04])
+    axes, bar = sized(figure, min(0.36 * table.shape[1] + 2, 7), 0.26 * len(table) + 1.2, 1, 2, width_ratios=[1, 0.04])
     look = {"annot": table.size <= 60, "fmt": ".0f", "annot_kws": {"size": 6}}  # numbers where they can be read
     sns.heatmap(table, ax=axes, cbar_ax=bar, vmin=0, vmax=100, cmap="magma", **look)
-    bar.set_ylabel("attention on words, %")
     bar.axhline(even, color="white", linewidth=1.5)
-    axes.set(xlabel="head", ylabel="layer", title=f"White line: spread evenly, {even:.0f} %")
-    axes.tick_params(length=0)
-    axes.tick_params(axis="y", rotation=0)
+    bar.set_yticks([0, even, 100], ["0", f"{even:.0f}, spread evenly", "100"])
+    axes.set(xlabel="head", ylabel="layer", title="Attention on words, %")
+    axes.tick_params(length=0, labelrotation=0)
 
 
 @drawn("method", "tick", "alpha_ratio", "spent")
@@ -87,20 +85,21 @@ def guides(figure: Figure, differences: pd.DataFrame, spending: pd.Series, refer
     right.set(xlabel=f"share of the budget spent (dashed: '{_short(reference)}')", xlim=(0, 1.03))
 
 
-@drawn("size", "loss", "followed", "trained", "seconds")
+@drawn("size", "loss", "followed", "trained")
 def sizes(figure: Figure, frame: pd.DataFrame) -> None:
-    """Sizes of LBM-Act over training seeds: final loss, obedience and seconds."""
-    trained = frame.groupby("size", sort=False)["trained"].first() / 1e6
-    figure.set_layout_engine("constrained", w_pad=0.08)  # tick labels of neighbours would touch
-    panes = sized(figure, 7.0, 0.26 * len(trained) + 1.0, 1, 3, sharey=True)
-    labels = {"loss": "loss at the end", "followed": "moves as told, share", "seconds": "training, s"}
+    """Sizes of LBM-Act, the first the default: final loss beside the default's, and obedience; lines: all trainings."""
+    groups = frame.assign(loss=100 * frame["loss"] / frame["loss"][frame["size"] == frame["size"].iloc[0]].mean() - 100)
+    groups, trainings = groups.groupby("size", sort=False), frame["size"].value_counts().min()
+    labels = {"loss": "final loss, % above default", "followed": "share of moves as told"}
+    panes = sized(figure, 5.0, 0.24 * len(groups) + 0.8, 1, 2, sharey=True)
     for axes, (column, label) in zip(panes, labels.items(), strict=True):
-        axes.plot(frame[column], frame["size"].map(trained.index.get_loc), "o", markersize=4, alpha=0.7)
-        axes.set(xlabel=label)
+        rows = groups[column].agg(["mean", "min", "max"]).set_axis(["mean", "low", "high"], axis=1)
+        dots(axes, rows, [f"{name} ({count:.2g} M)" for name, count in (groups["trained"].first() / 1e6).items()])
+        axes.set_xlabel(label)
         axes.grid(axis="y", color="0.92")
-    panes[1].set_xlim(-0.03, 1.03)
-    panes[2].set_xlim(left=0)
-    lines(panes[0], [f"{name} ({millions:.2g} M trained)" for name, millions in trained.items()])
+    panes[1].set_xlim(-0.03, 1.06)
+    note = f"line: range of {trainings} trainings" if trainings > 1 else "one training: no interval"
+    panes[0].set_ylabel(f"weights trained in brackets\n{note}", fontsize=7)
 
 
 @drawn("step", "q_loss", "v_loss")
@@ -142,10 +141,7 @@ def variants(figure: Figure, validity: pd.DataFrame, steered: pd.DataFrame) -> N
 
 @drawn("variant", "relative_q", "gain", size=(7, 2.3))
 def calibration(figure: Figure, curve: pd.DataFrame, by_tick: pd.DataFrame, by_ratio: pd.DataFrame) -> None:
-    """Mean gain where the critics say about the same, and sign_accuracy by bins of the tick and of the CPA so far.
-
-    The dashed line is always_lower, of the same bins.
-    """
+    """Mean gain where critics say about the same, and sign_accuracy (dashed: always_lower) by tick and CPA so far."""
     panes, palette = figure.subplots(1, 3), colours(list(curve["variant"].unique()))
     curves(panes[0], curve, "relative_q", "gain", "variant", palette=palette, marker="o", markersize=3)
     _cross(panes[0])

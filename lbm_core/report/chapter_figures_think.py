@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lbm_core.evaluation.advice import MEASURES
-from lbm_core.report.style import PALETTE, PAPER_COLOUR, bars, colours, curves, dots, drawn, legend_below, lines, sized
+from lbm_core.report.style import PALETTE, PAPER_COLOUR, bars, colours, curves, drawn, legend_below, lines, sized
 
 
 @drawn("model", "quantity", "value", "low", "high", size=(7.4, 2.7))
@@ -83,18 +83,18 @@ def sweep(figure: Figure, frame: pd.DataFrame) -> None:
 
 @drawn("model", "measure", "mean", "low", "high")
 def before_after(figure: Figure, table: pd.DataFrame) -> None:
-    """Every measure of every model with its interval; empty where none is known."""
-    models, measures = list(table["model"].unique()), [name for name in MEASURES if name in set(table["measure"])]
-    columns = (len(measures) + 1) // 2
-    height = 2 * (0.19 * len(models) + 0.65)
-    grid = sized(figure, 2.3 * columns, height, 2, columns, sharex=True, sharey=True, squeeze=False)
-    for axes, measure in zip(grid.flat, measures, strict=False):
-        dots(axes, table[table["measure"] == measure].set_index("model").reindex(models), models)
-        axes.set(title=measure, xlim=(-0.03, 1.03))
-        axes.grid(axis="y", color="0.92")
-    for axes in grid.flat[len(measures) :]:
-        axes.axis("off")
-    figure.supxlabel("share of held-out moments", fontsize=8)
+    """What each model's advice is worth, by judge, with its interval; whether it answered is part of hallucination."""
+    measures = [name for name in MEASURES if name in set(table["measure"]) - {"answered"}]
+    models = list(table["model"].unique())
+    axes, step = sized(figure, 3.4, 0.11 * (len(models) + 1) * len(measures) + 0.9), 0.8 / len(models)
+    for k, (model, colour) in enumerate(colours(models).items()):
+        rows = table[table["model"] == model].set_index("measure").reindex(measures)
+        places = np.arange(len(measures)) + step * (k - (len(models) - 1) / 2)
+        axes.hlines(places, rows["low"], rows["high"], color=colour)
+        axes.plot(rows["mean"], places, "oDs^vPX*"[k % 8], markersize=4, color=colour, label=model)
+    lines(axes, measures)
+    axes.set(xlim=(0, 1), xlabel="share of held-out moments")
+    legend_below(figure, axes, ncols=3)
 
 
 @drawn("method", "right", "difference", "low", "high")

@@ -103,26 +103,24 @@ def fig3(figure: Figure, losses: pd.DataFrame, *, label: str = r"loss on $\log \
         plain(axes.yaxis, "12357")  # the losses span less than a power of ten
 
 
-@drawn("tick", "kind", "alpha_ratio", "cost", "conversions", size=(7.4, 2.5))
+@drawn("tick", "kind", "alpha_ratio", "conversions", size=(3.4, 3.2))
 def fig4(figure: Figure, path: pd.DataFrame, case: pd.Series) -> None:
-    """Fig. 4 as numbers: one advice (tick, budget), the decision, and the five hours around it, with and without."""
-    panes, tick = figure.subplots(1, 3, sharex=True), int(case["tick"])
-    for kind, colour, line in (("without", PAPER_COLOUR, "--"), ("with", PALETTE[0], "-")):
-        day = path[path["kind"] == kind].sort_values("tick")
-        spent, bought = day["cost"].cumsum() / case["budget"], day["conversions"].cumsum()
-        day = day.assign(spent=spent, bought=bought - (bought[day["tick"] < tick].max() if tick else 0))
-        day = day[day["tick"].between(tick - 10, tick + 10)]
-        look = {"color": colour, "label": f"{kind} the advice", "marker": ".", "markersize": 3}
-        for axes, column in zip(panes, ("alpha_ratio", "spent", "bought"), strict=True):
-            axes.plot(day["tick"], day[column], line, **look)
-    for axes in panes:
-        axes.axvline(tick, color="0.8", linewidth=1, zorder=0)
-        axes.axvspan(tick - 1, tick, color="0.93", zorder=0)
-        axes.set_xlabel("tick")
-    panes[0].set(title=r"Decision: $\alpha / C$", ylabel=r"$\alpha / C$")
-    panes[1].set(title="Outcome: spending", ylabel="share of the budget")
-    panes[2].set(title="Outcome: conversions", ylabel=f"expected, since tick {tick}")
-    panes[0].legend()
+    """Fig. 4 as numbers: one advice (tick), the decision ten ticks before and after, and what was bought since."""
+    (top, bottom), tick = figure.subplots(2, 1, sharex=True), int(case["tick"])
+    for kind, colour, line in (("without", "0.45", "--"), ("with", PALETTE[0], "-")):
+        day = path[(path["kind"] == kind) & path["tick"].between(tick - 10, tick + 10)].sort_values("tick")
+        look = {"color": colour, "label": f"{kind} the advice", "marker": ".", "markersize": 3, "linestyle": line}
+        top.plot(day["tick"], day["alpha_ratio"], **look)
+        since = day[day["tick"] >= tick]
+        bottom.plot([tick, *(since["tick"] + 1)], [0, *since["conversions"].cumsum()], **look)
+    ends = day[day["alpha_ratio"].notna()].iloc[-1]
+    if ends["tick"] < day["tick"].max():
+        top.annotate(" budget gone", (ends["tick"], ends["alpha_ratio"]), va="center", fontsize=7)
+    for axes in (top, bottom):
+        axes.axvspan(tick - 1, tick, color="0.9", zorder=0)
+    top.set_ylabel(r"decision: $\alpha / C$")
+    bottom.set(xlabel="tick (grey: the text is written)", ylabel=f"expected conversions\nsince tick {tick}")
+    top.legend()
 
 
 @drawn("layer", "head", "position", "label", "part", "attention")

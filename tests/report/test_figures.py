@@ -284,12 +284,16 @@ def test_fig3_shows_the_range_over_seeds():
 
 
 def test_fig4_counts_conversions_from_the_advice_on():
-    panes = figures.fig4(*DRAWN[figures.fig4]).axes
-    assert [len(axes.lines) for axes in panes] == [3, 3, 3]
-    assert {text.get_text() for text in panes[0].get_legend().get_texts()} == {"with the advice", "without the advice"}
-    line = panes[2].lines[0]
-    assert dict(zip(*line.get_data(), strict=True))[7] == 0, "nothing was bought since tick 8 before it"
-    assert line.get_xdata().tolist() == list(range(19))
+    path, case = DRAWN[figures.fig4]
+    top, bottom = figures.fig4(path, case).axes
+    assert {text.get_text() for text in top.get_legend().get_texts()} == {"with the advice", "without the advice"}
+    assert not top.texts, "its budget lasts"
+    for line in bottom.lines:
+        assert line.get_data()[0][0] == 8
+        assert line.get_data()[1][0] == 0, "nothing was bought since tick 8 before it"
+        assert (np.diff(line.get_ydata()) >= 0).all()
+    gone = path.assign(alpha_ratio=path["alpha_ratio"].where(path["tick"] < 12))
+    assert [text.get_text().strip() for text in figures.fig4(gone, case).axes[0].texts] == ["budget gone"]
 
 
 def test_smoke_figures_live_apart_and_names_are_checked(tmp_path):
@@ -334,8 +338,8 @@ def test_running_away_draws_the_drift_as_a_line_on_a_logarithmic_axis():
 
 
 def test_share_of_attention_marks_what_even_attention_would_give():
-    axes = chapter_figures_models.language_share(*DRAWN[chapter_figures_models.language_share]).axes[0]
-    assert "19 %" in axes.get_title()
+    axes, bar = chapter_figures_models.language_share(*DRAWN[chapter_figures_models.language_share]).axes
+    assert [label.get_text() for label in bar.get_yticklabels()] == ["0", "19, spread evenly", "100"]
     assert len(axes.texts) == 27
     assert axes.collections[0].get_array().max() == pytest.approx(80)
 
@@ -345,7 +349,12 @@ def test_guides_and_sizes_name_their_lines():
     assert [label.get_text() for label in left.get_yticklabels()] == ["rule", "critic alone"]
     assert len(right.patches) == 2
     panes = chapter_figures_models.sizes(*DRAWN[chapter_figures_models.sizes]).axes
-    assert [label.get_text() for label in panes[0].get_yticklabels()] == ["1 layer (1 M trained)", "LoRA (1 M trained)"]
+    assert [label.get_text() for label in panes[0].get_yticklabels()] == ["1 layer (1 M)", "LoRA (1 M)"]
+    assert "one training" in panes[0].get_ylabel()
+    twice = pd.concat([DRAWN[chapter_figures_models.sizes][0].assign(loss=loss) for loss in (0.1, 0.3)])
+    panes = chapter_figures_models.sizes(twice).axes
+    assert "range of 2 trainings" in panes[0].get_ylabel()
+    assert [line[:, 0].tolist() for line in panes[0].collections[0].get_segments()] == [[-50, 50]] * 2
 
 
 def test_critics_are_drawn_beside_what_needs_no_critic():
