@@ -101,7 +101,8 @@ def ask(
 
 def own_days(setup: Setup, before: Tuned | None = None) -> Artifact[TrajectorySet]:
     """Days that LBM-Act has bid itself under ``gqpo.on_policy_guide`` (or the fine-tuned LBM-Think ``before``), in
-    replays of the first training periods."""
+    replays of the first training periods. Its words are acted on, however the days of an evaluation are read."""
+    setup = setup.changed({"think.reading": "word"})
     who, periods, model = spread_rows(setup.tier.evaluation.advertisers), past_periods(setup), actor(setup)
     guide = setup.tier.gqpo.on_policy_guide if before is None else "LBM-Think"
     config: dict[str, Any] = {"guide": guide, "advertisers": who.tolist(), "seed": setup.seed}

@@ -93,9 +93,9 @@ def test_a_share_of_the_decisions_is_met_by_lbm_act_itself(lab, capsys):
     assert not np.array_equal(later.ticks, logged.ticks) or not np.array_equal(later.rows, logged.rows)
     assert lab.changed({"gqpo.on_policy": 1.0}).decisions().on_policy.all()
     before = thinking.gqpo(mixed, rounds=1)
-    assert "instructed by LBM-Think" in thinking.own_days(mixed, before).what, (
-        "a later round's days are its own model's"
-    )
+    assert "instructed by LBM-Think" in thinking.own_days(mixed, before).what, "later, its own model leads"
+    read = [thinking.gqpo(mixed.changed({"think.reading": how}), rounds=2).key for how in ("word", "expected")]
+    assert read[0] == read[1], "another reading of the days bids with the same model"
     with pytest.raises(ValueError, match="on_policy_guide"):
         lab.changed({"gqpo.on_policy_guide": "oracle"})
 
