@@ -1,4 +1,4 @@
-# make reproduce | test | vllm | lab | figures | report | lint | clean | distclean
+# make reproduce | test | vllm | lab | figures | report | lint | outdated | clean | distclean
 # PYTHON: the interpreter (3.11 or newer) that .venv is made with. TIER: smoke, laptop, gpu, paper.
 PYTHON ?= python3
 TIER ?= smoke
@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: reproduce test vllm lab figures report lint clean distclean
+.PHONY: reproduce test vllm lab figures report lint outdated clean distclean
 
 reproduce: $(STAMP)
 	$(BIN)/lbm reproduce --tier $(TIER)
@@ -50,6 +50,10 @@ $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	@touch $(STAMP)
+
+# Installed packages of which newer versions exist; what is pinned in pyproject.toml is among them.
+outdated:
+	$(BIN)/python -m pip list --outdated --disable-pip-version-check
 
 # What runs leave behind; data sets and checkpoints stay in the cache folder (see the README).
 clean:
