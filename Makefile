@@ -1,12 +1,13 @@
-# make reproduce | test | vllm | lab | figures | report | lint | outdated | clean | distclean
+# make reproduce | test | vllm | lab | figures | report | book | book-test | lint | outdated | clean | distclean
 # PYTHON: the interpreter (3.11 or newer) that .venv is made with. TIER: smoke, laptop, gpu, paper.
 PYTHON ?= python3
 TIER ?= smoke
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BOOK_STAMP := $(VENV)/.book-installed
 
-.PHONY: reproduce test vllm lab figures report lint outdated clean distclean
+.PHONY: reproduce test vllm lab figures report book book-test lint outdated clean distclean
 
 reproduce: $(STAMP)
 	$(BIN)/lbm reproduce --tier $(TIER)
@@ -38,6 +39,14 @@ figures: $(STAMP)
 report: $(STAMP)
 	$(BIN)/python scripts/report.py
 
+# All chapters, results and slides as a static site: build/book/html/index.html. Nothing is run but the pages' making.
+book: $(BOOK_STAMP)
+	$(BIN)/python docs/book/build.py
+
+# The book's own tests, which `make test` skips without the extra "book" and Chromium; here both must be there.
+book-test: $(BOOK_STAMP)
+	BOOK_TESTS=must $(BIN)/python -m pytest tests/book
+
 lint: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -50,6 +59,10 @@ $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	@touch $(STAMP)
+
+$(BOOK_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,book]"
+	@touch $(BOOK_STAMP)
 
 # Installed packages of which newer versions exist; what is pinned in pyproject.toml is among them.
 outdated:
