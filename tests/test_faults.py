@@ -201,6 +201,14 @@ def test_a_line_that_another_run_is_writing_is_not_cut_off(tmp_path):
     assert set(_read_store(store)) == {"mine"}
 
 
+@pytest.mark.parametrize("line", [b"7", b"[]", b'"text"', b"{}", b"{", b"\xff", b"null"])
+def test_a_stored_line_that_is_no_text_is_named(tmp_path, line):
+    """Found by scripts/fuzz.py: a line that is json and no text."""
+    (tmp_path / "texts.jsonl").write_bytes(line + b"\n")
+    with pytest.raises(ValueError, match=r"line 1 of .*texts\.jsonl is damaged"):
+        _read_store(tmp_path / "texts.jsonl")
+
+
 # --- read-only places ------------------------------------------------------------------------------------------------
 
 LOCKED = """
@@ -208,7 +216,7 @@ set -e
 mount --bind {root} {root}; mount -o remount,bind,ro {root}
 mount -t tmpfs none {home}; mount -o remount,ro {home}
 touch {root}/README.md 2> /dev/null && exit 9
-{python} -c 'from lbm_core.cli import main; main(["data", "traffic", "--period", "7", "--ticks", "0", "--out", "{out}/a.npz"])'
+{python} -c 'from lbm_core.cli import main; main("data traffic --period 7 --ticks 0 --out {out}/a.npz".split())'
 """
 
 
