@@ -1,6 +1,7 @@
 """What every stage is bound to: a tier, a data set, the seed of the data and the seed of the training."""
 
 import dataclasses
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -67,5 +68,5 @@ class Setup:
 
 
 def bars() -> bool:
-    """Progress bars in a terminal only: in a notebook they would end up in its stored output."""
-    return sys.stderr.isatty()
+    """Progress bars in a terminal only (``lbm reproduce`` in one sets LBM_BARS): a notebook would store them."""
+    return sys.stderr.isatty() or "LBM_BARS" in os.environ

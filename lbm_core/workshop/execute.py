@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shutil
 import sys
 import tempfile
 import threading
@@ -19,7 +20,6 @@ import psutil
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
-from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from lbm_core import paths
@@ -60,22 +60,24 @@ class Outcome:
 def execute(notebook: Path, executed: Path, parameters: dict[str, Any], *, progress: bool = False) -> Outcome:
     """Run a notebook in its folder from top to bottom and keep the executed copy, also when a cell fails.
 
-    The parameters have been checked; ``progress`` draws a bar of the cells on stderr.
+    The parameters have been checked; ``progress`` draws a bar of the cells on stderr, and one of the stage at work.
     """
     os.environ["LBM_CACHE"] = str(paths.cache_dir())  # a relative one would begin at the kernel's folder
     executed.parent.mkdir(parents=True, exist_ok=True)
     bar = {"desc": notebook.stem, "leave": False, "file": sys.stderr} if progress else False
     kernel: dict[str, Any] = {"kernel_name": "python3", "kernel_manager_class": ThisPythonKernelManager}
     kernel |= {"cwd": notebook.parent, "coalesce_streams": True, "start_timeout": 600}
+    if progress:  # the kernel's bars are text (tqdm: with SPYDER… set), which papermill hands on, an update a second
+        columns = shutil.get_terminal_size().columns - 1
+        os.environ |= {"LBM_BARS": "1", "SPYDER_LBM": "1", "TQDM_MININTERVAL": "1", "TQDM_NCOLS": str(columns)}
+        kernel["stderr_file"] = sys.stderr
     started, problem = time.monotonic(), ""
     with _peak_memory() as peak:
         try:
             papermill.execute_notebook(verbatim(notebook), verbatim(executed), parameters, progress_bar=bar, **kernel)
         except PapermillExecutionError as error:
             problem = f"cell [{error.exec_count}]: {error.ename}: {' '.join(str(error.evalue).split())}"
-        except DeadKernelError:
-            problem = "the kernel died (killed for memory?)"
-        except Exception as error:  # whatever keeps a kernel from running
+        except Exception as error:  # whatever keeps a kernel from running, or ends it
             problem = f"the kernel stopped: {type(error).__name__}: {error} (memory? file handles, 'ulimit -n'?)"
     cells = nbformat.read(executed, as_version=4).cells
     code = [cell for cell in cells if cell.cell_type == "code" and cell.source.strip()]

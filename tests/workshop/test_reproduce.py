@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,9 @@ import nbformat
 import pandas as pd
 import pytest
 
+from lbm_core.lab.setup import bars
 from lbm_core.workshop import notebooks, reproduce
+from lbm_core.workshop.execute import execute
 
 WRITE = """from pathlib import Path
 import sys
@@ -176,13 +179,25 @@ def test_the_first_failure_stops_names_the_cell_and_keeps_the_copy(tmp_path, lib
 
 @pytest.mark.parametrize(
     ("source", "message"),
-    [("import sys; sys.exit(0)", "ended before its last cell"), ("import os; os._exit(3)", "kernel died")],
+    [("import sys; sys.exit(0)", "ended before its last cell"), ("import os; os._exit(3)", "Kernel died")],
 )
 def test_a_notebook_that_ends_early_has_failed(tmp_path, source, message, write_notebook):
     write_notebook("01_a", source, "print('never')")
     rows = _run(tmp_path / "notebooks", tmp_path / "notebooks")
     assert rows["status"].to_list() == ["failed"]
     assert message in rows["error"].item()
+
+
+def test_bars_of_stages_reach_the_terminal_and_logs_stay_quiet(tmp_path, write_notebook, monkeypatch, capfd):
+    for name in ("LBM_BARS", "SPYDER_LBM", "TQDM_MININTERVAL", "TQDM_NCOLS"):
+        monkeypatch.setenv(name, "")  # taken back afterwards
+        monkeypatch.delenv(name)
+    assert not bars(), "no terminal"
+    source = "import time\nfrom tqdm.auto import tqdm\nfor k in tqdm(range(5), desc='a stage'):\n    time.sleep(0.3)"
+    outcome = execute(write_notebook("01_a", source), tmp_path / "ran.ipynb", {}, progress=True)
+    assert not outcome.error
+    assert re.search(r"a stage: +\d+%.*\d/5 \[\d\d:\d\d<\d\d:\d\d", capfd.readouterr().err)
+    assert bars(), "as in the kernel, which inherits the environment"
 
 
 def test_independent_notebooks_run_together(tmp_path, write_notebook):
