@@ -39,6 +39,7 @@ pytestmark = [
 ]
 in_browser = pytest.mark.skipif(NO_BROWSER and not MUST, reason="needs Chromium (Debian: chromium) and playwright")
 CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+PATIENCE = 300_000  # milliseconds; a busy machine is no fault of the book
 SIZES = {"wide": (1280, 900), "phone": (390, 844)}
 LOADS = {
     "script": "src",
@@ -169,6 +170,7 @@ def opened(browser, site):
     def opening(address, size="wide", scheme="light"):
         width, height = SIZES[size]
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, offline=True)
+        context.set_default_timeout(PATIENCE)
         contexts.append(context)
         page = context.new_page()
         page.wrong = []
@@ -181,7 +183,8 @@ def opened(browser, site):
                 None if request.url.startswith(("file:", "data:", "blob:")) else page.wrong.append(request.url)
             ),
         )
-        page.goto((site / address).as_uri())
+        name, _, query = address.partition("?")
+        page.goto(f"{(site / name).as_uri()}?{query}")
         page.wait_for_load_state("load")
         return page
 
