@@ -242,6 +242,7 @@ def test_files_are_read_whatever_ends_their_lines_and_names(tmp_path, text, name
         (SMALL.replace(",", "\t").encode(), r"separated by '\\t'"),
         (SMALL.replace("budget", "cost").encode(), "'cost' is named twice"),
         (b"budget,cost\n\n\n", "no rows below the header"),
+        (b"budget,cost\n1,2,3\n4,5,6\n", "not readable as CSV .Length of header or names"),
         (SMALL.replace("1,2", "").encode(), "line 2: the line is truncated"),
     ],
 )

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import re
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -111,8 +112,10 @@ class CsvSource:
         options |= {"dtype": dict.fromkeys(_TEXTS, str), "keep_default_na": False, "na_values": [""]}
         options |= {"skip_blank_lines": False, "encoding_errors": "replace", "low_memory": False}
         blank: list[pd.DataFrame] = []  # lines that may end the file, but not stand in it
-        with self.open() as file, tqdm(desc=self.name, unit="row", unit_scale=True, delay=1, disable=None) as bar:
+        bar = tqdm(desc=self.name, unit="row", unit_scale=True, delay=1, disable=None)
+        with self.open() as file, bar, warnings.catch_warnings():
             try:
+                warnings.simplefilter("error", pd.errors.ParserWarning)  # of columns beyond the header, which it drops
                 for rows in pd.read_csv(file, **options):
                     rows.index += 2
                     rows = pd.concat([*blank, rows]) if blank else rows
@@ -122,7 +125,7 @@ class CsvSource:
                         raise ValueError(f"{self.name}: there are no rows below the header")
                     yield from [self._checked(rows[:end], columns)] if end else []
                     bar.update(len(rows))
-            except pd.errors.ParserError as error:
+            except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
                 form = r".*Expected (\d+) fields in line (\d+), saw (\d+)"
                 says = re.sub(form, r"line \2 has \3 of \1 columns", str(error))
                 raise ValueError(f"{self.name}: not readable as CSV ({says.strip()})") from error
