@@ -38,6 +38,7 @@ html_title = project
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
 html_copy_source = False
+html_show_search_summary = False  # it fetches pages, which a browser refuses a site opened from a folder
 html_show_sourcelink = False
 html_context = {"default_mode": "auto"}  # light or dark as the reader's system is
 html_theme_options = {
