@@ -17,10 +17,11 @@ import tempfile
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import pandas as pd
 import typer
 from PIL import Image
-from report_page import OPENS, Evidence, compact, gather, interval, latex, markdown, pages, sections, signs
+from report_page import OPENS, Evidence, compact, gather, interval, latex, markdown, pages, recorded, sections, signs
 
 from lbm_core import paths
 from lbm_core.evaluation.claims import VERDICTS
@@ -65,6 +66,25 @@ def difference(evidence: Evidence, method: str, reference: str) -> tuple[str, st
     return word, f"{method} minus {reference} {number}, {row['periods']} days, {trained}"
 
 
+def needed(dataset: str, evidence: Evidence) -> str:
+    """How often an instruction must be the critic's to be worth more than none, and how often LBM-Think's is."""
+    try:
+        teachers, answers = recorded("gqpo_teachers", dataset), recorded("gqpo_probes", dataset)
+    except FileNotFoundError:
+        return "not known (no critic was made wrong at random)"
+    nobody = evidence.everybody[evidence.everybody["method"] == "LBM-Act + none"]
+    nobody = nobody[(nobody["train_seed"] == 0) & nobody["period"].isin(teachers["period"])]
+    steps = teachers[teachers["every"] == 1].groupby("right")["expected_score"].mean() - nobody["expected_score"].mean()
+    enough = np.interp(0, steps.to_numpy(), steps.index.to_numpy())  # it grows with every right instruction
+    told = f"the critic's instructions bring {steps.iloc[-1]:+.0f}; drawn at random more and more, they bring 0 when "
+    told += f"{100 * enough:.0f} % are still the critic's"
+    said = answers[answers["random"] & (answers["model"] == LBM[1])]
+    if "likely" not in said or said["likely"].isna().all():
+        return f"{told}; LBM-Think's answers are of an earlier model"
+    shares = [100 * (said[column] == said["critic_best"]).mean() for column in ("direction", "likely")]
+    return f"{told}; {LBM[1]}'s agree with it in {shares[0]:.0f} %, its most likely answers in {shares[1]:.0f} %"
+
+
 def answers(found: dict[str, Evidence]) -> str:
     """What every reader asks first, answered by the board."""
 
@@ -85,6 +105,7 @@ def answers(found: dict[str, Evidence]) -> str:
     said = {
         "Does LBM beat DT here?": asked(*((name, board.REFERENCE) for name in LBM)),
         "Does GQPO add to LBM(P)?": asked((LBM[1], LBM[0])),
+        "How often must LBM-Think be right?": "; ".join(f"{name}: {needed(name, one)}" for name, one in found.items()),
         "What would a simple controller do, which learns nothing?": "; ".join(simple),
     }
     lines = [f"- **{question}** {text[0].upper()}{text[1:]}." for question, text in said.items()]

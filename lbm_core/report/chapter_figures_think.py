@@ -104,7 +104,7 @@ def errors(figure: Figure, differences: pd.DataFrame) -> None:
     axes, drawn_at_random = sized(figure, 5.6, 3.2), differences["method"].str.startswith("LBM-Act + critic")
     line = differences[drawn_at_random].sort_values("right")
     axes.fill_between(line["right"], line["low"], line["high"], color="0.9")
-    axes.plot(line["right"], line["difference"], color=PAPER_COLOUR)
+    axes.plot(line["right"], line["difference"], color=PAPER_COLOUR, label="critic, wrong at random")
     others = differences[~drawn_at_random]
     for (method, colour), row in zip(colours(list(others["method"])).items(), others.to_dict("records"), strict=True):
         reach = [[row["difference"] - row["low"]], [row["high"] - row["difference"]]]
