@@ -94,7 +94,7 @@ def before_after(figure: Figure, table: pd.DataFrame) -> None:
         axes.plot(rows["mean"], places, "oDs^vPX*"[k % 8], markersize=4, color=colour, label=model)
     lines(axes, measures)
     axes.set(xlim=(0, 1), xlabel="share of held-out moments")
-    legend_below(figure, axes, ncols=3)
+    legend_below(figure, axes, ncols=2)
 
 
 @drawn("method", "right", "difference", "low", "high")

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from lbm_core import paths
+from lbm_core.evaluation.advice import measures
 from lbm_core.report import results
 
 
@@ -169,6 +170,12 @@ def test_the_readme_tells_what_became_of_the_recorded_texts():
     agrees = (known["likely"] == known["critic_best"]).groupby(known["model"]).mean().mul(100).round()
     numbers = [agrees[name] for name in ("LBM(P)", "LBM(GQPO)", "random")]
     assert "agrees in {:.0f} % before, {:.0f} % after, and {:.0f} % after the control".format(*numbers) in said
+    written = probes["random"].astype(str).eq("True") & probes["status"].notna() & probes["dataset"].eq("dense")
+    drawn = measures(probes[written]).groupby("model")
+    share = drawn[["as the critic", "as the simulator"]].mean().mul(100)
+    critic, simulator = share.loc[["LBM(P)", "LBM(GQPO)"]].T.to_numpy()
+    assert "critic in {:.0f} % before and {:.0f} % after".format(*critic) in said
+    assert "taught nobody, in {:.0f} and {:.0f} %".format(*simulator) in said
     lower = known.groupby("moment")["critic_best"].first().eq(-1).mean()
     assert f'"lower" at every moment in {100 * lower:.0f} %' in said
     lost = (known["best_q"] - known["likely_q"]).groupby(known["model"]).mean()
