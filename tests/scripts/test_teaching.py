@@ -34,8 +34,8 @@ class Bidder:
         rate = np.ones(len(seen)) if not t else seen.costs[:, -3:].mean(axis=1) * (48 - t) / np.maximum(left, 1e-9)
         before = np.full(len(seen), 1.0) if not t else seen.alphas[:, -1] / self.who.cpa_target
         ratio = (spent + 2 * self.who.cpa_target) / ((won + 2) * self.who.cpa_target)
-        move = -0.25 * np.clip(np.log(np.maximum(rate, 1e-3)), -1, 1) - 0.2 * np.clip(np.log(ratio), 0, 1)
-        return np.clip(before * np.exp(move), 0.4, 1.5) * self.who.cpa_target
+        move = -0.2 * np.clip(np.log(np.maximum(rate, 1e-3)), -1, 1) - 0.1 * np.clip(np.log(ratio), 0, 1)
+        return np.clip(before * np.exp(move), 0.6, 1.2) * self.who.cpa_target
 """,
     3: """
 import re
