@@ -172,7 +172,7 @@ def statuses(figure: Figure, answers: pd.DataFrame) -> None:
     """What became of every consultation: the shares of :class:`~lbm_core.baselines.text_action.TextStatus`."""
     counts = answers.pivot_table(index="method", columns="status", values="count", sort=False, fill_value=0)
     shares = 100 * counts.div(counts.sum(axis=1), axis=0)[[name for name in _STATUS_COLOURS if name in counts]]
-    axes = shares.plot.barh(stacked=True, width=0.6, color=_STATUS_COLOURS, ax=figure.subplots(), legend=False)
+    axes: Any = shares.plot.barh(stacked=True, width=0.6, color=_STATUS_COLOURS, ax=figure.subplots(), legend=False)
     for bars in axes.containers:  # only what has room is written
         axes.bar_label(bars, fmt=lambda x: f"{x:.0f} %" if x >= 12 else "", label_type="center", color="white", size=7)
     axes.set_yticks(range(len(counts)), [f"{name}\n{total:g} asked" for name, total in counts.sum(axis=1).items()])

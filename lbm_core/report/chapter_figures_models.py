@@ -88,12 +88,12 @@ def guides(figure: Figure, differences: pd.DataFrame, spending: pd.Series, refer
 @drawn("size", "loss", "followed", "trained")
 def sizes(figure: Figure, frame: pd.DataFrame) -> None:
     """Sizes of LBM-Act, the first the default: final loss beside the default's, and obedience; lines: all trainings."""
-    groups = frame.assign(loss=100 * frame["loss"] / frame["loss"][frame["size"] == frame["size"].iloc[0]].mean() - 100)
-    groups, trainings = groups.groupby("size", sort=False), frame["size"].value_counts().min()
+    more = 100 * frame["loss"] / frame["loss"][frame["size"] == frame["size"].iloc[0]].mean() - 100
+    groups, trainings = frame.assign(loss=more).groupby("size", sort=False), frame["size"].value_counts().min()
     labels = {"loss": "final loss, % above default", "followed": "share of moves as told"}
     panes = sized(figure, 5.0, 0.24 * len(groups) + 0.8, 1, 2, sharey=True)
     for axes, (column, label) in zip(panes, labels.items(), strict=True):
-        rows = groups[column].agg(["mean", "min", "max"]).set_axis(["mean", "low", "high"], axis=1)
+        rows = groups[[column]].agg(["mean", "min", "max"]).set_axis(["mean", "low", "high"], axis=1)
         dots(axes, rows, [f"{name} ({count:.2g} M)" for name, count in (groups["trained"].first() / 1e6).items()])
         axes.set_xlabel(label)
         axes.grid(axis="y", color="0.92")
