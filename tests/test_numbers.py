@@ -158,3 +158,26 @@ def test_a_training_that_diverges_stops_with_step_and_cause_and_nothing_is_kept(
         artifact.get()
     assert not artifact.exists
     assert not artifact.checkpoints.exists()
+
+
+# --- what mutants of the metrics survived ----------------------------------------------------------------------------
+
+
+def test_the_limit_and_both_penalties_by_hand():
+    assert CPA_RATIO_LIMIT == 100
+    table = summarize(4, 64, 100, 8)  # twice the target
+    assert (table["cpa_ratio"], table["score"], table["score_beta1"]) == (2, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([1, np.nan], 1, 100, 8), "conversions holds NaN"),
+        (([1, -1], 1, 100, 8), "conversions must be at least 0; got -1"),
+        ((1, 1, [100, 0], 8), "budget must be positive; got 0"),
+        ((1, 1, 100, [8, 0]), "cpa_target must be positive; got 0"),
+    ],
+)
+def test_one_bad_amount_among_good_ones_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        summarize(*arguments)
