@@ -14,6 +14,7 @@ from torch import Tensor
 from trl import SFTConfig, SFTTrainer
 
 from lbm_core.act.backbone import Backbone, load_backbone
+from lbm_core.act.train import processes
 from lbm_core.think.config import FinetuneConfig
 from lbm_core.think.trainer import low_rank, merged, save_adapter, save_trained, train
 
@@ -87,11 +88,12 @@ def finetune(
     """Raise the likelihood of chosen chains of thought (Eq. 14); the prompts' tokens carry no loss.
 
     The fine-tuned model, and step, loss (mean weighted negative log-likelihood per token of the step's samples).
+    Several processes of ``accelerate launch`` share a batch; each returns what one would have trained, up to rounding.
 
     Parameters
     ----------
     prompts, completions : n rendered prompts (:func:`lbm_core.think.prompt.render`), and a chain of thought for each
-    folder : takes the model (for :func:`~lbm_core.act.backbone.load_backbone`) and its log
+    folder : takes the model (for :func:`~lbm_core.act.backbone.load_backbone`) and its log; of the main process alone
     weights : n factors of the samples' losses, >= 0, best with a mean of 1: Eq. 14's first line with those of
         :func:`lbm_core.think.gqpo.advantage_weights`; default 1 each, its second line
     checkpoints : folder in which a long training is kept until it is finished; None keeps nothing
@@ -105,11 +107,12 @@ def finetune(
     backbone = load_backbone(config.backbone)
     parts = zip(prompts, completions, factors, strict=True)
     rows = [tokenized(backbone.tokenizer, *sample, longest=config.max_length) for sample in parts]
+    at_once = config.micro_batch_size * processes().num_processes
     settings = partial(
         SFTConfig,
         num_train_epochs=config.epochs,
         per_device_train_batch_size=config.micro_batch_size,
-        gradient_accumulation_steps=max(1, round(min(config.batch_size, len(rows)) / config.micro_batch_size)),
+        gradient_accumulation_steps=max(1, round(min(config.batch_size, len(rows)) / at_once)),
         gradient_checkpointing=config.checkpointing,
         max_length=config.max_length,
         dataset_kwargs={"skip_prepare_dataset": True},  # the samples are tokenized already
