@@ -30,12 +30,15 @@ OutputOption = Annotated[
 def _common(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    scheduler: Annotated[str, typer.Option(help="Of a Dask cluster that shares the cache: tcp://HOST:8786.")] = "",
 ) -> None:
     if version:
         print(__version__)
         raise typer.Exit
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         raise ValueError("NUMBA_DISABLE_JIT is set: unset it, the traffic's 128-bit arithmetic exists only compiled")
+    if scheduler:
+        os.environ["LBM_SCHEDULER"] = scheduler  # notebooks run in processes of their own
 
 
 @app.command("reproduce")
@@ -47,6 +50,7 @@ def run_notebooks(
     output: OutputOption = None,
     force: Annotated[bool, typer.Option("--force", help="Run also what is done and unchanged.")] = False,
     folder: Annotated[Path | None, typer.Option("--notebooks", help="Their folder; default the checkout's.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print stages, estimated hours, what lacks.")] = False,
 ) -> None:
     """Run the notebooks in order; what is done and unchanged is skipped, so a killed run resumes.
 
@@ -58,6 +62,11 @@ def run_notebooks(
 
     target = output or paths.project_root()
     parameters = resolve(select(only, folder), setting or [], tier, str(target) if output else "")
+    if dry_run:
+        from lbm_core.workshop.plan import report
+
+        own = {name: value for values in parameters.values() for name, value in values.items()}
+        return print(report(tier, own.get("SET", {}), own.get("DATASET", "dense")))
     rows = reproduce(parameters, output=target, jobs=jobs, force=force)
     written = rows["tables"] + rows["figures"]
     shown = rows.assign(written=[" ".join(Path(name).stem for name in names) for names in written])

@@ -8,15 +8,9 @@ STREAMS = ("traffic", "market", "train", "evaluation", "think", "bootstrap")
 
 
 def generator(seed: int, stream: str, *keys: int) -> np.random.Generator:
-    """NumPy generator of a named stream.
+    """NumPy generator of a named stream, one of :data:`STREAMS`, for an experiment's seed >= 0.
 
-    Parameters
-    ----------
-    seed : int >= 0
-        The experiment's seed.
-    stream : one of :data:`STREAMS`
-    keys : int >= 0
-        Further coordinates, e.g. ``(period, tick)``; equal coordinates give equal draws in any order of calls.
+    ``keys``, integers >= 0 as (period, tick), are coordinates: equal ones give equal draws in any order of calls.
     """
     if stream not in STREAMS:
         raise ValueError(f"unknown random stream {stream!r}; one of {', '.join(STREAMS)}")

@@ -25,12 +25,8 @@ def mixed(bits):
 def clipped_normals(rng, means, stds, out, sums):
     """``np.clip(rng.normal(means, stds, out.shape), 0, 1)`` with the same bits.
 
-    Parameters
-    ----------
-    rng : NumPy's generator, advanced
-    means, stds : (m,)
-    out : (n, m) filled row by row (any strides)
-    sums : (m,) column sums, added in the order of the rows
+    ``rng`` is advanced, ``means`` and ``stds`` are (m,), ``out`` (n, m) is filled row by row (any strides), and the
+    column ``sums`` (m,) are added in the order of the rows.
     """
     sums[:] = 0.0
     n, m = out.shape
@@ -48,12 +44,8 @@ def clipped_normals(rng, means, stds, out, sums):
 def sigma_ratios(rng, levels, columns, highest, out):
     """Draw an (n, m) array of min(|normal(level, level / 2)|, highest) but keep only some columns of each row.
 
-    Parameters
-    ----------
-    rng : NumPy's generator, advanced by n * m normals
-    levels : (m,) one per column
-    columns : (n, >= k) int, column numbers in [0, m); the first k are used
-    out : (n, k) written
+    ``rng`` is advanced by n * m normals; ``levels`` (m,) are one per column; of ``columns`` (n, >= k), numbers in
+    [0, m), the first k are used; ``out`` (n, k) is written.
     """
     for start in range(0, len(out), _BLOCK):
         normals = rng.standard_normal((min(_BLOCK, len(out) - start), len(levels)))

@@ -81,14 +81,10 @@ def sigma_levels(period: int) -> NDArray[np.float64]:
 
 
 class Traffic:
-    """The impressions of one delivery period.
+    """The impressions of one delivery period, numbered from 0; 7 … 27 are the paper's.
 
-    Parameters
-    ----------
-    period : number of the delivery period, >= 0; 7 … 27 are the paper's
-    dataset : sparse p-values are a tenth of the dense ones
-    scheme : "data" reproduces the published data; "public" the benchmark's online environment, where the mean p-values
-        also change from period (there: episode) to period
+    Sparse p-values are a tenth of the dense ones. Scheme "data" reproduces the published data; "public" the benchmark's
+    online environment, where the mean p-values also change from period (there: episode) to period.
     """
 
     engine = "exact"  # these are the real impressions, bit for bit

@@ -70,13 +70,9 @@ def train_sft(
     """Raise the likelihood of the data's alpha as text; only the answer's tokens carry loss.
 
     The trained model, and step, loss (mean negative log-likelihood per token of the step's answers).
-
-    Parameters
-    ----------
-    prompts : n rendered prompts (:func:`lbm_core.baselines.text_prompt.text_prompt` without reasoning)
-    alphas : n logged alphas, currency per conversion, > 0
-    folder : takes the model (:func:`load_text_model`)
-    checkpoints : as in :func:`lbm_core.think.finetune.finetune`
+    Of n rendered prompts (:func:`lbm_core.baselines.text_prompt.text_prompt` without reasoning) and n logged alphas, in
+    currency per conversion, > 0. ``folder`` takes the model (:func:`load_text_model`); ``checkpoints`` as in
+    :func:`lbm_core.think.finetune.finetune`.
     """
     if not prompts or len(prompts) != len(alphas):
         raise ValueError(f"SFT needs as many prompts as alphas, at least one: {len(prompts)}, {len(alphas)}")

@@ -67,14 +67,9 @@ def generate(
 ) -> None:
     """Simulate delivery periods and write their trajectories; shards that are there already are kept.
 
-    Only this process writes: workers send their shard back.
-
-    Parameters
-    ----------
-    out : folder for the shards and ``manifest.json``; ValueError: it holds shards of another configuration
-    jobs : worker processes; inside joblib's ``parallel_config``, of the backend that it names
-    simulate : what runs a period
-    run : calls a function on names, in any order, as on a cluster; default: joblib's processes
+    Only this process writes into ``out``, shards and ``manifest.json``: workers send their shard back. ``jobs`` are
+    processes, in joblib's ``parallel_config`` of its backend; ``run`` calls a function on names in any order, as on a
+    cluster; ``simulate`` runs a period. ValueError: the folder holds shards of another configuration.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1; got {jobs}")

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,7 @@ def _each_kept(
     groups: dict[tuple[int, ...], list[Artifact[pd.DataFrame]]] = {}
     for artifact, _, train_seed, number in sorted(missing, key=lambda each: (each[2], each[3])):
         groups.setdefault((train_seed, number) if apart else (train_seed,), []).append(artifact)
-    calls, jobs = [[each.ensure for each in group] for group in groups.values()], joblib.cpu_count() if apart else 1
+    calls, jobs = [[each.ensure for each in group] for group in groups.values()], -1 if apart else 1
     side_by_side(calls, jobs)
     frames = [rows.load(rows.path).assign(method=name, train_seed=train_seed) for rows, name, train_seed, _ in kept]
     tell(f"{len(frames)} {what}", bool(missing), time.monotonic() - start)
@@ -156,13 +157,15 @@ class _Once:
 
 
 def side_by_side(groups: Sequence[Sequence[Callable[[], Any]]], jobs: int) -> None:
-    """Run groups of calls in several processes, each group in one; with one job in this one."""
+    """Run groups of calls in processes, or on the Dask cluster at $LBM_SCHEDULER; with one job in this process."""
     if jobs == 1 or len(groups) < 2:
         for group in groups:
             _run(group)
         return
     cache = str(paths.cache_dir())  # a process that has worked for another run knows another one
-    joblib.Parallel(n_jobs=jobs)(joblib.delayed(_run)(group, cache) for group in groups)
+    address = os.environ.get("LBM_SCHEDULER")  # its workers see the same cache folder
+    with joblib.parallel_config("dask", scheduler_host=address) if address else nullcontext():
+        joblib.Parallel(n_jobs=jobs)(joblib.delayed(_run)(group, cache) for group in groups)
 
 
 def _run(group: Sequence[Callable[[], Any]], cache: str = "") -> None:

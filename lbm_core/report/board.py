@@ -20,11 +20,7 @@ KINDS = ("LBM", "no texts", "language model", "Table 1's", "learns nothing", "sa
 
 def joined(load: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
     """Period means of all methods that met the most advertisers, of one data set, as chapters 2, 5, 6 and 7 recorded
-    them; a FileNotFoundError where none has.
-
-    Parameters
-    ----------
-    load : gives recorded rows by name, e.g. :meth:`lbm_core.report.session.Session.load`
+    them; a FileNotFoundError where none has. ``load`` gives recorded rows by name, as of a session.
     """
     parts: list[pd.DataFrame] = []
     for name in SOURCES:
@@ -76,12 +72,8 @@ def summary(rows: pd.DataFrame, references: pd.DataFrame, rng: np.random.Generat
     luck of conversion draws, in per cent of that of the constant alpha that hindsight finds best, day by day, so that
     methods that met fewer days compare) with low and high, conversions, budget_utilization, regret (expected score lost
     to that constant), and minus_dt, dt_low, dt_high, verdict:
-    the score minus DT's on the days and trainings that both met.
-
-    Parameters
-    ----------
-    rows : of :func:`joined`
-    references : rows of :func:`lbm_core.evaluation.runner.hindsight`, averaged over advertisers
+    the score minus DT's on the days and trainings that both met. The ``rows`` are of :func:`joined`, the ``references``
+    of :func:`lbm_core.evaluation.runner.hindsight`, averaged over advertisers.
     """
     best = references[references["method"] == BEST].set_index("period")["score"]
     lines = []

@@ -20,13 +20,9 @@ class Delayed:
     """Passes on what a guide source says, ``late`` ticks after it was asked, or never (Fig. 4).
 
     The source, e.g. :class:`lbm_core.think.think_guide.ThinkGuide`, is asked with the outcomes of ticks before.
-
-    Parameters
-    ----------
-    late : ticks from question to use, 0..47; 1 is Fig. 4, more means that writing outlasts the interval
-    missing : probability in [0, 1] that a word never arrives
-    until : what holds for an advertiser while nothing new has arrived: "uncertain", or "last", its last word of the day
-    every : ask at every k-th tick only: a machine that needs so many for all texts, and then begins with the next ones
+    ``late`` is in 0..47: 1 is Fig. 4, more means that writing outlasts the interval; ``missing`` is the probability
+    that a word never arrives. Until something new has, "uncertain" or the "last" word of the day holds. It asks at
+    ``every`` k-th tick only: a machine that needs so many for all texts, and then begins with the next ones.
     """
 
     def __init__(

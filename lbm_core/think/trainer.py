@@ -37,13 +37,9 @@ def train(
 ) -> tuple[Any, pd.DataFrame]:
     """Train by one of TRL's trainers, from the last whole checkpoint on if there is one.
 
-    The trainer's model, perhaps with low-rank updates, and what TRL logged, one row per step.
-
-    Parameters
-    ----------
-    trainer_of, settings_of : TRL's trainer, and its configuration with everything but what all trainings share
-    start, rows : the model, changed in place; what it learns from, json-plain
-    checkpoints : where an unfinished training is kept, by its configuration and samples; None keeps nothing
+    The trainer's model, perhaps with low-rank updates, and what TRL logged, one row per step. ``settings_of`` is TRL's
+    configuration with everything but what all trainings share; ``start`` is changed in place and learns from ``rows``,
+    json-plain; ``checkpoints`` keeps an unfinished training by its configuration and samples, None nothing.
     """
     with tempfile.TemporaryDirectory() as scratch:
         key = config_key([type(config).__name__, asdict(config), rows])

@@ -35,12 +35,9 @@ def auctionnet(
 ) -> AuctionNetEnv:
     """Make the environment; every reset draws one of the periods and one of the advertisers (numbers in 0 … 47).
 
-    Parameters
-    ----------
-    against : "market": the advertiser takes its place among 47 simulated bidders, which react to the prices it makes
-        (closed loop); "log": it buys at the prices of a logged period (the paper's replay)
-    logs : logged periods for "log", simulated or imported ones, instead of ``dataset`` and ``periods``; none: the
-        periods are simulated when first drawn
+    Against the "market" it takes its place among 47 simulated bidders, that react to the prices it makes (closed loop);
+    against the "log" it buys at the prices of a logged period (the paper's replay): one of ``logs``, simulated or
+    imported, instead of ``dataset`` and ``periods``, which are else simulated when first drawn.
     """
     chosen = sorted(set(advertisers))
     if not chosen or not set(chosen) <= set(range(N_ADVERTISERS)):
