@@ -24,7 +24,7 @@ PUBLISHED = {"data.train_periods": 9_987}  # times 48: the paper's 479,000 traje
 _LAYERS = {"smollm2-135m": 30}  # of a backbone of which a tier may keep the first ones
 _PACKAGES = ["torch", "d3rlpy", "stable_baselines3", "sklearn", "diffusers", "cmaes", "optuna"]
 _NOTES = """\n
-An estimate for 1, 8, 64 machines like those measured on, as if more went as fast and evenly; a GPU's hours are unknown.
+An estimate for 1, 8, 64 machines like those measured on, as if more went as fast; unknown for a GPU if none is named.
 Memory is the least. The paper's {:,} trajectories: {} hours. All above: {} hours, without {} unknown.
 Missing here: {}."""
 
