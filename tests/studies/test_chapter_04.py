@@ -83,7 +83,7 @@ def test_the_inspector_and_fig_4_read_what_the_day_gave(day):
         menu.value = k
         assert "&lt;answer&gt;" in text.value or MUTE in text.value, "tags are shown, not obeyed"
     mine = paths[(paths["advertiser"] == shown["advertiser"]) & (paths["advice_tick"] == shown["tick"])]
-    assert [len(axes.lines) for axes in figures.fig4(mine, shown).axes] == [3, 3, 3]
+    assert [len(axes.lines) for axes in figures.fig4(mine, shown).axes] == [2, 2], "with and without the advice"
 
 
 def test_texts_of_several_models(lab, monkeypatch):
