@@ -53,8 +53,10 @@ def begin(work: Callable[[Path], None], folder: Path, largest: int | None = None
     """Number of a process that does the work in a folder; it ends with 0, or with 3 and a sentence in error.txt."""
     folder.mkdir(parents=True, exist_ok=True)
     if number := os.fork():
+        with contextlib.suppress(OSError):  # it has ended already
+            os.setpgid(number, number)
         return number
-    os.setsid()
+    os.setpgid(0, 0)  # whoever comes first: a kill meets the process and all that it starts
     os.environ["LBM_CACHE"] = str(folder / "cache")
     status = 0
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):

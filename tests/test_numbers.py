@@ -30,6 +30,7 @@ def test_no_budget_buys_nothing():
     assert (outcome.wins[:2] == 0).all()
     assert (outcome.cost[:2] == 0).all()
     assert outcome.wins[2:].sum() == 150
+    assert tick(np.full((1, 4), 0.01), [LEAST_BUDGET] * 4).wins.sum() == 3, "who has just so much left still bids"
     for who in (Advertisers, lambda index, budget, target: StateBuilder(budget)):
         with pytest.raises(ValueError, match="positive number"):
             who(np.arange(2), np.array([0.0, 1.0]), np.ones(2))

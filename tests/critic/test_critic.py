@@ -242,7 +242,8 @@ def test_one_thread_trains_and_judges(trained, days):
 
 def test_bad_input(fresh, days):
     window = windows(days, np.arange(3), np.full(3, 2))
-    for wrong in (np.array([1.0, np.nan, 2.0]), np.array([1.0, 0.0, 2.0])):
+    assert np.isfinite(fresh.q(window, np.full(3, 0.5))).all(), "an alpha below 1 is one"
+    for wrong in (np.array([1.0, np.nan, 2.0]), np.array([1.0, 0.0, 2.0]), np.array([1.0, np.inf, 2.0])):
         with pytest.raises(ValueError, match="positive number"):
             fresh.q(window, wrong)
     with pytest.raises(ValueError, match="must be"):
