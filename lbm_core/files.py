@@ -16,7 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-_UNWRITABLE = re.compile("No space left|quota exceeded|File too large|Read-only file system|Permission denied")
+# The last is what torch.save says of a full disk.
+_UNWRITABLE = re.compile("No space left|quota exceeded|File too large|Read-only|Permission denied|unexpected pos")
 
 
 def config_key(config: Any) -> str:

@@ -59,6 +59,8 @@ _RENAMED = {a: b for pair in _NAMES for a, b in (pair, pair[::-1])}
 # Survivors that no test can kill, by a piece of their line and by change, each with its reason.
 REASONS: dict[tuple[str, str], str] = {
     ("(rng.random((n,", "rng.random((n, N_SLOTS - 1)) < EXPOSURE[1:]: LtE"): "no draw ever meets the bound",
+    ("order = np.where(best, 0.0 if", "0.0: 1.0"): "equally good ones have one number, whichever",
+    ('samples.insert(1, "sample"', "1: 2"): "only the order of columns",
     ("bids = np.pad", "1: 2"): "one more bid of 0 is never ranked before another",
 }
 

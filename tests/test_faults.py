@@ -88,7 +88,14 @@ def _texts(folder):
     _append(folder / "texts.jsonl", {"key": [Generation("x" * MEBIBYTE, 1, "stop", 0.0)] * 2}, {})
 
 
-WRITES = [_tensors, _rows, _parquet, _shards, _log, _days, _text, _figure, _texts]
+def _optimizer(folder):
+    import torch
+
+    with writing(folder / "checkpoint") as temporary:
+        torch.save({"weight": torch.zeros(MEBIBYTE)}, temporary / "optimizer.pt")
+
+
+WRITES = [_tensors, _optimizer, _rows, _parquet, _shards, _log, _days, _text, _figure, _texts]
 
 
 @pytest.mark.parametrize("size", [0, 1_000])
@@ -96,7 +103,9 @@ WRITES = [_tensors, _rows, _parquet, _shards, _log, _days, _text, _figure, _text
 def test_a_full_disk_is_named_with_a_cure_and_leaves_nothing_half_written(tmp_path, write, size):
     with (
         full_disk(size),
-        pytest.raises(OSError, match=r"cannot be written \(File too large\): make room there, or") as error,
+        pytest.raises(
+            OSError, match=r"cannot be written \((File too large|unexpected pos)\): make room there, or"
+        ) as error,
     ):
         write(tmp_path)
     assert "\n" not in str(error.value)
