@@ -23,6 +23,7 @@ from lbm_core.files import writing, writing_file
 from lbm_core.lab.artifacts import Artifact
 from lbm_core.report import results
 from lbm_core.think.generate import Generation, _append, _read_store
+from lbm_core.workshop.execute import execute
 
 MEBIBYTE = 1 << 20
 
@@ -124,6 +125,16 @@ def test_a_full_disk_leaves_earlier_results_as_they_were(tmp_path):
     with full_disk(10_000), pytest.raises(OSError, match=r"demo.csv cannot be written"):
         results.record("demo", new, tier="laptop", dataset="sparse", output=tmp_path)
     assert (tmp_path / "results" / "demo.csv").read_bytes() == before
+
+
+def test_a_full_disk_in_a_notebook_run_leaves_no_half_copy(tmp_path, write_notebook):
+    path, copy = write_notebook("01_a", "print('x' * 50_000)"), tmp_path / "runs" / "01_a.ipynb"
+    with (
+        full_disk(20_000),
+        pytest.raises(OSError, match=r"01_a\.ipynb cannot be written \(File too large\): make room"),
+    ):
+        execute(path, copy, {})
+    assert list(copy.parent.iterdir()) == []
 
 
 def test_texts_go_on_behind_the_half_line_of_a_full_disk(tmp_path):

@@ -1,6 +1,7 @@
 """One notebook through papermill in a fresh kernel of this Python, with its time and peak memory."""
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ from jupyter_client.kernelspec import KernelSpec
 from papermill.exceptions import PapermillExecutionError
 
 from lbm_core import paths
+from lbm_core.files import writing_file
 from lbm_core.workshop.notebooks import verbatim
 
 # What a chapter shows must not depend on the shell that it is run from.
@@ -63,7 +65,6 @@ def execute(notebook: Path, executed: Path, parameters: dict[str, Any], *, progr
     The parameters have been checked; ``progress`` draws a bar of the cells on stderr, and one of the stage at work.
     """
     os.environ["LBM_CACHE"] = str(paths.cache_dir())  # a relative one would begin at the kernel's folder
-    executed.parent.mkdir(parents=True, exist_ok=True)
     bar = {"desc": notebook.stem, "leave": False, "file": sys.stderr} if progress else False
     kernel: dict[str, Any] = {"kernel_name": "python3", "kernel_manager_class": ThisPythonKernelManager}
     kernel |= {"cwd": notebook.parent, "coalesce_streams": True, "start_timeout": 600}
@@ -72,12 +73,14 @@ def execute(notebook: Path, executed: Path, parameters: dict[str, Any], *, progr
         os.environ |= {"LBM_BARS": "1", "SPYDER_LBM": "1", "TQDM_MININTERVAL": "1", "TQDM_NCOLS": str(columns)}
         kernel["stderr_file"] = sys.stderr
     started, problem = time.monotonic(), ""
-    with _peak_memory() as peak:
+    with _peak_memory() as peak, writing_file(executed) as copy:
         try:
-            papermill.execute_notebook(verbatim(notebook), verbatim(executed), parameters, progress_bar=bar, **kernel)
+            papermill.execute_notebook(verbatim(notebook), verbatim(copy), parameters, progress_bar=bar, **kernel)
         except PapermillExecutionError as error:
             problem = f"cell [{error.exec_count}]: {error.ename}: {' '.join(str(error.evalue).split())}"
-        except Exception as error:  # whatever keeps a kernel from running, or ends it
+        except Exception as error:  # whatever keeps a kernel from running, or ends it; but not a full disk
+            if getattr(error, "errno", 0) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
             problem = f"the kernel stopped: {type(error).__name__}: {error} (memory? file handles, 'ulimit -n'?)"
     cells = nbformat.read(executed, as_version=4).cells
     code = [cell for cell in cells if cell.cell_type == "code" and cell.source.strip()]

@@ -18,6 +18,15 @@ from lbm_core.evaluation.statistics import (
 )
 
 
+def test_a_bound_of_zero_a_missing_method_and_rows_without_a_seed():
+    assert [verdict(*bounds) for bounds in ((0, 1), (-1, 0), (1, 2), (-2, -1))] == ["open", "open", "above", "below"]
+    with pytest.raises(ValueError, match="no column 'method'"):
+        period_table(pd.DataFrame({"period": [1], "score": [1.0]}), "A", "score")
+    unseeded = pd.DataFrame({"method": ["A", "A"], "train_seed": [np.nan] * 2, "weights": ["a", "b"]})
+    with pytest.raises(ValueError, match="two models under one name"):
+        one_identity(unseeded)
+
+
 def _frame(effect=5.0, periods=10, train_seeds=(0,), noise=1.0, seed=0):
     """Two methods on the same periods; periods differ by 30, ``B`` is ``effect`` above ``A`` within ``noise``."""
     rng = np.random.default_rng(seed)

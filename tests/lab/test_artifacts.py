@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lbm_core import paths
-from lbm_core.files import weights_key
+from lbm_core.files import config_key, weights_key
 from lbm_core.lab import artifacts
 from lbm_core.lab.artifacts import Artifact
 
@@ -21,6 +21,13 @@ def _artifact(config, made, inputs=(), stage="dt"):
 @pytest.fixture(autouse=True)
 def _cache(tmp_path, monkeypatch):
     monkeypatch.setenv("LBM_CACHE", str(tmp_path))
+
+
+def test_a_key_is_twelve_digits_of_the_stage_and_of_the_configuration_in_any_order():
+    assert _artifact(1, [], stage="dt").key != _artifact(1, [], stage="uscb").key, "one configuration, two stages"
+    assert config_key({"a": 1, "b": 2}) == config_key({"b": 2, "a": 1}) == "d8497d9d8277"
+    with pytest.raises(TypeError, match="holds a type"):
+        config_key({"a": Artifact})
 
 
 def test_it_is_made_once_and_says_what_it_took(capsys):
