@@ -16,7 +16,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-# The last is what torch.save says of a full disk.
 _UNWRITABLE = re.compile("No space left|quota exceeded|File too large|Read-only|Permission denied|unexpected pos")
 
 

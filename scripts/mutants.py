@@ -62,7 +62,15 @@ REASONS: dict[tuple[str, str], str] = {
     ("order = np.where(best, 0.0 if", "0.0: 1.0"): "equally good ones have one number, whichever",
     ('samples.insert(1, "sample"', "1: 2"): "only the order of columns",
     ("[[one.stage, one.key]", "[one.stage, one.key]: without the first"): "a key holds its stage already",
-    ("bids = np.pad", "1: 2"): "one more bid of 0 is never ranked before another",
+    ("rng.random(len(who)) < values", "rng.random(len(who)) < values: LtE"): "no draw ever meets the bound",
+    (
+        "replace=False",
+        "False: True",
+    ): "fewer bids are dropped at a time, and the auction runs again until nobody overspends",
+    **dict.fromkeys(
+        [("bids = np.pad", change) for change in ("0: 1", "1: 2", "N_SLOTS + 1 - bids.shape[1]: Add")],
+        "more bids of 0 are never ranked before another",
+    ),
 }
 
 

@@ -37,9 +37,17 @@ def _table(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> str:
     return frame.assign(**numbers).to_markdown(index=False, colalign=aligned, disable_numparse=True)
 
 
+def _ended(row: dict[str, Any]) -> str:
+    """What became of the work under a fault."""
+    if row["fault"] == "twice":
+        return f"both whole in {row['told']}"
+    untold = f", {row['during'] - row['told']} otherwise" if row["told"] < row["during"] else ""
+    return f"{row['told']} told in a sentence, {row['tried'] - row['during']} whole{untold}"
+
+
 def _kills(rows: list[dict[str, Any]]) -> str:
     kills = [row for row in rows if row["fault"] == "kill"]
-    faults = [row for row in rows if row["fault"] != "kill"]
+    faults = [{**row, "ended": _ended(row)} for row in rows if row["fault"] != "kill"]
     text = ["## Kills", ""]
     if kills:
         tried, equal = sum(row["tried"] for row in kills), sum(row["equal"] for row in kills)
@@ -58,8 +66,8 @@ def _kills(rows: list[dict[str, Any]]) -> str:
         text += [
             f"{sum(row['tried'] for row in faults)} faults: *full* lets no file grow beyond a random size, as a disk "
             "that is full; *removed* deletes the cache folder in the middle; *twice* runs the work two times at once. "
-            "The first two must end in one sentence that names the file and a cure, or in the whole work; then, as "
-            "*twice*, in the files of the undisturbed run, by hash.",
+            "The first two must end in the whole work or in one sentence that names file and cure; the rerun, and "
+            "*twice* at once, must leave the files of the undisturbed run, by hash.",
             "",
             "`python scripts/kills.py --fault full --times 10 --record` (likewise `removed`, `twice`)",
             "",
@@ -69,7 +77,7 @@ def _kills(rows: list[dict[str, Any]]) -> str:
                     "fault": "fault",
                     "job": "work",
                     "tried": "tried",
-                    "told": "told in a sentence",
+                    "ended": "how it ended",
                     "equal": "then equal",
                 },
             ),

@@ -45,11 +45,9 @@ def scores_from(
 ) -> NDArray[np.float64]:
     """(n, F) scores (beta = 2) of n days that go on from a moment in F ways, in expected conversions from there on.
 
-    Parameters
-    ----------
-    ticks : (n,) first that is replayed, in 0..47, or one for all
-    alphas : (n, F, 48) currency per conversion, >= 0, or (n, F, 1), held to the end; before ``ticks`` they are not read
-    spent, won : (n,) currency and conversions of the days by then; what is left of the budget may still be spent
+    ``ticks`` are the (n,) first to be replayed, in 0..47, or one for all; alphas, (n, F, 48) currency per conversion,
+    >= 0, or (n, F, 1), held to the end, are not read before. ``spent`` and ``won`` are (n,) currency and conversions of
+    the days by then; what is left of the budget may still be spent.
     """
     plans, ticks = np.broadcast_to(alphas, (*alphas.shape[:2], N_TICKS)), np.reshape(ticks, (-1, 1))
     who = np.broadcast_to(advertisers.index[:, None], plans.shape[:2])

@@ -66,12 +66,9 @@ def generate(
     """n >= 1 chains of thought of every prompt (the paper's N, Eq. 13), in the prompts' order.
 
     Batches are of similar length, each with its own seed: a resumed run draws the same texts as an uninterrupted one.
-
-    Parameters
-    ----------
-    prompts : rendered prompts (:func:`lbm_core.think.prompt.render`)
-    store : jsonl file with one text per line; texts found there (same model, parameters, seed and prompt) are read
-        instead of generated, new ones are appended batch by batch; ValueError: a damaged line
+    Prompts are rendered (:func:`lbm_core.think.prompt.render`). ``store`` is a jsonl file with one text per line; texts
+    found there (same model, parameters, seed and prompt) are read instead of generated, new ones are appended batch by
+    batch; ValueError: a damaged line.
     """
     if n < 1:
         raise ValueError(f"need at least one sample per prompt; got n = {n}")
@@ -80,7 +77,7 @@ def generate(
     series = pd.Series(prompts, dtype=object)
     again = series.groupby(series, sort=False).cumcount()  # a prompt that occurs twice gets independent texts
     keys = [config_key([parameters, *pair]) for pair in zip(prompts, again.tolist(), strict=True)]
-    known = _read_store(store) if store else {}
+    known = _read_store(store, set(keys)) if store else {}
     order = sorted(range(len(prompts)), key=lambda k: (-len(prompts[k]), keys[k]))
     # A group that was cut is written again.
     results = {key: [known[key][sample] for sample in range(n)] for key in keys if len(known.get(key, ())) == n}
@@ -120,11 +117,15 @@ def normalised(chances: Sequence[float]) -> tuple[float, float, float] | None:
     return (down / total, same / total, up / total) if total > 0 else None
 
 
-def _read_store(store: Path) -> dict[str, dict[int, Generation]]:
-    """Texts by key and sample; a half line at the end is that of a killed run, or one that another is writing."""
+def _read_store(store: Path, keys: set[str]) -> dict[str, dict[int, Generation]]:
+    """Texts of some keys, by key and sample; a half line at the end is a killed run's, or one that is being written."""
     whole = store.read_bytes().rpartition(b"\n")[0] if store.is_file() else b""
     groups: dict[str, dict[int, Generation]] = {}
+    wanted = {f'{{"key": "{key}"'.encode() for key in keys}
+    size = max(map(len, wanted), default=0)
     for number, line in enumerate(whole.splitlines(), 1):
+        if line.startswith(b'{"key": "') and line[:size] not in wanted:
+            continue  # another prompt's: a store of days holds 100,000 lines, and is read at every tick
         try:
             row = json.loads(line)
             chances = row.get("chances")

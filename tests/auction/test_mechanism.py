@@ -43,6 +43,19 @@ def test_allocation_properties(bids):
         assert len(set(real)) == len(real)
 
 
+def test_what_mutants_survived():
+    """The rules' numbers, the shapes, who is shown, and a chance that is at most 1."""
+    assert (mechanism.EXPOSURE, mechanism.LEAST_BUDGET) == ((1.0, 0.8, 0.6), 0.1)
+    rng = np.random.default_rng(0)
+    limits = mechanism.truncation(6, rng)
+    assert limits.shape == (6, 2)
+    many = np.ones((4_000, 6))
+    outcome = mechanism.run_tick(many, many * 0.1, many * 0.01, limits, np.full(6, 1e9), rng)
+    np.testing.assert_allclose(outcome.shown.mean(axis=0), [1.0, 0.8, 0.48], atol=0.03)
+    values = mechanism.conversion_values(np.full(500, 0.99), np.full(500, 0.3), np.tile(limits[0], (500, 1)), rng)
+    assert values.max() == 1.0
+
+
 def test_viewing_depth():
     depth = mechanism.viewing_depth(200_000, np.random.default_rng(0))
     np.testing.assert_allclose(np.bincount(depth, minlength=4)[1:] / 200_000, [0.2, 0.32, 0.48], atol=0.005)
