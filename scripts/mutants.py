@@ -61,7 +61,6 @@ REASONS: dict[tuple[str, str], str] = {
     ("(rng.random((n,", "rng.random((n, N_SLOTS - 1)) < EXPOSURE[1:]: LtE"): "no draw ever meets the bound",
     ("order = np.where(best, 0.0 if", "0.0: 1.0"): "equally good ones have one number, whichever",
     ('samples.insert(1, "sample"', "1: 2"): "only the order of columns",
-    ("[[one.stage, one.key]", "[one.stage, one.key]: without the first"): "a key holds its stage already",
     ("rng.random(len(who)) < values", "rng.random(len(who)) < values: LtE"): "no draw ever meets the bound",
     (
         "replace=False",

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from reliability import coverage_row, python_row
 from tiny_backbone import save_tiny_backbone
 
 from lbm_core import paths
@@ -272,3 +273,35 @@ def test_states_are_read_in_every_form_that_numpy_prints(form):
     rows = pd.DataFrame({"state": [text], "timeStepIndex": [0]}, index=[2])
     read = csv_import._with_states(CsvSource(Path("a.csv")), rows)
     assert read[FEATURES[0]].tolist() == [1]
+
+
+# --- what docs/reliability.md counts -------------------------------------------------------------------------------
+
+
+def test_coverage_is_summed_by_folder():
+    summaries = {"lbm_core/a.py": (4, 3), "lbm_core/lab/b.py": (2, 0), "lbm_core/lab/c.py": (5, 5)}
+    files = {
+        name: {"summary": {"num_statements": all_, "covered_lines": ran}} for name, (all_, ran) in summaries.items()
+    }
+    assert coverage_row({"files": files})["folders"] == [
+        {"folder": "lbm_core", "statements": 4, "ran": 3},
+        {"folder": "lbm_core/lab", "statements": 7, "ran": 5},
+    ]
+
+
+def test_tests_of_one_python_are_counted_by_how_they_ended(tmp_path):
+    pieces = {
+        "Python 3.13.5": "<testcase classname='tests.data.test_a'/>"
+        "<testcase classname='tests.test_b'><failure/></testcase>",
+        "Python 3.12.0": "",
+    }
+    for k, (name, cases) in enumerate(pieces.items()):
+        (tmp_path / f"{k}.xml").write_text(f"<testsuites><testsuite name='{name}'>{cases}</testsuite></testsuites>")
+    (tmp_path / "2.xml").write_text(
+        "<testsuite name='Python 3.13.5'><testcase classname='tests.data.test_c'><skipped/></testcase></testsuite>"
+    )
+    row = python_row([tmp_path / "0.xml", tmp_path / "2.xml"])
+    counts = {"tests": 3, "passed": 1, "skipped": 1, "failed": 1}
+    assert row == {"python": "Python 3.13.5", "of": "tests, tests/data"} | counts
+    with pytest.raises(ValueError, match="more than one Python"):
+        python_row([tmp_path / "0.xml", tmp_path / "1.xml"])

@@ -30,6 +30,13 @@ def test_a_key_is_twelve_digits_of_the_stage_and_of_the_configuration_in_any_ord
         config_key({"a": Artifact})
 
 
+def test_a_key_is_what_it_was(monkeypatch):
+    """Of other digits, everything in every user's cache is made again."""
+    for stage in artifacts.Stage("trajectories", 1), artifacts.Stage("dt", 2, ("trajectories",)):
+        monkeypatch.setitem(artifacts.STAGES, stage.name, stage)
+    assert _artifact(1, [], (_artifact("data", [], stage="trajectories"),)).key == "157719e8495c"
+
+
 def test_it_is_made_once_and_says_what_it_took(capsys):
     made = []
     artifact = _artifact({"a": 1}, made)
