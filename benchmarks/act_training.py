@@ -31,7 +31,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -110,10 +110,12 @@ def configurations(backbone: str, layers: int | None = None) -> dict[str, ActCon
     }
 
 
-def training_steps(model: LBMAct, days: TrajectorySet, config: ActConfig) -> Iterator[ActBatch]:
+def training_steps(model: LBMAct, days: TrajectorySet, config: ActConfig, compiled: bool = False) -> Iterator[ActBatch]:
     """Endless training steps as :func:`lbm_core.act.train.train_act` makes them; what each has learned from."""
     whole = config.layout == "day"
     network, draw = (DayNetwork(model), training_days) if whole else (model, training_windows)
+    if compiled:
+        network = torch.compile(network)
     trained = [p for p in model.train().parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, config.learning_rate, weight_decay=config.weight_decay, fused=True)
     for step in itertools.count():
@@ -166,10 +168,14 @@ def product(precision: str, width: int) -> Callable[[], float]:
     return lambda: (one @ other)[0, 0].item()
 
 
-def measure(configs: dict[str, ActConfig], days: TrajectorySet, steps: int, width: int = 2048) -> pd.DataFrame:
-    """A row per way to train; ``width`` is that of the matrix products that tell the machine's peak."""
+def measure(
+    configs: dict[str, ActConfig], days: TrajectorySet, steps: int, width: int = 2048, compiled: Sequence[str] = ()
+) -> pd.DataFrame:
+    """A row per way to train, some of them ``compiled``; ``width``: of the products that tell the machine's peak."""
     models = {name: untrained(config, days) for name, config in configs.items()}
-    ways = {name: training_steps(models[name], days, config).__next__ for name, config in configs.items()}
+    ways: dict[Any, Callable[[], Any]] = {}
+    for name, config in configs.items():
+        ways[name] = training_steps(models[name], days, config, name in compiled).__next__
     precisions = sorted({config.precision for config in configs.values()})
     peaks = {(precision, k): product(precision, width) for precision in precisions for k in range(2)}  # two per round
     taken = turns({**ways, **peaks}, steps)
