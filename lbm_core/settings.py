@@ -56,28 +56,25 @@ def _sentence(what: str, error: ValidationError) -> str:
     return f"{where or 'a field'} of {what} {message}; got {first['input']!r}"
 
 
-def override(config: S, changes: dict[str, Any]) -> S:
+def override(config: S, changes: dict[str, Any], within: str = "") -> S:
     """A configuration with some dotted fields changed, as by ``{"act.steps": 50}``, each checked where it belongs.
 
-    ValueError: a field that does not exist, or a value that it cannot have.
+    They are changed at once: of two that depend on each other either may come first. ``within`` is the group's place,
+    for errors. ValueError: a field that does not exist, or a value that it cannot have.
     """
+    own = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+    groups: dict[str, dict[str, Any]] = {}
     for dotted, value in changes.items():
-        config = _with(config, dotted.split("."), value, dotted)
-    return config
-
-
-def _with(config: Any, path: list[str], value: Any, dotted: str) -> Any:
-    known = [field.name for field in dataclasses.fields(config)]
-    if path[0] not in known:
-        raise ValueError(f"no setting {dotted!r}: {type(config).__name__} has {', '.join(known)}")
-    if len(path) > 1:
-        inner = getattr(config, path[0])
-        if not dataclasses.is_dataclass(inner):
-            raise ValueError(f"no setting {dotted!r}: {path[0]} is not a group of settings")
-        value = _with(inner, path[1:], value, dotted)
-    elif isinstance(value, list):  # json and notebook parameters know no tuples
-        value = tuple(value)
+        name, _, inner = dotted.partition(".")
+        if name not in own or (inner and not dataclasses.is_dataclass(own[name])):
+            has = f"{name} is no group of settings" if name in own else f"{type(config).__name__} has {', '.join(own)}"
+            raise ValueError(f"no setting {within + dotted!r}: {has}")
+        if inner:
+            groups.setdefault(name, {})[inner] = value
+        else:  # json and notebook parameters know no tuples
+            own[name] = tuple(value) if isinstance(value, list) else value
+    own |= {name: override(own[name], inside, f"{within}{name}.") for name, inside in groups.items()}
     try:
-        return dataclasses.replace(config, **{path[0]: value})
+        return type(config)(**own)
     except ValueError as error:
-        raise ValueError(f"{dotted}: {error}") from None
+        raise ValueError(f"{', '.join(within + name for name in changes)}: {error}") from None

@@ -121,10 +121,8 @@ def _read_store(store: Path, keys: set[str]) -> dict[str, dict[int, Generation]]
     """Texts of some keys, by key and sample; a half line at the end is a killed run's, or one that is being written."""
     whole = store.read_bytes().rpartition(b"\n")[0] if store.is_file() else b""
     groups: dict[str, dict[int, Generation]] = {}
-    wanted = {f'{{"key": "{key}"'.encode() for key in keys}
-    size = max(map(len, wanted), default=0)
     for number, line in enumerate(whole.splitlines(), 1):
-        if line.startswith(b'{"key": "') and line[:size] not in wanted:
+        if line.startswith(b'{"key": "') and line.split(b'"', 4)[3].decode(errors="replace") not in keys:
             continue  # another prompt's: a store of days holds 100,000 lines, and is read at every tick
         try:
             row = json.loads(line)

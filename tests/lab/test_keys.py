@@ -216,7 +216,18 @@ def test_a_share_lies_between_0_and_1(value):
         tier("smoke", {"act.guide_dropout": value})
 
 
+def test_fields_that_depend_on_each_other_change_in_any_order():
+    """A whole day knows no levels, and those no leak; indicators are the words of a warmed-up model."""
+    both: dict[str, Any] = {"act.layout": "window", "act.leak": 0.0, "act.predicts": "level"}
+    both |= {"think.style.form": "figure 4", "think.warm_up": None}
+    assert tier("smoke", both) == tier("smoke", dict(reversed(both.items())))
+    with pytest.raises(ValueError, match=r"^act\.predicts: layout 'day' takes"):
+        tier("smoke", {"act.predicts": "level"})
+
+
 def test_lists_become_tuples_and_unknown_fields_are_named():
+    with pytest.raises(ValueError, match=r"no setting 'act\.steps\.more': steps is no group of settings"):
+        tier("smoke", {"act.steps.more": 1})
     assert tier("smoke", {"chapter2.guides": ["rule"]}).chapter2.guides == ("rule",)
     with pytest.raises(ValueError, match=r"no setting 'act\.stepz'"):
         tier("smoke", {"act.stepz": 1})
