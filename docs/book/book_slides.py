@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterable
 from importlib.metadata import files
@@ -63,6 +64,7 @@ def slides(book: NotebookNode) -> NotebookNode:
 
 def _texts(heading: str, text: str) -> list[NotebookNode]:
     """A heading, which begins a slide, and a text as a piece of it or as notes; ways to other chapters are left out."""
+    text = re.sub(r"\[([^\]]*)\]\(glossary\.md#[^)]*\)", r"\1", text)  # only pages have them
     kinds = {"slide": heading and f"## {heading.lstrip('#').strip()}"}
     if "[←" not in text:
         kinds["notes" if len(text.split()) > MOST_WORDS and not text.startswith("|") else "-"] = text

@@ -38,6 +38,8 @@ PAGES = (
 )
 SLIDES = ("01_data", "05_gqpo")
 _LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\((?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?\)")
+_CODE = r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$"
+_NO_PROSE = rf"{_CODE}|!?\[[^\]]*\]\([^)]*\)|^ *[#|][^\n]*|<summary>.*?</summary>|<[^>\n]+>"
 
 
 def play(name: str, data: Any) -> str:
@@ -61,17 +63,39 @@ def linked(text: str, page: Path, source: Path) -> str:
     return _LINK.sub(kept, text)
 
 
+def terms(glossary: str) -> dict[str, str]:
+    """The anchor of each glossary term by its name in lower case, less "Check (of a text)" and its like: too common."""
+    names = [name for name in re.findall(r"^### (.+)$", glossary, flags=re.M) if not re.search(r"\((of|P)", name)]
+    anchors = {name: re.sub(r"[^\w\- ]", "", name.lower()).replace(" ", "-") for name in names}
+    return {re.sub(r" \(.*", "", name).lower(): anchor for name, anchor in anchors.items()}
+
+
+def mentioned(texts: list[str], anchors: dict[str, str]) -> list[str]:
+    """A chapter's Markdown cells, in whose prose the first mention of each term links to the glossary."""
+    words = "|".join(map(re.escape, sorted(anchors, key=len, reverse=True)))
+    pattern = re.compile(rf"{_NO_PROSE}|(?<![\w-])(?P<term>{words})s?(?![\w-])", re.M | re.S | re.I)
+    left = dict(anchors)
+
+    def link(found: re.Match[str]) -> str:
+        term = (found["term"] or "").lower()
+        return f"[{found[0]}](glossary.md#{left.pop(term)})" if term in left else found[0]
+
+    return [pattern.sub(link, text) for text in texts]
+
+
 def unlink(source: Path) -> None:
-    """Mend the links of all gathered pages."""
+    """Mend the links of all gathered pages, and link chapters to the glossary."""
+    anchors = terms((source / "notebooks/glossary.md").read_text(encoding="utf-8"))
     for path in sorted([*source.rglob("*.md"), *source.rglob("*.ipynb")]):
         page, text = path.relative_to(source), path.read_text(encoding="utf-8")
         if path.suffix == ".md":
             path.write_text(linked(text, page, source), encoding="utf-8")
             continue
         book = json.loads(text)
-        for cell in book["cells"]:
-            if cell["cell_type"] == "markdown":
-                cell["source"] = linked("".join(cell["source"]), page, source)
+        cells = [cell for cell in book["cells"] if cell["cell_type"] == "markdown"]
+        texts = mentioned([linked("".join(cell["source"]), page, source) for cell in cells], anchors)
+        for cell, changed in zip(cells, texts, strict=True):
+            cell["source"] = changed
         path.write_text(json.dumps(book, ensure_ascii=False), encoding="utf-8")
 
 

@@ -7,7 +7,7 @@
   const FASTEST = 6, steps = (place) => 2 ** (place / 4);
   const guides = [...new Set(Object.values(data)[0].settings.map((one) => one.guide))].filter((name) => name !== "none");
   const [set, dataset] = Play.menu("Data set ", Object.fromEntries(Object.keys(data).map((name) => [name, name])), draw);
-  const [who, guide] = Play.menu("Whose words ", Object.fromEntries(guides.map((name) => [name, name])), draw);
+  const [who, guide] = Play.menu("Whose instructions ", Object.fromEntries(guides.map((name) => [name, name])), draw);
   const advertisersOf = (place) => Math.round(48 * steps(place));
   const [many, advertisers] = Play.slider("Advertisers ", { min: 0, max: 48, step: 1, value: 0 },
     (place) => advertisersOf(place).toLocaleString("en"), draw);
@@ -57,7 +57,7 @@
     const shown = [base, ...[...kinds].sort((a, b) => a.late - b.late || a.missing - b.missing), silent];
     const most = Math.max(...shown.map((one) => one.expected_score));
     scores.replaceChildren(Play.element("div", { class: "bars" }, ...shown.flatMap((one) => [
-      Play.element("span", { class: one === near ? "near" : "" }, one === silent ? "no words at all" : name(one)),
+      Play.element("span", { class: one === near ? "near" : "" }, one === silent ? "no instruction" : name(one)),
       Play.element("div", { class: "bar" },
         Play.element("i", { style: `width:calc((100% - 4em) * ${one.expected_score / most})`, class: one === near ? "near" : "" }),
         Play.element("b", {}, Play.number(one.expected_score, 1))),
