@@ -50,7 +50,7 @@ def run_notebooks(
     output: OutputOption = None,
     force: Annotated[bool, typer.Option("--force", help="Run also what is done and unchanged.")] = False,
     folder: Annotated[Path | None, typer.Option("--notebooks", help="Their folder; default the checkout's.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print stages, estimated hours, what lacks.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print all chapters' stages, hours, what lacks.")] = False,
 ) -> None:
     """Run the notebooks in order; what is done and unchanged is skipped, so a killed run resumes.
 

@@ -110,6 +110,7 @@ def test_a_status_is_that_of_the_weakest_results(tmp_path):
     frame = pd.DataFrame({"score": [1.0, 2.0], "train_seed": [0, 1]})
     assert status("Table 1") == ["", "", "", "not run"]
     results.record("baseline_results", frame, tier="gpu", dataset="dense", output=tmp_path)
+    results.record("act_guides", frame, tier="gpu", dataset="dense", output=tmp_path)
     assert status("Table 1")[-1] == "not run", "gqpo_replays is missing"
     results.record("gqpo_replays", frame, tier="laptop", dataset="sparse", output=tmp_path)
     assert status("Table 1") == ["laptop gpu", "dense sparse", "0 1", "reproduced at laptop"]
