@@ -60,7 +60,7 @@ def kind(method: str) -> str:
         return KINDS[4]
     if method.startswith("LBM(") or "LBM-Think" in method:
         return KINDS[0]
-    if method.startswith("LBM-Act") or method == "critic alone":  # LBM-Act under nobody or a guide that writes no text
+    if method.startswith("LBM-Act") or method == "critic alone":  # LBM-Act under nobody or who writes no text
         return KINDS[1]
     return KINDS[2] if METHODS[method].table == "Table 2" else KINDS[3]
 

@@ -17,11 +17,11 @@ _COLOURS = {"decrease": PALETTE[3], "uncertain": PALETTE[7], "increase": PALETTE
 
 @drawn("instruction", "log_move", size=(3.4, 2.4))
 def instructed_moves(figure: Figure, frame: pd.DataFrame) -> None:
-    """The same moments under three sentences: how far log alpha moves."""
+    """The same decisions under three sentences: how far log alpha moves."""
     axes, moves = figure.subplots(), frame.groupby("instruction")["log_move"]
     axes.boxplot([moves.get_group(name) for name in _COLOURS], tick_labels=list(_COLOURS), showfliers=False)
     axes.axhline(0, color=PAPER_COLOUR, linewidth=0.8)
-    axes.set(ylabel=r"$\log(\tilde a_t / a_{t-1})$", xlabel="told to")
+    axes.set(ylabel=r"$\log(\tilde a_t / a_{t-1})$", xlabel="instructed to")
 
 
 @drawn("layer", "head", "share", "even")
@@ -74,12 +74,12 @@ def instruction_strength(figure: Figure, frame: pd.DataFrame) -> None:
 
 @drawn("method", "difference", "low", "high")
 def guides(figure: Figure, differences: pd.DataFrame, spending: pd.Series, reference: str) -> None:
-    """Score of LBM-Act under each guide, less that under the reference, and the share of the budget spent by method."""
+    """Score of LBM-Act by instructor, less that under the reference, and the share of the budget spent by method."""
     names = differences["method"]
     left, right = sized(figure, 7.0, 0.24 * len(names) + 1.1, 1, 2, sharey=True, width_ratios=[3, 2])
     dots(left, differences.rename(columns={"difference": "mean"}), names.map(_short))
     left.axvline(0, color=PAPER_COLOUR, linewidth=0.8)
-    left.set(xlabel=f"score minus that under '{_short(reference)}'", ylabel="guide")
+    left.set(xlabel=f"score minus that under '{_short(reference)}'", ylabel="instructed by")
     right.barh(range(len(names)), spending[names], height=0.6, color=PALETTE[7])
     right.axvline(spending[reference], color=PAPER_COLOUR, linestyle="--")
     right.set(xlabel=f"share of the budget spent (dashed: '{_short(reference)}')", xlim=(0, 1.03))
@@ -87,10 +87,10 @@ def guides(figure: Figure, differences: pd.DataFrame, spending: pd.Series, refer
 
 @drawn("size", "loss", "followed", "trained")
 def sizes(figure: Figure, frame: pd.DataFrame) -> None:
-    """Sizes of LBM-Act, the first the default: final loss beside the default's, and obedience; lines: all trainings."""
+    """Sizes of LBM-Act, the first the default: final loss beside the default's, who follows; lines: all trainings."""
     more = 100 * frame["loss"] / frame["loss"][frame["size"] == frame["size"].iloc[0]].mean() - 100
     groups, trainings = frame.assign(loss=more).groupby("size", sort=False), frame["size"].value_counts().min()
-    labels = {"loss": "final loss, % above default", "followed": "share of moves as told"}
+    labels = {"loss": "final loss, % above default", "followed": "share of moves as instructed"}
     panes = sized(figure, 5.0, 0.24 * len(groups) + 0.8, 1, 2, sharey=True)
     for axes, (column, label) in zip(panes, labels.items(), strict=True):
         rows = groups[[column]].agg(["mean", "min", "max"]).set_axis(["mean", "low", "high"], axis=1)

@@ -57,10 +57,10 @@ def coin(figure: Figure, shares: pd.DataFrame) -> None:
     for axes, name, title in zip(panes, ("passes", "group", "chosen"), titles, strict=True):
         for k, (source, rows) in enumerate(shares.groupby("source", sort=False)):
             values, places = rows.set_index("adviser")[name].loc[advisers], np.arange(len(advisers)) + 0.24 * k - 0.12
-            axes.plot(values, places, "oD"[k % 2], markersize=4, label=f"{source} moments")
+            axes.plot(values, places, "oD"[k % 2], markersize=4, label=f"{source} decisions")
         axes.set(xlabel=title, xlim=(-0.03, 1.03) if name != "chosen" else None)
         axes.grid(axis="y", color="0.92")
-    lines(panes[0], advisers)
+    lines(panes[0], ["random" if name == "coin" else name for name in advisers])
     panes[0].axvline(0.5, color=PAPER_COLOUR, linestyle="--", linewidth=0.8)
     legend_below(figure, panes[0])
 
@@ -93,7 +93,7 @@ def before_after(figure: Figure, table: pd.DataFrame) -> None:
         axes.hlines(places, rows["low"], rows["high"], color=colour)
         axes.plot(rows["mean"], places, "oDs^vPX*"[k % 8], markersize=4, color=colour, label=model)
     lines(axes, measures)
-    axes.set(xlim=(0, 1), xlabel="share of held-out moments")
+    axes.set(xlim=(0, 1), xlabel="share of held-out decisions")
     legend_below(figure, axes, ncols=2)
 
 
@@ -116,7 +116,7 @@ def errors(figure: Figure, differences: pd.DataFrame) -> None:
 
 @drawn("guide", "late", "missing", "hold", "every", "mean", "difference", "low", "high")
 def lateness(figure: Figure, costs: pd.DataFrame) -> None:
-    """Score of each guide whose words come late (left) or never (right); dashed where the last word holds."""
+    """Score by instructor whose words come late (left) or never (right); dashed where the last word holds."""
     left, right = figure.subplots(1, 2, sharey=True)
     for guide, colour in colours(list(costs["guide"].unique())).items():
         rows = costs[(costs["guide"] == guide) & (costs["missing"] < 1)]
@@ -129,7 +129,7 @@ def lateness(figure: Figure, costs: pd.DataFrame) -> None:
     nobody = costs.loc[costs["missing"] == 1, "mean"].iloc[0]
     for axes in (left, right):
         axes.axhline(nobody, color=PAPER_COLOUR, linewidth=0.9)
-    right.text(1, nobody, "no words at all", ha="right", va="bottom", fontsize=7, color="0.45")
+    right.text(1, nobody, "no instruction", ha="right", va="bottom", fontsize=7, color="0.45")
     left.set(xlabel="ticks from question to use (Fig. 4: 1)", ylabel="expected score", title="Late")
     left.set_xticks(sorted(costs["late"].unique()))
     right.set(xlabel="share that never comes (asked a tick ahead)", title="Missing", xlim=(-0.03, 1.03))
@@ -173,6 +173,6 @@ def latencies(figure: Figure, frame: pd.DataFrame, interval: float) -> None:
 def _line(axes: Axes, rows: pd.DataFrame, x: str, colour, line: str, label: str | None = None) -> None:
     rows = rows.sort_values(x)
     axes.plot(rows[x], rows["mean"], line, color=colour, label=label, marker="o", markersize=3)
-    base = rows["mean"] - rows["difference"]  # the interval is of the difference to the guide without delay
+    base = rows["mean"] - rows["difference"]  # the interval is of the difference to the instructor without delay
     known = rows["low"].notna()
     axes.vlines(rows[x][known], (base + rows["low"])[known], (base + rows["high"])[known], color=colour, linewidth=0.8)

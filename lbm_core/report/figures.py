@@ -17,7 +17,7 @@ from lbm_core.seeding import generator
 
 
 def fig1() -> Figure:
-    """Fig. 1: LBM-Act is trained on language-guided decisions (left), then LBM-Think by GQPO (right)."""
+    """Fig. 1: LBM-Act is trained on instructed decisions (left), then LBM-Think by GQPO (right)."""
     return schematic("training_stages")
 
 
@@ -145,7 +145,7 @@ def fig5(figure: Figure, frame: pd.DataFrame) -> None:
         left.invert_yaxis()
     labels = frame.drop_duplicates("position").sort_values("position")
     grid[-1, 0].set_xticks(labels["position"], labels["label"], rotation=90, fontsize=6)
-    grid[-1, 0].set_xlabel("position: the guide's tokens, then return-to-go R, state s and alpha a per tick")
+    grid[-1, 0].set_xlabel("position: the instruction's tokens, then return-to-go R, state s and alpha a per tick")
     grid[-1, 1].set_xlabel("share on\nlanguage")
     figure.colorbar(mesh, ax=grid[:, 0], label="attention", location="left", shrink=0.5, pad=0.02)
 

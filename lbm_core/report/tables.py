@@ -52,7 +52,7 @@ def table4(rows: pd.DataFrame) -> pd.DataFrame:
         rows = rows.assign(method=rows["method"].replace({"uncertain": "base"}))
     ours = _with_ratio(rows[rows["method"].isin(["increase", "decrease", "base"])], "group_expected_cpa_ratio")
     dataset, tier = rows[["dataset", "tier"]].iloc[0]
-    note = f"Ours: {dataset}, replay, tier {tier}, told every tick, simulated prices. Paper: dense."
+    note = f"Ours: {dataset}, replay, tier {tier}, instructed at every tick, simulated prices. Paper: dense."
     published = paper.table(4).rename(columns={"instruction": "method"}).assign(dataset=dataset)
     table = beside(published, ours, metrics=FOUR_METRICS, reference="base", note=note)
     comparable = (table["method"] == "base") | (dataset == "dense")

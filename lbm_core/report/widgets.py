@@ -141,7 +141,7 @@ what it wrote
 
 how it was read
 ratio {ratio} (true: {true}); answer {answer}; check: {row["check"]}
-guide: {row["guide"]}
+instruction: {row["guide"]}
 
 what LBM-Act did (alpha / C)
 before {before:.2f}; with the advice {led:.2f}, without {alone:.2f}

@@ -134,7 +134,7 @@ def test_the_example_is_followed_and_if_possible_accepted(advice):
 
 def test_a_page_has_every_part(advice):
     text = page(advice.iloc[0])
-    for part in ("ADVERTISER 7, TICK 12", RAISE, "guide: increase", "ratio 0.9 (true: 0.9); answer 1 (raise)", "+0.50"):
+    for part in ("ADVERTISER 7, TICK 12", RAISE, "instruction: increase", "0.9 (true: 0.9); answer 1 (raise)", "+0.50"):
         assert part in text
     assert "with the advice 1.05, without 1.00" in text
     assert "ratio none (true: undefined); answer none; check: no answer" in page(advice.iloc[2])
