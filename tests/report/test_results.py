@@ -177,7 +177,7 @@ def test_the_readme_tells_what_became_of_the_recorded_texts():
     assert "critic in {:.0f} % before and {:.0f} % after".format(*critic) in said
     assert "taught nobody, in {:.0f} and {:.0f} %".format(*simulator) in said
     lower = known.groupby("moment")["critic_best"].first().eq(-1).mean()
-    assert f'"lower" at every moment in {100 * lower:.0f} %' in said
+    assert f'"lower" at every decision in {100 * lower:.0f} %' in said
     lost = (known["best_q"] - known["likely_q"]).groupby(known["model"]).mean()
     assert f"from {lost['LBM(P)']:.4f} to {lost['LBM(GQPO)']:.4f} (control {lost['random']:.4f})" in said
     days = results.load("gqpo_replays", "cached", dataset="dense").groupby("method")["score"].mean()
