@@ -180,6 +180,12 @@ def test_the_readme_tells_what_became_of_the_recorded_texts():
     assert f'"lower" at every decision in {100 * lower:.0f} %' in said
     lost = (known["best_q"] - known["likely_q"]).groupby(known["model"]).mean()
     assert f"from {lost['LBM(P)']:.4f} to {lost['LBM(GQPO)']:.4f} (control {lost['random']:.4f})" in said
+    probes = results.load("gqpo_probes", "cached", dataset="sparse")
+    written = probes[probes["random"].astype(str).eq("True") & probes["likely"].notna()]
+    same = written[["direction", "likely"]].eq(written["critic_best"], axis=0).groupby(written["model"]).mean()
+    drawn, likely = (100 * same.loc[["LBM(P)", "LBM(GQPO)"], name] for name in ("direction", "likely"))
+    assert "critic in {:.0f} % before and {:.0f} % after, the most likely".format(*drawn) in said
+    assert "the most likely answer in {:.0f} and {:.0f} %".format(*likely) in said
     days = results.load("gqpo_replays", "cached", dataset="dense").groupby("method")["score"].mean()
     coin = next(name for name in days.index if "shares" in name)
     parts = [
