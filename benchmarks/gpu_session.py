@@ -1,25 +1,31 @@
 """Ten minutes of a lent GPU: what two cores cannot afford, in one run that goes on where it was cut off.
 
     python benchmarks/gpu_session.py --minutes 9 --output DIR     # every stage writes its CSV, of tier gpu, at once
-    python benchmarks/gpu_session.py --minutes 9 --output DIR     # again: what is in the cache is only loaded
+    python benchmarks/gpu_session.py --minutes 9 --output DIR     # again: goes on from the last checkpoint
 
-The default backbone of 135M with all 30 layers takes the place of tier gpu's 0.5B and 3B, so that nothing but the
-package is needed; every other size is the tier's, and each row names backbone and overrides. In this order, one data
-set after the other, as far as the minutes reach (a stage that has begun is finished, or resumed by the next run):
+The default backbone of 135M with all 30 layers takes the place of tier gpu's 0.5B and 3B. Each row names backbone and
+overrides. In this order, one data set after the other, as far as the minutes reach: no stage begins later, a training
+that is cut off (give ``timeout`` the machine's limit) goes on in the next run, and a stage that fails is told at the
+end and does not keep the next from running. 20,000 steps of all layers take longer than one such session.
 
 - "act": LBM-Act on whole days, 20,000 steps and more; its days under nobody, the critic and the oracle (act_guides).
 - "speed": benchmark_act_training, eager against compiled, and benchmark_act_decisions at batch 1 and 48.
 - "gqpo": warm-up, chains of thought in this process, hundreds at a time, and GQPO (gqpo_funnel, gqpo_loss).
 - "days": whole days of LBM(P) and LBM(GQPO) (gqpo_replays).
 
-The market is simulated on the CPU: send the cache's trajectories and periods along, they take longer than the rest.
+The market is simulated on the CPU: send the cache's trajectories and periods along, they take longer than the rest,
+and the package's dependencies that the machine lacks (optuna, trl, datasets, platformdirs, gguf). Rows of tier gpu take
+the place of laptop's wherever a chapter shows the largest tier: keep them in a folder of their own until all methods of
+a table have them.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import act_decisions
@@ -32,12 +38,15 @@ from lbm_core.lab.tiers import tier
 from lbm_core.report import session
 from lbm_core.studies import chapter_05
 from lbm_core.studies.sizes import few
+from lbm_core.think import trainer
 from lbm_core.think.config import WarmUpConfig
 from lbm_core.think.transformers_backend import TransformersBackend
 
 BACKBONE, TEXTS_AT_ONCE = "smollm2-135m", 512
 WARM_UP = WarmUpConfig(samples=64_000, lora_rank=0, learning_rate=3e-4, batch_size=64, micro_batch_size=64)
 CHANGES: dict[str, Any] = {
+    "data.train_periods": 200,
+    "critic.steps": 8_000,
     "act.backbone": BACKBONE,
     "act.precision": "bfloat16",
     "act.target_return": 1.5,
@@ -62,6 +71,7 @@ def act(run: session.Session) -> None:
 def speed(run: session.Session) -> None:
     """Training steps and decisions per second."""
     config, days = run.lab.tier.act, run.lab.trajectories()
+    config = replace(config, layers=len(run.lab.act().transformer.layers))  # all ways train as many
     ways = act_training.configurations(config.backbone, config.layers) | {"days": config, "days, compiled": config}
     rows = act_training.measure(ways, days, steps=20, compiled=["days, compiled"])
     run.record("benchmark_act_training", rows, backbone=config.backbone)
@@ -89,7 +99,8 @@ STAGES: dict[str, Callable[[session.Session], None]] = {"act": act, "speed": spe
 def begun(dataset: Any, output: str, changes: dict[str, Any], warm_up: WarmUpConfig) -> session.Session:
     """The session, with a warm-up, which tier gpu's own language model needs none of."""
     sizes = tier("gpu", {**changes, "think.warm_up": warm_up})
-    return session.Session(sizes, dataset, 0, output, {**changes, "think.warm_up.samples": warm_up.samples})
+    named = {f"think.warm_up.{name}": value for name, value in asdict(warm_up).items()}
+    return session.Session(sizes, dataset, 0, output, changes | named)
 
 
 def main(
@@ -99,8 +110,9 @@ def main(
     parser.add_argument("--minutes", type=float, default=9.0, help="no stage begins later")
     parser.add_argument("--datasets", nargs="+", default=["dense", "sparse"])
     parser.add_argument("--stages", nargs="+", default=[*STAGES], choices=STAGES)
-    parser.add_argument("--output", default="", help="folder in the place of the checkout")
-    arguments, start = parser.parse_args(given), time.monotonic()
+    parser.add_argument("--output", required=True, help="folder in the place of the checkout")
+    arguments, start, failed = parser.parse_args(given), time.monotonic(), list[str]()
+    trainer.CHECKPOINT_SECONDS = 60.0  # a session is shorter than what is usual between two
     if torch.cuda.is_available():
         TransformersBackend.batch_size = TEXTS_AT_ONCE
     for dataset in arguments.datasets:
@@ -110,8 +122,14 @@ def main(
                 print(f"{dataset}, {name}: no time left; run again to go on", flush=True)
                 continue
             since = time.monotonic()
-            STAGES[name](run)
+            try:
+                STAGES[name](run)
+            except Exception:  # minutes of a GPU are scarce, and the next stage may not need this one
+                traceback.print_exc()
+                failed.append(f"{dataset}, {name}")
             print(f"{dataset}, {name}: {time.monotonic() - since:.0f} s", flush=True)
+    if failed:
+        raise SystemExit(f"failed, see above: {'; '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -64,10 +64,10 @@ def override(config: S, changes: dict[str, Any], within: str = "") -> S:
     """
     own = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}  # type: ignore[arg-type]
     groups: dict[str, dict[str, Any]] = {}
-    for dotted, value in changes.items():
+    for dotted, value in sorted(changes.items(), key=lambda change: "." in change[0]):  # a group before its fields
         name, _, inner = dotted.partition(".")
         if name not in own or (inner and not dataclasses.is_dataclass(own[name])):
-            has = f"{name} is no group of settings" if name in own else f"{type(config).__name__} has {', '.join(own)}"
+            has = f"{name} is {own[name]!r}, no group" if name in own else f"{type(config).__name__} has {', '.join(own)}"
             raise ValueError(f"no setting {within + dotted!r}: {has}")
         if inner:
             groups.setdefault(name, {})[inner] = value

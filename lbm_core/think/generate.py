@@ -68,7 +68,7 @@ def generate(
     Batches are of similar length, each with its own seed: a resumed run draws the same texts as an uninterrupted one.
     Prompts are rendered (:func:`lbm_core.think.prompt.render`). ``store`` is a jsonl file with one text per line; texts
     found there (same model, parameters, seed and prompt) are read instead of generated, new ones are appended batch by
-    batch; ValueError: a damaged line.
+    batch; ValueError: a damaged line, unless it is another prompt's.
     """
     if n < 1:
         raise ValueError(f"need at least one sample per prompt; got n = {n}")

@@ -3,6 +3,7 @@
 import importlib
 from pathlib import Path
 
+import pytest
 from shrunk import let_rehearse, make_days, save_tiny_writer, shrunk
 
 from lbm_core.lab.lab import Lab
@@ -32,10 +33,22 @@ def test_a_session_in_miniature(tmp_path, monkeypatch, capsys):
         rows = results.load(name, "gpu", out)
         assert set(rows["tier"]) == {"gpu"}
         assert set(rows["backbone"]) == {"writer"}
-    assert "days, compiled" in set(results.load("benchmark_act_training", "gpu", out)["way"])
+    speed = results.load("benchmark_act_training", "gpu", out)
+    assert "days, compiled" in set(speed["way"])
+    assert set(speed["layers"]) == {2}, "all ways train as many layers"
+    assert speed["overrides"].str.contains('"think.warm_up.lora_rank": 0').all()
     assert results.load("act_guides", "gpu", out)["method"].nunique() == 4
     capsys.readouterr()
     module.main(["--output", out, "--datasets", "dense", "--stages", "act", "gqpo", "days"])
     assert "computed" not in capsys.readouterr().out
     module.main(["--output", out, "--datasets", "dense", "--minutes", "0", "--stages", "act"])
     assert "run again to go on" in capsys.readouterr().out
+    begun = []
+
+    def broken(run):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(module, "STAGES", {"act": broken, "days": lambda run: begun.append("days")})
+    with pytest.raises(SystemExit, match="dense, act"):
+        module.main(["--output", out, "--datasets", "dense"])
+    assert begun == ["days"]

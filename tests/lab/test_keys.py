@@ -221,12 +221,16 @@ def test_fields_that_depend_on_each_other_change_in_any_order():
     both: dict[str, Any] = {"act.layout": "window", "act.leak": 0.0, "act.predicts": "level"}
     both |= {"think.style.form": "figure 4", "think.warm_up": None}
     assert tier("smoke", both) == tier("smoke", dict(reversed(both.items())))
+    none = {"think.warm_up": None, "think.warm_up.samples": 5}
+    for either in (none, dict(reversed(none.items()))):
+        with pytest.raises(ValueError, match=r"'think\.warm_up\.samples': warm_up is None, no group"):
+            tier("smoke", either)
     with pytest.raises(ValueError, match=r"^act\.predicts: layout 'day' takes"):
         tier("smoke", {"act.predicts": "level"})
 
 
 def test_lists_become_tuples_and_unknown_fields_are_named():
-    with pytest.raises(ValueError, match=r"no setting 'act\.steps\.more': steps is no group of settings"):
+    with pytest.raises(ValueError, match=r"no setting 'act\.steps\.more': steps is 40, no group"):
         tier("smoke", {"act.steps.more": 1})
     assert tier("smoke", {"chapter2.guides": ["rule"]}).chapter2.guides == ("rule",)
     with pytest.raises(ValueError, match=r"no setting 'act\.stepz'"):

@@ -1,4 +1,7 @@
-"""The gpu and paper tiers rehearsed: every stage runs, with the sizes shrunk and nothing else changed."""
+"""The gpu and paper tiers rehearsed: every training, search and replay runs with their settings, at small sizes.
+
+Only sizes differ, the backbone (two layers of random weights), the days (made up) and who writes chains of thought.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ from lbm_core.lab.tiers import tier
 from lbm_core.studies import chapter_02, chapter_03, chapter_05, chapter_07
 
 
-@pytest.fixture(params=["gpu", "paper"])
+@pytest.fixture(params=[("gpu", "sparse"), ("paper", "dense")], ids=lambda param: param[0])
 def lab(request, tmp_path, monkeypatch):
     monkeypatch.setenv("LBM_CACHE", str(tmp_path / "cache"))
     let_rehearse(monkeypatch)
-    lab = Lab(shrunk(tier(request.param), save_tiny_writer(tmp_path / "writer")))
+    lab = Lab(shrunk(tier(request.param[0]), save_tiny_writer(tmp_path / "writer")), request.param[1])
     make_days(lab)
     return lab
 

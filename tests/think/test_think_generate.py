@@ -101,9 +101,11 @@ def test_a_group_cut_in_its_middle_is_written_again(tmp_path):
 
 def test_a_damaged_store_is_refused(tmp_path):
     store = tmp_path / "texts.jsonl"
-    run(Echo(), store)
+    whole = run(Echo(), store)
     lines = store.read_text().splitlines(keepends=True)
-    for damaged in ("no json\n", '{"key": 1}\n'):
+    store.write_text('{"key": "another prompt", "tex\n' + "".join(lines))
+    assert run(Echo(calls=0), store) == whole, "what nobody asks for is not read"
+    for damaged in ("no json\n", '{"key": 1}\n', lines[1][:40] + "\n"):
         store.write_text(lines[0] + damaged + "".join(lines[1:]))
         with pytest.raises(ValueError, match=r"line 2 .* damaged"):
             run(Echo(), store)
