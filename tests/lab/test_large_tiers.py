@@ -38,7 +38,8 @@ def test_every_stage_of_the_large_tiers(lab):
 
     assert lab.selection().samples["chosen"].sum() > 0
     tuned = chapter_05.fine_tuned(lab)
-    assert list(tuned) == [chapter_05.TUNED, *own.chapter5.controls]
+    # Of four decisions a control may find nothing to learn.
+    assert {chapter_05.TUNED, "random"} <= set(tuned) <= {chapter_05.TUNED, *own.chapter5.controls}
     losses = chapter_05.finetuning_losses(tuned).groupby("model")["loss"]
     assert losses.count().min() > 0
     assert np.isfinite(losses.mean()).all()
