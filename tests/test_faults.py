@@ -142,9 +142,10 @@ def test_texts_go_on_behind_the_half_line_of_a_full_disk(tmp_path):
     _append(store, {"first": [text]}, {})
     with full_disk(store.stat().st_size + 50), pytest.raises(OSError, match=r"texts\.jsonl cannot be written"):
         _append(store, {"second": [text]}, {})
-    assert set(_read_store(store)) == {"first"}
+    assert set(_read_store(store, {"first", "second"})) == {"first"}
     _append(store, {"third": [text]}, {})
-    assert set(_read_store(store)) == {"first", "third"}
+    assert set(_read_store(store, {"first", "third"})) == {"first", "third"}
+    assert set(_read_store(store, {"third"})) == {"third"}, "another prompt's texts are not read"
 
 
 def test_other_errors_keep_their_own_words(tmp_path):
@@ -215,10 +216,10 @@ def test_two_runs_that_record_two_data_sets_lose_no_rows(tmp_path):
 def test_a_line_that_another_run_is_writing_is_not_cut_off(tmp_path):
     store = tmp_path / "texts.jsonl"
     store.write_bytes(b'{"key": "other", "sam')
-    assert _read_store(store) == {}
+    assert _read_store(store, {"other", "mine"}) == {}
     assert store.read_bytes() == b'{"key": "other", "sam'
     _append(store, {"mine": [Generation("a", 1, "stop", 0.0)]}, {})
-    assert set(_read_store(store)) == {"mine"}
+    assert set(_read_store(store, {"other", "mine"})) == {"mine"}
 
 
 @pytest.mark.parametrize("line", [b"7", b"[]", b'"text"', b"{}", b"{", b"\xff", b"null"])
@@ -226,7 +227,7 @@ def test_a_stored_line_that_is_no_text_is_named(tmp_path, line):
     """Found by scripts/fuzz.py: a line that is json and no text."""
     (tmp_path / "texts.jsonl").write_bytes(line + b"\n")
     with pytest.raises(ValueError, match=r"line 1 of .*texts\.jsonl is damaged"):
-        _read_store(tmp_path / "texts.jsonl")
+        _read_store(tmp_path / "texts.jsonl", {"any"})
 
 
 # --- read-only places ------------------------------------------------------------------------------------------------
