@@ -148,6 +148,19 @@ def test_texts_go_on_behind_the_half_line_of_a_full_disk(tmp_path):
     assert set(_read_store(store, {"third"})) == {"third"}, "another prompt's texts are not read"
 
 
+def test_to_name_a_commit_leaves_no_lock_behind(tmp_path, monkeypatch):
+    """Git that refreshes its index and is stopped there leaves a lock, and nobody can commit in that checkout."""
+    (tmp_path / "pyproject.toml").touch()
+    who = ["-c", "user.name=a", "-c", "user.email=a@b.example", "-c", "commit.gpgsign=false"]
+    for words in "init -q", "add .", "commit -qm a":
+        subprocess.run(["git", *who, *words.split()], cwd=tmp_path, check=True)
+    os.utime(tmp_path / "pyproject.toml", (0, 0))
+    monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
+    with full_disk(0):
+        assert results.commit().isalnum(), "clean, and known"
+    assert not (tmp_path / ".git" / "index.lock").exists()
+
+
 def test_other_errors_keep_their_own_words(tmp_path):
     for error in (ValueError("wrong"), FileNotFoundError(2, "No such file or directory", "other")):
         with pytest.raises(type(error)) as found, writing(tmp_path / "a"):

@@ -126,7 +126,7 @@ def hardware() -> str:
 def commit() -> str:
     """Short hash of the checkout, ``-dirty`` if what decides results differs from it; "no-git" without git."""
     head = _output("git", "rev-parse", "--short=10", "HEAD")
-    dirty = head and _output("git", "status", "--porcelain", "--", "lbm_core", "notebooks", "pyproject.toml")
+    dirty = head and _output("git", "--no-optional-locks", "status", "-s", "lbm_core", "notebooks", "pyproject.toml")
     return head + ("-dirty" if dirty else "") if head else "no-git"
 
 
