@@ -217,7 +217,7 @@ if __name__ == "__main__":
     if asked.coverage:
         record("coverage", [coverage_row(json.loads(asked.coverage.read_text()))], "of")
     if asked.python:
-        record("pythons", [python_row(asked.python)], "python")
+        record("pythons", [python_row(asked.python)], ("python", "of"))
     with writing_file(PAGE) as new:
         new.write_text(page(json.loads(RECORD.read_text())), encoding="utf-8")
     print(f"wrote {PAGE.relative_to(paths.project_root())}")
