@@ -67,7 +67,7 @@ def override(config: S, changes: dict[str, Any], within: str = "") -> S:
     for dotted, value in sorted(changes.items(), key=lambda change: "." in change[0]):  # a group before its fields
         name, _, inner = dotted.partition(".")
         if name not in own or (inner and not dataclasses.is_dataclass(own[name])):
-            has = f"{type(config).__name__} has {', '.join(own)}" if name not in own else f"{name} is {own[name]}, no group"
+            has = f"{name} is {own[name]}, no group" if name in own else f"{type(config).__name__} has {', '.join(own)}"
             raise ValueError(f"no setting {within + dotted!r}: {has}")
         if inner:
             groups.setdefault(name, {})[inner] = value
