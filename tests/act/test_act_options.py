@@ -1,5 +1,7 @@
 """What LBM-Act can be trained with besides its defaults: controls, parts frozen, other windows, several processes."""
 
+import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -170,6 +172,7 @@ def test_precision_may_change_from_training_to_training(config, days, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="torch.compile needs a C++ compiler")
 def test_compiled_training_is_the_same(config, days):
     config = replace(config, layers=1, steps=2)  # compiling takes a minute
     _same(train_act(config, days, progress=False), train_act(replace(config, compile=True), days, progress=False))
