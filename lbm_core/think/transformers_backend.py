@@ -54,7 +54,7 @@ class TransformersBackend:
     batch_size = 16
 
     def __init__(self, backbone: Backbone) -> None:
-        backbone.model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
+        backbone.model.to("cuda" if torch.cuda.is_available() else "cpu")
         if backbone.model.device.type == "cpu" and backbone.model.config._attn_implementation == "sdpa":
             backbone.model.set_attn_implementation("lbm_grouped")
         self.backbone, self.tokenizer = backbone, backbone.tokenizer
