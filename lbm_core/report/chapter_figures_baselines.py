@@ -28,8 +28,9 @@ def leader_board(figure: Figure, boards: pd.DataFrame) -> None:
     Methods stand as on the first data set; hollow where one or two trainings decide nothing. Kinds differ in colour and
     in shape.
     """
-    names, days = list(dict.fromkeys(boards["method"])), boards.groupby("method")["days"].max()
-    few = {name: f" ({days[name]} days)" for name in names if days[name] < days.max()}
+    names, days = list(dict.fromkeys(boards["method"])), boards.groupby("method")["days"].unique()
+    # One number of days, or one a data set.
+    few = {n: f" ({', '.join(map(str, days[n]))} days)" for n in names if min(days[n]) < boards["days"].max()}
     told = [name.replace(", shares ", ",\nshares ") + few.get(name, "") for name in names]
     panes = sized(figure, 7, 0.175 * len(names) + 1, 1, boards["dataset"].nunique(), sharey=True, squeeze=False)[0]
     for axes, (dataset, rows) in zip(panes, boards.groupby("dataset", sort=False), strict=True):
