@@ -62,6 +62,10 @@ REASONS: dict[tuple[str, str], str] = {
     ("order = np.where(best, 0.0 if", "0.0: 1.0"): "equally good ones have one number, whichever",
     ('samples.insert(1, "sample"', "1: 2"): "only the order of columns",
     ("rng.random(len(who)) < values", "rng.random(len(who)) < values: LtE"): "no draw ever meets the bound",
+    ("n_resamples: int = 4_000", "4000: 4001"): "one resampling more moves a bound by less than its own error",
+    ("known.groupby(keys", "False: True"): "only which of several faults is named",
+    ("zip(keys, key, strict", "True: False"): "both are of one length, always",
+    ("pd.Series(0, frame.index)", "0: 1"): "only how many different ones there are counts",
     (
         "replace=False",
         "False: True",

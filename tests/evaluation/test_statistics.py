@@ -135,6 +135,24 @@ def test_intervals_average_draws_and_advertisers_first():
     assert by_period.min() < row["low"] < row["mean"] < row["high"] < by_period.max()
 
 
+def test_an_interval_needs_periods_enough_for_a_sign_test_and_one_table_of_them():
+    assert 2 / 2**MIN_PERIODS <= 0.05 < 2 / 2 ** (MIN_PERIODS - 1)
+    for shape in ((0,), (2, 0), (2, 3, 7)):
+        with pytest.raises(ValueError, match=r"expected \(training seeds, periods\)"):
+            mean_interval(np.zeros(shape), np.random.default_rng(0))
+
+
+def test_intervals_count_each_methods_own_draws():
+    """Of conversions and score where nothing is asked; one draw and training seed 0 where the rows name none."""
+    frame, rng = _frame(), np.random.default_rng(0)
+    table = intervals(frame[(frame["method"] == "B") | (frame["seed"] == 0)], rng)
+    assert table["metric"].tolist() == ["conversions", "score"] * 2
+    assert table["seeds"].tolist() == [1, 1, 2, 2]
+    unnamed = frame.drop(columns=["seed", "train_seed"])
+    assert set(intervals(unnamed, rng)["seeds"]) == {1}
+    assert period_table(unnamed, "A", "score").index.tolist() == [0]
+
+
 def test_pairing_resolves_what_unpaired_intervals_hide():
     frame = _frame(effect=5.0)
     separate = intervals(frame, np.random.default_rng(0), metrics=["conversions"]).set_index("method")
@@ -191,6 +209,7 @@ def test_what_is_learned_is_decided_with_three_trainings():
     one = frame.assign(weights=np.where(frame["method"] == "B", "0123456789", ""))
     assert (row(one)["verdict"], row(one)["trainings"]) == ("open", 1)
     assert row(one)["low"] > 0, "the interval over days is shown"
+    assert trainings(one.assign(weights=one["weights"].where(one["seed"] == 0)), "B") == 1, "some rows do not say it"
     prompted = one.assign(weights=np.where(frame["method"] == "B", "+0123456789", ""))
     assert (row(prompted)["verdict"], row(prompted)["trainings"]) == ("above", 0), "nobody trained the language model"
     seeds = _frame(effect=50.0, train_seeds=(0, 1, 2))
