@@ -60,7 +60,13 @@ _RENAMED = {a: b for pair in _NAMES for a, b in (pair, pair[::-1])}
 REASONS: dict[tuple[str, str], str] = {
     ("(rng.random((n,", "rng.random((n, N_SLOTS - 1)) < EXPOSURE[1:]: LtE"): "no draw ever meets the bound",
     ("order = np.where(best, 0.0 if", "0.0: 1.0"): "equally good ones have one number, whichever",
+    ("order = np.where(best, 0.0 if", "1000000000.0: 1000000001.0"): "either is beyond every error",
+    ('samples.insert(0, "prompt"', "0: 1"): "only the order of columns",
     ('samples.insert(1, "sample"', "1: 2"): "only the order of columns",
+    ("right = answered", "rows['ratio_error'] <= self.tolerance + 1e-12: Lt"): "no error ever meets the bound",
+    ("better = np.where", "relative_q > 0: GtE"): "what is 0 stays 0",
+    ("best = (better", "better >= better.max(axis=1, keepdims=True) - 1e-12: Gt"): "the best is above the bound",
+    ("return pool.head", "pool.head: tail"): "the pool is in random order",
     ("rng.random(len(who)) < values", "rng.random(len(who)) < values: LtE"): "no draw ever meets the bound",
     ("n_resamples: int = 4_000", "4000: 4001"): "one resampling more moves a bound by less than its own error",
     ("known.groupby(keys", "False: True"): "only which of several faults is named",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from synthetic_trajectories import synthetic_trajectories
 
@@ -87,6 +88,20 @@ def test_counts_never_grow_along_the_strict_funnel_and_nothing_may_be_accepted(m
     none = gqpo.choose_chains(ACT, HigherIsBetter(), window, facts, [[text("I do not know")]] * 3)
     assert none.funnel()["count"].tolist() == [3, 0, 0, 0, 0, 0]
     assert (none.chosen == -1).all()
+
+
+def test_a_ratio_that_errs_by_all_that_is_allowed_is_right():
+    columns = {"status": "accepted", "ratio_error": [0.03, 0.031, NAN], "relative_q": NAN, "chosen": False}
+    selection = gqpo.Selection(pd.DataFrame(columns), np.full(3, -1), tolerance=0.03)
+    assert selection.funnel().set_index("stage").loc["ratio right", "count"] == 1
+
+
+def test_groups_of_several_sizes_leave_holes(moments):
+    window, facts = moments
+    groups = [[text("<answer>1</answer>")] * k for k in (1, 3, 2)]
+    parsed = gqpo.parse_groups(groups, facts, ratio_required=False)
+    alphas = gqpo.led_actions(ACT, window, groups, parsed)
+    assert np.isfinite(alphas).tolist() == [[True, False, False], [True] * 3, [True, True, False]]
 
 
 def test_an_act_trained_on_whole_texts_reads_the_whole_text(moments):
