@@ -184,7 +184,8 @@ def gqpo(setup: Setup, *, rule: Rule = "argmax", rounds: int | None = None) -> T
     """LBM-Think after GQPO (Eq. 14); ``losses.csv`` lies in its folder. Its value is None if nothing was learned.
 
     ``rule`` says what is learned, one of :data:`lbm_core.think.gqpo.RULES`; "argmax" is GQPO, the others are controls.
-    Each of the ``rounds``, default the tier's, samples with the model of the one before, and trains it further.
+    Each of the ``rounds``, default the tier's, samples with the model of the one before, and trains it further. The
+    last one's seed is the training seed plus ``gqpo.finetune.seed``: with another, the same texts are learned again.
     ValueError: no such rule, or fewer than one round.
     """
     from lbm_core.think.gqpo import RULES
@@ -193,8 +194,9 @@ def gqpo(setup: Setup, *, rule: Rule = "argmax", rounds: int | None = None) -> T
     count = config.rounds if rounds is None else rounds
     if rule not in RULES or count < 1:
         raise ValueError(f"rule must be one of {', '.join(RULES)} and rounds >= 1; got {rule!r} and {count}")
-    before = gqpo(setup, rule=rule, rounds=count - 1) if count > 1 else None
-    finetuning = setup.bound(config.finetune, backbone=think.backbone)
+    before = gqpo(setup.changed({"gqpo.finetune.seed": 0}), rule=rule, rounds=count - 1) if count > 1 else None
+    luck = setup.training_seed + config.finetune.seed
+    finetuning = setup.bound(config.finetune, backbone=think.backbone, seed=luck)
     inputs: tuple[Artifact[Any], ...] = (trajectories(setup), actor(setup), critic(setup))
     if config.on_policy:
         inputs = (*inputs, own_days(setup, before))
@@ -212,8 +214,7 @@ def gqpo(setup: Setup, *, rule: Rule = "argmax", rounds: int | None = None) -> T
             return
         points, groups = chains(setup, count, before)
         samples = judged(setup, points, groups).samples
-        rng = generator(setup.training_seed, "think", 7, count)
-        rows = learned(samples, rule, rng, most=config.learned, ruled=points.ruled)
+        rows = learned(samples, rule, generator(luck, "think", 7, count), most=config.learned, ruled=points.ruled)
         if rows.empty:
             (folder / NOTHING).write_text("no chain of thought was worth learning\n")
             return
