@@ -25,6 +25,7 @@ from report_page import OPENS, Evidence, compact, gather, interval, latex, markd
 
 from lbm_core import paths
 from lbm_core.evaluation.claims import VERDICTS
+from lbm_core.evaluation.judges import AGREES, OPPOSITE
 from lbm_core.evaluation.statistics import ABOVE, BELOW, OPEN, paired_differences
 from lbm_core.files import writing_file
 from lbm_core.report import board, style
@@ -85,6 +86,17 @@ def needed(dataset: str, evidence: Evidence) -> str:
     return f"{told}; {LBM[1]}'s agree with it in {shares[0]:.0f} %, its most likely answers in {shares[1]:.0f} %"
 
 
+def repeated(card: pd.DataFrame) -> str:
+    """Whether GQPO adds to LBM(P), and more than texts drawn without Q do, by the claims that fine-tunings decide."""
+    told = []
+    for name in ("gqpo_helps", "gqpo_needs_q"):
+        row = card.set_index("name").loc[name]
+        many = f", {row['days']:.0f} days, {row['seeds']:.0f} fine-tunings" if row["days"] > 0 else ""
+        word = {AGREES: "yes", OPPOSITE: "no"}.get(row["verdict"], row["verdict"])
+        told.append(f"{word} ({row['measured']}{many})")
+    return ", ".join(told)
+
+
 def answers(found: dict[str, Evidence]) -> str:
     """What every reader asks first, answered by the board."""
 
@@ -102,9 +114,10 @@ def answers(found: dict[str, Evidence]) -> str:
         beside = "; ".join(difference(evidence, best["method"], name)[1] for name in rivals)
         share = f"{best['of_best']:.0f} % of the best constant alpha in hindsight"
         simple.append(f"{dataset}: {best['method']} reaches {share} ({beside})")
+    added = [(name, repeated(one.card)) for name, one in found.items()]
     said = {
         "Does LBM beat DT here?": asked(*((name, board.REFERENCE) for name in LBM)),
-        "Does GQPO add to LBM(P)?": asked((LBM[1], LBM[0])),
+        "Does GQPO add to LBM(P), and more than without Q?": "; ".join(f"{name}: {again}" for name, again in added),
         "How often must LBM-Think be right?": "; ".join(f"{name}: {needed(name, one)}" for name, one in found.items()),
         "What would a simple controller do, which learns nothing?": "; ".join(simple),
     }

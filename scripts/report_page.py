@@ -165,6 +165,13 @@ def commands(rows: pd.DataFrame, chapters: list[str]) -> list[str]:
     return told
 
 
+def days_of(rows: pd.DataFrame) -> str:
+    """On how many days methods bid, "3 to 12" where they differ."""
+    whose = rows["method"] if "method" in rows else pd.Series("", rows.index)
+    met = rows["period"].groupby(whose.fillna("")).nunique()
+    return f"{met.max()}" if met.min() == met.max() else f"{met.min()} to {met.max()}"
+
+
 def sections(found: dict[str, Evidence]) -> Iterator[Section]:
     """The paper's tables and figures in its order, then our board and the claims."""
     root = paths.project_root()
@@ -182,7 +189,7 @@ def sections(found: dict[str, Evidence]) -> Iterator[Section]:
             rows = pd.concat([recorded(name) for name in names])
             made = commands(rows, sorted({writers[name] for name in names}))
             if "period" in rows:
-                days = ", ".join(f"{name} {n}" for name, n in rows.groupby("dataset")["period"].nunique().items())
+                days = ", ".join(f"{name} {days_of(part)}" for name, part in rows.groupby("dataset"))
         facts |= {"days": days or "–", "seeds": ", ".join(row["seeds"].split()) or "–"}
         judged = [frame["verdict"] for _, frame in parts.values() if "verdict" in frame]
         if judged:

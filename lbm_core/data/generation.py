@@ -5,12 +5,12 @@ A shard depends on nothing but (data set, periods, seed, engine): a stopped run 
 
 import json
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import joblib
 import numpy as np
@@ -63,13 +63,12 @@ def generate(
     jobs: int = 1,
     progress: bool = True,
     simulate: Simulate = simulate_period,
-    run: Callable[[Callable[[str], Any], Sequence[str]], Iterable[Any]] | None = None,
 ) -> None:
     """Simulate delivery periods and write their trajectories; shards that are there already are kept.
 
     Only this process writes into ``out``, shards and ``manifest.json``: workers send their shard back. ``jobs`` are
-    processes, in joblib's ``parallel_config`` of its backend; ``run`` calls a function on names in any order, as on a
-    cluster; ``simulate`` runs a period. ValueError: the folder holds shards of another configuration.
+    processes, in joblib's ``parallel_config`` of its backend; ``simulate`` runs a period. ValueError: the folder holds
+    shards of another configuration.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1; got {jobs}")
@@ -79,8 +78,8 @@ def generate(
     done = len(config.periods) - sum(len(config.shards[name]) for name in missing)
     make = partial(make_shard, config, simulate)
     with tqdm(total=len(config.periods), initial=done, unit="period", disable=not progress, desc=config.dataset) as bar:
-        here = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
-        for name, content in run(make, missing) if run else here(joblib.delayed(make)(name) for name in missing):
+        workers = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
+        for name, content in workers(joblib.delayed(make)(name) for name in missing):
             with writing_file(out / name) as temporary:
                 temporary.write_bytes(content)
             bar.update(len(config.shards[name]))

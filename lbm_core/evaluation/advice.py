@@ -1,4 +1,4 @@
-"""Advice before and after fine-tuning: hallucinations, answers by CPA ratio, agreement with critic and simulator."""
+"""Advice before and after fine-tuning: hallucinations, answers by CPA ratio, agreement with the judges; a coin's."""
 
 import numpy as np
 import pandas as pd
@@ -61,3 +61,29 @@ def before_and_after(measured: pd.DataFrame, reference: str, rng: np.random.Gene
             rows.append((name, measure, *level, len(values), *difference))
     columns = ["model", "measure", "mean", "low", "high", "moments", "difference", "difference_low", "difference_high"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def coin_shares(directions: pd.DataFrame, n: int = 3) -> pd.DataFrame:
+    """How often relative-Q > 0 lets through who knows nothing, and what the best of n texts adds.
+
+    ``directions`` are of :func:`lbm_core.studies.chapter_05.coin`. One row per source and adviser ("raise", "lower",
+    "unsure" always; "coin" raises or lowers; "rule"; "critic" takes the best of the three): passes (share with
+    relative-Q > 0), relative_q (mean), group (share of groups of n such texts that leave something to learn), chosen
+    (mean relative-Q of what Eq. 13 then learns; NaN if nothing).
+    """
+    rows = []
+    for source, group in directions.groupby("source", sort=False):
+        table = group.pivot(index="moment", columns="direction", values="relative_q")[[-1, 0, 1]].to_numpy()
+        ruled = group.drop_duplicates("moment").sort_values("moment")["ruled"].to_numpy()
+        down, same, up = table.T
+        advisers = {"raise": up, "lower": down, "unsure": same, "rule": table[np.arange(len(table)), ruled + 1]}
+        for adviser, values in (advisers | {"critic": table.max(axis=1)}).items():
+            passed = values > 0
+            learned = values[passed].mean() if passed.any() else np.nan
+            rows.append((source, adviser, passed.mean(), values.mean(), passed.mean(), learned))
+        # Of n tosses the best is the better side unless all n fell on the worse one.
+        sides, chances = np.sort(np.stack([down, up]), axis=0), np.array([[0.5**n], [1 - 0.5**n]])
+        leaves = (chances * (sides > 0)).sum(axis=0)
+        learned = (chances * sides.clip(min=0)).sum() / leaves.sum() if leaves.any() else np.nan
+        rows.append((source, "coin", (sides > 0).mean(), sides.mean(), leaves.mean(), learned))
+    return pd.DataFrame(rows, columns=["source", "adviser", "passes", "relative_q", "group", "chosen"])

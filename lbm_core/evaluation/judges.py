@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from lbm_core.auction.bidder import N_ADVERTISERS
 from lbm_core.evaluation.advice import measures
@@ -106,11 +105,9 @@ def in_every_training(judge: Judge) -> Judge:
         first, n = each[0], len(each)
         if n < MIN_TRAININGS:
             return first._replace(measured=f"{first.measured} (trainings: {n})", verdict=OPEN, seeds=n)
-        values = [one.estimate for one in each]
-        mean, half = float(np.mean(values)), stats.t.ppf(0.975, n - 1) * stats.sem(values)
+        values, mean = ", ".join(f"{one.estimate:.3g}" for one in each), float(np.mean([one.estimate for one in each]))
         word = first.verdict if len({one.verdict for one in each}) == 1 else OPEN
-        text = f"{first.metric} {mean:.3g} [{mean - half:.3g}, {mean + half:.3g}] (trainings: {n})"
-        return Judgement(text, word, first.metric, mean, mean - half, mean + half, seeds=n)
+        return Judgement(f"{first.metric} {mean:.3g} (trainings: {values})", word, first.metric, mean, seeds=n)
 
     return of_all
 

@@ -59,6 +59,7 @@ class Chapter5:
     periods: Count = 1  # held-out periods of whole days, at most the tier's
     advertisers: Count = 6
     train_seeds: Count = 1
+    finetunings: Count = 1  # of GQPO's last round and its control's, to see what is luck; half of the advertisers bid
 
 
 @settings

@@ -173,6 +173,7 @@ _LAPTOP = replace(
         coin_prompts=1_000,
         periods=6,
         advertisers=48,
+        finetunings=3,
     ),
     chapter6=Chapter6(ablations=("BC", "DT", "IQL", "DiffBid"), budget_ratios=_BUDGETS, budget_methods=()),
     chapter7=Chapter7(advertisers=8, grpo_variants=("grpo", "dr_grpo", "grpo, length floor"), length_floor=40),

@@ -79,7 +79,7 @@ def guides(figure: Figure, differences: pd.DataFrame, spending: pd.Series, refer
     left, right = sized(figure, 7.0, 0.24 * len(names) + 1.1, 1, 2, sharey=True, width_ratios=[3, 2])
     dots(left, differences.rename(columns={"difference": "mean"}), names.map(_short))
     left.axvline(0, color=PAPER_COLOUR, linewidth=0.8)
-    left.set(xlabel=f"score minus that under '{_short(reference)}'", ylabel="instructed by")
+    left.set(xlabel=f"score minus that under '{_short(reference)}'", ylabel="who instructs, or bids alone")
     right.barh(range(len(names)), spending[names], height=0.6, color=PALETTE[7])
     right.axvline(spending[reference], color=PAPER_COLOUR, linestyle="--")
     right.set(xlabel=f"share of the budget spent (dashed: '{_short(reference)}')", xlim=(0, 1.03))

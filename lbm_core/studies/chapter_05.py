@@ -16,7 +16,7 @@ from lbm_core.auction.replay import ReplayPeriod
 from lbm_core.auction.response_tables import ResponseTables, table_replay
 from lbm_core.data.trajectories import TrajectorySet, sample_ends
 from lbm_core.data.windows import Windows
-from lbm_core.evaluation.runner import period_means, spread_rows
+from lbm_core.evaluation.runner import evaluate, period_means, spread_rows
 from lbm_core.lab.decisions import Decisions, decisions_at, draw_decisions, joined
 from lbm_core.lab.guided import Guide, Guided, guided_contender
 from lbm_core.lab.lab import Lab
@@ -37,7 +37,7 @@ TEACHERS = (  # the critic's words, some drawn at random; and those right in 73 
 )
 SHOWN = 20  # moments whose texts are kept for readers
 PRETRAINED, TUNED, CONTROL = "LBM(P)", "LBM(GQPO)", "LBM(random)"  # the control learned random texts
-NAMES = {"LBM-Think": PRETRAINED, "LBM-Think (GQPO)": TUNED}
+NAMES: dict[Guide, str] = {"LBM-Think": PRETRAINED, "LBM-Think (GQPO)": TUNED, "LBM-Think (random)": CONTROL}
 DT_NAME, RULE_NAME = "DT", "spend-rate rule"  # advisers that write no texts; "rule" is a model that learned from one
 
 
@@ -73,31 +73,6 @@ def coin(lab: Lab) -> pd.DataFrame:
         for direction, values in zip(DIRECTIONS, relative_q.T, strict=True):
             frames.append(pd.DataFrame(columns).assign(direction=direction, relative_q=values, source=source))
     return pd.concat(frames, ignore_index=True)
-
-
-def coin_shares(directions: pd.DataFrame, n: int = 3) -> pd.DataFrame:
-    """How often relative-Q > 0 lets through who knows nothing (of :func:`coin`), and what the best of n texts adds.
-
-    One row per source and adviser ("raise", "lower", "unsure" always; "coin" raises or lowers; "rule"; "critic" takes
-    the best of the three): passes (share with relative-Q > 0), relative_q (mean), group (share of groups of n such
-    texts that leave something to learn), chosen (mean relative-Q of what Eq. 13 then learns; NaN if nothing).
-    """
-    rows = []
-    for source, group in directions.groupby("source", sort=False):
-        table = group.pivot(index="moment", columns="direction", values="relative_q")[list(DIRECTIONS)].to_numpy()
-        ruled = group.drop_duplicates("moment").sort_values("moment")["ruled"].to_numpy()
-        down, same, up = table.T
-        advisers = {"raise": up, "lower": down, "unsure": same, "rule": table[np.arange(len(table)), ruled + 1]}
-        for adviser, values in (advisers | {"critic": table.max(axis=1)}).items():
-            passed = values > 0
-            learned = values[passed].mean() if passed.any() else np.nan
-            rows.append((source, adviser, passed.mean(), values.mean(), passed.mean(), learned))
-        # Of n tosses the best is the better side unless all n fell on the worse one.
-        sides, chances = np.sort(np.stack([down, up]), axis=0), np.array([[0.5**n], [1 - 0.5**n]])
-        leaves = (chances * (sides > 0)).sum(axis=0)
-        learned = (chances * sides.clip(min=0)).sum() / leaves.sum() if leaves.any() else np.nan
-        rows.append((source, "coin", (sides > 0).mean(), sides.mean(), leaves.mean(), learned))
-    return pd.DataFrame(rows, columns=["source", "adviser", "passes", "relative_q", "group", "chosen"])
 
 
 def sweep(lab: Lab) -> pd.DataFrame:
@@ -291,9 +266,27 @@ def whole_days(
     frames = [days.evaluate(guides)]
     for reading, scale in dict.fromkeys([READINGS[0], read]):
         own = days.changed({"think.reading": reading})
-        named = {Guided(one, scale=None if scale == 1 else scale): NAMES.get(one, CONTROL) for one in thinkers}
+        named = {Guided(one, scale=None if scale == 1 else scale): NAMES[one] for one in thinkers}
         suffix = "" if (reading, scale) == READINGS[0] else f", {reading}" + (f" x {scale:g}" if scale != 1 else "")
         rows = own.evaluate(list(named))
         names = {guided.name: name + suffix for guided, name in named.items()}
         frames.append(rows.assign(method=rows["method"].map(names)))
     return pd.concat(frames, ignore_index=True)
+
+
+def refinetuned(lab: Lab) -> pd.DataFrame:
+    """Is it luck? Replays under LBM-Think after each of the tier's last fine-tunings of GQPO and of its control.
+
+    They share LBM-Act, critic and the decisions asked about; another ``train_seed`` stands for other texts among those
+    that the rule allows, in another order, and other low-rank updates at first. LBM(P) is one model, shown beside each.
+    Half of the chapter's advertisers; rows of :func:`~lbm_core.evaluation.runner.period_means` with ``weights``.
+    """
+    days, frames = few(lab, lab.tier.chapter5).held_out(), []
+    who, draws = spread_rows(-(-lab.tier.chapter5.advertisers // 2)), range(lab.tier.evaluation.draws)
+    for seed in range(lab.tier.chapter5.finetunings):
+        own = lab.changed({"gqpo.finetune.seed": seed})
+        for guide, name in NAMES.items():
+            bids = guided_contender(own, Guided(guide))
+            rows = evaluate({name: bids.make}, days, draws, rows=who, progress=False)
+            frames.append(rows.assign(train_seed=seed, weights=bids.weights()))
+    return period_means(pd.concat(frames, ignore_index=True))

@@ -57,8 +57,8 @@ def data_generate(
     seed: SeedOption = 0,
     jobs: JobsOption = 1,
     first_period: Annotated[int, typer.Option(help="Number of the first; the benchmark's own are 7 to 27.")] = 1000,
-    engine: Annotated[Literal["local", "dask", "ray"], typer.Option(help="What runs the processes.")] = "local",
-    address: Annotated[str | None, typer.Option(help="Scheduler of a running Dask or Ray cluster.")] = None,
+    engine: Annotated[Literal["local", "dask"], typer.Option(help="What runs the processes.")] = "local",
+    address: Annotated[str | None, typer.Option(help="Scheduler of a running Dask cluster.")] = None,
 ) -> None:
     """Simulate the market and write its trajectories; a killed run resumes."""
     from lbm_core.data.generation import GenerateConfig, read_shards

@@ -1,16 +1,13 @@
-"""Generating the data set on a cluster: the shards of :mod:`lbm_core.data.generation`, made by Dask or Ray."""
+"""Generating the data set on a cluster: the shards of :mod:`lbm_core.data.generation`, made by Dask."""
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import joblib
 
 from lbm_core.data.generation import GenerateConfig, generate
 
-ClusterEngine = Literal["local", "dask", "ray"]
-T = TypeVar("T")
+ClusterEngine = Literal["local", "dask"]
 
 
 def generate_on(
@@ -31,25 +28,7 @@ def generate_on(
             local = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": ""}
             with Client(address) if address else Client(**local), joblib.parallel_config(backend="dask"):
                 generate(config, out, **options)
-        elif engine == "ray":
-            import ray
-
-            cpus = None if address else jobs
-            with ray.init(address=address, num_cpus=cpus, log_to_driver=False, include_dashboard=False):
-                generate(config, out, run=partial(_on_ray, jobs), **options)
         else:
-            raise ValueError(f"unknown engine {engine!r}; choose one of local, dask, ray")
+            raise ValueError(f"unknown engine {engine!r}; choose one of local, dask")
     except ModuleNotFoundError as error:
         raise RuntimeError(f"{error.name} is not installed: pip install 'lbm-companion[cluster]'") from error
-
-
-def _on_ray(jobs: int, make: Callable[[str], T], names: Sequence[str]) -> Iterator[T]:
-    """Ray's pool rather than its joblib backend, which hands results back only when all are there."""
-    from ray.util.multiprocessing import Pool
-
-    if names:
-        with Pool(jobs) as pool:
-            for shard in pool.imap_unordered(make, names):
-                if isinstance(shard, Exception):  # how Ray tells that a worker could not even begin
-                    raise shard
-                yield shard

@@ -68,3 +68,23 @@ def test_a_few_moments_give_no_interval_and_a_missing_reference_is_refused():
     assert table["low"].isna().all()
     with pytest.raises(ValueError, match="no rows of 'DT'"):
         advice.before_and_after(measured, "DT", np.random.default_rng(0))
+
+
+def test_what_a_coin_passes_by_hand():
+    rows = [
+        ("logged", m, d, q, 1)
+        for m, qs in enumerate([(-0.1, 0.0, 0.2), (0.3, -0.1, 0.1)])
+        for d, q in zip((-1, 0, 1), qs, strict=True)
+    ]
+    frame = pd.DataFrame(rows, columns=["source", "moment", "direction", "relative_q", "ruled"])
+    shares = advice.coin_shares(frame, n=2).set_index("adviser")
+    assert shares.loc["raise", "passes"] == 1
+    assert shares.loc["lower", "passes"] == 0.5
+    assert shares.loc["unsure", "passes"] == 0
+    assert shares.loc["rule", "relative_q"] == shares.loc["raise", "relative_q"] == pytest.approx(0.15)
+    assert shares.loc["critic", "chosen"] == pytest.approx(0.25)
+    assert shares.loc["coin", "passes"] == 0.75
+    # Two tosses: the better side is missed with probability 1/4, and at the first decision the other side fails.
+    assert shares.loc["coin", "group"] == pytest.approx((0.75 + 1) / 2)
+    gained = 0.75 * 0.2 + 0.75 * 0.3 + 0.25 * 0.1
+    assert shares.loc["coin", "chosen"] == pytest.approx(gained / 1.75)

@@ -238,6 +238,8 @@ def test_loss_must_be_lower_in_every_training_seed():
     row = card.loc["faster_training"]
     assert (row["verdict"], row["seeds"]) == ("agrees", 3)
     assert row["estimate"] == pytest.approx(0.57)
+    assert row["measured"] == "loss ratio 0.57 (trainings: 0.5, 0.6, 0.61)"
+    assert np.isnan(row["low"]), "no interval decides: each training must say the same"
     assert _verdicts({"act_loss": _losses((0.5,))})["faster_training"] == "open"
     assert _verdicts({"act_loss": _losses((0.5, 1.2, 1.3))})["faster_training"] == "open"
     assert _verdicts({"act_loss": _losses((1.1, 1.2, 1.3))})["faster_training"] == "opposite"

@@ -58,7 +58,9 @@ def evidence():
         rows = rows[rows["method"] != without]
         best = pd.DataFrame({"method": board.BEST, "period": days, "score": level + 60})
         leaders = board.summary(rows, best, generator(0, "bootstrap", 1)).assign(dataset="dense")
-        return report_page.Evidence(rows, leaders, pd.DataFrame())
+        card = pd.DataFrame({"name": ["gqpo_helps", "gqpo_needs_q"], "days": [6, np.nan], "seeds": [3, np.nan]})
+        card = card.assign(verdict=["agrees", "not run"], measured=["score +9 [+6, +12]", "no rows of LBM(random)"])
+        return report_page.Evidence(rows, leaders, card)
 
     return make
 
@@ -83,6 +85,12 @@ def test_the_page_has_every_table_and_figure_and_what_it_shows_exists():
     assert not [name for name in shown if not (ROOT / name).is_file()]
 
 
+def test_a_header_says_that_methods_met_other_numbers_of_days():
+    rows = pd.DataFrame({"method": ["DT"] * 4 + ["LBM(P)"] * 2, "period": [7, 7, 9, 11, 7, 9]})
+    assert report_page.days_of(rows) == "2 to 3"
+    assert report_page.days_of(rows[rows["method"] == "DT"]) == report_page.days_of(rows[["period"]]) == "3"
+
+
 def test_lbm_above_dt_is_a_yes_only_with_three_trainings(evidence):
     assert re.search(
         r"DT here\?\*\* Dense: yes \(LBM\(P\) minus DT \+20\.\d \[.*\], 6 days, 3 trainings\)", told(evidence())
@@ -92,6 +100,11 @@ def test_lbm_above_dt_is_a_yes_only_with_three_trainings(evidence):
         told(evidence(trainings=1)),
     )
     assert re.search(r"Dense: no \(LBM\(P\) minus DT −\d", told(evidence(edge=-20)))
+
+
+def test_repeated_finetunings_say_what_is_luck(evidence):
+    said = "yes (score +9 [+6, +12], 6 days, 3 fine-tunings), not run (no rows of LBM(random))"
+    assert f"- **Does GQPO add to LBM(P), and more than without Q?** Dense: {said}." in told(evidence())
 
 
 def told(evidence: report_page.Evidence) -> str:

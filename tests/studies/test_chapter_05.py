@@ -173,26 +173,6 @@ def test_the_sweep_asks_at_every_temperature(lab, monkeypatch):
     assert swept.query("tolerance != 'excused'")["accepted"].eq(0).all(), "no text states a ratio"
 
 
-def test_what_a_coin_passes_by_hand():
-    rows = [
-        ("logged", m, d, q, 1)
-        for m, qs in enumerate([(-0.1, 0.0, 0.2), (0.3, -0.1, 0.1)])
-        for d, q in zip((-1, 0, 1), qs, strict=True)
-    ]
-    frame = pd.DataFrame(rows, columns=["source", "moment", "direction", "relative_q", "ruled"])
-    shares = chapter_05.coin_shares(frame, n=2).set_index("adviser")
-    assert shares.loc["raise", "passes"] == 1
-    assert shares.loc["lower", "passes"] == 0.5
-    assert shares.loc["unsure", "passes"] == 0
-    assert shares.loc["rule", "relative_q"] == shares.loc["raise", "relative_q"] == pytest.approx(0.15)
-    assert shares.loc["critic", "chosen"] == pytest.approx(0.25)
-    assert shares.loc["coin", "passes"] == 0.75
-    # Two tosses: the better side is missed with probability 1/4, and at the first decision the other side fails.
-    assert shares.loc["coin", "group"] == pytest.approx((0.75 + 1) / 2)
-    gained = 0.75 * 0.2 + 0.75 * 0.3 + 0.25 * 0.1
-    assert shares.loc["coin", "chosen"] == pytest.approx(gained / 1.75)
-
-
 def test_the_coins_directions_are_those_of_lbm_act(lab):
     coin = chapter_05.coin(lab.changed({"chapter5.coin_prompts": 6}))
     assert coin.groupby(["source", "direction"]).size().eq(6).all()
@@ -292,6 +272,31 @@ def test_another_reading_stands_under_its_own_name(lab, monkeypatch):
     rows = chapter_05.whole_days(lab.changed(own), read=("expected", 2.0))
     read = rows[rows["method"].str.startswith("LBM(P)")].groupby("method").size()
     assert dict(read) == {"LBM(P)": 2, "LBM(P), expected x 2": 2}
+
+
+def test_the_last_finetuning_is_repeated_and_nothing_before_it(lab):
+    first = lab.changed({"gqpo.on_policy": 0.5, "gqpo.rounds": 2})
+    again = first.changed({"gqpo.finetune.seed": 1})
+    for rule in ("argmax", "random"):
+        one, other = thinking.gqpo(first, rule=rule), thinking.gqpo(again, rule=rule)
+        assert one.key != other.key
+        built_on = [{(model.stage, model.key) for model in each.inputs} for each in (one, other)]
+        assert built_on[0] == built_on[1], "the same model of the first round, and the same days under it"
+        assert {"gqpo", "own_days"} <= {stage for stage, _ in built_on[0]}
+
+
+def test_finetunings_are_compared_on_the_same_days(lab, monkeypatch):
+    def contender(setup, guided):
+        alpha = {"LBM-Think": 0.1, "LBM-Think (GQPO)": 1.0 + setup.tier.gqpo.finetune.seed, "LBM-Think (random)": 0.2}
+        return Contender((), lambda: ConstantAlpha(alpha[guided.guide]), None)
+
+    monkeypatch.setattr(chapter_05, "guided_contender", contender)
+    rows = chapter_05.refinetuned(lab.changed({"chapter5.finetunings": 2, "chapter5.advertisers": 3}))
+    assert (rows["advertisers"] == 2).all()
+    assert rows.groupby(["method", "train_seed"]).size().eq(lab.tier.chapter5.periods).all()
+    cost = rows.groupby(["method", "train_seed"])["cost"].mean().unstack()
+    assert (cost[0] == cost[1]).drop("LBM(GQPO)").all()
+    assert cost.loc["LBM(GQPO)", 0] != cost.loc["LBM(GQPO)", 1]
 
 
 def test_a_teacher_is_made_wrong_as_often_as_said(lab):

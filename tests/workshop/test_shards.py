@@ -1,4 +1,4 @@
-"""The data set on Dask and Ray: the same files as on this machine."""
+"""The data set on Dask: the same files as on this machine."""
 
 import sys
 
@@ -16,9 +16,9 @@ def content(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["local", "dask", "ray"])
+@pytest.mark.parametrize("engine", ["local", "dask"])
 def test_two_workers_make_the_same_files(engine, tmp_path):
-    pytest.importorskip({"dask": "distributed", "local": "joblib"}.get(engine, engine))
+    pytest.importorskip({"dask": "distributed", "local": "joblib"}[engine])
     generate(CONFIG, tmp_path / "one", **OPTIONS | {"jobs": 1})
     generate_on(engine, CONFIG, tmp_path / engine, **OPTIONS)
     assert content(tmp_path / engine) == content(tmp_path / "one")
@@ -26,7 +26,7 @@ def test_two_workers_make_the_same_files(engine, tmp_path):
 
 
 def test_unknown_and_missing_engines_are_told(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="unknown engine 'spark'; choose one of local, dask, ray"):
+    with pytest.raises(ValueError, match="unknown engine 'spark'; choose one of local, dask"):
         generate_on("spark", CONFIG, tmp_path)
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(RuntimeError, match=r"distributed is not installed: .*\[cluster\]"):
