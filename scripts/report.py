@@ -26,7 +26,7 @@ from report_page import OPENS, Evidence, compact, gather, interval, latex, markd
 from lbm_core import paths
 from lbm_core.evaluation.claims import VERDICTS
 from lbm_core.evaluation.judges import AGREES, OPPOSITE
-from lbm_core.evaluation.statistics import ABOVE, BELOW, OPEN, paired_differences
+from lbm_core.evaluation.statistics import ABOVE, BELOW, MIN_TRAININGS, OPEN, paired_differences
 from lbm_core.files import writing_file
 from lbm_core.report import board, style
 from lbm_core.report.chapter_figures_baselines import SIGNS, leader_board, scorecard
@@ -91,7 +91,8 @@ def repeated(card: pd.DataFrame) -> str:
     told = []
     for name in ("gqpo_helps", "gqpo_needs_q"):
         row = card.set_index("name").loc[name]
-        many = f", {row['days']:.0f} days, {row['seeds']:.0f} fine-tunings" if row["days"] > 0 else ""
+        many = f", {row['days']:.0f} days" if row["days"] > 0 else ""
+        many += f", {row['seeds']:.0f} fine-tunings" if row["seeds"] >= MIN_TRAININGS else ""
         word = {AGREES: "yes", OPPOSITE: "no"}.get(row["verdict"], row["verdict"])
         told.append(f"{word} ({row['measured']}{many})")
     return ", ".join(told)

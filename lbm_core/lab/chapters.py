@@ -28,6 +28,7 @@ class Chapter3:
     """The critic: variants, of lbm_core.studies.chapter_03."""
 
     variants: tuple[str, ...] = ("default", "conversions, 16 features")
+    searched: tuple[str, ...] = ()  # further ones, that steer tuning periods only
 
 
 @settings

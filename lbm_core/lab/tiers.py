@@ -95,6 +95,7 @@ _CRITICS = (
     "ensemble",
     "ensemble, pessimistic",
 )
+_SEARCHED = ("one step", "expectile 0.7", "expectile 0.97", "width 64", "width 128", "2,000 steps", "8,000 steps")
 _CONTROLS = ("random", "rule", "argmin", "weights")
 _BUDGETS = (0.5, 0.75, 1.0, 1.25, 1.5)
 _STUDIED = Chapter2(
@@ -162,7 +163,7 @@ _LAPTOP = replace(
         periods=12, advertisers=48, train_seeds=3, closed_loop_periods=6, closed_loop_at_once=16
     ),
     chapter2=_STUDIED,
-    chapter3=Chapter3(variants=_CRITICS),
+    chapter3=Chapter3(variants=_CRITICS, searched=_SEARCHED),
     chapter4=Chapter4(models=("smollm2-135m",), prompts=64, day_every=4, periods=6, advertisers=8),
     chapter5=Chapter5(
         controls=("random",),

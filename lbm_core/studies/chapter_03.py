@@ -42,16 +42,20 @@ VARIANTS: dict[str, dict[str, Any]] = {  # fields of the critic's configuration 
     "as Table 9": {k: v for k, v in asdict(CriticConfig()).items() if k not in ("dataset", "seed")} | _RECIPE,
     "one step": {"n_step": 1},
     "Monte Carlo": {"n_step": 48, "expectile": 0.5},
-    "expectile 0.5": {"expectile": 0.5},
     "expectile 0.7": {"expectile": 0.7},
+    "expectile 0.97": {"expectile": 0.97},
+    "width 64": {"hidden_size": 64},
+    "width 128": {"hidden_size": 128},
+    "2,000 steps": {"steps": 2_000},
+    "8,000 steps": {"steps": 8_000},
 }
 DATA_SHARES = {f"share {share:g} of the data": share for share in (0.1, 0.3)}  # of the training periods
 ENSEMBLES = {"ensemble": 0.0, "ensemble, pessimistic": 1.0}  # name: pessimism
 
 
-def critic_variants(lab: Lab) -> dict[str, Judge]:
-    """The chapter's critics, of :data:`VARIANTS`, :data:`ENSEMBLES` and :data:`DATA_SHARES`, each trained or loaded."""
-    names, known = lab.tier.chapter3.variants, [*VARIANTS, *ENSEMBLES, *DATA_SHARES]
+def critic_variants(lab: Lab, names: Sequence[str]) -> dict[str, Judge]:
+    """Critics of :data:`VARIANTS`, :data:`ENSEMBLES` and :data:`DATA_SHARES`, each trained or loaded."""
+    known = [*VARIANTS, *ENSEMBLES, *DATA_SHARES]
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"no critic variant {unknown[0]!r}; one of {', '.join(known)}")
     members = {name: [one.get() for one in _members(lab, name)] for name in names}

@@ -29,7 +29,7 @@ def test_every_stage_of_the_large_tiers(lab):
     assert (lab.tier.gqpo.samples, lab.tier.gqpo.finetune.lora_rank) == (own.gqpo.samples, own.gqpo.finetune.lora_rank)
     lab.train_all()  # the critic and Table 1's baselines, each after its search
     assert lab.model("oracle imitation").losses[-1, 0] > 0
-    judges = chapter_03.critic_variants(lab)
+    judges = chapter_03.critic_variants(lab, lab.tier.chapter3.variants)
     assert list(judges) == list(own.chapter3.variants)
 
     curves = chapter_02.loss_curves(lab)
