@@ -208,3 +208,11 @@ def test_the_readme_tells_what_became_of_the_recorded_texts():
     )
     for part, name in zip(parts, of, strict=True):
         assert part.format(days[name]) in said, name
+    again = results.load("gqpo_seeds", "cached", dataset="dense")
+    score = again.groupby("method")["score"].mean()
+    gains = (score["LBM(GQPO)"] - score[name] for name in ("LBM(P)", "LBM(random)"))
+    assert again["train_seed"].nunique() == 3
+    told = "three times: for {} advertisers LBM(GQPO) gains {:.1f} on LBM(P) and {:.1f} on the control, each time"
+    assert told.format(again["advertisers"].max(), *gains) in said
+    each = again.pivot_table(index="train_seed", columns="method", values="score")
+    assert (each["LBM(GQPO)"] > each[["LBM(P)", "LBM(random)"]].max(axis=1)).all()
