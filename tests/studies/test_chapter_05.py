@@ -294,9 +294,9 @@ def test_finetunings_are_compared_on_the_same_days(lab, monkeypatch):
     rows = chapter_05.refinetuned(lab.changed({"chapter5.finetunings": 2, "chapter5.advertisers": 3}))
     assert (rows["advertisers"] == 2).all()
     assert rows.groupby(["method", "train_seed"]).size().eq(lab.tier.chapter5.periods).all()
-    cost = rows.groupby(["method", "train_seed"])["cost"].mean().unstack()
-    assert (cost[0] == cost[1]).drop("LBM(GQPO)").all()
-    assert cost.loc["LBM(GQPO)", 0] != cost.loc["LBM(GQPO)", 1]
+    won = rows.groupby(["method", "train_seed"])["expected_conversions"].mean().unstack()
+    assert (won[0] == won[1]).drop("LBM(GQPO)").all()
+    assert won.loc["LBM(GQPO)", 0] != won.loc["LBM(GQPO)", 1]
 
 
 def test_a_teacher_is_made_wrong_as_often_as_said(lab):
