@@ -47,8 +47,6 @@ def evidence(load: Callable[[str], pd.DataFrame]) -> dict[str, pd.DataFrame]:
             frames[name] = joined(load) if name == "board" else load(name)
         except FileNotFoundError:
             continue
-    if "board" in frames:  # in which the last fine-tunings, where nobody repeated them, are of one seed
-        frames.setdefault("gqpo_seeds", frames["board"])
     return frames
 
 
