@@ -216,3 +216,16 @@ def test_the_readme_tells_what_became_of_the_recorded_texts():
     assert told.format(again["advertisers"].max(), *gains) in said
     each = again.pivot_table(index="train_seed", columns="method", values="score")
     assert (each["LBM(GQPO)"] > each[["LBM(P)", "LBM(random)"]].max(axis=1)).all()
+
+
+def test_the_search_of_the_critic_is_told_as_recorded():
+    rows = results.load("critic_search", "cached")
+    means = rows.groupby(["dataset", "variant"])["expected_score"].mean()
+    said = " ".join((paths.project_root() / "README.md").read_text().split())
+    for name, words in {
+        "default": "stands at",
+        "expectile 0.97": "with expectile 0.97 at",
+        "2,000 steps": "after 2,000 steps at",
+        "one step": "with a return of one tick at",
+    }.items():
+        assert f"{words} {means['dense', name]:.0f} [{means['sparse', name]:.1f}]" in said
