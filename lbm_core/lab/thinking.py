@@ -185,7 +185,7 @@ def gqpo(setup: Setup, *, rule: Rule = "argmax", rounds: int | None = None) -> T
 
     ``rule`` says what is learned, one of :data:`lbm_core.think.gqpo.RULES`; "argmax" is GQPO, the others are controls.
     Each of the ``rounds``, default the tier's, samples with the model of the one before, and trains it further. The
-    last one's seed is the training seed plus ``gqpo.finetune.seed``: with another, the same texts are learned again.
+    last one's seed is the training seed plus ``gqpo.finetune.seed``: another learns once more from the same texts.
     ValueError: no such rule, or fewer than one round.
     """
     from lbm_core.think.gqpo import RULES

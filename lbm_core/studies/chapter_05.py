@@ -277,8 +277,9 @@ def whole_days(
 def refinetuned(lab: Lab) -> pd.DataFrame:
     """Is it luck? Replays under LBM-Think after each of the tier's last fine-tunings of GQPO and of its control.
 
-    They share LBM-Act, critic and the decisions asked about; another ``train_seed`` stands for other texts among those
-    that the rule allows, in another order, and other low-rank updates at first. LBM(P) is one model, shown beside each.
+    They share LBM-Act, critic and the texts to choose from; another ``train_seed`` stands for another order and other
+    low-rank updates at first, and for another draw where a rule leaves a choice: always of the control's texts, of
+    GQPO's where more are chosen than are learned. LBM(P) is one model, shown beside each.
     Half of the chapter's advertisers; rows of :func:`~lbm_core.evaluation.runner.period_means` with ``weights``.
     """
     days, frames = few(lab, lab.tier.chapter5).held_out(), []

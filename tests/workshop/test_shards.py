@@ -26,7 +26,7 @@ def test_two_workers_make_the_same_files(engine, tmp_path):
 
 
 def test_unknown_and_missing_engines_are_told(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="unknown engine 'spark'; choose one of local, dask"):
+    with pytest.raises(ValueError, match=r"unknown engine 'spark'; choose one of local, dask$"):
         generate_on("spark", CONFIG, tmp_path)
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(RuntimeError, match=r"distributed is not installed: .*\[cluster\]"):
