@@ -67,9 +67,10 @@ def difference(evidence: Evidence, method: str, reference: str) -> tuple[str, st
     return word, f"{method} minus {reference} {number}, {row['periods']} days, {trained}"
 
 
-def needed(dataset: str, evidence: Evidence) -> str:
+def needed(evidence: Evidence) -> str:
     """How often an instruction must be the critic's to be worth more than none, and how often LBM-Think's is."""
     try:
+        dataset = evidence.everybody["dataset"].iloc[0]
         teachers, answers = recorded("gqpo_teachers", dataset), recorded("gqpo_probes", dataset)
     except FileNotFoundError:
         return "not known (no critic was made wrong at random)"
@@ -94,35 +95,33 @@ def repeated(card: pd.DataFrame) -> str:
         many = f", {row['days']:.0f} days" if row["days"] > 0 else ""
         many += f", {row['seeds']:.0f} fine-tunings" if row["seeds"] >= MIN_TRAININGS else ""
         word = {AGREES: "yes", OPPOSITE: "no"}.get(row["verdict"], row["verdict"])
-        told.append(f"{word} ({row['measured']}{many})")
+        told.append(f"**{word}** ({row['measured']}{many})")
     return ", ".join(told)
 
 
 def answers(found: dict[str, Evidence]) -> str:
-    """What every reader asks first, answered by the board."""
+    """What every reader asks first, answered by the board, data set by data set."""
 
-    def asked(*pairs: tuple[str, str]) -> str:
-        told = []
-        for dataset, evidence in found.items():
-            said = dict.fromkeys(difference(evidence, *pair) for pair in pairs)
-            told.append(f"{dataset}: " + ", ".join(f"{word} ({text})" for word, text in said))
-        return "; ".join(told)
+    def beats(evidence: Evidence) -> str:
+        said = dict.fromkeys(difference(evidence, name, board.REFERENCE) for name in LBM)
+        return ", ".join(f"**{word}** ({text})" for word, text in said)
 
-    simple = []
-    for dataset, evidence in found.items():
+    def simple(evidence: Evidence) -> str:
         best = evidence.leaders[evidence.leaders["kind"] == "learns nothing"].iloc[0]
         rivals = [name for name in (board.REFERENCE, *LBM) if name in set(evidence.leaders["method"])]
         beside = "; ".join(difference(evidence, best["method"], name)[1] for name in rivals)
-        share = f"{best['of_best']:.0f} % of the best constant alpha in hindsight"
-        simple.append(f"{dataset}: {best['method']} reaches {share} ({beside})")
-    added = [(name, repeated(one.card)) for name, one in found.items()]
+        share = f"**{best['of_best']:.0f} %** of the best constant alpha in hindsight"
+        return f"{best['method']} reaches {share} ({beside})"
+
     said = {
-        "Does LBM beat DT here?": asked(*((name, board.REFERENCE) for name in LBM)),
-        "Does GQPO add to LBM(P), and more than without Q?": "; ".join(f"{name}: {again}" for name, again in added),
-        "How often must LBM-Think be right?": "; ".join(f"{name}: {needed(name, one)}" for name, one in found.items()),
-        "What would a simple controller do, which learns nothing?": "; ".join(simple),
+        "Does LBM beat DT here?": beats,
+        "Does GQPO add to LBM(P), and more than without Q?": lambda one: repeated(one.card),
+        "How often must LBM-Think be right?": needed,
+        "What would a simple controller do, which learns nothing?": simple,
     }
-    lines = [f"- **{question}** {text[0].upper()}{text[1:]}." for question, text in said.items()]
+    lines = []
+    for question, answer in said.items():
+        lines += [f"- **{question}**", *(f"  - {name}: {answer(evidence)}" for name, evidence in found.items())]
     return "\n".join([*lines, "", f"Score an advertiser and day, on days that both met, with 95 % intervals; {OPENS}."])
 
 

@@ -68,7 +68,7 @@ class Chapter6:
     """Baselines."""
 
     ablations: tuple[str, ...] = ("BC", "IQL")  # methods of which single decisions are undone; of studies.chapter_06
-    penalty_weights: tuple[Share, ...] = (0.0, 0.1, 0.2, 0.5, 1.0)  # w of Table 3, which is of the dense data
+    penalty_weights: tuple[Share, ...] = (0.0, 0.1, 0.2, 0.5, 1.0)  # w of Table 3
     budget_ratios: tuple[Positive, ...] = (0.5, 1.0)  # Table 5: 0.5, 0.75, 1, 1.25, 1.5
     budget_methods: tuple[str, ...] = ("constant", "pacing", "PID", "online LP", "DT")  # empty: every method
 

@@ -254,7 +254,7 @@ def whole_days(
     that speak as often: the rule, the critic, and a coin, with such ``shares`` of -1, 0 and 1 if they are given.
 
     LBM-Think's texts are read as the paper does, by their word; with another reading and scale in ``read`` also so,
-    under names that end in it.
+    under names that end in it. LBM(P), read by its word, bids with all of the tier's trainings of LBM-Act.
     """
     days, every = few(lab, lab.tier.chapter5), lab.tier.think.every
     random = Guided("random", every=every, shares=shares)
@@ -266,11 +266,12 @@ def whole_days(
     frames = [days.evaluate(guides)]
     for reading, scale in dict.fromkeys([READINGS[0], read]):
         own = days.changed({"think.reading": reading})
-        named = {Guided(one, scale=None if scale == 1 else scale): NAMES[one] for one in thinkers}
+        often = own.changed({"evaluation.train_seeds": lab.tier.evaluation.train_seeds})
         suffix = "" if (reading, scale) == READINGS[0] else f", {reading}" + (f" x {scale:g}" if scale != 1 else "")
-        rows = own.evaluate(list(named))
-        names = {guided.name: name + suffix for guided, name in named.items()}
-        frames.append(rows.assign(method=rows["method"].map(names)))
+        for guide in thinkers:
+            played = often if (guide, suffix) == ("LBM-Think", "") else own
+            rows = played.evaluate([Guided(guide, scale=None if scale == 1 else scale)])
+            frames.append(rows.assign(method=NAMES[guide] + suffix))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -13,7 +13,7 @@ from lbm_core.evaluation.directions import moves, wrong_way
 from lbm_core.evaluation.runner import evaluate, spread_rows
 from lbm_core.lab.guided import Contender
 from lbm_core.lab.lab import Lab
-from lbm_core.lab.methods import CONTROLS, DT_SCORE_WEIGHT, METHODS, OFFLINE_BASELINES, TRAINABLE, method
+from lbm_core.lab.methods import CONTROLS, METHODS, OFFLINE_BASELINES, TRAINABLE, method
 from lbm_core.lab.tuning import chosen, split
 from lbm_core.seeding import generator
 
@@ -129,14 +129,12 @@ def _on_tuning_periods(lab: Lab, contenders: Sequence[tuple[dict[str, Any], Cont
 def penalty_sweep(lab: Lab) -> pd.DataFrame:
     """Table 3: DT-score trained with several weights of the penalty, with DT-score's chosen settings otherwise.
 
-    The paper's table is of the dense data; on the sparse data only no penalty and DT-score's own are compared. Rows of
-    :func:`lbm_core.evaluation.runner.evaluate` with the columns penalty_weight, train_seed and weights.
+    Rows of :func:`lbm_core.evaluation.runner.evaluate` with the columns penalty_weight, train_seed and weights.
     """
-    weights = lab.tier.chapter6.penalty_weights if lab.dataset == "dense" else (0.0, DT_SCORE_WEIGHT)
     who, draws = spread_rows(lab.tier.evaluation.advertisers), range(lab.tier.evaluation.draws)
     days, frames = lab.held_out(), []
     for own in lab.trainings():
-        for weight in weights:
+        for weight in lab.tier.chapter6.penalty_weights:
             one = varied(own, "DT-score", penalty_weight=weight)
             rows = evaluate({"DT-score": one.make}, days, draws, rows=who, progress=False)
             frames.append(rows.assign(penalty_weight=weight, train_seed=own.training_seed, weights=one.weights()))

@@ -92,19 +92,16 @@ def test_a_header_says_that_methods_met_other_numbers_of_days():
 
 
 def test_lbm_above_dt_is_a_yes_only_with_three_trainings(evidence):
-    assert re.search(
-        r"DT here\?\*\* Dense: yes \(LBM\(P\) minus DT \+20\.\d \[.*\], 6 days, 3 trainings\)", told(evidence())
-    )
-    assert re.search(
-        r"Dense: yes in what was played, open over trainings \(LBM\(P\) minus DT \+20\.\d \[.*\], 6 days, 1 training\)",
-        told(evidence(trainings=1)),
-    )
-    assert re.search(r"Dense: no \(LBM\(P\) minus DT −\d", told(evidence(edge=-20)))
+    edge = r"\(LBM\(P\) minus DT \+20\.\d \[.*\], 6 days, "
+    assert re.search(rf"DT here\?\*\*\n  - dense: \*\*yes\*\* {edge}3 trainings\)", told(evidence()))
+    once = rf"dense: \*\*yes in what was played, open over trainings\*\* {edge}1 training\)"
+    assert re.search(once, told(evidence(trainings=1)))
+    assert re.search(r"dense: \*\*no\*\* \(LBM\(P\) minus DT −\d", told(evidence(edge=-20)))
 
 
 def test_repeated_finetunings_say_what_is_luck(evidence):
-    said = "yes (score +9 [+6, +12], 6 days, 3 fine-tunings), not run (no rows of LBM(random))"
-    assert f"- **Does GQPO add to LBM(P), and more than without Q?** Dense: {said}." in told(evidence())
+    said = "**yes** (score +9 [+6, +12], 6 days, 3 fine-tunings), **not run** (no rows of LBM(random))"
+    assert f"- **Does GQPO add to LBM(P), and more than without Q?**\n  - dense: {said}\n" in told(evidence())
 
 
 def told(evidence: report_page.Evidence) -> str:
@@ -113,9 +110,9 @@ def told(evidence: report_page.Evidence) -> str:
 
 def test_what_was_not_played_is_said_and_not_guessed(evidence):
     text = told(evidence(without="LBM(P)"))
-    assert "Dense: not known (LBM(P) has not bid for all advertisers), not known (LBM(GQPO) has not" in text
+    assert "dense: **not known** (LBM(P) has not bid for all advertisers), **not known** (LBM(GQPO) has not" in text
     assert "minus LBM" not in text
-    assert re.search(r"Dense: PID reaches 7\d % of the best .* \(PID minus DT −1\d", text)
+    assert re.search(r"dense: PID reaches \*\*7\d %\*\* of the best .* \(PID minus DT −1\d", text)
     assert "PID minus LBM(P) −3" in told(evidence())
 
 

@@ -231,10 +231,14 @@ def test_probes_are_random_and_stratified_and_held_out(lab):
 def test_whole_days_under_guides_that_speak_as_seldom(lab, monkeypatch):
     let_write(monkeypatch, lambda *_: _text("<answer>1</answer>"))
     monkeypatch.setattr("lbm_core.lab.lab.Lab.gqpo", lambda lab: None)
-    rows = chapter_05.whole_days(lab.changed({"think.every": 24, "chapter5.advertisers": 2}))
+    sizes = {"think.every": 24, "chapter5.advertisers": 2, "evaluation.train_seeds": 2}
+    rows = chapter_05.whole_days(lab.changed(sizes))
     guides = ["none", *(f"{guide}, every 24 ticks" for guide in ("random", "rule", "critic"))]
     assert list(rows["method"].unique()) == [*(f"LBM-Act + {guide}" for guide in guides), "LBM(P)"]
     assert rows.groupby("method")["advertiser"].nunique().eq(2).all()
+    trainings = rows.groupby("method")["train_seed"].nunique()
+    assert trainings.pop("LBM(P)") == 2, "no training of LBM-Think stands in its way"
+    assert trainings.eq(1).all()
 
 
 def test_a_coin_has_the_shares_of_the_answers_at_random_moments(lab, monkeypatch):
