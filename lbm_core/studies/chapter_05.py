@@ -258,10 +258,9 @@ def whole_days(
     """
     days, every = few(lab, lab.tier.chapter5), lab.tier.think.every
     random = Guided("random", every=every, shares=shares)
-    learned = lab.gqpo() is not None
-    control: list[Guide] = ["LBM-Think (random)"] if learned and "random" in lab.tier.chapter5.controls else []
-    after: list[Guide] = ["LBM-Think (GQPO)"] if learned else []
-    thinkers: list[Guide] = ["LBM-Think", *after, *control]
+    thinkers: list[Guide] = ["LBM-Think"]
+    if lab.gqpo() is not None:
+        thinkers += list(NAMES)[1 : 2 + ("random" in lab.tier.chapter5.controls)]
     guides = [Guided("none"), random, *(Guided(guide, every=every) for guide in ("rule", "critic"))]
     frames = [days.evaluate(guides)]
     for reading, scale in dict.fromkeys([READINGS[0], read]):

@@ -150,20 +150,22 @@ def budget_sweep(lab: Lab) -> pd.DataFrame:
 
 
 def moves_against_the_cpa(lab: Lab) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """§1's complaint about black boxes: how often methods move alpha against the CPA, on the first held-out day.
+    """§1's complaint about black boxes: how often methods move alpha against the CPA, on the first held-out days.
 
-    First method, the shares and numbers of :func:`lbm_core.evaluation.directions.wrong_way`, period. Then rows of
-    :func:`~lbm_core.evaluation.directions.moves` of :data:`WATCHED`, with method and period, for the advertiser for
-    whom these raise alpha most often while its CPA is above the target.
+    First method, train_seed, period, and the shares and numbers of :func:`lbm_core.evaluation.directions.wrong_way`.
+    Then rows of :func:`~lbm_core.evaluation.directions.moves` of :data:`WATCHED`, with the same names, of one training
+    and day, for the advertiser for whom these raise alpha most often while its CPA is above the target.
     """
-    period, who = lab.held_out()[0], spread_rows(lab.tier.evaluation.advertisers)
-    frames = []
-    for name, make in lab.bidders(dict.fromkeys((*CONTROLS, "critic alone", "USCB", "BC", *WATCHED))).items():
-        played = replay(period, make(), generator(lab.seed, "evaluation", period.period), rows=who)
-        frames.append(moves(played).assign(method=name))
-    rows = pd.concat(frames, ignore_index=True).assign(period=period.period)
-    counts = rows.groupby(["method", "period"], sort=False)[["cpa_ratio", "move"]].apply(wrong_way)
-    watched = rows[rows["method"].isin(WATCHED)]
+    days, who, frames = lab.held_out(), spread_rows(lab.tier.evaluation.advertisers), []
+    for period in map(days.__getitem__, range(min(lab.tier.chapter6.periods, len(days)))):
+        for own in lab.trainings():
+            controls = CONTROLS if own.training_seed == lab.seed else ()  # they learn nothing
+            for name, make in own.bidders(dict.fromkeys((*controls, "critic alone", "USCB", "BC", *WATCHED))).items():
+                played = replay(period, make(), generator(lab.seed, "evaluation", period.period), rows=who)
+                frames.append(moves(played).assign(method=name, train_seed=own.training_seed, period=period.period))
+    rows, first = pd.concat(frames, ignore_index=True), days.numbers[0]
+    counts = rows.groupby(["method", "train_seed", "period"], sort=False)[["cpa_ratio", "move"]].apply(wrong_way)
+    watched = rows[rows["method"].isin(WATCHED) & (rows["train_seed"] == lab.seed) & (rows["period"] == first)]
     raised = watched["wrong_way"] & (watched["cpa_ratio"] > 1)
     shown = raised.groupby(watched["advertiser"]).sum().idxmax()
     return counts.reset_index(), watched[watched["advertiser"] == shown]

@@ -179,7 +179,12 @@ def test_budgets_are_those_that_may_be_spent(lab, capsys):
 
 
 def test_moves_against_the_cpa(lab):
-    counts, day = chapter_06.moves_against_the_cpa(lab)
+    twice = {"evaluation.train_seeds": 2, "evaluation.periods": 2, "chapter6.periods": 2}
+    counts, day = chapter_06.moves_against_the_cpa(lab.changed(twice))
+    assert {*counts["period"]} == {7, 27}
+    assert {*counts.loc[counts["method"] == "constant", "train_seed"]} == {0}, "it learns nothing"
+    assert {*counts.loc[counts["method"] != "constant", "train_seed"]} == {0, 1}
+    counts = counts[counts["period"] == 7]
     still = counts.set_index("method").loc["constant", ["raised_above", "lowered_below"]]
     assert still.fillna(0).eq(0).all()
     others = {"constant", "pacing", "online LP", "critic alone", "USCB", "BC"}
@@ -187,7 +192,8 @@ def test_moves_against_the_cpa(lab):
     assert {"constant", "PID"} <= set(counts["method"]) <= {*chapter_06.WATCHED, *others}
     assert day["advertiser"].nunique() == 1
     assert set(day["method"]) <= set(chapter_06.WATCHED)
-    assert {*counts["period"], *day["period"]} == {7}
+    assert {*day["period"]} == {7}
+    assert {*day["train_seed"]} == {0}
 
 
 def test_trainings_side_by_side_are_those_one_after_another(lab):
