@@ -376,6 +376,9 @@ def test_a_critic_must_know_more_than_one_answer_for_all():
     assert (row["verdict"], row["seeds"]) == ("open", 1), "one critic"
     assert row["estimate"] == pytest.approx(0.02, abs=0.01), "saying that no move helps is right in 0.7"
     assert "− never" in row["measured"]
+    assert _verdicts({"critic_validity": _trained(frame)})["q_is_a_judge"] == "agrees", "three critics"
+    worse = _trained(frame.assign(sign_accuracy=frame["sign_accuracy"] - 0.05))
+    assert _verdicts({"critic_validity": worse})["q_is_a_judge"] == "opposite"
 
 
 def test_latency():
