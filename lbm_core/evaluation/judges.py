@@ -56,7 +56,7 @@ def named(experiment: str, rows: pd.DataFrame) -> pd.DataFrame:
     model's advice is worth (moments in the place of days); else a budget ratio or language model joins the name.
     """
     if experiment == "critic_validity":
-        rows = rows[rows["variant"] == "default"].assign(never=1 - rows["is_better"], train_seed=rows.get("train_seed", 0))
+        rows = rows[rows["variant"] == "default"].assign(never=1 - rows.is_better, train_seed=rows.get("train_seed", 0))
         rows = rows.rename(columns={"sign_accuracy": "relative-Q", "always_lower": "always lower"})
         keys, answers = ["tier", "change", "period", "train_seed"], ["relative-Q", "always lower", "never"]
         rows = rows.melt(keys, answers, var_name="method", value_name="right signs")
