@@ -186,7 +186,10 @@ def test_the_readme_tells_what_became_of_the_recorded_texts():
     drawn, likely = (100 * same.loc[["LBM(P)", "LBM(GQPO)"], name] for name in ("direction", "likely"))
     assert "critic in {:.0f} % before and {:.0f} % after, the most likely".format(*drawn) in said
     assert "the most likely answer in {:.0f} and {:.0f} %".format(*likely) in said
-    days = results.load("gqpo_replays", "cached", dataset="dense").groupby("method")["score"].mean()
+    rows = results.load("gqpo_replays", "cached", dataset="dense")
+    trained = rows[rows["method"] == "LBM(P)"].groupby("train_seed")["score"].mean()
+    assert "LBM(P) stands at {:.0f}, {:.0f} and {:.0f} with three trainings of LBM-Act".format(*trained) in said
+    days = rows[rows["train_seed"] == 0].groupby("method")["score"].mean()
     coin = next(name for name in days.index if "shares" in name)
     parts = [
         "LBM(GQPO) stands at {:.0f}",
