@@ -29,17 +29,17 @@ class _Query:
 def attention_frame(model: LBMAct, window: Windows, guide: str | None = None) -> pd.DataFrame:
     """Attention of the state token of tick t, where the action is read, in one window under its guide (None without).
 
-    Columns: layer ("first", "middle", "last"), head, position, label (a word of the guide, or item and tick: "R t-9"),
-    part ("language" or "numbers"), attention (in [0, 1], summing to 1 over the positions of a head).
+    Columns: layer ("first", "middle" of more than two, "last"), head, position, label (a word of the guide, or item and
+    tick: "R t-9"), part ("language" or "numbers"), attention (in [0, 1], 1 in all over the positions of a head).
     """
     if len(window) != 1:
         raise ValueError(f"attention is shown for one window at a time; got {len(window)}")
     query = _query(model, window, None if guide is None else [guide])
-    named = {"first": query.layers[0], "middle": query.layers[(len(query.layers) - 1) // 2], "last": query.layers[-1]}
+    names = {(len(query.layers) - 1) // 2: "middle", 0: "first", len(query.layers) - 1: "last"}  # two have no middle
+    named = {name: query.layers[place] for place, name in sorted(names.items())}
     kept = query.readable[0].nonzero()[:, 0].tolist()  # what cannot be read has no attention and no place in the figure
-    labels = [
-        model.tokenizer.decode([int(query.ids[0, k])]).strip() if query.words[k] else query.labels[k] for k in kept
-    ]
+    decode = model.tokenizer.decode
+    labels = [decode([int(query.ids[0, k])]).strip() if query.words[k] else query.labels[k] for k in kept]
     rows = [
         (layer, head, place, labels[place], "language" if query.words[k] else "numbers", float(weights[0, head, k]))
         for layer, weights in named.items()

@@ -39,6 +39,13 @@ def test_attention_is_a_distribution_over_labelled_positions(model_and_days, tic
     assert list(labels["label"].iloc[-2:]) == ["R t", "s t"]
 
 
+def test_two_layers_have_no_middle():
+    days = synthetic_trajectories(4, seed=0)
+    encoder, window = StateEncoder.fit(days, "paper"), windows(days, np.array([0]), np.array([9]), N_TICKS)
+    model = LBMAct(load_backbone("smollm2-135m", layers=2), encoder, ActConfig(layers=2, state_kind="paper")).eval()
+    assert list(attention_frame(model, window, INCREASE)["layer"].unique()) == ["first", "last"]
+
+
 def test_looking_changes_nothing(model_and_days):
     model, days = model_and_days
     window = windows(days, np.array([1]), np.array([20]), N_TICKS)
