@@ -212,18 +212,18 @@ def _convert_wheel(model: WheelModel, target: Path) -> None:
         _convert_gguf(gguf, target)
 
 
+@torch.random.fork_rng(devices=[])  # else the first training behind a conversion would start from other weights
 def _convert_gguf(gguf: Path, target: Path) -> None:
     """Dequantise a GGUF once and keep it as safetensors (loading a GGUF takes 20 s, safetensors 3 s).
 
     transformers refuses to save a model whose configuration says it is quantised, so the dequantised weights move into
-    a model built from a configuration that does not.
+    a model built from a configuration that does not, and that first gets random ones.
     """
     folder = str(gguf.parent)
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name)
     loaded = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf.name, dtype=torch.float32)
     config = copy.deepcopy(loaded.config)
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
+    vars(config).pop("quantization_config", None)
     tokenizer.model_max_length = config.max_position_embeddings
     plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     plain.load_state_dict(loaded.state_dict())

@@ -114,3 +114,26 @@ def test_default_backbone_survives_the_conversion():
     with torch.inference_mode():
         answer = model.generate(**prompt, max_new_tokens=12, do_sample=False)[0, prompt["input_ids"].shape[1] :]
     assert tokenizer.decode(answer, skip_special_tokens=True) == "The capital of France is Paris."
+
+
+def test_a_conversion_draws_nobody_elses_numbers(empty_cache, folder, monkeypatch):
+    """The first load of a GGUF converts it, maybe behind the seed of a training: later loads must leave it the same."""
+    file, asked = empty_cache / "small.gguf", []
+    file.write_bytes(b"GGUF")
+    of_folder, tokens = loader.AutoModelForCausalLM.from_pretrained, loader.AutoTokenizer.from_pretrained
+
+    def loaded(source, gguf_file=None, **options):
+        asked.append(gguf_file)
+        return of_folder(folder if gguf_file else source, **options)
+
+    monkeypatch.setattr(loader.AutoModelForCausalLM, "from_pretrained", loaded)
+    monkeypatch.setattr(
+        loader.AutoTokenizer, "from_pretrained", lambda source, gguf_file=None: tokens(folder if gguf_file else source)
+    )
+    drawn = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        load_backbone(str(file))
+        drawn.append(torch.rand(3))
+    assert asked == ["small.gguf", None, None], "converted once"
+    assert torch.equal(*drawn)
