@@ -30,7 +30,7 @@ def attention_frame(model: LBMAct, window: Windows, guide: str | None = None) ->
     """Attention of the state token of tick t, where the action is read, in one window under its guide (None without).
 
     Columns: layer ("first", "middle" of more than two, "last"), head, position, label (a word of the guide, or item and
-    tick: "R t-9"), part ("language" or "numbers"), attention (in [0, 1], 1 in all over the positions of a head).
+    tick: "R t-9"), part ("language" or "numbers"), attention (in [0, 1], summing to 1 over a head's positions).
     """
     if len(window) != 1:
         raise ValueError(f"attention is shown for one window at a time; got {len(window)}")

@@ -34,7 +34,7 @@ def table2(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def table3(rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """Table 3, a penalty in the return-to-go: metric, w, paper, ours, low, high, periods; of methods "w = 0.5"."""
+    """Table 3, a penalty in the return-to-go: metric, w, paper (dense), ours, low, high, periods; of rows "w = 0.5"."""
     ours = _intervals(_with_ratio(rows), rng, ["score", "conversions", "cpa_ratio"])
     ours = ours.assign(w=ours["method"].str.removeprefix("w = ").astype(float), ours=ours["mean"])
     published = paper.table(3).query("method == 'DT-score'").rename(columns={"value": "paper"})

@@ -260,16 +260,16 @@ def whole_days(
     random = Guided("random", every=every, shares=shares)
     thinkers: list[Guide] = ["LBM-Think"]
     if lab.gqpo() is not None:
-        thinkers += list(NAMES)[1 : 2 + ("random" in lab.tier.chapter5.controls)]
+        thinkers += ["LBM-Think (GQPO)", "LBM-Think (random)"][: 1 + ("random" in lab.tier.chapter5.controls)]
     guides = [Guided("none"), random, *(Guided(guide, every=every) for guide in ("rule", "critic"))]
     frames = [days.evaluate(guides)]
     for reading, scale in dict.fromkeys([READINGS[0], read]):
         own = days.changed({"think.reading": reading})
-        often = own.changed({"evaluation.train_seeds": lab.tier.evaluation.train_seeds})
+        every_training = own.changed({"evaluation.train_seeds": lab.tier.evaluation.train_seeds})
         suffix = "" if (reading, scale) == READINGS[0] else f", {reading}" + (f" x {scale:g}" if scale != 1 else "")
         for guide in thinkers:
-            played = often if (guide, suffix) == ("LBM-Think", "") else own
-            rows = played.evaluate([Guided(guide, scale=None if scale == 1 else scale)])
+            bidding = every_training if (guide, suffix) == ("LBM-Think", "") else own
+            rows = bidding.evaluate([Guided(guide, scale=None if scale == 1 else scale)])
             frames.append(rows.assign(method=NAMES[guide] + suffix))
     return pd.concat(frames, ignore_index=True)
 

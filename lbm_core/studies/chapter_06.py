@@ -157,7 +157,7 @@ def moves_against_the_cpa(lab: Lab) -> tuple[pd.DataFrame, pd.DataFrame]:
     and day, for the advertiser for whom these raise alpha most often while its CPA is above the target.
     """
     days, who, frames = lab.held_out(), spread_rows(lab.tier.evaluation.advertisers), []
-    for period in map(days.__getitem__, range(min(lab.tier.chapter6.periods, len(days)))):
+    for period in (days[place] for place in range(min(lab.tier.chapter6.watched_days, len(days)))):
         for own in lab.trainings():
             controls = CONTROLS if own.training_seed == lab.seed else ()  # they learn nothing
             for name, make in own.bidders(dict.fromkeys((*controls, "critic alone", "USCB", "BC", *WATCHED))).items():

@@ -93,7 +93,7 @@ def test_a_header_says_that_methods_met_other_numbers_of_days():
 
 def test_lbm_above_dt_is_a_yes_only_with_three_trainings(evidence):
     edge = r"\(LBM\(P\) minus DT \+20\.\d \[.*\], 6 days, "
-    assert re.search(rf"DT here\?\*\*\n  - dense: \*\*yes\*\* {edge}3 trainings\)", told(evidence()))
+    assert re.search(rf"DT here, in score\?\*\*\n  - dense: \*\*yes\*\* {edge}3 trainings\)", told(evidence()))
     once = rf"dense: \*\*yes in what was played, open over trainings\*\* {edge}1 training\)"
     assert re.search(once, told(evidence(trainings=1)))
     assert re.search(r"dense: \*\*no\*\* \(LBM\(P\) minus DT −\d", told(evidence(edge=-20)))

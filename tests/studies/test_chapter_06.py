@@ -179,7 +179,7 @@ def test_budgets_are_those_that_may_be_spent(lab, capsys):
 
 
 def test_moves_against_the_cpa(lab):
-    twice = {"evaluation.train_seeds": 2, "evaluation.periods": 2, "chapter6.periods": 2}
+    twice = {"evaluation.train_seeds": 2, "evaluation.periods": 2, "chapter6.watched_days": 2}
     counts, day = chapter_06.moves_against_the_cpa(lab.changed(twice))
     assert {*counts["period"]} == {7, 27}
     assert {*counts.loc[counts["method"] == "constant", "train_seed"]} == {0}, "it learns nothing"
