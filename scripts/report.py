@@ -77,7 +77,7 @@ def needed(evidence: Evidence) -> str:
         return "not known (no critic was made wrong at random)"
     met = everybody[(everybody["train_seed"] == 0) & everybody["period"].isin(teachers["period"])]
     worth = met.groupby("method")["expected_score"].mean()
-    nobody = worth["LBM-Act + none"]
+    nobody = worth.get("LBM-Act + none", np.nan)
     steps = teachers[teachers["every"] == 1].groupby("right")["expected_score"].mean() - nobody
     enough = np.interp(0, steps.to_numpy(), steps.index.to_numpy())  # it grows with every right instruction
     told = (
@@ -132,8 +132,7 @@ def answers(found: dict[str, Evidence]) -> str:
     notes = [
         f"Score an advertiser and day, on days that both met, with 95 % intervals; {OPENS}.",
         "Trainings of LBM(P) are of LBM-Act, under one LBM-Think. GQPO adds if conversions and score both grow;",
-        "fine-tunings are compared for half of the advertisers. The board ranks by expected score, each method on its own",
-        "days.",
+        "fine-tunings are compared for half of the advertisers. The board ranks by expected score, on each one's days.",
     ]
     return "\n".join([*lines, "", *notes])
 

@@ -71,7 +71,7 @@ class Chapter6:
     penalty_weights: tuple[Share, ...] = (0.0, 0.1, 0.2, 0.5, 1.0)  # w of Table 3
     budget_ratios: tuple[Positive, ...] = (0.5, 1.0)  # Table 5: 0.5, 0.75, 1, 1.25, 1.5
     budget_methods: tuple[str, ...] = ("constant", "pacing", "PID", "online LP", "DT")  # empty: every method
-    watched_days: Count = 1  # held-out days on which moves against the CPA are counted, at most the tier's
+    watched_days: Count = 6  # held-out days on which moves against the CPA are counted, at most the tier's
 
 
 @settings

@@ -176,9 +176,7 @@ _LAPTOP = replace(
         advertisers=48,
         finetunings=3,
     ),
-    chapter6=Chapter6(
-        ablations=("BC", "DT", "IQL", "DiffBid"), budget_ratios=_BUDGETS, budget_methods=(), watched_days=6
-    ),
+    chapter6=Chapter6(ablations=("BC", "DT", "IQL", "DiffBid"), budget_ratios=_BUDGETS, budget_methods=()),
     chapter7=Chapter7(advertisers=8, grpo_variants=("grpo", "dr_grpo", "grpo, length floor"), length_floor=40),
     chapter8=Chapter8(budget_ratios=_BUDGETS),
     chapter9=Chapter9(
