@@ -89,9 +89,10 @@ def needed(evidence: Evidence) -> str:
         return f"{told}; LBM-Think's answers are of an earlier model"
     shares = [100 * (said[column] == said["critic_best"]).mean() for column in ("direction", "likely")]
     told += f". {LBM[1]}'s agree in {shares[0]:.0f} % (its most likely answers in {shares[1]:.0f} %)"
-    return (
-        f"{told} and bring {worth[LBM[1]] - nobody:+.0f}, as it errs alike tick after tick" if LBM[1] in worth else told
-    )
+    if LBM[1] not in worth:
+        return told
+    random = np.interp(shares[0] / 100, steps.index.to_numpy(), steps.to_numpy())
+    return f"{told} and bring {worth[LBM[1]] - nobody:+.0f}, where errors at random would leave {random:+.0f}"
 
 
 def repeated(card: pd.DataFrame) -> str:
