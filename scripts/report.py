@@ -92,7 +92,7 @@ def needed(evidence: Evidence) -> str:
     if LBM[1] not in worth:
         return told
     random = np.interp(shares[0] / 100, steps.index.to_numpy(), steps.to_numpy())
-    return f"{told} and bring {worth[LBM[1]] - nobody:+.0f}, where errors at random would leave {random:+.0f}"
+    return f"{told} and bring {round(worth[LBM[1]] - nobody):+d}, where errors at random would leave {round(random):+d}"
 
 
 def repeated(card: pd.DataFrame) -> str:
