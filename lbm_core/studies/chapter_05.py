@@ -258,9 +258,8 @@ def whole_days(
     """
     days, every = few(lab, lab.tier.chapter5), lab.tier.think.every
     random = Guided("random", every=every, shares=shares)
-    thinkers: list[Guide] = ["LBM-Think"]
-    if lab.gqpo() is not None:
-        thinkers += ["LBM-Think (GQPO)", "LBM-Think (random)"][: 1 + ("random" in lab.tier.chapter5.controls)]
+    count = 1 if lab.gqpo() is None else 2 + ("random" in lab.tier.chapter5.controls)  # before, after, the control
+    thinkers = list(NAMES)[:count]
     guides = [Guided("none"), random, *(Guided(guide, every=every) for guide in ("rule", "critic"))]
     frames = [days.evaluate(guides)]
     for reading, scale in dict.fromkeys([READINGS[0], read]):
