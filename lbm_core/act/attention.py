@@ -38,8 +38,7 @@ def attention_frame(model: LBMAct, window: Windows, guide: str | None = None) ->
     names = {(len(query.layers) - 1) // 2: "middle", 0: "first", len(query.layers) - 1: "last"}  # two have no middle
     named = {name: query.layers[place] for place, name in sorted(names.items())}
     kept = query.readable[0].nonzero()[:, 0].tolist()  # what cannot be read has no attention and no place in the figure
-    decode = model.tokenizer.decode
-    labels = [decode([int(query.ids[0, k])]).strip() if query.words[k] else query.labels[k] for k in kept]
+    labels = [model.tokenizer.decode(int(query.ids[0, k])).strip() if query.words[k] else query.labels[k] for k in kept]
     rows = [
         (layer, head, place, labels[place], "language" if query.words[k] else "numbers", float(weights[0, head, k]))
         for layer, weights in named.items()

@@ -64,6 +64,8 @@ def named(experiment: str, rows: pd.DataFrame) -> pd.DataFrame:
     if experiment == "gqpo_probes":
         worth = measures(rows).assign(tier=rows.get("tier", ""), train_seed=rows.get("train_seed", 0))
         return worth.assign(method=worth["model"], period=worth["moment"])
+    if experiment == "black_box_moves":
+        rows = rows.assign(train_seed=rows.get("train_seed", 0))  # older rows do not tell: of one training
     for column, text in (("budget_ratio", " at {:g} B"), ("model", " with {}")):
         if {"method", column} <= set(rows):
             rows = rows.assign(method=rows["method"] + rows[column].map(text.format))

@@ -381,6 +381,16 @@ def test_a_critic_must_know_more_than_one_answer_for_all():
     assert _verdicts({"critic_validity": worse})["q_is_a_judge"] == "opposite"
 
 
+def test_moves_that_do_not_tell_their_training_decide_nothing():
+    rows = [
+        (name, day, 0.5 - 0.4 * (name == "PID")) for name in ("CQL", "IQL", "DT", "DiffBid", "PID") for day in range(6)
+    ]
+    moved = pd.DataFrame(rows, columns=["method", "period", "raised_above"]).assign(tier="laptop")
+    row = _card({"black_box_moves": moved}).loc["black_box"]
+    assert (row["verdict"], row["seeds"]) == ("open", 1)
+    assert _verdicts({"black_box_moves": _trained(moved)})["black_box"] == "agrees"
+
+
 def test_latency():
     frame = pd.DataFrame(
         [("LBM-Think", 48, 20.0, 25.0), ("LBM-Act", 48, 0.2, 0.3)],
