@@ -77,13 +77,13 @@ def needed(evidence: Evidence) -> str:
         return "not known (no critic was made wrong at random)"
     met = everybody[(everybody["train_seed"] == 0) & everybody["period"].isin(teachers["period"])]
     worth = met.groupby("method")["expected_score"].mean()
-    nobody = worth.get("LBM-Act + none", np.nan)
+    if "LBM-Act + none" not in worth:
+        return "not known (LBM-Act without words has not bid for all advertisers)"
+    nobody = worth["LBM-Act + none"]
     steps = teachers[teachers["every"] == 1].groupby("right")["expected_score"].mean() - nobody
     enough = np.interp(0, steps.to_numpy(), steps.index.to_numpy())  # it grows with every right instruction
-    told = (
-        f"the critic's instructions bring {steps.iloc[-1]:+.0f} expected score; with errors drawn at random they bring"
-    )
-    told += f" 0 where {100 * enough:.0f} % agree with it"
+    told = f"the critic's instructions bring {steps.iloc[-1]:+.0f} expected score; with errors drawn at random they "
+    told += f"bring 0 where {100 * enough:.0f} % agree with it"
     said = answers[answers["random"] & (answers["model"] == LBM[1])]
     if "likely" not in said or said["likely"].isna().all():
         return f"{told}; LBM-Think's answers are of an earlier model"
