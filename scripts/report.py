@@ -84,7 +84,7 @@ def needed(evidence: Evidence) -> str:
     enough = np.interp(0, steps.to_numpy(), steps.index.to_numpy())  # it grows with every right instruction
     told = f"the critic's instructions bring {steps.iloc[-1]:+.0f} expected score; with errors drawn at random they "
     told += f"bring 0 where {100 * enough:.0f} % agree with it"
-    said = answers[answers["random"] & (answers["model"] == LBM[1])]
+    said = answers[answers["random"] & (answers["model"] == LBM[1]) & (answers["train_seed"] == 0)]  # the teachers' own
     if "likely" not in said or said["likely"].isna().all():
         return f"{told}; LBM-Think's answers are of an earlier model"
     shares = [100 * (said[column] == said["critic_best"]).mean() for column in ("direction", "likely")]

@@ -19,7 +19,7 @@ RATIO_BINS = {"below 0.8": (0.0, 0.8), "0.8 to 1": (0.8, 1.0), "1 to 1.25": (1.0
 
 
 def measures(frame: pd.DataFrame) -> pd.DataFrame:
-    """What each piece of advice is worth: model, moment, and each of :data:`MEASURES` as 1, 0 or NaN (cannot be said).
+    """What each piece of advice is worth: model, moment, training, each of :data:`MEASURES` as 1, 0 or NaN (unknown).
 
     A text without a valid answer agrees with nobody, so that all shares of a model are of the same moments. ``frame``
     holds model, moment, cpa_ratio, direction, delta_a, relative_q, critic_best, simulator_best, and status and
@@ -36,31 +36,33 @@ def measures(frame: pd.DataFrame) -> pd.DataFrame:
         "as the critic": advised == frame["critic_best"],
         "as the simulator": (advised == simulator).where(np.isfinite(simulator)),
     }
-    return frame[["model", "moment"]].assign(**{name: values.astype("float64") for name, values in shares.items()})
+    rows = frame[["model", "moment"]].assign(train_seed=frame.get("train_seed", 0))
+    return rows.assign(**{name: values.astype("float64") for name, values in shares.items()})
 
 
 def before_and_after(measured: pd.DataFrame, reference: str, rng: np.random.Generator) -> pd.DataFrame:
-    """Mean of every measure with its bootstrap interval over moments, and the paired difference to a reference model.
+    """Mean of every measure with its interval over moments and trainings, and the paired difference to a reference.
 
     One row per model and measure of :func:`measures`: model, measure, mean, low, high, moments, difference,
-    difference_low, difference_high (all three empty for the reference itself). Every model is of one training, whose
-    luck no interval over moments holds: there is no verdict.
+    difference_low, difference_high (all three empty for the reference itself), trainings. Fewer than three trainings'
+    interval does not hold their luck (:func:`lbm_core.evaluation.statistics.mean_interval`).
     """
-    tables = {name: rows.set_index("moment") for name, rows in measured.groupby("model", sort=False)}
-    if reference not in tables:
-        raise ValueError(f"no rows of {reference!r} to compare with; there are {', '.join(map(str, tables))}")
+    tables = {name: measured.pivot(index=["model", "train_seed"], columns="moment", values=name) for name in MEASURES}
+    names = measured["model"].unique()
+    if reference not in names:
+        raise ValueError(f"no rows of {reference!r} to compare with; there are {', '.join(map(str, names))}")
     rows = []
-    for name, table in tables.items():
+    for name in names:
         for measure in MEASURES:
-            values = table[measure].dropna()
+            values, base = (tables[measure].loc[[one]].droplevel(0).dropna(axis=1) for one in (name, reference))
             if values.empty:
                 continue
-            level, paired = mean_interval(values.to_numpy(), rng), (values - tables[reference][measure]).dropna()
-            differs = name != reference and len(paired)
-            difference = mean_interval(paired.to_numpy(), rng) if differs else (np.nan,) * 3
-            rows.append((name, measure, *level, len(values), *difference))
+            level = mean_interval(values.to_numpy(), rng)
+            both = (values - base).dropna(how="all").dropna(axis=1)  # trainings and moments
+            difference = mean_interval(both.to_numpy(), rng) if name != reference and both.size else (np.nan,) * 3
+            rows.append((name, measure, *level, values.shape[1], *difference, len(values)))
     columns = ["model", "measure", "mean", "low", "high", "moments", "difference", "difference_low", "difference_high"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=[*columns, "trainings"])
 
 
 def coin_shares(directions: pd.DataFrame, n: int = 3) -> pd.DataFrame:

@@ -62,8 +62,7 @@ def named(experiment: str, rows: pd.DataFrame) -> pd.DataFrame:
         rows = rows.melt(keys, answers, var_name="method", value_name="right signs")
         return rows.assign(method=rows["method"] + ", " + rows["change"])
     if experiment == "gqpo_probes":
-        worth = measures(rows).assign(tier=rows.get("tier", ""), train_seed=rows.get("train_seed", 0))
-        return worth.assign(method=worth["model"], period=worth["moment"])
+        return measures(rows).assign(tier=rows.get("tier", ""), method=rows["model"], period=rows["moment"])
     if experiment == "black_box_moves":
         rows = rows.assign(train_seed=rows.get("train_seed", 0))  # older rows do not tell: of one training
     for column, text in (("budget_ratio", " at {:g} B"), ("model", " with {}")):

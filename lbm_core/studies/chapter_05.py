@@ -154,8 +154,7 @@ def finetuning_losses(folders: Mapping[str, Path]) -> pd.DataFrame:
     """Losses of every model of :func:`fine_tuned`, at least one: step, loss, model."""
     from lbm_core.think.trainer import LOG
 
-    logs = [pd.read_csv(folder / LOG).assign(model=name) for name, folder in folders.items()]
-    return pd.concat(logs, ignore_index=True)
+    return pd.concat([pd.read_csv(one / LOG).assign(model=name) for name, one in folders.items()], ignore_index=True)
 
 
 def answers_at_probes(lab: Lab, probes: Probes, models: Mapping[str, Path | None]) -> pd.DataFrame:
@@ -254,7 +253,7 @@ def whole_days(
     that speak as often: the rule, the critic, and a coin, with such ``shares`` of -1, 0 and 1 if they are given.
 
     LBM-Think's texts are read as the paper does, by their word; with another reading and scale in ``read`` also so,
-    under names that end in it. LBM(P), read by its word, bids with all of the tier's trainings of LBM-Act.
+    under names that end in it. LBM(P) and LBM(GQPO), read by their words, bid with all of the tier's trainings.
     """
     days, every = few(lab, lab.tier.chapter5), lab.tier.think.every
     random = Guided("random", every=every, shares=shares)
@@ -267,7 +266,7 @@ def whole_days(
         every_training = own.changed({"evaluation.train_seeds": lab.tier.evaluation.train_seeds})
         suffix = "" if (reading, scale) == READINGS[0] else f", {reading}" + (f" x {scale:g}" if scale != 1 else "")
         for guide in thinkers:
-            bidding = every_training if (guide, suffix) == ("LBM-Think", "") else own
+            bidding = every_training if not suffix and NAMES[guide] != CONTROL else own
             rows = bidding.evaluate([Guided(guide, scale=None if scale == 1 else scale)])
             frames.append(rows.assign(method=NAMES[guide] + suffix))
     return pd.concat(frames, ignore_index=True)

@@ -49,7 +49,7 @@ def test_who_writes_nothing_neither_answers_nor_hallucinates():
 def test_differences_are_paired_over_moments():
     rng = np.random.default_rng(0)
     base = rng.integers(2, size=40).astype(float)
-    one = pd.DataFrame(dict.fromkeys(advice.MEASURES, base)).assign(model="pretrained", moment=range(40))
+    one = pd.DataFrame(dict.fromkeys(advice.MEASURES, base)).assign(model="pretrained", moment=range(40), train_seed=0)
     other = one.assign(model="GQPO", **{"as the critic": np.where(np.arange(40) < 20, 1.0, base)})
     other = other.iloc[::-1]  # the order of rows does not matter
     table = advice.before_and_after(pd.concat([one, other]), "pretrained", rng).set_index(["model", "measure"])
@@ -60,6 +60,30 @@ def test_differences_are_paired_over_moments():
     assert pd.isna(table.loc[("pretrained", "answered"), "difference"])
     assert "verdict" not in table, "one training decides nothing"
     assert table.loc[("pretrained", "answered"), "mean"] == pytest.approx(base.mean())
+
+
+def test_trainings_are_paired_and_their_luck_is_in_the_interval():
+    rng, moments = np.random.default_rng(0), range(400)
+    base = pd.DataFrame(dict.fromkeys(advice.MEASURES, rng.integers(2, size=400) * 0.5)).assign(moment=moments)
+    gains = [0.0, 0.1, 0.5]
+    before, after = (
+        pd.concat(
+            [
+                base.assign(train_seed=k, model=model, **{"as the critic": base["as the critic"] + k + own})
+                for k, own in enumerate(each)
+            ]
+        )
+        for model, each in (("pretrained", [0.0] * 3), ("GQPO", gains))
+    )
+    control = before[before["train_seed"] == 1].assign(model="random")
+    table = advice.before_and_after(pd.concat([before, after, control]), "pretrained", rng).set_index(
+        ["model", "measure"]
+    )
+    learned, once = (table.loc[(model, "as the critic")] for model in ("GQPO", "random"))
+    assert (learned["trainings"], once["trainings"], learned["moments"]) == (3, 1, 400)
+    assert learned["difference"] == pytest.approx(0.2)
+    assert learned["difference_low"] < 0, "three trainings that gain 0, 0.1 and 0.5 do not tell"
+    assert once["difference"] == 0, "against the same training, not against the mean of all"
 
 
 def test_a_few_moments_give_no_interval_and_a_missing_reference_is_refused():

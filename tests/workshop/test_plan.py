@@ -55,7 +55,8 @@ def test_hours_are_the_recorded_throughput_times_the_sizes():
     work = 3 * sizes.evaluation.train_seeds * sizes.act.steps * sizes.act.batch_size * 0.5e9
     assert stage(rows, "LBM-Act, LLM-DT, Prompt-LLM-DT")["hours"] == pytest.approx(per_unit * work / 3600)
     texts = recorded("benchmark_generation").query("engine == 'vllm'").iloc[0]
-    tokens = sizes.gqpo.prompts * sizes.gqpo.samples * sizes.gqpo.rounds * sizes.think.sampling.max_new_tokens
+    asked = sizes.evaluation.train_seeds * sizes.gqpo.rounds * sizes.gqpo.prompts * sizes.gqpo.samples
+    tokens = asked * sizes.think.sampling.max_new_tokens
     expected = tokens / texts["tokens_per_second"] * 3e9 / 135e6 / 3600
     assert stage(rows, "chains of thought for GQPO")["hours"] == pytest.approx(expected)
     cql = recorded("baseline_training").query("method == 'CQL' and tier == 'laptop'")
