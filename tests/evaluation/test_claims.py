@@ -364,6 +364,9 @@ def test_advice_is_compared_moment_by_moment():
     as_good = _probes({"LBM(P)": (0.5, 0.3), "LBM(GQPO)": (0.9, 0.6), "random": (0.6, 0.9)})
     assert _verdicts({"gqpo_probes": _trained(as_good)})["gqpo_agrees_with_q"] == "opposite", "any text would do"
     assert _verdicts({"gqpo_probes": probes})["gqpo_hallucinates_less"] == "open", "one training"
+    trained = _trained(probes)
+    once = trained[(trained["model"] != "random") | (trained["train_seed"] == trained["train_seed"].min())]
+    assert _verdicts({"gqpo_probes": once})["gqpo_agrees_with_q"] == "open", "one training of the control"
     assert {"hallucinated", "as the critic"} <= set(MEASURES)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from lbm_core import paths
-from lbm_core.evaluation.advice import measures
+from lbm_core.evaluation.advice import before_and_after, measures
 from lbm_core.report import results
 
 
@@ -176,7 +176,14 @@ def test_the_readme_tells_what_became_of_the_recorded_texts():
     critic, simulator = share.loc[["LBM(P)", "LBM(GQPO)"]].T.to_numpy()
     assert "critic in {:.0f} % before and {:.0f} % after".format(*critic) in said
     assert "taught nobody, in {:.0f} and {:.0f} %".format(*simulator) in said
-    lower = known.groupby("moment")["critic_best"].first().eq(-1).mean()
+    told = before_and_after(measures(probes[written]), "LBM(P)", np.random.default_rng(0))
+    told = told.set_index(["model", "measure"]).loc["LBM(GQPO)"]
+    assert (told["trainings"] == 3).all()
+    gains = told[["difference", "difference_low", "difference_high"]].mul(100)
+    for measure, unit in (("as the critic", " points"), ("as the simulator", ""), ("hallucinated", " points")):
+        gain, low, high = gains.loc[measure]
+        assert f"{gain:+.0f}{unit} [{low:+.0f}, {high:+.0f}]" in said, measure
+    lower = known.groupby(["train_seed", "moment"])["critic_best"].first().eq(-1).mean()
     assert f'"lower" at every decision in {100 * lower:.0f} %' in said
     lost = (known["best_q"] - known["likely_q"]).groupby(known["model"]).mean()
     assert f"from {lost['LBM(P)']:.4f} to {lost['LBM(GQPO)']:.4f} (control {lost['random']:.4f})" in said
