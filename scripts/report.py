@@ -96,12 +96,13 @@ def needed(evidence: Evidence) -> str:
 
 
 def repeated(card: pd.DataFrame) -> str:
-    """Whether GQPO adds to LBM(P), and more than texts drawn without Q do, by the claims that fine-tunings decide."""
+    """Whether GQPO adds to LBM(P), and more than texts drawn without Q do, by the claims that say so."""
     told = []
     for name in ("gqpo_helps", "gqpo_needs_q"):
         row = card.set_index("name").loc[name]
         many = f", {row['days']:.0f} days" if row["days"] > 0 else ""
-        many += f", {row['seeds']:.0f} fine-tunings" if row["seeds"] >= MIN_TRAININGS else ""
+        luck = "trainings" if name == "gqpo_helps" else "fine-tunings"
+        many += f", {row['seeds']:.0f} {luck}" if row["seeds"] >= MIN_TRAININGS else ""
         word = {AGREES: "yes", OPPOSITE: "no"}.get(row["verdict"], row["verdict"])
         told.append(f"**{word}** ({row['measured']}{many})")
     return ", ".join(told)
@@ -132,7 +133,7 @@ def answers(found: dict[str, Evidence]) -> str:
         lines += [f"- **{question}**", *(f"  - {name}: {answer(evidence)}" for name, evidence in found.items())]
     notes = [
         f"Score an advertiser and day, on days that both met, with 95 % intervals; {OPENS}.",
-        "Trainings of LBM(P) are of LBM-Act, under one LBM-Think. GQPO adds if conversions and score both grow;",
+        "Trainings are of all that is learned, but LBM(P)'s LBM-Think is one. GQPO adds if conversions and score both grow;",
         "fine-tunings are compared for half of the advertisers. The board ranks by expected score, on each one's days.",
     ]
     return "\n".join([*lines, "", *notes])

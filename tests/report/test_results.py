@@ -10,6 +10,7 @@ import pytest
 
 from lbm_core import paths
 from lbm_core.evaluation.advice import before_and_after, measures
+from lbm_core.evaluation.statistics import paired_differences
 from lbm_core.report import results
 
 
@@ -196,6 +197,11 @@ def test_the_readme_tells_what_became_of_the_recorded_texts():
     rows = results.load("gqpo_replays", "cached", dataset="dense")
     trained = rows[rows["method"] == "LBM(P)"].groupby("train_seed")["score"].mean()
     assert "LBM(P) stands at {:.0f}, {:.0f} and {:.0f} with three trainings of LBM-Act".format(*trained) in said
+    trained = rows[rows["method"] == "LBM(GQPO)"].groupby("train_seed")["score"].mean()
+    assert "LBM(GQPO) at {:.0f}, {:.0f} and {:.0f} with three of everything".format(*trained) in said
+    rng = np.random.default_rng(0)
+    gain = paired_differences(rows, "LBM(P)", rng, metrics=["score"], methods=["LBM(GQPO)"]).iloc[0]
+    assert f"{gain['difference']:+.1f} [{gain['low']:+.1f}, {gain['high']:+.1f}] on LBM(P)" in said
     days = rows[rows["train_seed"] == 0].groupby("method")["score"].mean()
     coin = next(name for name in days.index if "shares" in name)
     parts = [
