@@ -133,8 +133,8 @@ def answers(found: dict[str, Evidence]) -> str:
         lines += [f"- **{question}**", *(f"  - {name}: {answer(evidence)}" for name, evidence in found.items())]
     notes = [
         f"Score an advertiser and day, on days that both met, with 95 % intervals; {OPENS}.",
-        "Trainings are of all that is learned, but LBM(P)'s LBM-Think is one. GQPO adds if conversions and score both",
-        "grow; fine-tunings are compared for half of the advertisers. The board ranks by expected score, on each's days.",
+        "Trainings are of all that is learned, but LBM(P)'s LBM-Think is one. GQPO adds if conversions and score grow;",
+        "fine-tunings are compared for half of the advertisers. The board ranks by expected score, on each one's days.",
     ]
     return "\n".join([*lines, "", *notes])
 
