@@ -99,8 +99,8 @@ def test_lbm_above_dt_is_a_yes_only_with_three_trainings(evidence):
     assert re.search(r"dense: \*\*no\*\* \(LBM\(P\) minus DT −\d", told(evidence(edge=-20)))
 
 
-def test_repeated_finetunings_say_what_is_luck(evidence):
-    said = "**yes** (score +9 [+6, +12], 6 days, 3 fine-tunings), **not run** (no rows of LBM(random))"
+def test_repeated_trainings_say_what_is_luck(evidence):
+    said = "**yes** (score +9 [+6, +12], 6 days, 3 trainings), **not run** (no rows of LBM(random))"
     assert f"- **Does GQPO add to LBM(P), and more than without Q?**\n  - dense: {said}\n" in told(evidence())
 
 
