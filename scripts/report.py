@@ -98,10 +98,9 @@ def needed(evidence: Evidence) -> str:
 def repeated(card: pd.DataFrame) -> str:
     """Whether GQPO adds to LBM(P), and more than texts drawn without Q do, by the claims that say so."""
     told = []
-    for name in ("gqpo_helps", "gqpo_needs_q"):
+    for name, luck in {"gqpo_helps": "trainings", "gqpo_needs_q": "fine-tunings"}.items():
         row = card.set_index("name").loc[name]
         many = f", {row['days']:.0f} days" if row["days"] > 0 else ""
-        luck = "trainings" if name == "gqpo_helps" else "fine-tunings"
         many += f", {row['seeds']:.0f} {luck}" if row["seeds"] >= MIN_TRAININGS else ""
         word = {AGREES: "yes", OPPOSITE: "no"}.get(row["verdict"], row["verdict"])
         told.append(f"**{word}** ({row['measured']}{many})")

@@ -22,8 +22,9 @@ def measures(frame: pd.DataFrame) -> pd.DataFrame:
     """What each piece of advice is worth: model, moment, training, each of :data:`MEASURES` as 1, 0 or NaN (unknown).
 
     A text without a valid answer agrees with nobody, so that all shares of a model are of the same moments. ``weights``
-    are empty for who writes no texts: no training's luck is in them. ``frame`` holds model, moment, cpa_ratio,
-    direction, delta_a, relative_q, critic_best, simulator_best, and status and ratio_error (empty without texts).
+    name the model: the luck of a training is in all of it, be it only the critic's, who judges. ``frame`` holds model,
+    moment, cpa_ratio, direction, delta_a, relative_q, critic_best, simulator_best, and status and ratio_error (empty
+    for who writes no texts), maybe train_seed.
     """
     ratio, advised = frame["cpa_ratio"], frame["direction"].astype("float64")
     simulator, stated = frame["simulator_best"], frame["ratio_error"].astype("float64") <= TOLERANCE + 1e-12
@@ -36,8 +37,8 @@ def measures(frame: pd.DataFrame) -> pd.DataFrame:
         "as the critic": advised == frame["critic_best"],
         "as the simulator": (advised == simulator).where(np.isfinite(simulator)),
     }
-    rows = frame[["model", "moment"]].assign(train_seed=frame.get("train_seed", 0), **shares)
-    return rows.astype(dict.fromkeys(shares, "float64")).assign(weights=frame["model"].where(writes, ""))
+    rows = frame[["model", "moment"]].assign(train_seed=frame.get("train_seed", 0), weights=frame["model"], **shares)
+    return rows.astype(dict.fromkeys(shares, "float64"))
 
 
 def before_and_after(measured: pd.DataFrame, reference: str, rng: np.random.Generator) -> pd.DataFrame:

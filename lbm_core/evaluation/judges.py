@@ -88,9 +88,9 @@ def pairs(claim: Claim, rows: pd.DataFrame) -> list[Pair]:
 
 def better(rows: pd.DataFrame, rng: np.random.Generator, claim: Claim) -> Judgement:
     """Every method above (a share of) its reference in every metric: each interval over paired days lies above 0."""
-    metrics = claim["metrics"].split(" | ")
-    table = pd.concat([_differences(rows, rng, metrics, pair) for pair in pairs(claim, rows)])
-    days, seeds = table[["periods", "trainings"]].min()
+    table = pd.concat([_differences(rows, rng, claim["metrics"].split(" | "), pair) for pair in pairs(claim, rows)])
+    below = table["verdict"] == BELOW  # one of these refutes a claim, however few trainings the others have
+    days, seeds = (table[below] if below.any() else table)[["periods", "trainings"]].min()
     return _all_positive(table)._replace(days=np.nan if "moment" in rows else days, seeds=seeds)
 
 
@@ -253,7 +253,7 @@ def _all_positive(table: pd.DataFrame) -> Judgement:
         numbers.append(f"{row['method']} − {row['reference']}: {row['metric']} {row['difference']:+.3g}{interval}")
     ahead, least = (table["difference"] > 0).sum(), table.iloc[0]
     text = ("" if len(table) <= SHOWN else f"ahead in {ahead} of {len(table)}; least: ") + "; ".join(numbers)
-    few = [count for count in table.get("trainings", ()) if 0 < count < MIN_TRAININGS]
+    few = [count for count in table.get("trainings", ()) if 0 < count < MIN_TRAININGS and word != OPPOSITE]
     text += f" (trainings: {min(few)})" if few else ""
     share, times, _ = least["reference"].rpartition(" × ")
     return Judgement(

@@ -367,6 +367,11 @@ def test_advice_is_compared_moment_by_moment():
     trained = _trained(probes)
     once = trained[(trained["model"] != "random") | (trained["train_seed"] == trained["train_seed"].min())]
     assert _verdicts({"gqpo_probes": once})["gqpo_agrees_with_q"] == "open", "one training of the control"
+    worse = _trained(_probes({"LBM(P)": (0.5, 0.9), "LBM(GQPO)": (0.9, 0.3), "random": (0.6, 0.2)}))
+    worse = worse[(worse["model"] != "random") | (worse["train_seed"] == worse["train_seed"].min())]
+    row = _card({"gqpo_probes": worse}).loc["gqpo_agrees_with_q"]
+    assert (row["verdict"], row["seeds"]) == ("opposite", 3), "the one that refutes has three, whatever the control has"
+    assert "(trainings: 1)" not in row["measured"]
     assert {"hallucinated", "as the critic"} <= set(MEASURES)
 
 

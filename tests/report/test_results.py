@@ -177,6 +177,12 @@ def test_the_readme_tells_what_became_of_the_recorded_texts():
     critic, simulator = share.loc[["LBM(P)", "LBM(GQPO)"]].T.to_numpy()
     assert "critic in {:.0f} % before and {:.0f} % after".format(*critic) in said
     assert "taught nobody, in {:.0f} and {:.0f} %".format(*simulator) in said
+    each = measures(probes[written]).groupby(["model", "train_seed"])["as the critic"].mean().mul(100)["LBM(GQPO)"]
+    assert "{:.0f}, {:.0f} and {:.0f} % by training".format(*each) in said
+    assert f"{share.loc['LBM(GQPO), round 1', 'as the critic']:.0f} % after the first round" in said
+    ruled = probes[probes["random"].astype(str).eq("True") & (probes["model"] == "spend-rate rule")]
+    agreed = 100 * (ruled["direction"] == ruled["critic_best"]).mean()
+    assert f"A rule on the spend rate agrees in {agreed:.0f} %" in said
     told = before_and_after(measures(probes[written]), "LBM(P)", np.random.default_rng(0))
     told = told.set_index(["model", "measure"]).loc["LBM(GQPO)"]
     assert (told["trainings"] == 3).all()
